@@ -1,0 +1,41 @@
+# The two commands of a newcomer are `make demo` and `make test`. Both need Python 3.11 or newer and a package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint lock clean
+
+# Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+$(VENV)/.demo: requirements/demo.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements/demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
+	$(BIN)/python -m daemon demo $(ARGS)
+
+test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL names one
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev ## what CI asks of the code before it runs a test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+COMPILE := -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+lock: ## writes requirements/*.txt anew from pyproject.toml (needs pip-tools; run it with the oldest supported Python)
+	$(PYTHON) $(COMPILE) --upgrade -o requirements/runtime.txt pyproject.toml
+	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
+	$(PYTHON) $(COMPILE) -c requirements/demo.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov build dist
