@@ -1,0 +1,54 @@
+"""The command line. Every verb has a module of its own; none has logic of its own.
+
+Exit status: 0 done; 1 something failed (said on stderr); 2 usage or configuration error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from daemon import __version__
+from daemon.cli import check, demo, history, run
+from daemon.faults import DaemonError, SetupFault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = (run, check, history, demo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the arguments after the program's name; None: those of the process.
+
+    Returns:
+        The exit status.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.act(arguments)
+    except SetupFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except DaemonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sagemaker-modeldb-sync",
+        description="Records every finished, tagged SageMaker training job in ModelDB, exactly once.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add_to(verbs)
+    return parser

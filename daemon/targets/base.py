@@ -1,0 +1,95 @@
+"""What a target is: the protocol behind which ModelDB V2, ModelDB V1, MLflow or yours stands.
+
+A target only translates a `TrainingRun` and writes it exactly once. It knows nothing of SQS. Before every create it tells the journal,
+so that a crash between the write and its answer is known as "outcome unknown" and never taken for "not done".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRun:
+    """A run as it is in the target."""
+
+    created: bool
+    """True: this call created it. False: it was already there."""
+    ids: Mapping[str, str]
+    """The target's own ids, kept in the checkpoint and shown to people."""
+    healed: int = 0
+    """Doubles of this run that were deleted."""
+    detail: str = ""
+    """What a person should know, for example that the run had to take another name."""
+    notes: tuple[str, ...] = field(default=())
+    """Members of the job that were shortened, renamed or left out, one line each."""
+
+
+class WriteJournal(Protocol):
+    """What the checkpoint must hear of a job's writes. One object per attempt at one job."""
+
+    @property
+    def unanswered_writes(self) -> int:
+        """Creates of this job, of this or an earlier attempt or process, whose answer was never read."""
+
+    @property
+    def look_up_first(self) -> bool:
+        """True when the checkpoint cannot vouch that the job is new: the target is to be asked by the mark before a create."""
+
+    async def begin_write(self, lock_name: str) -> None:
+        """To be awaited right before a create: durable intent, and the lock of the name that is created.
+
+        Raises:
+            LeaseLost, NameLocked (`daemon.checkpoint.base`): do not write.
+            EdgeFault: the checkpoint cannot be written; do not write.
+        """
+
+    def answered(self) -> None:
+        """The create begun last was answered: it is known whether the target has it."""
+
+    def settled(self) -> None:
+        """All unanswered creates have been accounted for: the target was asked after the settle time and holds exactly one run."""
+
+    def name_lock(self, lock_name: str) -> AbstractAsyncContextManager[None]:
+        """The lock of a name that several jobs share (a project, an experiment), over all processes with this checkpoint.
+
+        Raises:
+            LeaseLost, NameLocked, EdgeFault: as `begin_write`.
+        """
+
+
+class Target(Protocol):
+    """One object per process, safe for concurrent calls."""
+
+    @property
+    def kind(self) -> str:
+        """As in ``target.kind``."""
+
+    async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        """Makes sure that the target has exactly one run with the job's mark, complete.
+
+        Raises:
+            EdgeFault: the target as a whole does not work.
+            JobFault: this job cannot be written now, others can.
+            JobRefused: the target will never take this job.
+        """
+
+    async def find(self, mark: JobMark) -> TargetRun | None:
+        """The run with this mark, wherever in the target it is; None when there is none. Raises as `sync`."""
+
+    async def probe(self) -> None:
+        """Asks every service of the target that `sync` uses, down to its database, one request at a time.
+
+        Raises:
+            EdgeFault: what is wrong and what to do.
+        """
+
+    async def aclose(self) -> None: ...
