@@ -1,0 +1,80 @@
+"""Input channels: where a job's data (and sometimes its code) came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daemon.training_job.members import section, sections, text
+from daemon.training_job.text import untaken
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FILE_SYSTEMS = {"EFS": "efs", "FSxLustre": "fsx-lustre"}
+
+_SDK_DRIVERS = "sm_drivers"
+_SDK_CODE = frozenset({"code", _SDK_DRIVERS})
+"""The channels in which the Python SDK's ModelTrainer (version 3) passes source code. The second marks that it made the job:
+without it, a channel named `code` is somebody's data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One entry of InputDataConfig. None: not told."""
+
+    name: str
+    uri: str | None
+    """S3 URI, `efs://…` or `fsx-lustre://…` with the file system's id and path, or the ARN of a data set."""
+    kind: str
+    """``s3``, ``efs``, ``fsx-lustre`` (another file system: its type in lower case), ``dataset``, ``unknown``."""
+    is_code: bool = False
+    """Source code of the job: no data set."""
+    s3_data_type: str | None = None
+    distribution: str | None = None
+    content_type: str | None = None
+    input_mode: str | None = None
+    compression: str | None = None
+    record_wrapper: str | None = None
+
+
+def read_channels(description: Mapping[str, Any]) -> tuple[Channel, ...]:
+    """InputDataConfig in the order described, each under a name of its own: one that is missing or repeated gets a number."""
+    named: dict[str, Mapping[str, Any]] = {}
+    for number, item in enumerate(sections(description, "InputDataConfig"), 1):
+        name = text(item, "ChannelName") or f"channel-{number}"
+        named[untaken(name, named)] = item
+    code = _SDK_CODE if _SDK_DRIVERS in named else frozenset[str]()
+    return tuple(_channel(name, item, is_code=name in code) for name, item in named.items())
+
+
+def _channel(name: str, item: Mapping[str, Any], *, is_code: bool) -> Channel:
+    source = section(item, "DataSource")
+    kind, uri = _location(source)
+    s3 = section(source, "S3DataSource")
+    return Channel(
+        name=name,
+        uri=uri,
+        kind=kind,
+        is_code=is_code,
+        s3_data_type=text(s3, "S3DataType"),
+        distribution=text(s3, "S3DataDistributionType"),
+        content_type=text(item, "ContentType"),
+        input_mode=text(item, "InputMode"),
+        compression=text(item, "CompressionType"),
+        record_wrapper=text(item, "RecordWrapperType"),
+    )
+
+
+def _location(source: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Kind and URI. DataSource is a union without a required member; botocore makes `{}` of a kind it does not know."""
+    if s3 := section(source, "S3DataSource"):
+        return "s3", text(s3, "S3Uri")
+    if files := section(source, "FileSystemDataSource"):
+        told = text(files, "FileSystemType") or "file-system"
+        kind = _FILE_SYSTEMS.get(told, told.lower())
+        system, path = text(files, "FileSystemId"), (text(files, "DirectoryPath") or "").lstrip("/")
+        return kind, None if system is None else f"{kind}://{system}/{path}"
+    if dataset := section(source, "DatasetSource"):
+        return "dataset", text(dataset, "DatasetArn")
+    return "unknown", None

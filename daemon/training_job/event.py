@@ -1,0 +1,295 @@
+"""What a message means: from a body of any form to an event of a training job, or why it is none.
+
+Forms (AWS: "Automating Amazon SageMaker AI with Amazon EventBridge"; EventBridge user guide, "Transform input")::
+
+    {"detail-type": …, "source": …, "detail": {…}}           the whole event; from an archive with "replay-name"
+    {"TrainingJobName": …, "TrainingJobArn": …, …}           the detail only (InputPath $.detail), or what names the job
+    {"name": …, "arn": …}                                    an InputTransformer with member names of its own
+    {"Type": "Notification", "TopicArn": …, "Message": …}    one of the above inside SNS
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from daemon.training_job.identity import JOB_NAME, JobArn
+from daemon.training_job.text import is_plain, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DETAIL_TYPE = "SageMaker Training Job State Change"
+SOURCE = "aws.sagemaker"
+
+_DETAIL_LIMIT = 300
+_QUOTE_LIMIT = 80
+
+_WORD = re.compile(r"[A-Za-z]{1,64}")
+_EVENT_ID = re.compile(r"[!-~]{1,128}")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?")
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].+")
+
+_MILLISECONDS_FROM = 1e11
+"""Numbers below are seconds (until the year 5138), others milliseconds (since 1973)."""
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+_PARTITIONS = {  # botocore's endpoints.json, regionRegex of each partition but aws
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+    "eusc-": "aws-eusc",
+}
+
+_MAY_BE_SECRET = re.compile(r"hyper_?parameters|environment|passw|secret|token|api_?-?key|credential|private", re.IGNORECASE)
+"""Where a quotation of a body that nobody understands must end at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJobEvent:
+    """A state change of a training job, as far as the message tells. What it does not tell, SageMaker is asked."""
+
+    name: str
+    """TrainingJobName as given, else the name in the ARN."""
+    arn: JobArn | None = None
+    """None: the message gives neither ARN nor account and region."""
+    status: str | None = None
+    """TrainingJobStatus; words that do not exist today pass. None: not told."""
+    secondary_status: str | None = None
+    creation_time: datetime | None = None
+    """In UTC. None: not told or not understood."""
+    tags: Mapping[str, str] | None = None
+    """None: absent, null, empty, or of a shape or with characters that the service does not write; ListTags knows."""
+    event_time: datetime | None = None
+    """The envelope's time, in UTC: when the state changed."""
+    event_id: str | None = None
+    replayed: bool = False
+    """From an EventBridge archive: old, and the job may be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherEvent:
+    """Understood, and not ours."""
+
+    what: str
+    """One line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedBody:
+    """Cannot be understood, or contradicts itself."""
+
+    detail: str
+    """One line, at most 300 characters, that never quotes hyperparameters or environment."""
+    name: str | None = None
+    """The job's name, where at least that could be read."""
+
+
+class _Malformed(Exception):
+    def __init__(self, detail: str, name: str | None = None) -> None:
+        super().__init__(detail)
+        self.name = name
+
+
+def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
+    """Reads the body of an SQS message. Raises nothing, whatever the body is."""
+    try:
+        document = _object(body, "the body")
+        if isinstance(document.get("TopicArn"), str) and isinstance(document.get("Type"), str):
+            return _notification(document)
+        return _event(document)
+    except _Malformed as problem:
+        return MalformedBody(one_line(str(problem))[:_DETAIL_LIMIT], problem.name)
+
+
+def _notification(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+    """What SNS delivers: a notification, or a request to confirm something, whose link must not be followed."""
+    if document["Type"] != "Notification":
+        return OtherEvent(f"SNS {_shown(document['Type'])}")
+    message = document.get("Message")
+    if not isinstance(message, str):
+        raise _Malformed(f"Message of the SNS notification is {_type(message)}, not text")
+    return _event(_object(message, "Message of the SNS notification"))
+
+
+def _event(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+    if "detail-type" in document:
+        return _envelope(document)
+    other = _other_notice(document)
+    if other is not None:
+        return other
+    if "TrainingJobName" in document or "TrainingJobArn" in document:
+        return _training_job(document, envelope={})
+    name, arn = document.get("name"), document.get("arn")
+    if isinstance(arn, str) and ":training-job/" in arn:
+        return _training_job({"TrainingJobName": name, "TrainingJobArn": arn}, envelope={})
+    members = ", ".join(_shown(member) for member in list(document)[:5]) or "none at all"
+    raise _Malformed(f"not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its members ({members})")
+
+
+def _envelope(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+    detail_type, source, detail = document["detail-type"], document.get("source"), document.get("detail")
+    if not isinstance(detail_type, str) or not isinstance(source, str):
+        raise _Malformed(f"detail-type is {_type(detail_type)} and source {_type(source)}; both must be text")
+    if source != SOURCE:
+        return OtherEvent(f"{_shown(detail_type)} from {_shown(source)}")
+    if detail_type != DETAIL_TYPE:
+        return OtherEvent(_shown(detail_type))
+    if not isinstance(detail, dict):
+        raise _Malformed(f"detail is {_type(detail)}, not an object")
+    return _training_job(detail, document)
+
+
+def _other_notice(document: Mapping[str, Any]) -> OtherEvent | None:
+    """What a queue gets that is wired to other services or to the details of other SageMaker events, too."""
+    if "TrainingJobName" in document:
+        return None
+    other_job = next((member for member in document if member.endswith("JobName")), None)
+    if other_job is not None:  # before TrainingJobArn: a debugger's processing job names its training job
+        return OtherEvent(f"detail with {_shown(other_job)}")
+    if document.get("Event") == "s3:TestEvent":
+        return OtherEvent("s3:TestEvent")
+    records = document.get("Records")
+    first = records[0] if isinstance(records, list) and records else None
+    source = first.get("eventSource") if isinstance(first, dict) else None
+    return OtherEvent(f"records of {_shown(source)}") if isinstance(source, str) else None
+
+
+def _training_job(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> TrainingJobEvent:
+    name, arn = _identity(detail, envelope)
+    event_id = envelope.get("id")
+    return TrainingJobEvent(
+        name=name,
+        arn=arn,
+        status=_status(detail.get("TrainingJobStatus"), name),
+        secondary_status=_word(detail.get("SecondaryStatus")),
+        creation_time=_time(detail.get("CreationTime")),
+        tags=_tags(detail.get("Tags")),
+        event_time=_time(envelope.get("time")),
+        event_id=event_id if isinstance(event_id, str) and _EVENT_ID.fullmatch(event_id) else None,
+        replayed=envelope.get("replay-name") is not None,
+    )
+
+
+def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[str, JobArn | None]:
+    """Name and ARN; they, the account and the region must not contradict each other."""
+    name, arn_text = detail.get("TrainingJobName"), detail.get("TrainingJobArn")
+    if name is not None and not (isinstance(name, str) and JOB_NAME.fullmatch(name)):
+        raise _Malformed(f"TrainingJobName is {_shown(name)}; SageMaker takes 1 to 63 letters, digits and hyphens")
+    if arn_text is None:
+        if name is None:
+            raise _Malformed("neither TrainingJobName nor TrainingJobArn is given")
+        return name, _arn_of(name, envelope)
+    try:
+        arn = JobArn.parse(arn_text) if isinstance(arn_text, str) and arn_text.isascii() else None
+    except ValueError:
+        arn = None
+    if arn is None:
+        raise _Malformed(f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job", name)
+    if name is not None and name.lower() != arn.name.lower():
+        raise _Malformed(f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs", name)
+    for member, value in (("account", arn.account), ("region", arn.region)):
+        told = envelope.get(member)
+        if isinstance(told, str) and told != value:
+            raise _Malformed(f"{member} {_shown(told)} and TrainingJobArn {arn.text} contradict each other", name or arn.name)
+    return name or arn.name, arn
+
+
+def _arn_of(name: str, envelope: Mapping[str, Any]) -> JobArn | None:
+    account, region = envelope.get("account"), envelope.get("region")
+    if not (isinstance(account, str) and _ACCOUNT.fullmatch(account) and isinstance(region, str) and region.isascii()):
+        return None
+    partition = next((found for prefix, found in _PARTITIONS.items() if region.startswith(prefix)), "aws")
+    try:
+        return JobArn.parse(f"arn:{partition}:sagemaker:{region}:{account}:training-job/{name}")
+    except ValueError:
+        return None
+
+
+def _status(value: object, name: str) -> str | None:
+    if value is None or value == "":
+        return None
+    status = _word(value)
+    if status is None:
+        raise _Malformed(f"TrainingJobStatus is {_shown(value)}, not a word", name)
+    return status
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def _tags(value: object) -> Mapping[str, str] | None:
+    """Tags as a map, or as a list of {Key, Value}: the service's documentation and its schema registry disagree."""
+    if isinstance(value, list):
+        pairs = [(item.get("Key"), item.get("Value")) for item in value if isinstance(item, dict)]
+        if len(pairs) != len(value):
+            return None
+    elif isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        return None
+    tags = {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str) and is_plain(key + text)}
+    return tags if tags and len(tags) == len(pairs) else None
+
+
+def _time(value: object) -> datetime | None:
+    """A moment from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC unless it says), else None."""
+    try:
+        if isinstance(value, str):
+            return _epoch_time(float(value)) if _NUMBER.fullmatch(value) else _iso_time(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return _epoch_time(value)
+    except (ValueError, OverflowError):
+        return None
+    return None
+
+
+def _epoch_time(value: float) -> datetime:
+    return _EPOCH + timedelta(seconds=value / 1000 if abs(value) >= _MILLISECONDS_FROM else value)
+
+
+def _iso_time(text: str) -> datetime | None:
+    if not _DATE_AND_TIME.fullmatch(text):
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise _Malformed(f"{what} is nested too deeply: {_quoted(text)}") from None
+    except ValueError as error:  # also integers of more digits than Python reads, which is no JSONDecodeError
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
+        raise _Malformed(f"{what} is not JSON ({reason}): {_quoted(text)}") from None
+    if not isinstance(document, dict):
+        raise _Malformed(f"{what} is {_type(document)}, not an object: {_quoted(text)}")
+    return document
+
+
+def _quoted(text: str) -> str:
+    """The beginning of a body that is not understood, up to the first word after which a secret may stand."""
+    start = text[:_QUOTE_LIMIT]
+    risk = _MAY_BE_SECRET.search(text[: 2 * _QUOTE_LIMIT])
+    if risk is not None:
+        start = start[: risk.start()]
+    return f"`{one_line(start)}`" + ("" if len(start) == len(text) else " …")
+
+
+def _shown(value: object) -> str:
+    """A value for a message: text shortened, of other types only the type."""
+    return one_line(value[:_QUOTE_LIMIT]) if isinstance(value, str) else _type(value)
+
+
+def _type(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

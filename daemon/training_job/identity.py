@@ -1,0 +1,89 @@
+"""Which job is it? An ARN names a job only until the job is deleted: names can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+"""The service's own pattern of TrainingJobName (botocore's model of DescribeTrainingJob)."""
+
+_ARN = re.compile(
+    r"arn:(?P<partition>aws[a-z0-9-]*):sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):training-job/(?P<name>.+)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobArn:
+    """The ARN of a training job, taken apart.
+
+    The service has written the name's letters in lower case and as they are, at different times and in different calls
+    (boto3 #4606), so ARNs are compared by `key` alone.
+    """
+
+    partition: str
+    region: str
+    account: str
+    name: str
+    text: str
+    """As it was given: ListTags wants the case that Describe returned."""
+
+    @property
+    def key(self) -> str:
+        return self.text.lower()
+
+    @classmethod
+    def parse(cls, text: str) -> JobArn:
+        """Takes an ARN apart.
+
+        Raises:
+            ValueError: it is not the ARN of a training job.
+        """
+        found = _ARN.fullmatch(text)
+        if found is None or not JOB_NAME.fullmatch(found["name"]):
+            raise ValueError(f"not the ARN of a training job: {text[:120]!r}")
+        return cls(found["partition"].lower(), found["region"].lower(), found["account"], found["name"], text)
+
+    @classmethod
+    def of(cls, home: Home, name: str) -> JobArn:
+        """The ARN that a job of this name has at home."""
+        return cls.parse(f"arn:{home.partition}:sagemaker:{home.region}:{home.account}:training-job/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The account and region whose jobs DescribeTrainingJob describes."""
+
+    account: str | None
+    """12 digits, perhaps with leading zeros; None when neither configured nor told by STS."""
+    region: str
+    partition: str = "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class JobMark:
+    """The proof of ownership that every target stores: together these two never name two jobs."""
+
+    arn: str
+    """In lower case."""
+    creation_time: str
+    """ISO 8601, UTC, milliseconds: ``2025-11-20T08:40:00.050Z``, from DescribeTrainingJob."""
+
+    @classmethod
+    def of(cls, arn: JobArn, creation_time: datetime) -> JobMark:
+        return cls(arn.key, iso_milliseconds(creation_time))
+
+    @property
+    def short_hash(self) -> str:
+        """8 hex digits that tell apart two jobs of one name."""
+        return hashlib.sha256(f"{self.arn}\n{self.creation_time}".encode()).hexdigest()[:8]
+
+
+def iso_milliseconds(moment: datetime) -> str:
+    """A moment as ISO 8601 text in UTC with milliseconds, rounded (floats carry 1763628000.05 as …049…)."""
+    thousandths = round(moment.timestamp() * 1000)
+    whole = datetime.fromtimestamp(thousandths // 1000, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{thousandths % 1000:03d}Z"

@@ -1,0 +1,43 @@
+"""Instances: on what a job ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daemon.training_job.members import sections, text, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """None: not told. Serverless jobs have none."""
+
+    summary: str | None
+    """For people, in one line."""
+    type: str | None
+    """Of instance groups: their types, joined by commas."""
+    count: int | None
+    """Of instance groups: all together."""
+
+
+def read_instances(resources: Mapping[str, Any]) -> Instances:
+    """ResourceConfig: one type and count, or instance groups, or preferences of which nobody tells which was met."""
+    single = _line(resources)
+    if single is not None:
+        return Instances(single, text(resources, "InstanceType"), whole(resources, "InstanceCount"))
+    groups = [(line, group) for group in sections(resources, "InstanceGroups") if (line := _line(group))]
+    if groups:
+        names = [f"{line} ({text(group, 'InstanceGroupName') or 'unnamed'})" for line, group in groups]
+        types = dict.fromkeys(str(text(group, "InstanceType")) for _, group in groups)
+        counts = [count for _, group in groups if (count := whole(group, "InstanceCount")) is not None]
+        return Instances(", ".join(names), ", ".join(types), sum(counts) if len(counts) == len(groups) else None)
+    preferences = [line for item in sections(resources, "InstancePreferences") if (line := _line(item))]
+    return Instances(f"one of {', '.join(preferences)}" if preferences else None, None, None)
+
+
+def _line(source: Mapping[str, Any]) -> str | None:
+    instance_type, count = text(source, "InstanceType"), whole(source, "InstanceCount")
+    return instance_type if instance_type is None or count is None else f"{count} x {instance_type}"

@@ -1,0 +1,63 @@
+"""Reading a description of which any part may be absent: a member of a wrong type counts as absent, nothing raises.
+
+botocore enforces neither required members nor types on answers, and hands explicit values such as "NaN" on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from daemon.training_job.text import cleaned
+
+MAX_EXACT = 2**53
+"""The largest whole number up to which every one is exact as a double, which is what targets store."""
+
+
+def section(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A structure; an empty one when absent."""
+    value = source.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def sections(source: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of structures; an empty one when absent."""
+    value = source.get(name)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def texts(source: Mapping[str, Any], name: str) -> dict[str, str]:
+    """A map of texts to texts, as they are."""
+    return {str(key): value for key, value in section(source, name).items() if isinstance(value, str)}
+
+
+def text(source: Mapping[str, Any], name: str) -> str | None:
+    """A text that is not blank, `cleaned` of what targets cannot store."""
+    value = source.get(name)
+    return cleaned(value) if isinstance(value, str) and value.strip() else None
+
+
+def whole(source: Mapping[str, Any], name: str) -> int | None:
+    """A whole number that a double holds exactly."""
+    value = source.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT else None
+
+
+def flag(source: Mapping[str, Any], name: str) -> bool | None:
+    """A boolean."""
+    value = source.get(name)
+    return value if isinstance(value, bool) else None
+
+
+def moment(source: Mapping[str, Any], name: str) -> datetime | None:
+    """A time, in UTC (botocore gives the local time zone)."""
+    value = source.get(name)
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (OverflowError, ValueError, OSError):  # at the ends of the calendar, by time zone and platform
+        return None

@@ -1,0 +1,40 @@
+"""Text that every target, log and database can carry.
+
+JSON lets NUL, other control characters and lone surrogates through as escapes; UTF-8, PostgreSQL and XML do not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+def cleaned(text: str) -> str:
+    """Text as it is, but U+FFFD for every lone surrogate and every control character other than tab and line ends."""
+    return _NO_TEXT.sub(_REPLACEMENT, text)
+
+
+def one_line(text: str) -> str:
+    """Text without outer white space, a space for every run of control characters, U+FFFD for every lone surrogate."""
+    return _SURROGATE.sub(_REPLACEMENT, _CONTROL.sub(" ", text)).strip()
+
+
+def is_plain(text: str) -> bool:
+    """Whether text holds neither control characters nor lone surrogates."""
+    return not (_CONTROL.search(text) or _SURROGATE.search(text))
+
+
+def untaken(name: str, taken: Container[str]) -> str:
+    """A name that is not taken: itself, or with the first number from 2 that makes it one."""
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free
