@@ -1,0 +1,169 @@
+"""The port for Prometheus and health checks. It knows nothing of the service: it asks the functions it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from daemon.faults import SetupFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daemon.observability.metrics import Metrics
+
+IDLE_SECONDS = 75.0
+"""Longer than the usual scrape interval, so that Prometheus keeps its connection."""
+CLOSE_SECONDS = 1.0
+"""A running request gets this long at the end, and once more after it was cancelled."""
+
+_HEADERS = {"Cache-Control": "no-store", "Server": "sagemaker-modeldb-sync", "X-Content-Type-Options": "nosniff"}
+_METHODS = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """An answer of a health check."""
+
+    ok: bool
+    state: str
+    """One word or a few, for people."""
+    checks: Mapping[str, str]
+    """What was looked at, and what was found. Public: no secrets."""
+
+
+class HttpServer:
+    """A listening server. Made by `serve_http`."""
+
+    def __init__(self, runner: web.BaseRunner) -> None:
+        self._runner = runner
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where any free one was asked for."""
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def aclose(self) -> None:
+        """Stops listening and ends every connection, at the latest after two times `CLOSE_SECONDS`."""
+        await self._runner.cleanup()
+
+
+async def serve_http(
+    host: str,
+    port: int,
+    *,
+    metrics: Metrics,
+    healthz: Callable[[], HealthReport],
+    readyz: Callable[[], HealthReport],
+    idle_seconds: float = IDLE_SECONDS,
+) -> HttpServer:
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    Args:
+        host: address to listen on.
+        port: 0 for any free one.
+        metrics: what ``/metrics`` shows.
+        healthz: asked at each request for ``/healthz``; must not block.
+        readyz: the same for ``/readyz``.
+        idle_seconds: a connection without a complete request ends after this time.
+
+    Raises:
+        SetupFault: the address cannot be listened on.
+    """
+    pages: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+        "/metrics": lambda request: _metrics(metrics, request),
+        "/healthz": lambda _request: _health(healthz()),
+        "/readyz": lambda _request: _health(readyz()),
+    }
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        page = pages.get(request.path)
+        if page is None:
+            return _text(404, f"not found; there are {', '.join(pages)}")
+        if request.method not in _METHODS:
+            return _text(405, "only GET and HEAD", {"Allow": ", ".join(_METHODS)})
+        return page(request)
+
+    runner = web.ServerRunner(_Server(answer, idle_seconds), shutdown_timeout=CLOSE_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise _cannot_listen(host, port, error) from error
+    return HttpServer(runner)
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
+    # asyncio gives no errno when none of the host's addresses is this machine's
+    if isinstance(error, socket.gaierror) or error.errno in {None, errno.EADDRNOTAVAIL}:
+        return SetupFault(f"http.host = {host!r}: is no address of this machine ({error})")
+    advice = {
+        errno.EADDRINUSE: "another process listens there: end it, or set another http.port",
+        errno.EACCES: "ports below 1024 are for root: set another http.port",
+    }
+    return SetupFault(f"http.port = {port}: cannot listen on {host}: {advice.get(error.errno or 0, str(error))}")
+
+
+def _metrics(metrics: Metrics, request: web.BaseRequest) -> web.Response:
+    body, content_type = metrics.render(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type, **_HEADERS})
+
+
+def _health(report: HealthReport) -> web.Response:
+    body = json.dumps({"ok": report.ok, "state": report.state, "checks": dict(report.checks)}, indent=1) + "\n"
+    return web.Response(status=200 if report.ok else 503, text=body, content_type="application/json", headers=_HEADERS)
+
+
+def _text(status: int, words: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=f"{words}\n", headers={**_HEADERS, **(headers or {})})
+
+
+class _Server(web.Server):
+    """Makes our own connections: no access log, and limits for clients that are slow or send much."""
+
+    def __init__(self, answer: Any, idle_seconds: float) -> None:  # noqa: ANN401 - the library keeps its handler type private
+        super().__init__(answer)
+        self._options: dict[str, Any] = {
+            "access_log": None,
+            "keepalive_timeout": idle_seconds,  # also runs while the first request line or a header is still being sent
+            "lingering_time": 1.0,  # for the rest of a body, which is never read
+            "max_field_size": 8190,
+            "max_headers": 64,
+            "max_line_size": 2048,
+            "read_bufsize": 4096,
+        }
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what could not be read or failed, without the library's version.
+
+        What could not be read is not worth a traceback in the log: any port scanner sends it.
+        """
+        if isinstance(exc, HttpProcessingError):
+            response: web.StreamResponse = _text(400, "bad request")
+            response.force_close()
+        else:
+            response = super().handle_error(request, status, exc, message)
+            response.headers.update(_HEADERS)
+        return response
