@@ -1,0 +1,197 @@
+"""The clients of SQS, SageMaker and STS: one session, one set of credentials, one client per service for the life of the process.
+
+Polling has a client of its own: a long poll occupies a connection for its whole time, and an acknowledgement must never
+wait for one. It makes no retries either, because a retried receive can hide messages that nobody got.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, UnknownRegionError
+from botocore.parsers import ResponseParserError
+
+from daemon import __version__
+from daemon.aws.errors import CREDENTIAL_ERRORS, edge_fault, said
+from daemon.aws.service_models import lean_loader
+from daemon.faults import SetupFault
+from daemon.outcome import Edge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from types_aiobotocore_sagemaker import SageMakerClient
+    from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sts import STSClient
+
+_QUEUE_HOST = re.compile(r"(?P<name>sqs\.|sqs-fips\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com(?:\.cn)?")
+"""``sqs.eu-west-1.amazonaws.com``, the older ``eu-west-1.queue.amazonaws.com`` and their kin."""
+
+_CONNECT_SECONDS = 3
+_READ_SECONDS = 15
+_STS_READ_SECONDS = 5
+_POLL_MARGIN_SECONDS = 10
+"""How much longer than WaitTimeSeconds an answer to a long poll may take: a poll given up too early hides messages."""
+_ATTEMPTS = 3
+_QUEUE_CONNECTIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Addresses to use in place of AWS's own; None: the usual chain (also ``AWS_ENDPOINT_URL_<SERVICE>``)."""
+
+    sqs: str | None = None
+    sagemaker: str | None = None
+    sts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAddress:
+    """What the URL of a queue tells about where it is."""
+
+    region: str | None
+    """None where the host does not tell: a VPC endpoint, another SQS."""
+    endpoint: str | None
+    """Scheme and host for requests; None: the region's own public endpoint."""
+
+    @classmethod
+    def of(cls, url: str) -> QueueAddress:
+        """Reads the URL of a queue."""
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        host = _QUEUE_HOST.fullmatch(parts.hostname or "")
+        if host is None:
+            return cls(None, origin)
+        return cls(host["region"], origin if host["name"] == "sqs-fips." else None)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsClients:
+    """The open clients. They belong to one event loop."""
+
+    region: str
+    partition: str
+    """``aws``, ``aws-cn``, ``aws-us-gov``, …"""
+    sqs_polling: SQSClient
+    """For ReceiveMessage alone: no retries, and time for the whole long poll."""
+    sqs: SQSClient
+    sagemaker: SageMakerClient
+    sts: Callable[[], AbstractAsyncContextManager[STSClient]]
+    """Opens a client of STS for the length of a block: it is asked once."""
+
+
+@asynccontextmanager
+async def open_clients(
+    *,
+    queue_url: str,
+    region: str | None = None,
+    endpoints: Endpoints = Endpoints(),
+    pollers: int = 1,
+    wait_seconds: int = 20,
+    job_connections: int = 16,
+) -> AsyncIterator[AwsClients]:
+    """Opens the clients, and closes them when the block ends. End running polls first.
+
+    Args:
+        queue_url: ``queue.url``; its host says where SQS is, unless `endpoints` does.
+        region: ``aws.region``; None: the usual AWS chain, else the region in the queue's URL.
+        endpoints: addresses to use in place of AWS's own.
+        pollers: concurrent long polls.
+        wait_seconds: of a long poll.
+        job_connections: concurrent calls of SageMaker; more wait for a free connection.
+
+    Raises:
+        SetupFault: no region, another region than the queue's, or a value that botocore refuses.
+        EdgeFault: a credential provider failed; it may work later.
+    """
+    session = AioSession()
+    for service in ("sagemaker", "sqs"):
+        session.register(f"before-parse.{service}", _refuse_what_is_no_json)
+    address = QueueAddress.of(queue_url)
+    sqs_endpoint = endpoints.sqs or address.endpoint
+    sts = _config(read_timeout=_STS_READ_SECONDS, attempts=2)
+    polling = _config(read_timeout=wait_seconds + _POLL_MARGIN_SECONDS, attempts=1, connections=pollers + 1)
+    async with AsyncExitStack() as stack:
+        try:
+            session.register_component("data_loader", lean_loader(session.get_config_variable("data_path")))
+            at = _region(session, region, address, elsewhere=endpoints.sqs is not None)
+
+            async def client(service: str, endpoint: str | None, config: AioConfig) -> Any:  # noqa: ANN401 - made at run time
+                return await stack.enter_async_context(
+                    session.create_client(service, region_name=at, endpoint_url=endpoint, config=config)
+                )
+
+            # the largest model first: what its parsing leaves free is used again by all that follows
+            sagemaker = await client("sagemaker", endpoints.sagemaker, _config(connections=job_connections))
+            clients = AwsClients(
+                region=at,
+                partition=_partition(session, at),
+                sqs_polling=await client("sqs", sqs_endpoint, polling),
+                sqs=await client("sqs", sqs_endpoint, _config(connections=_QUEUE_CONNECTIONS)),
+                sagemaker=sagemaker,
+                sts=partial(session.create_client, "sts", region_name=at, endpoint_url=endpoints.sts, config=sts),
+            )
+        except CREDENTIAL_ERRORS as error:
+            raise edge_fault(error, Edge.QUEUE) from error
+        except (BotoCoreError, ValueError) as error:
+            raise SetupFault(f"the AWS configuration cannot be used: {said(error)}") from error
+        yield clients
+
+
+def _config(*, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, connections: int = 1) -> AioConfig:
+    """Every choice made here, because botocore's own defaults change between its releases."""
+    return AioConfig(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=read_timeout,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
+        warm_up_loader_caches=True,  # in a thread: the models are read from disk before the first call, not during it
+    )
+
+
+def _region(session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool) -> str:
+    region = configured or session.get_config_variable("region") or queue.region
+    if not region:
+        raise SetupFault("no AWS region: set aws.region or AWS_DEFAULT_REGION")
+    if queue.region not in {None, region} and not elsewhere:
+        source = "aws.region" if configured else "the environment or the AWS profile"
+        raise SetupFault(
+            f"queue.url is in region {queue.region}, but {source} says {region}: "
+            "the queue and the training jobs must be in one region; set aws.region or correct queue.url"
+        )
+    return str(region)
+
+
+def _partition(session: AioSession, region: str) -> str:
+    try:
+        return str(session.get_partition_for_region(region))
+    except UnknownRegionError:
+        return "aws"
+
+
+def _refuse_what_is_no_json(response_dict: dict[str, Any], **_event: object) -> None:
+    """Keeps botocore from taking a web page for an empty answer.
+
+    Its JSON parser makes ``{}`` of any text, so a proxy's page with status 200 reads like a queue without messages.
+
+    Raises:
+        ResponseParserError: the answer is not from an AWS JSON API.
+    """
+    body: bytes = response_dict["body"]
+    if body.lstrip()[:1] == b"{":
+        return
+    status = response_dict["status_code"]
+    if status >= 500:  # noqa: PLR2004 - HTTP: a gateway speaks for a service that cannot; the status says all
+        response_dict["body"] = b""
+        return
+    kind = response_dict["headers"].get("content-type", "no content type")
+    raise ResponseParserError(f"HTTP {status} with {kind}, not JSON")

@@ -1,0 +1,267 @@
+"""The SQS queue that EventBridge writes to, behind `daemon.aws.base.Queue`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from daemon.aws.base import Failed, Message, QueueState
+from daemon.aws.dead_letter import DETAIL, REASON
+from daemon.aws.errors import AWS_ERRORS, SQS, edge_call, edge_fault, error_code, observed, request_is_refused, said, unobserved
+from daemon.faults import EdgeFault, JobRefused
+from daemon.outcome import Edge, Reason
+from daemon.training_job.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sqs.type_defs import (
+        ChangeMessageVisibilityBatchRequestEntryTypeDef,
+        ChangeMessageVisibilityBatchResultTypeDef,
+        DeleteMessageBatchRequestEntryTypeDef,
+        DeleteMessageBatchResultTypeDef,
+        MessageTypeDef,
+    )
+
+    from daemon.aws.errors import Observe
+
+    _BatchAnswer = DeleteMessageBatchResultTypeDef | ChangeMessageVisibilityBatchResultTypeDef
+    _Entry = TypeVar("_Entry", DeleteMessageBatchRequestEntryTypeDef, ChangeMessageVisibilityBatchRequestEntryTypeDef)
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = 10
+"""Entries per batch call (SQS)."""
+
+_STALE = {"MessageNotInflight", "ReceiptHandleIsInvalid"}
+_ABOUT_THE_HANDLE = re.compile(r"receipt ?handle|total visibility ?timeout", re.IGNORECASE)
+"""InvalidParameterValue is also what SQS says of an old handle, and of one whose message was hidden for 12 hours in all."""
+
+
+class SqsQueue:
+    """A standard queue and its dead-letter queue.
+
+    Args:
+        polling: the client for ReceiveMessage alone.
+        client: the client for everything else.
+        url: of the queue.
+        dead_letter_url: None: found from the queue's redrive policy.
+        observe: told of each call.
+    """
+
+    def __init__(
+        self,
+        polling: SQSClient,
+        client: SQSClient,
+        url: str,
+        *,
+        dead_letter_url: str | None = None,
+        observe: Observe = unobserved,
+    ) -> None:
+        self._polling = polling
+        self._client = client
+        self._url = url
+        self._dead_letters = _DeadLetterQueue(client, dead_letter_url, observe)
+        self._observe = observe
+
+    @property
+    def dead_letter_problem(self) -> str | None:
+        """Why the last `state` could not find or count the dead-letter queue, and what to do; None when it could."""
+        return self._dead_letters.problem
+
+    async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+        """See `daemon.aws.base.Queue.receive`."""
+        with self._call("ReceiveMessage"):
+            answer = await self._polling.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=limit,
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_seconds,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageAttributeNames=[REASON, DETAIL],
+            )
+        return [_message(each) for each in answer.get("Messages") or []]
+
+    async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
+        """See `daemon.aws.base.Queue.delete`."""
+        entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
+            {"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(receipt_handles)
+        ]
+        return await self._batch(
+            "DeleteMessageBatch",
+            entries,
+            lambda batch: self._client.delete_message_batch(QueueUrl=self._url, Entries=batch),
+        )
+
+    async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
+        """See `daemon.aws.base.Queue.hide`."""
+        batch_entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
+            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, (handle, seconds) in enumerate(entries)
+        ]
+        return await self._batch(
+            "ChangeMessageVisibilityBatch",
+            batch_entries,
+            lambda batch: self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=batch),
+        )
+
+    async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
+        """See `daemon.aws.base.Queue.send_dead_letter`."""
+        try:
+            with observed(self._observe, SQS, "SendMessage"):
+                await self._client.send_message(
+                    QueueUrl=url,
+                    MessageBody=body,
+                    MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+                )
+        except AWS_ERRORS as error:
+            if request_is_refused(error):
+                raise JobRefused(Reason.MALFORMED_BODY, f"the dead-letter queue refuses the message: {said(error)}") from error
+            raise _of_dead_letters(edge_fault(error, Edge.QUEUE), url) from error
+
+    async def state(self) -> QueueState:
+        """See `daemon.aws.base.Queue.state`."""
+        with self._call("GetQueueAttributes"):
+            answer = await self._client.get_queue_attributes(
+                QueueUrl=self._url,
+                AttributeNames=[
+                    "QueueArn",
+                    "RedrivePolicy",
+                    "VisibilityTimeout",
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )
+        attributes = answer.get("Attributes") or {}
+        try:
+            queue_arn = attributes["QueueArn"]
+            redrive: dict[str, Any] = json.loads(attributes.get("RedrivePolicy") or "{}")
+            state = QueueState(
+                visible=int(attributes["ApproximateNumberOfMessages"]),
+                in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+                delayed=int(attributes["ApproximateNumberOfMessagesDelayed"]),
+                visibility_seconds=int(attributes["VisibilityTimeout"]),
+                max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
+                dead_letter_url=None,
+                dead_letter_messages=None,
+            )
+        except (KeyError, ValueError) as error:
+            raise EdgeFault(
+                Edge.QUEUE,
+                Reason.NOT_THE_API,
+                f"the answer about the queue is not SQS's ({error!r}): check {SQS.endpoint_key}",
+                curable=False,
+            ) from error
+        url, messages = await self._dead_letters.look(queue_arn, redrive.get("deadLetterTargetArn"))
+        return replace(state, dead_letter_url=url, dead_letter_messages=messages)
+
+    async def _batch(
+        self, operation: str, entries: list[_Entry], send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]]
+    ) -> list[Failed | None]:
+        """What became of each entry, in order. A batch that is refused for one of its entries is sent one by one."""
+        if not 1 <= len(entries) <= BATCH_SIZE:
+            raise ValueError(f"a batch has 1 to {BATCH_SIZE} entries, not {len(entries)}")
+        try:
+            with observed(self._observe, SQS, operation):
+                answer = await send(entries)
+        except AWS_ERRORS as error:
+            if not request_is_refused(error):
+                raise edge_fault(error, Edge.QUEUE) from error
+            if len(entries) == 1:
+                return [_failed(error_code(error), said(error))]
+            return [(await self._batch(operation, [entry], send))[0] for entry in entries]
+        failed = {entry["Id"]: _failed(entry["Code"], entry.get("Message") or "") for entry in answer.get("Failed") or []}
+        return [failed.get(entry["Id"]) for entry in entries]
+
+    def _call(self, operation: str) -> AbstractContextManager[None]:
+        return edge_call(self._observe, Edge.QUEUE, operation)
+
+
+class _DeadLetterQueue:
+    """Where the dead-letter queue is and how much is in it. A missing permission for it is told, once, and no failure."""
+
+    def __init__(self, client: SQSClient, url: str | None, observe: Observe) -> None:
+        self.problem: str | None = None
+        self._client = client
+        self._configured_url = url
+        self._observe = observe
+        self._urls: dict[str, str] = {}
+
+    async def look(self, queue_arn: str, arn: str | None) -> tuple[str | None, int | None]:
+        """The queue's URL and its number of messages, as far as there is one and they can be had.
+
+        Args:
+            queue_arn: of the main queue.
+            arn: of the dead-letter queue, from the redrive policy.
+
+        Raises:
+            EdgeFault: SQS does not work.
+        """
+        url = self._configured_url
+        try:
+            if url is None and arn is not None:
+                url = await self._find(queue_arn, arn)
+            messages = None if url is None else await self._count(url)
+        except EdgeFault as fault:
+            if fault.reason not in {Reason.ACCESS_DENIED, Reason.NOT_FOUND}:
+                raise
+            self._tell(_of_dead_letters(fault, url or arn).detail)
+            return url, None
+        self._tell(None)
+        return url, messages
+
+    async def _find(self, queue_arn: str, arn: str) -> str:
+        if arn not in self._urls:
+            account, name = arn.split(":")[4:6]
+            owner = {} if account == queue_arn.split(":")[4] else {"QueueOwnerAWSAccountId": account}
+            with edge_call(self._observe, Edge.QUEUE, "GetQueueUrl"):
+                answer = await self._client.get_queue_url(QueueName=name, **owner)
+            self._urls[arn] = answer["QueueUrl"]
+        return self._urls[arn]
+
+    async def _count(self, url: str) -> int:
+        with edge_call(self._observe, Edge.QUEUE, "GetQueueAttributes"):
+            answer = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    def _tell(self, problem: str | None) -> None:
+        if problem is not None and problem != self.problem:
+            log.warning("dead-letter queue cannot be watched", detail=problem)
+        self.problem = problem
+
+
+def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
+    """A fault as that of the dead-letter queue alone: the daemon can go on without it, so waiting is right."""
+    detail = fault.detail
+    if fault.reason is Reason.NOT_FOUND:
+        detail = "it does not exist, or not for these credentials: check the redrive policy and queue.dead_letter_url"
+    return EdgeFault(fault.edge, fault.reason, f"dead-letter queue {queue}: {detail}")
+
+
+def _message(received: MessageTypeDef) -> Message:
+    system = received.get("Attributes") or {}
+    sent = system.get("SentTimestamp")
+    return Message(
+        message_id=received["MessageId"],
+        receipt_handle=received["ReceiptHandle"],
+        body=received.get("Body") or "",
+        receive_count=int(system.get("ApproximateReceiveCount") or 1),
+        sent_at=int(sent) / 1000 if sent else None,
+        attributes={
+            name: attribute["StringValue"]
+            for name, attribute in (received.get("MessageAttributes") or {}).items()
+            if "StringValue" in attribute
+        },
+    )
+
+
+def _failed(code: str, detail: str) -> Failed:
+    code = code.removeprefix("AWS.SimpleQueueService.")
+    stale = code in _STALE or (code == "InvalidParameterValue" and _ABOUT_THE_HANDLE.search(detail) is not None)
+    return Failed(code, one_line(detail)[:300], stale)

@@ -1,0 +1,270 @@
+"""SageMaker's edge against a stub that answers byte for byte as recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.aws.clients import AwsClients, Endpoints, open_clients
+from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
+from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused
+from daemon.outcome import Reason
+from daemon.training_job.identity import Home
+from tests.aws_stub import Answer, SageMakerStub
+from tests.aws_vectors import HOME, ErrorVector, describe, describe_bytes, describes, errors, tags, tags_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
+ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
+WEB_PAGE = Answer(200, b"<html><body>Please log in</body></html>", "text/html")
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[SageMakerStub]:
+    async with SageMakerStub() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def clients(stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsClients]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    async with open_clients(queue_url=QUEUE_URL, endpoints=Endpoints(sagemaker=stub.url, sts=stub.url)) as clients:
+        yield clients
+
+
+@pytest.fixture
+def jobs(clients: AwsClients) -> SageMakerTrainingJobs:
+    return SageMakerTrainingJobs(clients.sagemaker, HOME)
+
+
+async def test_every_recorded_description_is_read(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    files = [vector.file for vector in describes()]
+    assert len(files) == 36
+
+    for file in files:
+        expected = describe(file)
+        stub.put_job(describe_bytes(file))
+
+        description = await jobs.describe(expected["TrainingJobName"])
+
+        expected.pop("ResponseMetadata")
+        assert repr(description) == repr(expected)  # NaN is not equal to itself
+
+
+def test_it_says_whose_jobs_it_describes(jobs: SageMakerTrainingJobs) -> None:
+    assert jobs.home == HOME
+
+
+async def test_times_are_moments(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000.05})
+
+    description = await jobs.describe("job-1")
+
+    assert description["CreationTime"].astimezone(UTC) == datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
+
+
+async def test_every_recorded_error_has_the_expected_outcome(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    async def outcome(vector: ErrorVector) -> DaemonError:
+        stub.fail_tags(vector.file, vector.file)
+        stub.fail_job(vector.file, vector.file)
+        with pytest.raises(DaemonError) as caught:
+            await (jobs.tags if vector.operation == "ListTags" else jobs.describe)(vector.file)
+        return caught.value
+
+    vectors = errors()
+    outcomes = await asyncio.gather(*map(outcome, vectors))
+
+    reasons = {vector.file: getattr(fault, "reason", None) for vector, fault in zip(vectors, outcomes, strict=True)}
+    assert reasons == {
+        "describe-not-found.json": Reason.JOB_GONE,
+        "describe-not-found-modelled.json": Reason.JOB_GONE,
+        "describe-bad-name.json": Reason.JOB_REFUSED,
+        "describe-throttled.json": Reason.THROTTLED,
+        "describe-access-denied.json": Reason.ACCESS_DENIED,
+        "describe-expired-token.json": Reason.CREDENTIALS,
+        "describe-unrecognized-client.json": Reason.CREDENTIALS,
+        "describe-internal.json": Reason.UNAVAILABLE,
+        "describe-unavailable.json": Reason.UNAVAILABLE,
+        "list-tags-not-found.json": Reason.JOB_GONE,
+        "list-tags-throttled.json": Reason.THROTTLED,
+    }
+    for vector, fault in zip(vectors, outcomes, strict=True):
+        assert isinstance(fault, JobRefused if vector.expect == "reject" else EdgeFault), vector.file
+
+
+async def test_a_short_throttle_is_waited_out(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
+    stub.fail_next("DescribeTrainingJob", "describe-throttled.json")
+
+    await jobs.describe("job-1")
+
+    assert stub.count("DescribeTrainingJob") == 2
+
+
+async def test_a_missing_permission_is_named(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.fail_next("DescribeTrainingJob", "describe-access-denied.json")
+
+    with pytest.raises(EdgeFault, match=r"sagemaker:DescribeTrainingJob is missing on arn:aws:sagemaker:\S+/x: allow"):
+        await jobs.describe("x")
+
+
+async def test_a_web_page_is_not_taken_for_a_description(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    with stub.failing(None, WEB_PAGE):
+        for call in (jobs.describe("job-1"), jobs.tags(ARN), jobs.probe()):
+            with pytest.raises(EdgeFault, match=r"aws\.sagemaker_endpoint_url") as caught:
+                await call
+            assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, False)
+
+
+async def test_another_json_api_is_not_taken_for_sagemaker(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    with stub.failing(None, Answer(200, b'{"status": "ok"}')), pytest.raises(EdgeFault) as caught:
+        await jobs.describe("job-1")
+
+    assert caught.value.reason is Reason.NOT_THE_API
+
+
+async def test_an_address_where_nobody_answers_is_unreachable(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    await stub.__aexit__()
+
+    with pytest.raises(EdgeFault) as caught:
+        await jobs.describe("job-1")
+
+    assert (caught.value.reason, caught.value.curable) == (Reason.UNREACHABLE, True)
+
+
+@pytest.mark.parametrize("file", ["full.json", "untagged.json", "absent-member.json", "empty-value.json", "unicode.json", "fifty.json"])
+async def test_recorded_tags_are_read(stub: SageMakerStub, jobs: SageMakerTrainingJobs, file: str) -> None:
+    stub.put_tag_pages(ARN, {None: tags_bytes(file)})
+
+    assert await jobs.tags(ARN) == tags(file)
+
+
+async def test_null_for_tags_is_none(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.put_tag_pages(ARN, {None: b'{"Tags": null, "NextToken": null}'})
+
+    assert await jobs.tags(ARN) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "token"),
+    [
+        ("paged-1.json", "paged-2.json", "AAMA-EXAMPLE-page-2"),
+        ("empty-page-1.json", "empty-page-2.json", "AAMA-EXAMPLE-more"),
+    ],
+)
+async def test_every_page_of_tags_is_read(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, first: str, second: str, token: str
+) -> None:
+    stub.put_tag_pages(ARN, {None: tags_bytes(first), token: tags_bytes(second)})
+
+    assert await jobs.tags(ARN) == tags(first) | tags(second)
+    assert "MODEL_DB_SYNC" in tags(second)
+    assert stub.count("ListTags") == 2
+
+
+@pytest.mark.parametrize(
+    ("pages", "requests"),
+    [
+        ({None: tags_bytes("loop-token.json"), "AAMA-EXAMPLE-loop": tags_bytes("loop-token.json")}, 2),
+        (
+            {
+                None: b'{"Tags": [], "NextToken": "a"}',
+                "a": b'{"Tags": [], "NextToken": "b"}',
+                "b": b'{"Tags": [], "NextToken": "a"}',
+            },
+            100,
+        ),
+    ],
+    ids=["one token", "two tokens"],
+)
+async def test_pages_without_end_are_this_jobs_fault(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, pages: dict[str | None, bytes], requests: int
+) -> None:
+    stub.put_tag_pages(ARN, pages)
+
+    with pytest.raises(JobFault) as caught:
+        await jobs.tags(ARN)
+
+    assert caught.value.reason is Reason.SAGEMAKER_FAULT
+    assert stub.count("ListTags") == requests
+
+
+async def test_the_first_probe_is_content_with_a_job_that_cannot_be(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    await jobs.probe()
+
+    assert [request.parameters for request in stub.requests] == [{"TrainingJobName": PROBE_NAME}]
+
+
+async def test_a_later_probe_asks_both_calls_for_a_job_that_was_there(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
+    await jobs.describe("job-1")
+
+    await jobs.probe()
+    assert [request.operation for request in stub.requests[1:]] == ["DescribeTrainingJob", "ListTags"]
+    assert stub.requests[-1].parameters["ResourceArn"] == ARN
+
+    stub.fail_tags(ARN, Answer(400, b'{"__type": "AccessDeniedException", "message": "no"}'))
+    with pytest.raises(EdgeFault, match="sagemaker:ListTags"):
+        await jobs.probe()
+
+    stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
+    stub.remove_job("job-1")  # gone meanwhile: SageMaker answers, so it works
+    await jobs.probe()
+
+
+async def test_a_probe_of_a_sagemaker_that_does_not_work_fails(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+    stub.fail_next(None, "describe-expired-token.json")
+
+    with pytest.raises(EdgeFault) as caught:
+        await jobs.probe()
+
+    assert caught.value.reason is Reason.CREDENTIALS
+
+
+async def test_every_call_is_counted(stub: SageMakerStub, clients: AwsClients) -> None:
+    counted: list[tuple[str, str, str]] = []
+    jobs = SageMakerTrainingJobs(clients.sagemaker, HOME, observe=lambda *call: counted.append(call))
+    stub.put_tag_pages(ARN, {None: tags_bytes("paged-1.json"), "AAMA-EXAMPLE-page-2": tags_bytes("paged-2.json")})
+
+    await jobs.tags(ARN)
+    with pytest.raises(JobRefused):
+        await jobs.describe("no-such-job")
+    await resolve_home(clients, None, lambda *call: counted.append(call))
+
+    assert counted == [
+        ("sagemaker", "ListTags", "ok"),
+        ("sagemaker", "ListTags", "ok"),
+        ("sagemaker", "DescribeTrainingJob", "not_found"),
+        ("sts", "GetCallerIdentity", "ok"),
+    ]
+
+
+async def test_the_account_is_asked_of_sts_once(stub: SageMakerStub, clients: AwsClients) -> None:
+    stub.account = "000000000042"
+
+    assert await resolve_home(clients, None) == Home("000000000042", "eu-west-1", "aws")
+    assert stub.count("GetCallerIdentity") == 1
+
+
+async def test_a_configured_account_asks_nobody(stub: SageMakerStub, clients: AwsClients) -> None:
+    assert await resolve_home(clients, "000000000042") == Home("000000000042", "eu-west-1", "aws")
+    assert stub.requests == []
+
+
+async def test_without_sts_the_account_stays_unknown_and_a_person_is_told(stub: SageMakerStub, clients: AwsClients) -> None:
+    denied = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>"
+    stub.fail_next("GetCallerIdentity", Answer(403, denied, "text/xml"))
+
+    with capture_logs() as logs:
+        home = await resolve_home(clients, None)
+
+    assert home == Home(None, "eu-west-1", "aws")
+    assert [(line["log_level"], "aws.account_id" in line["event"]) for line in logs] == [("warning", True)]
+    assert "InvalidClientTokenId" in logs[0]["detail"]
