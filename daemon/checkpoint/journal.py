@@ -1,0 +1,95 @@
+"""The journal of one job's writes: the checkpoint's side of a target's `WriteJournal`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.checkpoint.base import Checkpoint, Claim, JobRecord
+    from daemon.training_job.identity import JobMark
+
+
+class Journal:
+    """Counts the creates of one job whose answer is not known, durably before each create.
+
+    It outlives a hold: when the edge is back, the next attempt of this process knows exactly which creates were answered, where the
+    checkpoint only knows that they were begun.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        claim: Claim,
+        mark: JobMark,
+        job_name: str,
+        record: JobRecord | None,
+        *,
+        target: str,
+        look_up_first: bool,
+        lease_seconds: float,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._claim = claim
+        self._mark = mark
+        self._job_name = job_name
+        self._target = target
+        self._lease_seconds = lease_seconds
+        self._unanswered = 0 if record is None else record.unanswered_writes
+        self._look_up_first = look_up_first
+        self._write_under_way = False
+        self._begun = False
+
+    @property
+    def mark(self) -> JobMark:
+        return self._mark
+
+    @property
+    def unanswered_writes(self) -> int:
+        return self._unanswered
+
+    @property
+    def look_up_first(self) -> bool:
+        return self._look_up_first
+
+    @property
+    def write_under_way(self) -> bool:
+        """True while this attempt waits for the answer of a create."""
+        return self._write_under_way
+
+    @property
+    def claim(self) -> Claim:
+        return self._claim
+
+    def resume(self) -> None:
+        """Another attempt under the same claim. What the one before wrote may be there under any name by now."""
+        self._look_up_first = self._look_up_first or self._begun
+        self._write_under_way = False
+
+    async def begin_write(self, lock_name: str) -> None:
+        self._write_under_way = True
+        try:
+            await self._checkpoint.begin_write(self._claim, self._mark, self._job_name, target=self._target, lock_name=lock_name)
+        except BaseException:
+            self._write_under_way = False
+            raise
+        self._unanswered += 1
+        self._begun = True
+
+    def answered(self) -> None:
+        self._unanswered -= 1
+        self._write_under_way = False
+
+    def settled(self) -> None:
+        self._unanswered = 0
+        self._write_under_way = False
+
+    @contextlib.asynccontextmanager
+    async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
+        await self._checkpoint.lock_name(self._claim, lock_name, self._lease_seconds)
+        try:
+            yield
+        finally:
+            await self._checkpoint.unlock_name(self._claim, lock_name)
