@@ -1,0 +1,296 @@
+"""ModelDB V2 over REST: one method a call, each answer a value or an `ApiError`.
+
+The server suffers from concurrency (beyond 8 calls it gets no faster, beyond 100 it can wedge for good, and each call in flight when
+its database goes away leaves connections behind), so the client sends few calls at a time and none that waited through an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from daemon.targets.modeldb_v2.entities import Experiment, Project, Run, deleted, one, several
+from daemon.targets.modeldb_v2.errors import Answer, ApiError, Kind, Question, judged, not_the_api, shortened
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+
+ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
+"""Four times the proxy's own limit."""
+
+IDLE_SECONDS = 4.0
+"""How long an idle connection is kept. Node, under ModelDB's web front end, closes its own after 5 s; a create that meets such a
+connection would have an unknown outcome."""
+
+CONNECT_SECONDS = 10.0
+
+_SHORTEST_SECRET = 6
+
+Value = TypeVar("Value")
+
+
+class ModelDBV2Client:
+    """A client for one server, over one session. To be made inside a running event loop.
+
+    Args:
+        base_url: what stands before ``/project/…``, for example ``http://host:8080/v1``; without credentials and query.
+        headers: sent with every request; their values are taken for secrets.
+        tls: for https; None: the system's authorities.
+        timeout_seconds: the time for one call, from the moment it has its turn until its answer is read.
+        max_concurrency: calls at the same time.
+        workspace: sent as workspace_name where ModelDB takes one; the open-source server ignores it.
+        observe: told (operation, result) of each request; results are ``ok``, the words of `Kind`, and ``interrupted``.
+
+    Every call raises `ApiError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+        timeout_seconds: float,
+        max_concurrency: int,
+        workspace: str | None = None,
+        observe: Callable[[str, str], None] = lambda _operation, _result: None,
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self.max_concurrency = max_concurrency
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._in_workspace = {} if workspace is None else {"workspace_name": workspace}
+        self._observe = observe
+        self._secrets = _secrets(headers)
+        self._outages = 0
+        self._last_outage: tuple[Kind, str] | None = None
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True, keepalive_timeout=IDLE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "application/json", **headers},
+            timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, timeout_seconds / 2)),
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    @property
+    def outages(self) -> int:
+        """How many calls have failed because the server as a whole does not work."""
+        return self._outages
+
+    def refuse_if_out_since(self, outages: int, operation: str) -> None:
+        """For callers that queue: what has waited through an outage must not become a crowd on a server that is down or just back.
+
+        Args:
+            outages: the count when the waiting began.
+            operation: what was to be asked.
+
+        Raises:
+            ApiError: the server failed meanwhile; nothing was sent.
+        """
+        if self._outages != outages and self._last_outage is not None:
+            kind, detail = self._last_outage
+            raise ApiError(kind, operation, f"not sent, because meanwhile {detail}")
+
+    async def get_projects_page(self) -> Sequence[Project]:
+        """The first project there is: proves that the database answers."""
+        query = {"page_number": "1", "page_limit": "1"}
+        return await self._ask("GET", "project/getProjects", several("projects", Project.parse), query=query)
+
+    async def get_project_by_id(self, project_id: str) -> Project:
+        return await self._ask("GET", "project/getProjectById", one("project", Project.parse), query={"id": project_id})
+
+    async def find_projects(self, name: str) -> Sequence[Project]:
+        """Every project of this name, the oldest first: creates that overlap make twins."""
+        body = {**self._in_workspace, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
+        found = await self._ask("POST", "project/findProjects", several("projects", Project.parse), body=body)
+        return sorted(found, key=lambda project: project.age_order)
+
+    async def create_project(self, fields: Mapping[str, Any]) -> Project:
+        """Creates a project.
+
+        Args:
+            fields: of the request: name, description, attributes, tags.
+        """
+        body = {**self._in_workspace, **fields}
+        return await self._ask("POST", "project/createProject", one("project", Project.parse), body=body)
+
+    async def update_project_description(self, project_id: str, description: str) -> Project:
+        body = {"id": project_id, "description": description}
+        return await self._ask("POST", "project/updateProjectDescription", one("project", Project.parse), body=body)
+
+    async def update_project_attribute(self, project_id: str, key: str, value: str) -> Project:
+        """Sets one attribute, there already or not."""
+        body = {"id": project_id, "attribute": {"key": key, "value": value}}
+        return await self._ask("POST", "project/updateProjectAttributes", one("project", Project.parse), body=body)
+
+    async def find_experiments(self, project_id: str, name: str) -> Sequence[Experiment]:
+        """Every experiment of this name in a project, the oldest first."""
+        body = {"project_id": project_id, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
+        found = await self._ask("POST", "experiment/findExperiments", several("experiments", Experiment.parse), body=body)
+        return sorted(found, key=lambda experiment: experiment.age_order)
+
+    async def create_experiment(self, fields: Mapping[str, Any]) -> Experiment:
+        """Creates an experiment.
+
+        Args:
+            fields: of the request: project_id, name, description, attributes, tags.
+        """
+        return await self._ask("POST", "experiment/createExperiment", one("experiment", Experiment.parse), body=fields)
+
+    async def get_experiment_by_id(self, experiment_id: str) -> Experiment:
+        query = {"id": experiment_id}
+        return await self._ask("GET", "experiment/getExperimentById", one("experiment", Experiment.parse), query=query)
+
+    async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
+        """Creates a run with everything in it, in one transaction of the server's.
+
+        Args:
+            fields: of the request.
+        """
+        return await self._ask("POST", "experiment-run/createExperimentRun", one("experiment_run", Run.parse), body=fields)
+
+    async def get_experiment_run_by_name(self, experiment_id: str, name: str) -> Run:
+        query = {"experiment_id": experiment_id, "name": name}
+        return await self._ask("GET", "experiment-run/getExperimentRunByName", one("experiment_run", Run.parse), query=query)
+
+    async def get_experiment_run_by_id(self, run_id: str) -> Run:
+        query = {"id": run_id}
+        return await self._ask("GET", "experiment-run/getExperimentRunById", one("experiment_run", Run.parse), query=query)
+
+    async def find_experiment_runs(
+        self, equal: Mapping[str, str], *, experiment_id: str | None = None, page_number: int = 1, page_limit: int = 100
+    ) -> Sequence[Run]:
+        """Runs that fulfil every condition, the oldest first.
+
+        Args:
+            equal: ``name`` or ``attributes.<key>``, and the value it must have.
+            experiment_id: None: anywhere on the server.
+            page_number: from 1.
+            page_limit: runs a page.
+        """
+        body: dict[str, Any] = {**self._in_workspace, "predicates": _equal(equal), **_OLDEST_FIRST}
+        body |= {"page_number": page_number, "page_limit": page_limit}
+        if experiment_id is not None:
+            body["experiment_id"] = experiment_id
+        found = await self._ask("POST", "experiment-run/findExperimentRuns", several("experiment_runs", Run.parse), body=body)
+        return sorted(found, key=lambda run: run.age_order)
+
+    async def delete_experiment_runs(self, run_ids: Sequence[str]) -> None:
+        """Deletes runs. `Kind.ABSENT` when all of them are gone already."""
+        await self._ask("DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)})
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Mapping[str, Any]], Value],
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Value:
+        """One call: waits for its turn, sends, judges, reads and reports it."""
+        url = f"{self._base}/{path}"
+        data = None if body is None else json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+        question = Question(path.rpartition("/")[2], url, 0 if data is None else len(data), self._scrub)
+        outages = self._outages
+        async with self._slots:
+            self.refuse_if_out_since(outages, question.operation)
+            result = "interrupted"
+            try:
+                answer = await self._exchange(method, question, query, data)
+                content = judged(answer, question)
+                try:
+                    value = read(content)
+                except (ValueError, TypeError) as error:
+                    raise not_the_api(answer, question, str(error)) from error
+                result = "ok"
+            except ApiError as error:
+                result = error.kind
+                if error.kind.is_of_the_server:
+                    self._outages += 1
+                    self._last_outage = (error.kind, error.detail)
+                raise
+            finally:
+                self._observe(question.operation, result)
+        return value
+
+    async def _exchange(self, method: str, question: Question, query: Mapping[str, str] | None, data: bytes | None) -> Answer:
+        """The HTTP part of a call.
+
+        Raises:
+            ApiError: `Kind.TIMEOUT`, `Kind.CONNECTION` or, when it is no HTTP that comes back, `Kind.NOT_THE_API`.
+        """
+
+        def lost(kind: Kind, detail: str, *, unknown: bool) -> ApiError:
+            return ApiError(kind, question.operation, detail, outcome_unknown=unknown)
+
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        stream = None if data is None else io.BytesIO(data)
+        url = URL(question.url)
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._session.request(method, url, params=query, data=stream, headers=headers, allow_redirects=False) as response,
+            ):
+                return Answer(
+                    response.status,
+                    response.headers.get("Content-Type", ""),
+                    await _body(response),
+                    response.headers.get("Location", ""),
+                )
+        except aiohttp.ClientConnectorCertificateError as error:
+            hint = "set target.ca_file to the PEM file of its certificate authority, or mend its certificate"
+            raise lost(Kind.CONNECTION, f"{url.authority} is not trusted: {_said(error)}; {hint}", unknown=False) from error
+        except aiohttp.ClientConnectorSSLError as error:
+            hint = "does target.url say https where it should be http, or name another port?"
+            raise lost(Kind.CONNECTION, f"no TLS with {url.authority}: {_said(error)}; {hint}", unknown=False) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise lost(Kind.CONNECTION, f"cannot connect to {url.authority}: {_said(error)}", unknown=False) from error
+        except TimeoutError as error:
+            raise lost(Kind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True) from error
+        except aiohttp.ClientResponseError as error:
+            what = f"{question.url} does not speak HTTP 1 ({shortened(self._scrub(error.message), 80)})"
+            hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"
+            raise lost(Kind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise lost(Kind.CONNECTION, f"the connection to {url.authority} was lost: {_said(error)}", unknown=True) from error
+
+    def _scrub(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
+
+
+_OLDEST_FIRST = {"sort_key": "date_created", "ascending": True}
+
+
+def _equal(conditions: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value, "operator": "EQ"} for key, value in conditions.items()]
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_LIMIT_BYTES:
+            response.close()
+            return b""  # no answer of the API is that long: an empty one is not its own word either
+    return bytes(body)
+
+
+def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What must not come back from an echo, the longest first so that none leaves a part of itself behind."""
+    words = {word for value in headers.values() for word in (value, *value.split()) if len(word) >= _SHORTEST_SECRET}
+    return tuple(sorted(words, key=len, reverse=True))
+
+
+def _said(error: Exception) -> str:
+    return shortened(str(error), 200) or type(error).__name__

@@ -1,0 +1,150 @@
+"""Projects, experiments and runs as ModelDB V2 answers them, as far as this program reads them.
+
+Empty members are left out of its JSON, and 64-bit integers are strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Entity = TypeVar("Entity")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: str
+    name: str
+    description: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    date_created: int = 0
+    """Epoch milliseconds, as everywhere in ModelDB."""
+
+    @property
+    def age_order(self) -> tuple[int, str]:
+        """Sorts the oldest first; twins can share one millisecond."""
+        return (self.date_created, self.id)
+
+    @classmethod
+    def parse(cls, found: object) -> Project:
+        """Raises ValueError when it is no project."""
+        fields = _object(found)
+        return cls(
+            _id(fields),
+            _text(fields, "name"),
+            _text(fields, "description"),
+            _attributes(fields),
+            _milliseconds(fields, "date_created"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    id: str
+    name: str
+    date_created: int = 0
+
+    @property
+    def age_order(self) -> tuple[int, str]:
+        """Sorts the oldest first; twins can share one millisecond."""
+        return (self.date_created, self.id)
+
+    @classmethod
+    def parse(cls, found: object) -> Experiment:
+        """Raises ValueError when it is no experiment."""
+        fields = _object(found)
+        return cls(_id(fields), _text(fields, "name"), _milliseconds(fields, "date_created"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An experiment run."""
+
+    id: str
+    project_id: str
+    experiment_id: str
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    date_created: int = 0
+
+    @property
+    def age_order(self) -> tuple[int, str]:
+        """Sorts the oldest first; doubles can share one millisecond."""
+        return (self.date_created, self.id)
+
+    @classmethod
+    def parse(cls, found: object) -> Run:
+        """Raises ValueError when it is no run."""
+        fields = _object(found)
+        return cls(
+            _id(fields),
+            _text(fields, "project_id"),
+            _text(fields, "experiment_id"),
+            _text(fields, "name"),
+            _attributes(fields),
+            _milliseconds(fields, "date_created"),
+        )
+
+
+def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], Entity]:
+    """Reads an answer that holds one entity. The reader raises ValueError when it does not."""
+
+    def read(answer: Mapping[str, Any]) -> Entity:
+        if member not in answer:
+            raise ValueError(f"no {member}")
+        return parse(answer[member])
+
+    return read
+
+
+def several(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], tuple[Entity, ...]]:
+    """Reads an answer that holds a list: ``{}`` when empty, only the total past the last page. Raises like `one`."""
+
+    def read(answer: Mapping[str, Any]) -> tuple[Entity, ...]:
+        found = answer.get(member, [])
+        if not isinstance(found, list) or (member not in answer and answer.keys() - {"total_records"}):
+            raise ValueError(f"no {member}")
+        return tuple(parse(each) for each in found)
+
+    return read
+
+
+def deleted(answer: Mapping[str, Any]) -> None:
+    """Reads the answer of a delete. Raises ValueError when it does not say so."""
+    if answer.get("status") is not True:
+        raise ValueError("no status")
+
+
+def _object(found: object) -> Mapping[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError("no object")  # noqa: TRY004 - a shape that does not fit is one kind of error here, whatever the type
+    return found
+
+
+def _id(fields: Mapping[str, Any]) -> str:
+    if not (text := _text(fields, "id")):
+        raise ValueError("no id")
+    return text
+
+
+def _text(fields: Mapping[str, Any], member: str) -> str:
+    value = fields.get(member, "")
+    if not isinstance(value, str):
+        raise ValueError(f"{member} is no text")  # noqa: TRY004 - as in _object
+    return value
+
+
+def _milliseconds(fields: Mapping[str, Any], member: str) -> int:
+    return int(fields.get(member, 0))
+
+
+def _attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The first of each key: ModelDB itself can store a key twice."""
+    attributes: dict[str, Any] = {}
+    for each in fields.get("attributes", ()):
+        key_value = _object(each)
+        attributes.setdefault(_text(key_value, "key"), key_value.get("value"))
+    return attributes

@@ -1,0 +1,286 @@
+"""What an answer of ModelDB's REST proxy that is no success means.
+
+The proxy writes ``{"error": …, "message": …, "code": <gRPC code>}`` and the HTTP status that belongs to the code; empty members are
+left out. Only that is the API's own word. Everything else comes from something in between or from something else altogether.
+Watched on ModelDB 2.0.8.1.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Kind(StrEnum):
+    """What is wrong. The words are metric labels."""
+
+    # about what was asked
+    ABSENT = "absent"  # there is no such thing (any more), or not for us
+    EXISTS = "exists"  # the name is taken
+    DUPLICATES = "duplicates"  # several have this name
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    UNIMPLEMENTED = "unimplemented"
+    INTERNAL = "internal"  # the server failed and says how
+    BARE_500 = "bare_500"  # the server failed and does not say how: a value it cannot store, or a dead database connection
+    # about the server as a whole
+    DATABASE_DOWN = "database_down"
+    UNAVAILABLE = "unavailable"
+    THROTTLED = "throttled"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    UNAUTHENTICATED = "unauthenticated"
+    HEADERS = "headers"  # the configured headers are too large
+    NOT_THE_API = "not_the_api"  # something else answers at this address
+
+    @property
+    def is_of_the_server(self) -> bool:
+        """True: every call would meet this now."""
+        return self in _OF_THE_SERVER
+
+
+_OF_THE_SERVER = frozenset(
+    {
+        Kind.DATABASE_DOWN,
+        Kind.UNAVAILABLE,
+        Kind.THROTTLED,
+        Kind.TIMEOUT,
+        Kind.CONNECTION,
+        Kind.UNAUTHENTICATED,
+        Kind.HEADERS,
+        Kind.NOT_THE_API,
+    }
+)
+
+
+class ApiError(Exception):
+    """A call of ModelDB V2 that did not succeed.
+
+    Attributes:
+        kind: what is wrong.
+        operation: the call's name, for example ``createExperimentRun``.
+        status: HTTP status; None without an answer.
+        code: gRPC code; None when the answer is not the API's own word.
+        outcome_unknown: whether a create may have been carried out, or may still be.
+        detail: one line for people, without secrets.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        operation: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        super().__init__(f"{operation}: {detail}")
+        self.kind = kind
+        self.operation = operation
+        self.status = status
+        self.code = code
+        self.outcome_unknown = outcome_unknown
+        self.detail = f"{operation}: {detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, as far as errors speak of it."""
+
+    operation: str
+    url: str
+    """Without query and credentials."""
+    body_bytes: int
+    scrub: Callable[[str], str] = field(default=str)
+    """Takes secrets out of a text that the far side may have echoed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    content_type: str
+    body: bytes
+    location: str = ""
+    """Where a redirect points to."""
+
+
+_HOW_TO_ADDRESS = (
+    "target.url should look like http://host:8080/v1 (ModelDB's REST proxy) or http://host:3000/api/v1/modeldb (its web front end)"
+)
+
+_OK = range(200, 300)
+_REDIRECT = range(300, 400)
+_SERVER_ERROR = 500
+
+_BODY_LIMIT_BYTES = 4 * 1024 * 1024
+"""The backend's limit, of the request as protobuf."""
+
+_STATUS_OF_CODE = {
+    1: {408},
+    2: {500},
+    3: {400},
+    4: {504},
+    5: {404},
+    6: {409},
+    7: {403},
+    8: {429},
+    9: {400, 412},
+    10: {409},
+    11: {400},
+    12: {501},
+    13: {500},
+    14: {503},
+    15: {500},
+    16: {401},
+}
+"""grpc-gateway's HTTPStatusFromCode."""
+
+_KIND_OF_CODE = {
+    2: Kind.BARE_500,
+    3: Kind.INVALID,
+    4: Kind.TIMEOUT,
+    5: Kind.ABSENT,
+    6: Kind.EXISTS,
+    7: Kind.ABSENT,  # "Access is denied. … not found for given ids": deleted or unknown ids
+    12: Kind.UNIMPLEMENTED,
+    14: Kind.UNAVAILABLE,
+    16: Kind.UNAUTHENTICATED,
+}
+"""The codes that mean the same whatever the text says; 1, 8, 13 depend on it, the rest is never seen."""
+
+_SURELY_NOT_DONE = frozenset({Kind.DUPLICATES, Kind.HEADERS, Kind.UNIMPLEMENTED})
+"""Server errors (5xx) before anything was carried out."""
+
+
+def judged(answer: Answer, question: Question) -> dict[str, Any]:
+    """The JSON object of a success.
+
+    Raises:
+        ApiError: it is none.
+    """
+    content = _json_object(answer)
+    if answer.status in _OK:
+        if content is None:
+            raise not_the_api(answer, question)
+        return content
+    if content is None or not _is_the_apis_word(answer.status, content):
+        raise _from_in_between(answer, question)
+    raise _from_the_api(answer.status, content, question)
+
+
+def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
+    """Something else answers at this address, or a ModelDB that this client does not understand.
+
+    Args:
+        why: what is missing in an answer that is JSON.
+    """
+    came = f"{answer.status} {answer.content_type or 'without a content type'}"
+    if answer.status in _REDIRECT:
+        came += f", a redirect to {shortened(question.scrub(answer.location), 200) or 'nowhere'}"
+    elif first_words := shortened(question.scrub(answer.body[:4096].decode(errors="replace")), 80):
+        came += f" {first_words!r}"
+    because = f" ({why})" if why else ""
+    return ApiError(
+        Kind.NOT_THE_API,
+        question.operation,
+        f"{question.url} answered {came}{because} instead of ModelDB's API; {_HOW_TO_ADDRESS}",
+        status=answer.status,
+        outcome_unknown=answer.status in _OK,
+    )
+
+
+def shortened(text: str, limit: int) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _json_object(answer: Answer) -> dict[str, Any] | None:
+    if "json" not in answer.content_type.lower():
+        return None
+    try:
+        content = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _is_the_apis_word(status: int, content: dict[str, Any]) -> bool:
+    code = content.get("code")
+    return type(code) is int and status in _STATUS_OF_CODE.get(code, ())
+
+
+def _from_the_api(status: int, content: dict[str, Any], question: Question) -> ApiError:
+    code: int = content["code"]
+    text = str(content.get("message") or content.get("error") or "")
+    kind = _kind_of(code, text, question)
+    words = shortened(question.scrub(text), 500) or "no text"
+    hint = ""
+    if kind is Kind.HEADERS:
+        hint = "; shorten target.headers or the credentials: all headers together must stay below 8 kB"
+    elif kind is Kind.UNAUTHENTICATED:
+        hint = "; check target.auth"
+    elif kind is Kind.NOT_THE_API:
+        hint = f"; {_HOW_TO_ADDRESS}, of a ModelDB 2.0"
+    # An answer over the proxy's limit comes after the create was carried out (seen).
+    unknown = (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE) or code == 8 or (code == 1 and kind is not Kind.TOO_LARGE)  # noqa: PLR2004
+    return ApiError(kind, question.operation, f"{status} code {code}: {words}{hint}", status=status, code=code, outcome_unknown=unknown)
+
+
+def _kind_of(code: int, text: str, question: Question) -> Kind:
+    match code:
+        case 1:
+            # A body over the limit ends in a cancelled stream; so may a small one when the backend stops.
+            return Kind.TOO_LARGE if question.body_bytes > _BODY_LIMIT_BYTES // 4 else Kind.UNAVAILABLE
+        case 8:
+            return Kind.TOO_LARGE if "larger than max" in text else Kind.THROTTLED
+        case 12 if text.startswith(("Method not found", "unknown service", "unknown method")):
+            return Kind.NOT_THE_API
+        case 13:
+            return _kind_of_internal(text)
+        case _:
+            return _KIND_OF_CODE.get(code, Kind.INTERNAL)
+
+
+def _kind_of_internal(text: str) -> Kind:
+    if "DB connection" in text or text.startswith("UNAVAILABLE"):
+        return Kind.DATABASE_DOWN
+    if text.startswith("Multiple"):
+        return Kind.DUPLICATES
+    if text.startswith("header list size"):
+        return Kind.HEADERS
+    if "RST_STREAM" in text or "without sending trailers" in text:  # grpc-go's words for a connection that broke
+        return Kind.UNAVAILABLE
+    return Kind.INTERNAL
+
+
+def _from_in_between(answer: Answer, question: Question) -> ApiError:
+    """An answer of a web front end, a load balancer or a web server: not believed about the job."""
+    status = answer.status
+    words = shortened(question.scrub(answer.body[:4096].decode(errors="replace")), 80)
+    said = f"{question.url} answered {status} {answer.content_type} {words!r}, which is not ModelDB's own word"
+
+    def error(kind: Kind, hint: str, *, unknown: bool) -> ApiError:
+        return ApiError(kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown)
+
+    match status:
+        case 401 | 403 | 407:
+            return error(Kind.UNAUTHENTICATED, "check target.auth", unknown=False)
+        case 408:
+            return error(Kind.TIMEOUT, "something between here and ModelDB gave up waiting", unknown=True)
+        case 413:
+            return error(Kind.TOO_LARGE, "raise the body limit of what stands before ModelDB", unknown=False)
+        case 429:
+            return error(Kind.THROTTLED, "something before ModelDB limits the rate", unknown=False)
+        case _ if status >= _SERVER_ERROR:
+            return error(Kind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True)
+        case _:
+            return not_the_api(answer, question)

@@ -1,0 +1,396 @@
+"""What a training run becomes in ModelDB V2: one createExperimentRun, within every rule of the server.
+
+| ModelDB | from the job |
+|---|---|
+| project, experiment, run | project name tag, model name tag, job name; over 250 characters: shortened with a hash |
+| hyperparameters | canonical numbers as numbers, all else as text: `true`, `null`, `[1, 2]`; blank as `(empty)` |
+| metrics | finite ones, `train:auc` as `train/auc`; the others by name in the attribute `metrics_not_finite` |
+| datasets | one per input channel, by path only; channels of code are artifacts |
+| artifacts | model, image, source code, checkpoints, TensorBoard, debugger: by path only, never with an empty path |
+| attributes | everything else: numbers as numbers, booleans as text, never null or empty |
+| tags | `sagemaker`, model type, status unless Completed |
+
+A hyperparameter's text over 2000 bytes is shortened; the whole is in the attribute `hyperparameter_<key>_full`.
+The original text of a hyperparameter is lost nowhere: a number is sent as a number only where it reads back as the same text.
+Whatever is shortened, renamed or left out has a line in `MappedRun.notes` and in the attribute `sync_notes`. A plain `:` for `/` in the
+name of a metric, and what attribute keys made of channel and tag names lack, is not noted unless it needed a hash.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daemon import __version__
+from daemon.targets.modeldb_v2.limits import (
+    BODY_BYTES,
+    NAME_UNITS,
+    attribute_key,
+    distinct_keys,
+    fits_value,
+    metric_key,
+    run_key,
+    shortened_name,
+    shortened_tag,
+    shortened_value,
+)
+from daemon.training_job.identity import iso_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from daemon.training_job.channels import Channel
+    from daemon.training_job.hyperparameters import Hyperparameter
+    from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
+
+ARN_ATTRIBUTE = "sagemaker_training_job_arn"
+CREATION_TIME_ATTRIBUTE = "sagemaker_creation_time"
+NOTES_ATTRIBUTE = "sync_notes"
+
+EMPTY = "(empty)"
+"""Stands for a blank value, which the web UI would show as 0."""
+
+_NOTES_CHARACTERS = 10_000
+_LINE_CHARACTERS = 500
+"""Of one line of the description."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRun:
+    """What is to be created for a job, and under which names."""
+
+    project_name: str
+    project_description: str
+    project_user: str
+    experiment_name: str
+    run_name: str
+    body: dict[str, Any]
+    """The request of createExperimentRun without project_id and experiment_id."""
+    notes: tuple[str, ...]
+    """One line for everything that was shortened, renamed or left out."""
+
+
+def map_run(run: TrainingRun) -> MappedRun:
+    """Translates a run. Pure: the same run gives the same body."""
+    notes: list[str] = []
+    run_name = _name("run", run.name, notes)
+    body: dict[str, Any] = {
+        "name": run_name,
+        "description": _description(run),
+        **_times(run),
+        "tags": _tags(run, notes),
+        "hyperparameters": _hyperparameters(run, notes),
+        "metrics": _metrics(run, notes),
+        "datasets": _datasets(run, notes),
+        "artifacts": _artifacts(run),
+        "attributes": _attributes(run, notes),
+    }
+    project_name = _name("project", run.project_name, notes)
+    experiment_name = _name("experiment", run.model_name, notes)
+    _fit(body, notes)
+    if notes:
+        body["attributes"].append({"key": NOTES_ATTRIBUTE, "value": "\n".join(notes)[:_NOTES_CHARACTERS]})
+    return MappedRun(
+        project_name=project_name,
+        project_description=run.project_description,
+        project_user=run.project_user,
+        experiment_name=experiment_name,
+        run_name=run_name,
+        body=body,
+        notes=tuple(notes),
+    )
+
+
+def distinct_run_name(name: str, mark: JobMark) -> str:
+    """The name of a run whose own name another job of that name has taken: with 8 hex digits of the mark's hash."""
+    suffix = f"-{mark.short_hash}"
+    return shortened_name(name, NAME_UNITS - len(suffix)) + suffix
+
+
+def _name(what: str, name: str, notes: list[str]) -> str:
+    short = shortened_name(name)
+    if short != name:
+        notes.append(f"{what} name of {len(name)} characters shortened to {short}")
+    return short
+
+
+def _description(run: TrainingRun) -> str:
+    """What a person wants to read without a click: the web UI shows attributes in pop-ups only."""
+    lines = {
+        "Model": run.model_name,
+        "Type": run.model_type,
+        "User": run.project_user,
+        "Status": run.status + (f" ({run.secondary_status})" if run.secondary_status not in {None, run.status} else ""),
+        "Duration": _duration(run.training_seconds),
+        "Billed": _duration(run.billable_seconds),
+        "Instances": run.instances,
+        "Model location": run.model_location,
+        "SageMaker": run.console_url,
+        "Failure": run.failure_reason,
+    }
+    return "\n".join(f"{label}: {_cut(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
+def _duration(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (minutes > 0 or hours > 0) + [f"{rest} s"]
+    return " ".join(parts)
+
+
+def _times(run: TrainingRun) -> dict[str, int]:
+    """Times in epoch milliseconds. They can only be set at creation; date_created counts with a flag of the server's only."""
+    start = run.start_time or run.creation_time
+    end = run.end_time or run.last_modified_time
+    times = {"start_time": _milliseconds(start)}
+    if end is not None:
+        times |= {"end_time": _milliseconds(end), "date_created": _milliseconds(end)}
+    return times
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
+    wanted = ["sagemaker", run.model_type, *([run.status] if run.status not in {"", "Completed"} else [])]
+    tags = {tag: shortened_tag(tag) for tag in wanted}
+    notes.extend(f"tag {_quoted(tag)} cut to 40 characters" for tag, short in tags.items() if short != tag)
+    return list(dict.fromkeys(tags.values()))
+
+
+def _hyperparameters(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
+    keys = distinct_keys((parameter.key for parameter in run.hyperparameters), run_key)
+    _note_renamed("hyperparameter", keys, notes)
+    entries = []
+    for parameter in run.hyperparameters:
+        value = _value(parameter)
+        if isinstance(value, str):
+            short = shortened_value(value)
+            if short != value:
+                notes.append(f"hyperparameter {_quoted(parameter.key)} of {len(value)} characters shortened")
+            if not value.strip():
+                short = EMPTY
+                notes.append(f"hyperparameter {_quoted(parameter.key)} is blank: written as {EMPTY}")
+            value = short
+        entries.append({"key": keys[parameter.key], "value": value})
+    return entries
+
+
+def _value(parameter: Hyperparameter) -> float | str:
+    """Numbers as numbers, texts unquoted, everything else as its text: the web UI shows `true` as 1 and null as 0."""
+    value = parameter.value
+    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    return parameter.text
+
+
+def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
+    keys = distinct_keys((metric.name for metric in run.metrics), metric_key)
+    _note_renamed("metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes)
+    notes.extend(f"metric {_quoted(name)} is {value}: left out" for name, value in run.non_finite_metrics.items())
+    return [{"key": keys[metric.name], "value": metric.value} for metric in run.metrics]
+
+
+def _datasets(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
+    data = [channel for channel in run.channels if not channel.is_code]
+    notes.extend(f"channel {_quoted(channel.name)} has no location: left out" for channel in data if not channel.uri)
+    keys = distinct_keys((channel.name for channel in data), run_key)
+    _note_renamed("dataset", keys, notes)
+    return [_artifact(keys[channel.name], channel.uri, "DATA") for channel in data if channel.uri]
+
+
+def _artifacts(run: TrainingRun) -> list[dict[str, Any]]:
+    """Key, path, type. The keys are none of those that the official client reserves (`model.pkl`, `train_data` and so on)."""
+    code = [channel for channel in run.channels if channel.is_code]
+    keys = distinct_keys((channel.name for channel in code), run_key)
+    wanted = [
+        ("model_artifact", run.model_location, "MODEL"),
+        ("training_image", run.training_image, "CONTAINER"),
+        ("source_code", run.source_code_uri, "CODE"),
+        *((f"channel_{keys[channel.name]}", channel.uri, "CODE") for channel in code),
+        ("checkpoints", run.checkpoint_uri, "BLOB"),
+        ("tensorboard", run.tensorboard_uri, "TENSORBOARD"),
+        ("debugger", run.debugger_uri, "BLOB"),
+    ]
+    return [_artifact(key, path, kind) for key, path, kind in wanted if path]
+
+
+def _artifact(key: str, path: str, kind: str) -> dict[str, Any]:
+    entry = {"key": key, "path": path, "path_only": True, "artifact_type": kind}
+    return entry | {"filename_extension": "tar.gz"} if path.endswith(".tar.gz") else entry
+
+
+def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
+    """The mark first; then what the job is, and what user-given names make keys of, each under its own prefix."""
+    attributes: dict[str, float | str | bool | None] = {
+        ARN_ATTRIBUTE: run.mark.arn,
+        CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
+        **_told(run),
+        "metrics_not_finite": ", ".join(f"{name}={value}" for name, value in run.non_finite_metrics.items()),
+        **_channel_attributes(run.channels, notes),
+        **_full_texts(run),
+        **_aws_tags(run, notes),
+    }
+    return [
+        {"key": key, "value": str(value).lower() if isinstance(value, bool) else value}
+        for key, value in attributes.items()
+        if value is not None and value != ""
+    ]
+
+
+def _told(run: TrainingRun) -> dict[str, float | str | bool | None]:
+    """Each key always has one type, over all runs: one word under a numeric key breaks queries on it."""
+    return {
+        "model_name": run.model_name,
+        "model_type": run.model_type,
+        "project_user": run.project_user,
+        "status": run.status,
+        "secondary_status": run.secondary_status,
+        "failure_reason": run.failure_reason,
+        "region": run.region,
+        "account": run.account,
+        "partition": run.partition,
+        "console_url": run.console_url,
+        "start_time": _iso(run.start_time),
+        "end_time": _iso(run.end_time),
+        "last_modified_time": _iso(run.last_modified_time),
+        "training_time_s": run.training_seconds,
+        "billable_time_s": run.billable_seconds,
+        "billable_tokens": run.billable_tokens,
+        "max_runtime_s": run.max_runtime_seconds,
+        "instances": run.instances,
+        "instance_type": run.instance_type,
+        "instance_count": run.instance_count,
+        "volume_size_gb": run.volume_gb,
+        "volume_kms_key": run.volume_kms_key,
+        "managed_spot": run.managed_spot,
+        "network_isolation": run.network_isolation,
+        "inter_container_encryption": run.inter_container_encryption,
+        "training_image": run.training_image,
+        "algorithm_name": run.algorithm_name,
+        "input_mode": run.input_mode,
+        "role_arn": run.role_arn,
+        "program": run.program,
+        "source_code_uri": run.source_code_uri,
+        "model_artifact_uri": run.model_location,
+        "output_path": run.output_path,
+        "output_compression": run.output_compression,
+        "output_kms_key": run.output_kms_key,
+        "checkpoint_uri": run.checkpoint_uri,
+        "tensorboard_uri": run.tensorboard_uri,
+        "debugger_uri": run.debugger_uri,
+        "tuning_job_arn": run.tuning_job_arn,
+        "auto_ml_job_arn": run.auto_ml_job_arn,
+        "labeling_job_arn": run.labeling_job_arn,
+        "pipeline_execution": run.pipeline_execution,
+        "pipeline_step": run.pipeline_step,
+        "sagemaker_experiment": run.experiment_name,
+        "sagemaker_trial": run.trial_name,
+        "sagemaker_trial_component": run.trial_component_name,
+        "sagemaker_experiment_run": run.experiment_run_name,
+        "model_package_arn": run.model_package_arn,
+        "model_package_group_arn": run.model_package_group_arn,
+        "source_model_package_arn": run.source_model_package_arn,
+        "base_model_arn": run.base_model_arn,
+        "serverless_job_type": run.serverless_job_type,
+        "customization_technique": run.customization_technique,
+        "peft": run.peft,
+        "sequence_length": run.sequence_length,
+        "mlflow_resource_arn": run.mlflow_resource_arn,
+        "mlflow_experiment_name": run.mlflow_experiment_name,
+        "mlflow_experiment_id": run.mlflow_experiment_id,
+        "mlflow_run_name": run.mlflow_run_name,
+        "mlflow_run_id": run.mlflow_run_id,
+        "sync_version": __version__,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso_milliseconds(moment)
+
+
+def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:
+    """URIs again (hosted Verta replaces the paths of datasets and artifacts) and how a channel was read."""
+    keys = distinct_keys((channel.name for channel in channels), attribute_key)
+    _note_hashed("channel", keys, attribute_key, notes)
+    attributes = {"channels_without_uri": ", ".join(channel.name for channel in channels if not channel.uri)}
+    for channel in channels:
+        prefix = f"{'code' if channel.is_code else 'dataset'}_{keys[channel.name]}"
+        attributes[f"{prefix}_uri"] = channel.uri or ""
+        attributes[f"{prefix}_details"] = _details(channel)
+    return attributes
+
+
+def _details(channel: Channel) -> str:
+    told = {
+        "source": channel.kind,
+        "type": channel.s3_data_type,
+        "distribution": channel.distribution,
+        "content type": channel.content_type,
+        "input mode": channel.input_mode,
+        "compression": channel.compression,
+        "record wrapper": channel.record_wrapper,
+    }
+    return "; ".join(f"{label} {value}" for label, value in told.items() if value not in {None, "None"})
+
+
+def _full_texts(run: TrainingRun) -> dict[str, str]:
+    texts = {parameter.key: value for parameter in run.hyperparameters if isinstance(value := _value(parameter), str)}
+    keys = distinct_keys(texts, attribute_key)
+    return {f"hyperparameter_{keys[key]}_full": text for key, text in texts.items() if not fits_value(text)}
+
+
+def _aws_tags(run: TrainingRun, notes: list[str]) -> dict[str, str]:
+    keys = distinct_keys(run.all_tags, attribute_key)
+    _note_hashed("AWS tag", keys, attribute_key, notes)
+    return {f"aws_tag_{keys[key]}": value or EMPTY for key, value in run.all_tags.items()}
+
+
+def _note_renamed(what: str, keys: Mapping[str, str], notes: list[str]) -> None:
+    notes.extend(f"{what} {_quoted(name)} written as {key}" for name, key in keys.items() if key != name)
+
+
+def _note_hashed(what: str, keys: Mapping[str, str], clean: Callable[[str], str], notes: list[str]) -> None:
+    _note_renamed(what, {name: key for name, key in keys.items() if key != clean(name)}, notes)
+
+
+def _quoted(text: str) -> str:
+    return repr(_cut(text, 100))
+
+
+def _fit(body: dict[str, Any], notes: list[str]) -> None:
+    """Keeps the request below what the server takes: drops attributes, never the mark, until it is.
+
+    Whole texts of shortened hyperparameters go first, then the rest, the largest first of each. With what SageMaker allows in
+    a job this never happens.
+    """
+    excess = _size(body) - BODY_BYTES
+    if excess <= 0:
+        return
+    dropped = set()
+    for entry in sorted(body["attributes"], key=_dispensability):
+        if excess <= 0 or entry["key"] in {ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE}:
+            break
+        excess -= _size(entry)
+        dropped.add(entry["key"])
+        notes.append(f"attribute {entry['key']} of {_size(entry)} bytes left out: the request would be too large")
+    body["attributes"] = [entry for entry in body["attributes"] if entry["key"] not in dropped]
+
+
+def _dispensability(entry: dict[str, Any]) -> tuple[bool, bool, int, str]:
+    key: str = entry["key"]
+    return key in {ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE}, not key.endswith("_full"), -_size(entry), key
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())

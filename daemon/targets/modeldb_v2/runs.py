@@ -1,0 +1,85 @@
+"""The runs of this program in ModelDB: found by a job's mark, healed to one, and shown to people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.targets.base import TargetRun
+from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
+from daemon.targets.modeldb_v2.retries import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daemon.targets.modeldb_v2.client import ModelDBV2Client
+    from daemon.targets.modeldb_v2.entities import Run
+    from daemon.training_job.identity import JobMark
+
+OPEN_SOURCE_WORKSPACE = "personal"
+
+
+def carries(run: Run, mark: JobMark) -> bool:
+    """Whether a run is that of the job with this mark."""
+    return (run.attributes.get(ARN_ATTRIBUTE), run.attributes.get(CREATION_TIME_ATTRIBUTE)) == (mark.arn, mark.creation_time)
+
+
+class Runs:
+    """What can be done with runs that exist.
+
+    Args:
+        client: of the server.
+        ui_url: of its web front end, for links; None: no links.
+        workspace: as the links need it; None: that of the open-source server.
+    """
+
+    def __init__(self, client: ModelDBV2Client, ui_url: str | None, workspace: str | None) -> None:
+        self._client = client
+        self._pages = None if ui_url is None else f"{ui_url.rstrip('/')}/{workspace or OPEN_SOURCE_WORKSPACE}/projects"
+
+    async def marked(self, mark: JobMark) -> Sequence[Run]:
+        """The runs with this mark anywhere on the server, the oldest first. Raises `ApiError`."""
+        found = await self._client.find_experiment_runs(
+            {f"attributes.{ARN_ATTRIBUTE}": mark.arn, f"attributes.{CREATION_TIME_ATTRIBUTE}": mark.creation_time}
+        )
+        return [run for run in found if carries(run, mark)]  # what is found may be deleted as a double: the query alone is no proof
+
+    async def keep_oldest(self, marked: Sequence[Run], *, created: bool = False) -> TargetRun:
+        """Deletes all but the first run, and describes that one with the names that it has in ModelDB now. Raises `ApiError`."""
+        kept, *doubles = marked
+        healed = await self._delete([run.id for run in doubles]) if doubles else 0
+        project, experiment = await self._names(kept)
+        return self.described(kept, project, experiment, created=created, healed=healed)
+
+    def described(self, run: Run, project: str, experiment: str, *, created: bool, healed: int = 0) -> TargetRun:
+        """A run as the checkpoint keeps it and people see it."""
+        ids = {
+            "project_id": run.project_id,
+            "experiment_id": run.experiment_id,
+            "run_id": run.id,
+            "project": project,
+            "experiment": experiment,
+            "run": run.name,
+        }
+        if self._pages is not None:
+            ids["run_url"] = f"{self._pages}/{run.project_id}/exp-runs/{run.id}"
+        return TargetRun(created, {key: value for key, value in ids.items() if value}, healed)
+
+    async def _delete(self, run_ids: Sequence[str]) -> int:
+        """Returns how many doubles went."""
+        try:
+            await patiently(lambda: self._client.delete_experiment_runs(run_ids))
+        except ApiError as error:
+            if error.kind is not Kind.ABSENT:
+                raise
+            return 0  # somebody else has healed them
+        return len(run_ids)
+
+    async def _names(self, run: Run) -> tuple[str, str]:
+        """Of its project and experiment; "" where they cannot be had, because a run that is there is worth more than its label."""
+        try:
+            project = await self._client.get_project_by_id(run.project_id)
+            experiment = await self._client.get_experiment_by_id(run.experiment_id)
+        except ApiError:
+            return "", ""
+        return project.name, experiment.name

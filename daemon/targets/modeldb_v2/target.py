@@ -1,0 +1,303 @@
+"""The target ModelDB V2: finds or makes exactly one run for a job. Read `_JobSync` first.
+
+A create is one transaction of the server's, so a run that carries the job's mark is complete and is never written to again. What is
+hard is to know whether there is one: ModelDB keeps no key of ours unique, and a create whose answer was lost may be carried out at
+any later time. So the journal hears of every create before it is sent; while one is unanswered the target is asked by the mark before
+the next; and after a success that follows an unanswered one it is asked again when `settle_seconds` have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused
+from daemon.outcome import Edge, Reason
+from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
+from daemon.targets.modeldb_v2.client import ModelDBV2Client
+from daemon.targets.modeldb_v2.entities import Run
+from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
+from daemon.targets.modeldb_v2.names import Names
+from daemon.targets.modeldb_v2.retries import patiently
+from daemon.targets.modeldb_v2.runs import Runs, carries
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from daemon.config import ModelDbV2Settings
+    from daemon.targets.base import TargetRun, WriteJournal
+    from daemon.targets.modeldb_v2.mapping import MappedRun
+    from daemon.targets.modeldb_v2.names import Place
+    from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
+
+PLACES_TRIED = 3
+"""How often project and experiment are looked up for one job when people delete them meanwhile."""
+
+CREATES_BEGUN_PER_SLOT = 2
+"""Creates whose intent is written, for each request that may be under way: enough that none waits for a disk, and few, because a
+create that has been begun cannot be given back when the daemon stops."""
+
+_REASONS = {
+    Kind.DATABASE_DOWN: Reason.UNAVAILABLE,
+    Kind.UNAVAILABLE: Reason.UNAVAILABLE,
+    Kind.THROTTLED: Reason.THROTTLED,
+    Kind.TIMEOUT: Reason.UNREACHABLE,
+    Kind.CONNECTION: Reason.UNREACHABLE,
+    Kind.UNAUTHENTICATED: Reason.CREDENTIALS,
+    Kind.HEADERS: Reason.NOT_THE_API,
+    Kind.NOT_THE_API: Reason.NOT_THE_API,
+}
+_NOT_CURABLE = frozenset({Kind.HEADERS, Kind.NOT_THE_API})
+
+_REFUSALS = frozenset({Kind.INVALID, Kind.TOO_LARGE, Kind.UNIMPLEMENTED})
+_CREATES = frozenset({"createProject", "createExperiment", "createExperimentRun"})
+
+
+def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], None]) -> ModelDBV2Target:
+    """The target as configured, not yet connected. To be called inside a running event loop.
+
+    Args:
+        settings: the section ``target``.
+        observe: told (operation, result) of each request.
+
+    Raises:
+        SetupFault: a file that the settings name cannot be used.
+    """
+    client = ModelDBV2Client(
+        settings.url,
+        headers={name: value.get_secret_value() for name, value in settings.headers.items()} | auth_headers(settings.auth),
+        tls=ssl_context(settings.ca_file, settings.client_cert_file, settings.client_key_file),
+        timeout_seconds=settings.timeout_seconds,
+        max_concurrency=settings.max_concurrency,
+        workspace=settings.workspace,
+        observe=observe,
+    )
+    return ModelDBV2Target(client, settle_seconds=settings.settle_seconds, ui_url=settings.ui_url, workspace=settings.workspace)
+
+
+class ModelDBV2Target:
+    """A `daemon.targets.base.Target`.
+
+    Args:
+        client: closed with the target.
+        settle_seconds: after this time a create without an answer has been carried out or never will be.
+        ui_url: of the web front end, for links to runs; None: no links.
+        workspace: as the links need it; None: ``personal``, the only one of the open-source server.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        client: ModelDBV2Client,
+        *,
+        settle_seconds: float,
+        ui_url: str | None = None,
+        workspace: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._runs = Runs(client, ui_url, workspace)
+        self._names = Names(client)
+        self._creates = asyncio.Semaphore(CREATES_BEGUN_PER_SLOT * client.max_concurrency)
+        self._settle_seconds = settle_seconds
+        self._sleep = sleep
+
+    @property
+    def kind(self) -> str:
+        return "modeldb-v2"
+
+    async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        """As the protocol says; a `JobRefused` is always ModelDB's own word on a create."""
+
+        async def settle() -> None:
+            await self._sleep(self._settle_seconds)
+
+        job = _JobSync(self._client, self._names, self._runs, self._creates, settle, run.mark, map_run(run), journal)
+        try:
+            return await job.sync()
+        except ApiError as error:
+            raise fault_of(error) from error
+
+    async def find(self, mark: JobMark) -> TargetRun | None:
+        """As the protocol says; doubles are healed."""
+        try:
+            found = await patiently(lambda: self._runs.marked(mark))
+            return await self._runs.keep_oldest(found) if found else None
+        except ApiError as error:
+            raise fault_of(error) from error
+
+    async def probe(self) -> None:
+        """As the protocol says. The proxy has a connection for each service, with reconnect pauses of its own: all three are asked."""
+        try:
+            await self._client.get_projects_page()
+            for ask in (self._client.get_experiment_by_id, self._client.get_experiment_run_by_id):
+                try:
+                    await ask("none")
+                except ApiError as error:
+                    if error.kind is not Kind.ABSENT:
+                        raise
+        except ApiError as error:
+            raise _probe_fault(error) from error
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def fault_of(error: ApiError) -> DaemonError:
+    """Whose fault an error is: the server's as a whole, this job's for now, or this job's for good."""
+    if error.kind in _REASONS:
+        return EdgeFault(Edge.TARGET, _REASONS[error.kind], error.detail, curable=error.kind not in _NOT_CURABLE)
+    if error.kind in _REFUSALS and error.code is not None and error.operation in _CREATES:
+        return JobRefused(Reason.TARGET_REFUSED, error.detail)
+    return JobFault(Reason.TARGET_FAULT, error.detail)
+
+
+def _probe_fault(error: ApiError) -> DaemonError:
+    """A probe asks nothing that a working ModelDB could refuse."""
+    fault = fault_of(error)
+    if isinstance(fault, EdgeFault):
+        return fault
+    if error.kind in {Kind.BARE_500, Kind.INTERNAL}:
+        return EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, error.detail)
+    return EdgeFault(Edge.TARGET, Reason.NOT_THE_API, error.detail, curable=False)
+
+
+class _JobSync:
+    """One attempt at one job."""
+
+    def __init__(
+        self,
+        client: ModelDBV2Client,
+        names: Names,
+        runs: Runs,
+        creates: asyncio.Semaphore,
+        settle: Callable[[], Awaitable[None]],
+        mark: JobMark,
+        mapped: MappedRun,
+        journal: WriteJournal,
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._runs = runs
+        self._creates = creates
+        self._settle = settle
+        self._mark = mark
+        self._mapped = mapped
+        self._journal = journal
+        self._place_notes: tuple[str, ...] = ()
+        self._unanswered_when_asked = 0
+        """How many unanswered creates there were when the target was last asked by the mark."""
+
+    async def sync(self) -> TargetRun:
+        done = await self._found_or_created()
+        distinct_name = distinct_run_name(self._mapped.run_name, self._mark)
+        renamed = done.ids.get("run") == distinct_name
+        detail = f"named {distinct_name!r}, because another run has the name {self._mapped.run_name!r}" if renamed else ""
+        return replace(done, detail=detail, notes=(*self._mapped.notes, *self._place_notes))
+
+    async def _found_or_created(self) -> TargetRun:
+        if (self._journal.look_up_first or self._must_ask) and (found := await patiently(self._ask)):
+            return await self._finished(found)
+        gone = ""
+        for _ in range(PLACES_TRIED):
+            try:
+                place = await self._names.place(self._mapped, self._journal)
+                self._place_notes = place.notes
+                return await self._under_a_free_name(place)
+            except ApiError as error:
+                if error.kind is not Kind.ABSENT:
+                    raise
+                self._names.forget(self._mapped)
+                gone = error.detail
+        raise JobFault(Reason.TARGET_FAULT, f"the job's project or experiment goes while it is used: {gone}")
+
+    @property
+    def _must_ask(self) -> bool:
+        return self._journal.unanswered_writes > self._unanswered_when_asked
+
+    async def _ask(self) -> Sequence[Run]:
+        """The job's runs, wherever on the server."""
+        found = await self._runs.marked(self._mark)
+        self._unanswered_when_asked = self._journal.unanswered_writes
+        return found
+
+    async def _under_a_free_name(self, place: Place) -> TargetRun:
+        own_name = self._mapped.run_name
+        distinct_name = distinct_run_name(own_name, self._mark)
+        for name in (own_name, distinct_name):
+            created = await patiently(partial(self._create, name, place))
+            if isinstance(created, Run):
+                return await self._finished([created], created=True)
+            if created:
+                return await self._finished(created)
+        raise JobRefused(
+            Reason.TARGET_REFUSED,
+            f"the experiment has runs named {own_name!r} and {distinct_name!r} that are not this job's: rename or delete one of them",
+        )
+
+    async def _create(self, name: str, place: Place) -> Run | Sequence[Run]:
+        """Returns the new run; else those of the job that are there already; none when the name belongs to another run."""
+        if self._must_ask and (found := await self._ask()):
+            return found
+        outages = self._client.outages
+        async with self._creates:
+            self._client.refuse_if_out_since(outages, "createExperimentRun")
+            run = await self._created(name, place)
+        return await self._called(name, place) if run is None else run
+
+    async def _created(self, name: str, place: Place) -> Run | None:
+        """The new run; None when a run of this name is there."""
+        await self._journal.begin_write(f"modeldb-v2/run/{place.experiment_id}/{name}")
+        try:
+            run = await self._client.create_experiment_run(
+                {**self._mapped.body, "project_id": place.project_id, "experiment_id": place.experiment_id, "name": name}
+            )
+        except ApiError as error:
+            if not error.outcome_unknown:
+                self._journal.answered()
+            if error.kind is Kind.EXISTS:
+                return None
+            raise
+        if not carries(run, self._mark):
+            raise EdgeFault(
+                Edge.TARGET,
+                Reason.NOT_THE_API,
+                f"createExperimentRun: the new run {run.id} came back without the attributes that prove whose it is;"
+                " target.url must be that of a ModelDB 2.0",
+                curable=False,
+            )
+        self._journal.answered()
+        return run
+
+    async def _called(self, name: str, place: Place) -> Sequence[Run]:
+        """The job's runs, when a run of this name is there."""
+        try:
+            run = await self._client.get_experiment_run_by_name(place.experiment_id, name)
+        except ApiError as error:
+            if error.kind is Kind.ABSENT:
+                raise JobFault(Reason.TARGET_FAULT, f"run {name!r} was there and is gone: deleted just now?") from error
+            if error.kind is not Kind.DUPLICATES:
+                raise
+            return await self._ask()
+        return [run] if carries(run, self._mark) else []
+
+    async def _finished(self, found: Sequence[Run], *, created: bool = False) -> TargetRun:
+        """The job has its run. A run that was found accounts for one unanswered create; any others may still be carried out."""
+        accounted_for = 0 if created else 1
+        if len(found) > 1 or self._journal.unanswered_writes > accounted_for:
+            await self._settle()
+            found = await patiently(self._ask)
+            if not found:
+                # Only a person deletes runs. The next attempt asks again and, if it stays so, creates it anew.
+                raise JobFault(Reason.TARGET_FAULT, "the job's run was there and is gone: deleted just now?")
+            done = await self._runs.keep_oldest(found, created=created)
+        elif created:
+            done = self._runs.described(found[0], self._mapped.project_name, self._mapped.experiment_name, created=True)
+        else:
+            done = await self._runs.keep_oldest(found)
+        self._journal.settled()
+        return done
