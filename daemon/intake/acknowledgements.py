@@ -1,0 +1,144 @@
+"""Deletes and hides messages in batches: ten at a time, or what has gathered in a few tens of milliseconds.
+
+SQS answers a batch with 200 and an entry per message; each refused entry is looked at. A stale receipt handle means that the message
+will be delivered again, nothing more. Anything else is tried again a few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import structlog
+
+from daemon.faults import EdgeFault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from daemon.aws.base import Failed, Queue
+    from daemon.intake.backoff import Backoff
+    from daemon.intake.in_flight import Entry
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = 10
+"""SQS: entries per DeleteMessageBatch and ChangeMessageVisibilityBatch."""
+GATHER_SECONDS = 0.02
+ATTEMPTS = 5
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Gathers single requests into batches.
+
+    Args:
+        send: takes up to `BATCH_SIZE` items, returns an answer for each, in order; what it raises goes to every caller of the batch.
+    """
+
+    def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
+        self._send = send
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def ask(self, item: Item) -> Answer:
+        """One item's answer."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._arrived.set()
+        if len(self._waiting) >= BATCH_SIZE:
+            self._full.set()
+        return await future
+
+    async def run(self) -> None:
+        """Sends what gathers. Ends only by cancellation, and then waits for the batches that are under way."""
+        try:
+            while True:
+                await self._arrived.wait()
+                try:
+                    async with asyncio.timeout(GATHER_SECONDS):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+                batch = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
+                if not self._waiting:
+                    self._arrived.clear()
+                if len(self._waiting) < BATCH_SIZE:
+                    self._full.clear()
+                task = asyncio.create_task(self._send_batch(batch))
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+        finally:
+            if self._sending:
+                await asyncio.wait(self._sending)
+
+    async def _send_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - it is raised again where each caller waits
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+
+class Acknowledgements:
+    """What the daemon tells the queue of a message's end.
+
+    Args:
+        backoff: pauses between tries of a request that failed.
+        on_fault: told of each fault of the queue as a whole.
+    """
+
+    def __init__(self, queue: Queue, backoff: Backoff, on_fault: Callable[[EdgeFault], None]) -> None:
+        self._backoff = backoff
+        self._on_fault = on_fault
+        self._deletes: Batcher[str, Failed | None] = Batcher(queue.delete)
+        self._hides: Batcher[tuple[str, int], Failed | None] = Batcher(queue.hide)
+
+    async def delete(self, entry: Entry) -> bool:
+        """Deletes a message whose outcome is durable. False: the queue will deliver it again, which does no harm."""
+        return await self._persist(entry, "delete", lambda: self._deletes.ask(entry.receipt_handle))
+
+    async def hide(self, entry: Entry, seconds: float) -> bool:
+        """Lets a message be seen again after some seconds (0: at once). False: it will be seen when its time is up."""
+        return await self._persist(entry, "hide", lambda: self._hides.ask((entry.receipt_handle, entry.hidable_seconds(seconds))))
+
+    async def run_deletes(self) -> None:
+        await self._deletes.run()
+
+    async def run_hides(self) -> None:
+        await self._hides.run()
+
+    async def _persist(self, entry: Entry, what: str, ask: Callable[[], Awaitable[Failed | None]]) -> bool:
+        failed: Failed | None = None
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                failed = await ask()
+            except EdgeFault as fault:
+                self._on_fault(fault)
+                detail = fault.detail
+            else:
+                if failed is None:
+                    return True
+                if failed.stale:
+                    log.info("message will be delivered again", acknowledgement=what, code=failed.code)
+                    return False
+                detail = f"{failed.code}: {failed.detail}"
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(self._backoff.delay(attempt))
+        log.warning(
+            "acknowledgement failed, the message will be delivered again",
+            acknowledgement=what,
+            detail=detail,
+            receive_count=entry.receive_count,
+        )
+        return False

@@ -1,0 +1,130 @@
+"""Polls the queue: waits until every edge works, takes slots, receives, enters the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from daemon.faults import EdgeFault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from daemon.aws.base import Message, Queue
+    from daemon.intake.in_flight import Entry, InFlight, Slots
+    from daemon.liveness import Pulse
+
+log = structlog.get_logger(__name__)
+
+RECEIVE_LIMIT = 10
+"""SQS: MaxNumberOfMessages."""
+RECEIVE_MARGIN_SECONDS = 300.0
+"""What a receive may take beyond its WaitTimeSeconds before it counts as hanging: the client's own time-outs come first, also those of
+the credentials it may have to fetch."""
+
+
+class Poller:
+    """One long poll at a time, for the life of the process.
+
+    Args:
+        gate: returns when every edge works.
+        visibility_seconds: asked at each receive.
+        start: begins the work on an entry.
+        return_unstarted: makes messages visible again at once (a receive that ended after the stop).
+        on_receive: told how many messages came.
+        on_fault: told of each fault of the queue as a whole.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        in_flight: InFlight,
+        slots: Slots,
+        *,
+        wait_seconds: int,
+        gate: Callable[[], Awaitable[None]],
+        visibility_seconds: Callable[[], int],
+        start: Callable[[Entry], None],
+        return_unstarted: Callable[[Sequence[Message]], Awaitable[None]],
+        on_receive: Callable[[int], None],
+        on_fault: Callable[[EdgeFault], None],
+    ) -> None:
+        self._queue = queue
+        self._in_flight = in_flight
+        self._slots = slots
+        self._wait_seconds = wait_seconds
+        self._gate = gate
+        self._visibility_seconds = visibility_seconds
+        self._start = start
+        self._return_unstarted = return_unstarted
+        self._on_receive = on_receive
+        self._on_fault = on_fault
+
+    async def run(self, stop: asyncio.Event, pulse: Pulse) -> None:
+        """Polls until the stop. A running long poll is let finish: a cancelled one can still take a message and hide it."""
+        while not stop.is_set():
+            pulse.rest()
+            taken = await _unless(stop, self._ready)
+            if taken is None:
+                return
+            if stop.is_set():
+                self._slots.give_back(taken)
+                return
+            pulse.work(self._wait_seconds + RECEIVE_MARGIN_SECONDS)
+            await self._receive(taken, stop)
+
+    async def _ready(self) -> int:
+        """Slots first: an edge may fail while all of them are taken."""
+        taken = await self._slots.take(RECEIVE_LIMIT)
+        try:
+            await self._gate()
+        except BaseException:
+            self._slots.give_back(taken)
+            raise
+        return taken
+
+    async def _receive(self, taken: int, stop: asyncio.Event) -> None:
+        visibility = self._visibility_seconds()
+        begun = time.monotonic()
+        unused = taken
+        try:
+            messages = await self._queue.receive(limit=taken, wait_seconds=self._wait_seconds, visibility_seconds=visibility)
+            self._on_receive(len(messages))
+            if stop.is_set():
+                if messages:
+                    await self._return_unstarted(messages)
+                return
+            for message in messages:
+                # counted from the answer: the queue's own count began a little earlier
+                entry = self._in_flight.add(message, visibility - min(time.monotonic() - begun, visibility / 2))
+                if entry is None:
+                    log.info(
+                        "message received again while in flight",
+                        message_id=message.message_id,
+                        receive_count=message.receive_count,
+                    )
+                else:
+                    unused -= 1
+                    self._start(entry)
+        except EdgeFault as fault:
+            self._on_fault(fault)
+        finally:
+            self._slots.give_back(unused)
+
+
+async def _unless(stop: asyncio.Event, wait: Callable[[], Awaitable[int]]) -> int | None:
+    """The awaited number, or None if the stop came first."""
+    waiting = asyncio.ensure_future(wait())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        return None
+    finally:
+        waiting.cancel()
+        stopping.cancel()
+        await asyncio.gather(waiting, stopping, return_exceptions=True)
