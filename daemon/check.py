@@ -1,0 +1,120 @@
+"""The questions of ``check``: what `run` asks its edges at the start, one after the other, each with an answer for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daemon.aws.queue import SqsQueue
+from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
+from daemon.checkpoint.sqlite import open_checkpoint
+from daemon.faults import DaemonError, EdgeFault, SetupFault
+from daemon.parts import open_configured_clients
+from daemon.targets.registry import open_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.aws.base import QueueState
+    from daemon.aws.clients import AwsClients
+    from daemon.config import Settings
+
+LEAST_RECEIVES = 3
+"""A redrive policy with fewer sends a job to the dead-letter queue at its first bad moment."""
+
+NO_REDRIVE_POLICY = (
+    "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, and a job that never works is tried "
+    "until its message expires"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+    advice: tuple[str, ...] = ()
+
+
+async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
+    """Asks the queue, its dead-letter queue, SageMaker, the checkpoint and the target. Never raises for what it finds."""
+    try:
+        async with open_configured_clients(settings) as clients:
+            for finding in await _queue(settings, clients):
+                yield finding
+            yield await _sagemaker(settings, clients)
+    except SetupFault as fault:
+        yield Finding("AWS", ok=False, detail=str(fault))
+    yield await _checkpoint(settings)
+    yield await _target(settings)
+
+
+async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
+    queue = SqsQueue(clients.sqs_polling, clients.sqs, settings.queue.url, dead_letter_url=settings.queue.dead_letter_url)
+    try:
+        state = await queue.state()
+        # a handle that cannot exist: the permission is checked, nothing is deleted
+        await queue.delete(["modeldb-sync-check"])
+    except EdgeFault as fault:
+        return [Finding("queue", ok=False, detail=fault.detail)]
+    words = f"{settings.queue.url} has {state.visible} visible, {state.in_flight} in flight, {state.delayed} delayed"
+    return [Finding("queue", ok=True, detail=words, advice=_queue_advice(state)), _dead_letters(state, queue.dead_letter_problem)]
+
+
+def _queue_advice(state: QueueState) -> tuple[str, ...]:
+    advice = ["sqs:ReceiveMessage is not asked, because a receive counts"]
+    if state.max_receive_count is not None and state.max_receive_count < LEAST_RECEIVES:
+        advice.append(f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more (10 is usual)")
+    return tuple(advice)
+
+
+def _dead_letters(state: QueueState, problem: str | None) -> Finding:
+    if problem is not None:
+        return Finding("dead-letter queue", ok=False, detail=problem)
+    if state.dead_letter_url is None:
+        return Finding(
+            "dead-letter queue",
+            ok=True,
+            detail="none",
+            advice=(NO_REDRIVE_POLICY,),
+        )
+    return Finding("dead-letter queue", ok=True, detail=f"{state.dead_letter_url} has {state.dead_letter_messages} messages")
+
+
+async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
+    try:
+        home = await resolve_home(clients, settings.aws.account_id)
+        await SageMakerTrainingJobs(clients.sagemaker, home).probe()
+    except DaemonError as fault:
+        return Finding("SageMaker", ok=False, detail=fault.detail if isinstance(fault, EdgeFault) else str(fault))
+    advice = () if home.account else ("the account is unknown: set aws.account_id, or let the daemon reach STS",)
+    return Finding("SageMaker", ok=True, detail=f"account {home.account or 'unknown'} in {home.region}", advice=advice)
+
+
+async def _checkpoint(settings: Settings) -> Finding:
+    try:
+        checkpoint = await open_checkpoint(settings.checkpoint.path)
+        try:
+            await checkpoint.probe()
+            rows = await checkpoint.row_counts()
+        finally:
+            await checkpoint.aclose()
+    except DaemonError as fault:
+        return Finding("checkpoint", ok=False, detail=str(fault))
+    counts = ", ".join(f"{count} {state}" for state, count in rows.items() if count) or "empty"
+    return Finding("checkpoint", ok=True, detail=f"{settings.checkpoint.path}: {counts}")
+
+
+async def _target(settings: Settings) -> Finding:
+    what = f"target {settings.target.kind}"
+    try:
+        target = open_target(settings.target)
+        try:
+            await target.probe()
+        finally:
+            await target.aclose()
+    except DaemonError as fault:
+        return Finding(what, ok=False, detail=fault.detail if isinstance(fault, EdgeFault) else str(fault))
+    return Finding(what, ok=True, detail=settings.target.url)

@@ -1,0 +1,29 @@
+"""``demo``: the whole thing on one machine with nothing but Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.faults import SetupFault
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "demo",
+        help="shows the whole thing on this machine",
+        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB V2, lets training jobs end, and shows what "
+        "the daemon makes of them. Ends by itself.",
+    )
+    parser.add_argument("--keep", action="store_true", help="stay up afterwards and print the URLs")
+    parser.set_defaults(act=act)
+
+
+def act(arguments: argparse.Namespace) -> int:
+    try:
+        from daemon.demo.show import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
+    except ModuleNotFoundError as error:
+        raise SetupFault(f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'") from error
+    return run_demo(keep=arguments.keep)

@@ -1,0 +1,46 @@
+"""``run``: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from daemon.cli.common import add_config_option, settings_of, start_logging
+from daemon.service import Daemon
+
+if TYPE_CHECKING:
+    import argparse
+
+    from daemon.config import Settings
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("run", help="the daemon", description="Polls the queue until SIGTERM or SIGINT.")
+    add_config_option(parser)
+    parser.set_defaults(act=act)
+
+
+def act(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    start_logging(settings)
+    asyncio.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    daemon = Daemon(settings)
+    asked = False
+
+    def on_signal(number: int) -> None:
+        nonlocal asked
+        if asked:  # a second signal ends at once; what is unanswered is found again by the next start
+            os._exit(128 + number)
+        asked = True
+        daemon.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await daemon.run()

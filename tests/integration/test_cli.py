@@ -1,0 +1,181 @@
+"""The verbs as a person types them: exit status, and what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.aws_stub import Answer
+from tests.stage import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, Job, Stage, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+
+
+async def verb(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODELDB_SYNC_"))}
+    command = [sys.executable, "-m", "daemon", *arguments]
+    return await asyncio.to_thread(
+        subprocess.run,
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean | CREDENTIALS | dict(environment or {}),
+        check=False,
+    )
+
+
+def config_of(play: Stage, **sections: Mapping[str, Any]) -> str:
+    """A configuration file for the stage."""
+    settings: dict[str, Mapping[str, Any]] = {
+        "aws": {
+            "region": REGION,
+            "account_id": ACCOUNT,
+            "sqs_endpoint_url": play.sqs_endpoint,
+            "sagemaker_endpoint_url": play.sagemaker.url,
+        },
+        "queue": {"url": play.queue_url},
+        "target": {"url": play.modeldb_url},
+        "checkpoint": {"path": str(play.home / "checkpoint.db")},
+        **sections,
+    }
+    path = play.home / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+class TestCheck:
+    async def test_all_well(self, play: Stage) -> None:
+        done = await verb("check", "--config", config_of(play))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok")] == [
+            "configuration",
+            "queue:",
+            "dead-letter",
+            "SageMaker:",
+            "checkpoint:",
+            "target",
+        ]
+
+    async def test_nothing_is_received(self, play: Stage) -> None:
+        await play.send([Job("x-1").event])
+        await verb("check", "--config", config_of(play))
+        assert (await play.depth())["visible"] == 1
+
+    async def test_every_failure_is_one_line_with_what_to_do(
+        self, play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    ) -> None:
+        modeldb.faults.web_page = True
+        with play.sagemaker.failing(None, "describe-access-denied.json"):
+            path = config_of(play, queue={"url": play.queue_url + "-gone"})
+            (play.home / "checkpoint.db").write_text("no database " * 100)
+            done = await verb("check", "--config", path)
+        assert done.returncode == 1
+        failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+        assert len(failures) == 4
+        for said in ("queue.url", "sagemaker:DescribeTrainingJob", "checkpoint.db", "target.url"):
+            assert any(said in line for line in failures), said
+
+    async def test_an_unreachable_target_is_told(self, play: Stage, free_port: Callable[[], int]) -> None:
+        done = await verb("check", "--config", config_of(play, target={"url": f"http://127.0.0.1:{free_port()}/v1"}))
+        assert done.returncode == 1
+        assert "FAIL  target modeldb-v2" in done.stdout
+
+    async def test_a_missing_redrive_policy_is_advised(self, moto_endpoint: str, modeldb: ModelDBV2StandIn, tmp_path: Path) -> None:
+        async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
+            await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
+            done = await verb("check", "--config", config_of(play))
+        assert done.returncode == 0
+        assert "redrive policy" in done.stdout
+
+    async def test_offline_asks_nobody(self, tmp_path: Path) -> None:
+        environment = {
+            "MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync",
+            "MODELDB_SYNC_TARGET__URL": "http://modeldb.invalid:8080/v1",
+        }
+        done = await verb("check", "--offline", environment=environment)
+        assert (done.returncode, done.stdout) == (0, "ok    configuration\n")
+
+
+class TestConfigurationErrors:
+    @pytest.mark.parametrize("name", ["run", "check", "history"])
+    async def test_exit_2_with_one_line_for_each_problem(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / "config.yaml"
+        path.write_text("queue: {pollers: 11}\ntarget: {url: ftp://x, kind: mlflow}\n")
+        done = await verb(name, "--config", str(path))
+        assert done.returncode == 2
+        for key in ("queue.url", "queue.pollers", "target.url", "target.kind"):
+            assert sum(key in line for line in done.stderr.splitlines()) >= 1, done.stderr
+        assert "Traceback" not in done.stderr
+
+    async def test_an_unknown_verb_is_exit_2(self) -> None:
+        done = await verb("fly")
+        assert done.returncode == 2
+        assert "invalid choice" in done.stderr
+
+    async def test_version(self) -> None:
+        done = await verb("--version")
+        assert done.returncode == 0
+        assert done.stdout.startswith("sagemaker-modeldb-sync ")
+
+
+class TestHistory:
+    async def test_what_the_checkpoint_knows_also_beside_a_running_daemon(self, play: Stage, free_port: Callable[[], int]) -> None:
+        synced, half, plain = Job("h-synced"), Job("h-half", {"MODEL_DB_SYNC": "x"}), Job("h-plain", {"team": "ml"})
+        play.finish_jobs([synced, half, plain])
+        play.sagemaker.fail_job("h-gone", Answer.error("describe-not-found.json"))
+        await play.send([job.event for job in (synced, half, plain, Job("h-gone"))])
+        await play.send(["no event"])
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        await daemon.outcomes(5)
+        path = config_of(play)
+        table = (await verb("history", "--config", path)).stdout
+        lines = (await verb("history", "--config", path, "--json")).stdout.splitlines()
+        only = (await verb("history", "--config", path, "--json", "--outcome", "synced", "--job", "H-SYN")).stdout.splitlines()
+        assert await daemon.stop() == 0
+        rows = [json.loads(line) for line in lines]
+        by_state = {row["job_name"]: (row["state"], row["reason"]) for row in rows if row["kind"] == "job"}
+        assert by_state["h-synced"] == ("synced", "created")
+        assert by_state["h-half"] == ("rejected", "tags_incomplete")
+        assert by_state["h-plain"] == ("skipped", "not_tagged")
+        assert by_state["h-gone"] == ("rejected", "job_gone")
+        assert [row["reason"] for row in rows if row["kind"] == "message"] == ["malformed_body"]
+        assert [json.loads(line)["job_name"] for line in only] == ["h-synced"]
+        assert "h-synced" in table
+        assert next(row for row in rows if row.get("job_name") == "h-synced")["target_ids"]["run_id"] in table
+
+    async def test_no_checkpoint_is_told(self, play: Stage) -> None:
+        done = await verb("history", "--config", config_of(play))
+        assert done.returncode == 2
+        assert "there is no checkpoint at" in done.stderr
+
+
+async def test_a_dead_letter_queue_that_is_not_there_defers_and_does_not_stop_the_queue(
+    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+) -> None:
+    half, good = Job("d-half", {"MODEL_DB_SYNC": "x"}), Job("d-good", FULL_TAGS)
+    play.finish_jobs([half, good])
+    daemon = play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 1, "dead_letter_url": play.queue_url + "-gone"})
+    await daemon.start()
+    await play.send([half.event])
+    await daemon.outcomes(1, outcome="deferred", reason="dead_letter_failed")
+    await play.send([good.event])
+    await daemon.outcomes(1, outcome="synced")
+    async with asyncio.timeout(10):
+        while sum((await play.depth()).values()) != 1:
+            await asyncio.sleep(0.1)
+    assert await daemon.stop() == 0

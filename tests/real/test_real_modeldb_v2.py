@@ -1,0 +1,210 @@
+"""The daemon as a real process against a real ModelDB V2, named by MODELDB_V2_URL.
+
+The tests that take parts of the server down need its control script, too (MODELDB_V2_LAB: `SCRIPT stop|start|freeze|thaw PART`), and a
+server that nobody else uses. OUTAGE_SECONDS says how long each outage lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.run import training_run
+from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from tests.aws_vectors import describes, parsed_description
+from tests.modeldb_v2_exchanges import Replayer, load
+from tests.stage import FULL_TAGS, Job, Stage, mark_of, stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+URL = os.environ.get("MODELDB_V2_URL", "")
+LAB = os.environ.get("MODELDB_V2_LAB", "")
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "5"))
+
+pytestmark = [
+    pytest.mark.real_modeldb,
+    pytest.mark.skipif(not URL, reason="MODELDB_V2_URL names no ModelDB V2 server"),
+    pytest.mark.timeout(900),
+]
+needs_lab = pytest.mark.skipif(not LAB, reason="MODELDB_V2_LAB names no control script of the server")
+
+COMPLETED = [each.file for each in describes() if each.status == "Completed"]
+LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifacts")
+
+
+@pytest.fixture
+async def play(moto_endpoint: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(moto_endpoint, URL, tmp_path) as made:
+        await made.make_queues(f"real-{uuid.uuid4().hex[:8]}")
+        yield made
+
+
+class ModelDB:
+    """Reads the real server."""
+
+    async def runs(self, project: str) -> list[dict[str, Any]]:
+        found = await self._ask("GET", "/project/getProjectByName", params={"name": project})
+        project_id = found["project_by_user"]["id"]
+        answer = await self._ask("POST", "/experiment-run/findExperimentRuns", json={"project_id": project_id})
+        runs: list[dict[str, Any]] = answer.get("experiment_runs", [])
+        return runs
+
+    async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        async with aiohttp.ClientSession() as session, session.request(method, URL + path, **more) as answer:
+            assert answer.status == 200, await answer.text()
+            parsed: dict[str, Any] = await answer.json()
+            return parsed
+
+
+def real_jobs(count: int) -> tuple[str, Sequence[Job]]:
+    """A project that no other test uses, and jobs of every recorded description in it."""
+    project = f"real-{uuid.uuid4().hex[:8]}"
+    tags = FULL_TAGS | {"MODEL_DB_PROJECT_NAME": project}
+    return project, [
+        Job(
+            f"{project}-{number:03d}",
+            tags | {"MODEL_DB_MODEL_NAME": f"model-{number % 5}"},
+            description_file=COMPLETED[number % len(COMPLETED)],
+        )
+        for number in range(count)
+    ]
+
+
+def expected(job: Job) -> dict[str, Any]:
+    """What the mapping makes of a job."""
+    tags = read_tags(job.tags, TagKeys())
+    assert isinstance(tags, JobTags)
+    description = parsed_description(json.dumps(job.description).encode())
+    return map_run(training_run(description, tags, job.tags, ())).body
+
+
+def differences(job: Job, run: Mapping[str, Any]) -> list[str]:
+    """The members of a run that are not as the mapping makes them."""
+    wanted = expected(job)
+    found = [name for name in ("name", "description") if run.get(name) != wanted[name]]
+    found += [name for name in ("start_time", "end_time") if name in wanted and int(run[name]) != int(wanted[name])]
+    return found + [name for name in LISTS if run.get(name, []) != wanted.get(name, [])]
+
+
+async def lab(*arguments: str) -> None:
+    """Runs the control script, again if need be: it can take a part that it has just started for ended (see .ci/run)."""
+    for _ in range(5):
+        process = await asyncio.create_subprocess_exec(
+            LAB, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        if process.returncode == 0:
+            return
+    raise AssertionError(errors.decode())
+
+
+async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_their_fields(
+    play: Stage, free_port: Callable[[], int]
+) -> None:
+    project, jobs = real_jobs(200)
+    play.finish_jobs(jobs)
+    events = [job.event for job in jobs] * 3
+    random.Random(200).shuffle(events)
+    daemon = play.daemon(free_port(), jobs={"redact": []})
+    await daemon.start()
+    await play.send(events)
+    lines = await daemon.outcomes(600, seconds=600)
+    await play.drained()
+    runs = {run["name"]: run for run in await ModelDB().runs(project)}
+    assert len(runs) == 200
+    assert {name: wrong for job in jobs if (wrong := differences(job, runs[name := job.name]))} == {}
+    assert len({mark_of(run) for run in runs.values()}) == 200
+    assert sum(line["outcome"] == "synced" for line in lines) == 200
+    assert max(line["receive_count"] for line in lines) == 1
+    assert await play.dead_letters() == []
+    if path := os.environ.get("SHOW_ONE_RUN"):
+        with open(path, "w", encoding="utf-8") as out:  # noqa: ASYNC230, PTH123 - a by-product for people
+            json.dump(runs[jobs[0].name], out, indent=1, ensure_ascii=False)
+    assert await daemon.stop() == 0
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        (("stop", "backend"), ("start", "backend")),
+        (("stop", "db"), ("start", "db")),
+        (("freeze", "proxy"), ("thaw", "proxy")),
+    ],
+    ids=["backend", "database", "proxy-frozen"],
+)
+async def test_an_outage_in_the_middle_loses_nothing_and_burns_no_receive(
+    down: tuple[str, str], up: tuple[str, str], play: Stage, free_port: Callable[[], int]
+) -> None:
+    project, jobs = real_jobs(60)
+    play.finish_jobs(jobs)
+    events = [job.event for job in jobs] * 3
+    random.Random(60).shuffle(events)
+    daemon = play.daemon(free_port(), target={"url": URL, "timeout_seconds": 10, "settle_seconds": 5})
+    await daemon.start()
+    await play.send(events[:90])
+    await daemon.outcomes(20, outcome="synced")
+    await lab(*down)
+    health = []
+    try:
+        await play.send(events[90:])
+        async with asyncio.timeout(OUTAGE_SECONDS + 30):
+            await daemon.logged(lambda line: line["event"] == "breaker opened")
+        end = asyncio.get_running_loop().time() + OUTAGE_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            health.append((await daemon.get("/healthz"))[0])
+            await asyncio.sleep(0.5)
+    finally:
+        await lab(*up)
+    lines = await daemon.outcomes(180, seconds=400)
+    await play.drained()
+    runs = await ModelDB().runs(project)
+    assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
+    assert len({mark_of(run) for run in runs}) == 60
+    assert max(line["receive_count"] for line in lines) <= 2
+    assert await play.dead_letters() == []
+    assert set(health) == {200}
+    assert await daemon.stop() == 0
+
+
+async def test_killed_again_and_again_no_job_is_lost_or_doubled(play: Stage, free_port: Callable[[], int]) -> None:
+    project, jobs = real_jobs(100)
+    play.finish_jobs(jobs)
+    await play.send([job.event for job in jobs])
+    luck = random.Random(10)
+    sections: dict[str, dict[str, Any]] = {
+        "queue": {"url": play.queue_url, "wait_seconds": 1, "visibility_seconds": 30},
+        "target": {"url": URL, "settle_seconds": 5},
+    }
+    for _ in range(int(os.environ.get("KILLS", "3"))):
+        daemon = play.daemon(free_port(), **sections)
+        await daemon.start()
+        await daemon.outcomes(luck.randint(1, 6))
+        await daemon.kill()
+        async with asyncio.timeout(60):  # what the killed one had received comes back when its visibility timeout ends
+            while (await play.depth())["visible"] == 0 and (await play.depth())["in_flight"]:
+                await asyncio.sleep(0.2)
+    last = play.daemon(free_port(), **sections)
+    await last.start()
+    await play.drained(180)
+    runs = await ModelDB().runs(project)
+    assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
+    assert await last.stop() == 0
+
+
+@pytest.mark.parametrize("file", sorted({exchange.file for exchange in load()} - {"outages", "races"}))
+async def test_the_recorded_exchanges_still_hold(file: str) -> None:
+    """The recordings that the stand-in is measured by are what this server answers. Races are chance; outages have their own test."""
+    replayed = await Replayer(URL).replay(file)
+    assert replayed.differences == []
+    assert replayed.passed or replayed.left_out
