@@ -1,0 +1,189 @@
+"""What landed where, from the places where it must be: ModelDB over REST, the dead-letter queue, `/metrics` and the daemon's log.
+
+`shortcomings` is the demo's check of itself: it compares all of that with what the jobs alone demand.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.demo.jobs import SECRETS
+from daemon.outcome import Held, Rejected, Skipped, Synced
+from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
+from daemon.training_job.event import TrainingJobEvent, parse_event
+from daemon.training_job.identity import JobMark, iso_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import aiohttp
+
+    from daemon.demo.aws import DeadLetter
+    from daemon.demo.jobs import SampleJob, Story
+
+NO_EVENT = "(no event)"
+"""Stands where a job's name would."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDbRun:
+    """An experiment run, with the names of what it is in."""
+
+    project: str
+    experiment: str
+    row: Mapping[str, Any]
+    """As the API prints it."""
+
+    @property
+    def name(self) -> str:
+        return str(self.row["name"])
+
+    @property
+    def mark(self) -> JobMark:
+        """Whose run it is; blank for one without these attributes."""
+        attributes = {item["key"]: item.get("value", "") for item in self.row.get("attributes", ())}
+        return JobMark(attributes.get(ARN_ATTRIBUTE, ""), attributes.get(CREATION_TIME_ATTRIBUTE, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One scrape of `/metrics`."""
+
+    samples: Sequence[tuple[str, Mapping[str, str], float]]
+
+    def total(self, name: str, **labels: str) -> int:
+        """The sum of a metric's samples that have these labels.
+
+        Args:
+            name: without the prefix ``modeldb_sync_``.
+        """
+        wanted = f"modeldb_sync_{name}"
+        return round(sum(value for each, has, value in self.samples if each == wanted and labels.items() <= has.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known when the story is over."""
+
+    runs: Sequence[ModelDbRun]
+    dead_letters: Sequence[DeadLetter]
+    outcomes: Sequence[Mapping[str, Any]]
+    """The daemon's log lines "job outcome"."""
+    figures: Figures
+
+    @property
+    def held(self) -> set[str]:
+        """The ids of the messages that were held."""
+        return {line["message_id"] for line in self.outcomes if line["outcome"] == Held.kind}
+
+    @property
+    def highest_receive_count(self) -> int:
+        return max((line["receive_count"] for line in self.outcomes), default=0)
+
+    @property
+    def median_event_to_sync_seconds(self) -> float:
+        seconds = [line["event_to_sync_seconds"] for line in self.outcomes if "event_to_sync_seconds" in line]
+        return statistics.median(seconds) if seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A row of the table: one job, or one message that tells of none."""
+
+    job: str
+    events: int
+    outcome: str
+    reason: str
+    where: str
+
+
+async def scrape(http: aiohttp.ClientSession, metrics_url: str) -> Figures:
+    async with http.get(metrics_url) as answer:
+        text = await answer.text()
+    families = text_string_to_metric_families(text)
+    return Figures([(sample.name, sample.labels, sample.value) for family in families for sample in family.samples])
+
+
+async def runs_in_modeldb(http: aiohttp.ClientSession, base_url: str) -> Sequence[ModelDbRun]:
+    """Every run of every experiment of every project, as anybody would read them over REST."""
+    async with http.get(f"{base_url}/project/getProjects") as answer:
+        projects = (await answer.json()).get("projects", [])
+    found = []
+    for project in projects:
+        wanted = {"project_id": project["id"]}
+        async with http.get(f"{base_url}/experiment/getExperimentsInProject", params=wanted) as answer:
+            experiments = {row["id"]: row["name"] for row in (await answer.json()).get("experiments", [])}
+        async with http.post(f"{base_url}/experiment-run/findExperimentRuns", json=wanted) as answer:
+            rows = (await answer.json()).get("experiment_runs", [])
+        found += [ModelDbRun(project["name"], experiments.get(row["experiment_id"], "?"), row) for row in rows]
+    return found
+
+
+def logged_outcomes(log_file: Path) -> Sequence[Mapping[str, Any]]:
+    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["event"] == "job outcome"]
+
+
+def landings(story: Story, evidence: Evidence) -> Sequence[Landing]:
+    """One row per job, in the order in which they ended, then the messages of no job."""
+    repeated = Counter(job.mark for act in story.acts for job in act.repeated)
+    rows = [_landing(job, len(job.history) + repeated[job.mark], evidence) for job in story.jobs]
+    rows += [
+        Landing(NO_EVENT, 1, Rejected.kind, letter.reason, letter.detail)
+        for letter in evidence.dead_letters
+        if letter.body in story.bodies
+    ]
+    return rows
+
+
+def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
+    """What is not as the jobs demand, one line each; empty when all is well."""
+    found = []
+    in_modeldb = Counter(run.mark for run in evidence.runs)
+    demanded = {job.mark: job for job in story.jobs if job.demands == Synced.kind}
+    for mark, job in demanded.items():
+        if in_modeldb[mark] != 1:
+            found.append(f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in ModelDB, not 1")
+    found += [f"ModelDB has the run {run.name}, which no job demands" for run in evidence.runs if run.mark not in demanded]
+    dead = [_mark_in(letter.body) for letter in evidence.dead_letters]
+    for job in story.jobs:
+        wanted = len(job.history) if job.demands == Rejected.kind else 0
+        if dead.count(job.mark) != wanted:
+            found.append(f"{job.name} has {dead.count(job.mark)} dead letters, not {wanted}")
+    letters = [letter.body for letter in evidence.dead_letters]
+    found += [f"there is no dead letter with the body {body!r}" for body in story.bodies if body not in letters]
+    found += [f"the dead letter {letter.body[:60]!r} has no reason" for letter in evidence.dead_letters if not letter.reason]
+    stored = json.dumps([run.row for run in evidence.runs])
+    found += [f"a secret hyperparameter is in ModelDB ({len(secret)} characters)" for secret in SECRETS if secret in stored]
+    return found
+
+
+def _landing(job: SampleJob, events: int, evidence: Evidence) -> Landing:
+    for run in evidence.runs:
+        if run.mark == job.mark:
+            lines = [line for line in evidence.outcomes if line.get("run_id") == run.row["id"]]
+            synced = next((line for line in lines if line["outcome"] == Synced.kind), {})
+            held = any(line["message_id"] in evidence.held for line in lines)
+            where = f"{run.project} / {run.experiment} / {run.name}"
+            return Landing(job.name, events, f"{Synced.kind} (held)" if held else Synced.kind, synced.get("reason", "?"), where)
+    for letter in evidence.dead_letters:
+        if _mark_in(letter.body) == job.mark:
+            return Landing(job.name, events, Rejected.kind, letter.reason, letter.detail)
+    skipped = [line for line in evidence.outcomes if line["outcome"] == Skipped.kind and line["job"] == job.name]
+    if skipped:
+        return Landing(job.name, events, Skipped.kind, skipped[-1]["reason"], skipped[-1].get("detail", ""))
+    return Landing(job.name, events, "none", "?", "")
+
+
+def _mark_in(body: str) -> JobMark | None:
+    event = parse_event(body)
+    if not isinstance(event, TrainingJobEvent) or event.arn is None or event.creation_time is None:
+        return None
+    return JobMark(event.arn.key, iso_milliseconds(event.creation_time))
