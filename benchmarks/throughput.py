@@ -21,6 +21,7 @@ import tempfile
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,8 +129,6 @@ async def run_daemon(play: Stage, jobs: list[Job], arguments: argparse.Namespace
 
 
 def seconds_of(timestamp: str) -> float:
-    from datetime import datetime  # noqa: PLC0415 - used here alone
-
     return datetime.fromisoformat(timestamp).timestamp()
 
 
