@@ -24,6 +24,7 @@ from moto.server import ThreadedMotoServer
 
 from daemon.aws.dead_letter import DETAIL, REASON
 from daemon.demo.jobs import ACCOUNT, REGION
+from daemon.demo.moto_repairs import make_deletes_atomic
 from daemon.training_job.event import DETAIL_TYPE, SOURCE
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class EmbeddedAws:
 async def embedded_aws() -> AsyncIterator[EmbeddedAws]:
     """Starts AWS in a thread of its own, on a free port of the loopback interface, and wires it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise a line for each request
+    make_deletes_atomic()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     await asyncio.to_thread(server.start)
     try:
