@@ -197,6 +197,7 @@ async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() == 0
     assert time.monotonic() - begun < 10
+    assert any(line.get("reason") == "stopping" for line in daemon.log)  # what had not begun to write was given back, not finished
     depth = await play.depth()
     assert depth["in_flight"] == 0
     assert depth["visible"] == 60 - len(modeldb.runs())
@@ -290,6 +291,7 @@ async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDBV2Stand
     with play.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
         await play.send([job.event for job in jobs])
         await daemon.outcomes(1, outcome="held", reason="throttled")
+        await daemon.logged(lambda line: line["event"] == "breaker opened" and line["edge"] == "sagemaker")
     lines = await daemon.outcomes(8, outcome="synced")
     assert max(line["receive_count"] for line in lines) == 1
     assert await daemon.stop() == 0

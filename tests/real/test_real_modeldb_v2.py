@@ -39,7 +39,7 @@ pytestmark = [
 needs_lab = pytest.mark.skipif(not LAB, reason="MODELDB_V2_LAB names no control script of the server")
 
 COMPLETED = [each.file for each in describes() if each.status == "Completed"]
-UNORDERED = "updates/get-attributes-keys."
+UNORDERED = "updates/get-attributes-keys.attributes["
 """One exchange of a call that this program never makes: PostgreSQL returns its attributes in any order."""
 LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifacts")
 
