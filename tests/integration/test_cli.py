@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -55,6 +56,18 @@ def config_of(play: Stage, **sections: Mapping[str, Any]) -> str:
     path = play.home / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return str(path)
+
+
+async def test_a_stop_before_anything_has_begun_ends_the_program_at_once(tmp_path: Path) -> None:
+    # as process 1 of a container the program gets no default action for SIGTERM: it must have a handler from the first instant
+    config = tmp_path / "config.yaml"
+    os.mkfifo(config)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "daemon", "run", "--config", config)
+
+    with await asyncio.to_thread(config.open, "w"):  # opens when the program has begun to read its settings
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 128 + signal.SIGTERM
 
 
 class TestCheck:
