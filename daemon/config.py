@@ -146,7 +146,9 @@ class AwsSettings(Section):
     """Where AWS is."""
 
     region: Region | None = Field(
-        None, description="Region of the queue and of SageMaker. null: the usual AWS chain (AWS_REGION, profile)."
+        None,
+        description="Region of the queue and of SageMaker. null: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile's, else the"
+        " one in queue.url.",
     )
     account_id: AccountId | None = Field(
         None,

@@ -6,6 +6,7 @@ wait for one. It makes no retries either, because a retried receive can hide mes
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ async def open_clients(
 
     Args:
         queue_url: ``queue.url``; its host says where SQS is, unless `endpoints` does.
-        region: ``aws.region``; None: the usual AWS chain, else the region in the queue's URL.
+        region: ``aws.region``; None: AWS_REGION, else AWS_DEFAULT_REGION or the AWS profile's, else the region in the queue's URL.
         endpoints: addresses to use in place of AWS's own.
         pollers: concurrent long polls.
         wait_seconds: of a long poll.
@@ -159,9 +160,10 @@ def _config(*, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, c
 
 
 def _region(session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool) -> str:
-    region = configured or session.get_config_variable("region") or queue.region
+    # botocore itself reads AWS_DEFAULT_REGION only; every other SDK, and what ECS and EKS put into a container, is AWS_REGION.
+    region = configured or os.environ.get("AWS_REGION") or session.get_config_variable("region") or queue.region
     if not region:
-        raise SetupFault("no AWS region: set aws.region or AWS_DEFAULT_REGION")
+        raise SetupFault("no AWS region: set aws.region or AWS_REGION")
     if queue.region not in {None, region} and not elsewhere:
         source = "aws.region" if configured else "the environment or the AWS profile"
         raise SetupFault(

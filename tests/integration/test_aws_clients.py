@@ -75,8 +75,12 @@ async def test_a_region_that_botocore_does_not_know_yet_is_taken_for_one_of_the_
         assert (clients.region, clients.partition) == ("new-place-1", "aws")
 
 
-async def test_the_region_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-gov-west-1")
+@pytest.mark.parametrize(
+    "variables", [{"AWS_DEFAULT_REGION": "us-gov-west-1"}, {"AWS_REGION": "us-gov-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}]
+)
+async def test_the_region_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
     async with open_clients(queue_url="http://127.0.0.1:9324/1/jobs") as clients:
         assert (clients.region, clients.partition) == ("us-gov-west-1", "aws-us-gov")
