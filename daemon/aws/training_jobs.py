@@ -49,7 +49,7 @@ async def resolve_home(clients: AwsClients, account: str | None, observe: Observ
 
     Args:
         clients: the open clients.
-        account: ``aws.account_id``; None: asked of STS. If that fails, the account is unknown.
+        account: ``aws.account_id``; None: asked of STS. If that fails, the account is unknown until STS is asked again.
         observe: told of the call.
     """
     if account is None:
@@ -132,12 +132,13 @@ class SageMakerTrainingJobs:
 
     async def probe(self) -> None:
         """See `daemon.aws.base.TrainingJobs.probe`. Asks for the job that was described last, whose tags can be listed too."""
-        if self._home.account is None and self._resolve is not None:
-            self._home = await self._resolve()
         name, arn = self._last_described or (PROBE_NAME, None)
         await self._ask("DescribeTrainingJob", self._client.describe_training_job(TrainingJobName=name))
         if arn is not None:
             await self._ask("ListTags", self._client.list_tags(ResourceArn=arn))
+        # last: while AWS does not answer at all, that STS does not either is no news
+        if self._home.account is None and self._resolve is not None:
+            self._home = await self._resolve()
 
     async def _ask(self, operation: str, call: Awaitable[object]) -> None:
         """A call that has passed when the service itself has answered, whatever it says of the job."""

@@ -10,6 +10,7 @@ back-off then goes on growing, because only a real success resets it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 PROBE_DEADLINE_SECONDS = 120.0
 """Longer than any edge's own time-outs together: a probe beyond it hangs."""
+REMIND_SECONDS = 900.0
+"""Between two warnings that say the same of one outage."""
 
 
 class Breaker:
@@ -67,6 +70,7 @@ class Breaker:
         self._failures = 0
         self._successes: dict[str, tuple[str, float]] = {}
         self._opened_at = time.monotonic()
+        self._told: tuple[Reason, float] | None = None
         if proven:
             self._closed.set()
         else:
@@ -87,6 +91,7 @@ class Breaker:
         self._closed.clear()
         self._opened.set()
         self._on_change(True)
+        self._told = (fault.reason, self._opened_at)
         log.warning("breaker opened", edge=self.edge, reason=fault.reason, detail=fault.detail, curable=fault.curable)
 
     def succeeded(self, step: str, token: str) -> None:
@@ -128,13 +133,23 @@ class Breaker:
                 self.fault = fault
                 self._failures += 1
                 on_fault(fault)
-                log.warning(
-                    "probe failed",
-                    edge=self.edge,
-                    reason=fault.reason,
-                    detail=fault.detail,
-                    open_seconds=round(time.monotonic() - self._opened_at, 1),
-                )
+                self._tell(fault)
+
+    def _tell(self, fault: EdgeFault) -> None:
+        """Logs a failed probe: a warning where it says something new or the last one is long ago, so that no outage fills the log."""
+        now = time.monotonic()
+        told = self._told
+        news = told is None or told[0] != fault.reason or now - told[1] >= REMIND_SECONDS
+        if news:
+            self._told = (fault.reason, now)
+        log.log(
+            logging.WARNING if news else logging.DEBUG,
+            "probe failed",
+            edge=self.edge,
+            reason=fault.reason,
+            detail=fault.detail,
+            open_seconds=round(now - self._opened_at, 1),
+        )
 
     async def _ask(self) -> EdgeFault | None:
         try:
@@ -150,6 +165,7 @@ class Breaker:
         open_seconds = round(time.monotonic() - self._opened_at, 1)
         self._opened.clear()
         self.fault = None
+        self._told = None
         self.proven = True
         self._closed.set()
         self._on_change(False)

@@ -147,7 +147,11 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
 ) -> None:
     jobs = jobs_named("outage", 20)
     play.finish_jobs(jobs)
-    daemon = play.daemon(free_port(), target={"url": modeldb.url, "timeout_seconds": 10, "settle_seconds": 1})
+    daemon = play.daemon(
+        free_port(),
+        target={"url": modeldb.url, "timeout_seconds": 10, "settle_seconds": 1},
+        log={"level": "debug", "format": "json"},  # at other levels a failed probe that says nothing new is no line
+    )
     await daemon.start()
     await daemon.ready()
     setattr(modeldb.faults, outage, True)
@@ -337,10 +341,12 @@ class TestWhatCannotWork:
         assert "queue.url" in daemon.log[-1]["event"]
 
     async def test_a_wrong_port_is_waited_for(self, play: Stage, free_port: Callable[[], int]) -> None:
-        daemon = play.daemon(free_port(), target={"url": f"http://127.0.0.1:{free_port()}/v1"})
+        target = {"url": f"http://127.0.0.1:{free_port()}/v1"}
+        daemon = play.daemon(free_port(), target=target, log={"level": "debug", "format": "json"})
         await daemon.start()
         await play.send([Job("x-2").event])
-        await daemon.logged(lambda line: line["event"] == "probe failed", times=2)
+        told = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
+        assert [line["level"] for line in told[:3]] == ["warning", "debug", "debug"]  # waiting makes no noise
         assert (await daemon.get("/readyz"))[0] == 503
         assert (await daemon.get("/healthz"))[0] == 200
         assert (await play.depth())["visible"] == 1

@@ -228,6 +228,23 @@ async def test_a_probe_of_a_sagemaker_that_does_not_work_fails(stub: SageMakerSt
     assert caught.value.reason is Reason.CREDENTIALS
 
 
+async def test_sts_is_not_asked_before_sagemaker_answers(stub: SageMakerStub, clients: AwsClients) -> None:
+    asked: list[str] = []
+
+    async def resolve() -> Home:
+        asked.append("sts")
+        return HOME
+
+    jobs = SageMakerTrainingJobs(clients.sagemaker, Home(None, HOME.region), resolve=resolve)
+    stub.fail_next(None, "describe-expired-token.json")
+    with pytest.raises(EdgeFault):
+        await jobs.probe()
+    assert asked == []  # one outage of all of AWS is told once, by the probe
+
+    await jobs.probe()
+    assert (asked, jobs.home) == (["sts"], HOME)
+
+
 async def test_every_call_is_counted(stub: SageMakerStub, clients: AwsClients) -> None:
     counted: list[tuple[str, str, str]] = []
     jobs = SageMakerTrainingJobs(clients.sagemaker, HOME, observe=lambda *call: counted.append(call))

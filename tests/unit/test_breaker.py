@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.faults import EdgeFault
 from daemon.intake.backoff import Backoff
@@ -16,6 +17,8 @@ from daemon.outcome import Edge, Reason
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from structlog.typing import EventDict
 
 FAULT = EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, "the database is down")
 
@@ -123,3 +126,39 @@ def test_backoff_doubles_to_its_maximum_and_is_jittered_by_half() -> None:
         delays = [backoff.delay(attempt) for _ in range(200)]
         assert longest / 2 <= min(delays) <= max(delays) <= longest
         assert max(delays) - min(delays) > longest / 4
+
+
+def probes_told(logs: list[EventDict]) -> list[tuple[str, str]]:
+    return [(line["log_level"], line["reason"]) for line in logs if line["event"] == "probe failed"]
+
+
+async def test_an_outage_is_told_once_until_it_says_something_new(backoff: CountingBackoff) -> None:
+    faults = [FAULT, FAULT, EdgeFault(Edge.TARGET, Reason.UNREACHABLE, "connection refused"), FAULT]
+
+    async def probe() -> None:
+        if faults:
+            raise faults.pop(0)
+
+    breaker = Breaker(Edge.TARGET, probe, backoff, lambda _: None, proven=True)
+    with capture_logs() as logs:
+        breaker.trip(FAULT)
+        task = asyncio.create_task(breaker.run(Liveness().pulse("breaker"), lambda _: None))
+        async with asyncio.timeout(5):
+            await breaker.wait_closed()
+        task.cancel()
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["breaker opened", "probe failed", "probe failed"]
+    assert probes_told(logs) == [
+        ("debug", "unavailable"),
+        ("debug", "unavailable"),
+        ("warning", "unreachable"),
+        ("warning", "unavailable"),
+    ]
+
+
+async def test_a_long_outage_is_told_again(backoff: CountingBackoff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.intake.breaker.REMIND_SECONDS", 0.0)
+    probe = Probe(failures=2)
+    with capture_logs() as logs:
+        async with asyncio.timeout(5), Running(probe, backoff, proven=False) as running:
+            await running.breaker.wait_closed()
+    assert probes_told(logs) == [("warning", "unavailable"), ("warning", "unavailable")]
