@@ -33,6 +33,7 @@ COMPILE := -m piptools compile --quiet --generate-hashes --strip-extras --allow-
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 lock: ## writes requirements/*.txt anew from pyproject.toml (needs pip-tools; run it with the oldest supported Python)
+	$(PYTHON) $(COMPILE) --upgrade --only-build-deps --build-deps-for wheel --build-deps-for sdist -o requirements/build.txt pyproject.toml
 	$(PYTHON) $(COMPILE) --upgrade -o requirements/runtime.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/demo.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
