@@ -1,0 +1,160 @@
+"""docker-compose.yml by itself: what it promises before any container runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daemon.config import Settings, load_settings
+
+TOP = Path(__file__).parents[2]
+TEXT = (TOP / "docker-compose.yml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+DAEMON = SERVICES["daemon"]
+DOCKER_COMPOSE = shutil.which("docker-compose")
+"""Compose's own program, alone; ``config`` needs no engine."""
+
+QUEUE = {"MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"}
+
+
+def settings_of_demo() -> Settings:
+    """What the daemon makes of the variables that Compose gives it."""
+    demo: dict[str, str] = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (TOP / "deploy/compose/demo.env").read_text(), re.MULTILINE))
+
+    def value(text: str) -> str:
+        name, _, default = text.removeprefix("${").removesuffix("}").partition(":")
+        return demo.get(name, default.removeprefix("-"))
+
+    variables = {name: value(str(text)) for name, text in DAEMON["environment"].items() if text is not None}
+    return load_settings(None, variables)
+
+
+def test_the_daemon_understands_what_compose_gives_it() -> None:
+    settings = settings_of_demo()
+    assert settings.queue.url == "http://demo-aws:5000/123456789012/modeldb-sync"
+    assert settings.target.url == "http://modeldb-proxy:8080/v1"
+
+
+def test_it_is_stopped_no_earlier_than_it_needs() -> None:
+    assert int(DAEMON["stop_grace_period"].removesuffix("s")) > settings_of_demo().shutdown.grace_seconds
+
+
+def test_it_can_be_started_alone() -> None:
+    assert "depends_on" not in DAEMON
+    assert "profiles" not in DAEMON
+
+
+@pytest.mark.parametrize("service", ["daemon", "demo-jobs"])
+def test_it_may_do_nothing_but_its_work(service: str) -> None:
+    given = SERVICES[service]
+    assert (given["read_only"], given["cap_drop"], given["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
+    assert not {"privileged", "user", "cap_add"} & set(given)
+
+
+def test_its_state_is_a_volume() -> None:
+    settings = settings_of_demo()
+    assert f"checkpoint:{settings.checkpoint.path.parent}" in DAEMON["volumes"]
+
+
+def test_every_image_of_others_names_a_version() -> None:
+    foreign = {given["image"] for given in SERVICES.values() if "build" not in given}
+    assert foreign
+    for image in foreign:
+        assert re.search(r":v?\d[\w.]*$", image), f"{image} is another one tomorrow"
+    assert {given["image"].rpartition(":")[2] for name, given in SERVICES.items() if "vertaai" in given["image"]} == {"2.0.8.1"}
+
+
+def test_no_port_is_open_to_others_unless_somebody_says_so() -> None:
+    published = [port for given in SERVICES.values() for port in given.get("ports", [])]
+    assert published
+    assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in published)
+    defaults = re.findall(r"_PORT:-(\d+)}", "\n".join(published))
+    assert len(defaults) == len(set(defaults)) == len(published)
+
+
+def test_what_ends_with_status_0_on_failure_is_restarted_all_the_same() -> None:
+    lasting = {name: given for name, given in SERVICES.items() if not name.startswith("demo-")}
+    assert {given.get("restart") for given in lasting.values()} == {"unless-stopped"}
+
+
+def test_what_must_last_lies_in_a_named_volume() -> None:
+    named = set(yaml.safe_load(TEXT)["volumes"])
+    used = {volume.partition(":")[0] for given in SERVICES.values() for volume in given.get("volumes", []) if volume[0] not in "./"}
+    assert used == named
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    mounted = [
+        volume.partition(":")[0] for given in SERVICES.values() for volume in given.get("volumes", []) if volume.startswith("./")
+    ]
+    assert mounted
+    assert [path for path in mounted if not (TOP / path).exists()] == []
+
+
+def test_every_variable_is_explained() -> None:
+    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", TEXT)) | {name for name, text in DAEMON["environment"].items() if text is None}
+    explained = set(re.findall(r"^#?([A-Z_0-9]+)=", (TOP / ".env.example").read_text(), re.MULTILINE))
+    assert asked - explained == {"AWS_ENDPOINT_URL", "DEMO_AWS_PORT"}, "these two are the demo's own"
+    assert explained <= asked
+
+
+def test_modeldb_is_configured_as_it_must_be() -> None:
+    config = yaml.safe_load((TOP / "deploy/compose/modeldb/config.yaml").read_text())
+    assert config["telemetry"]["opt_in"] is False
+    assert config["feature-flag"]["store-client-creation-timestamp"] is True
+    assert "authService" not in config
+    database = config["database"]["RdbConfiguration"]
+    given = SERVICES["modeldb-postgres"]["environment"]
+    assert database["RdbUrl"] == "jdbc:postgresql://modeldb-postgres:5432"  # ModelDB appends the name of the database itself
+    assert [database[key] for key in ("RdbDatabaseName", "RdbUsername", "RdbPassword")] == [
+        given[key] for key in ("POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
+    ]
+    backend = SERVICES["modeldb-backend"]
+    assert f"modeldb-artifacts:{config['artifactStoreConfig']['NFS']['nfsRootPath']}" in backend["volumes"]
+    for name in ("modeldb-proxy", "modeldb-graphql"):
+        assert SERVICES[name]["environment"]["MDB_ADDRESS"] == f"modeldb-backend:{config['grpcServer']['port']}"
+
+
+def test_only_the_backend_reaches_the_database() -> None:
+    assert SERVICES["modeldb-postgres"]["networks"] == ["database"]
+    assert {name for name, given in SERVICES.items() if "database" in given.get("networks", [])} == {
+        "modeldb-postgres",
+        "modeldb-backend",
+    }
+    assert "ports" not in SERVICES["modeldb-postgres"]
+
+
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="needs docker-compose (github.com/docker/compose/v2) on PATH")
+class TestComposeItself:
+    def config(self, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        assert DOCKER_COMPOSE is not None
+        clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+        command = [DOCKER_COMPOSE, *options, "config", "--format", "json"]
+        return subprocess.run(command, cwd=TOP, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
+
+    @pytest.mark.parametrize("profiles", [[], ["demo"], ["monitoring"], ["demo", "monitoring"]], ids=" and ".join)
+    def test_it_takes_every_profile(self, profiles: list[str]) -> None:
+        done = self.config(*[f"--profile={profile}" for profile in profiles], environment=QUEUE)
+        assert (done.returncode, done.stderr) == (0, "")
+        expected = {name for name, given in SERVICES.items() if "profiles" not in given or set(given["profiles"]) & set(profiles)}
+        assert set(json.loads(done.stdout)["services"]) == expected
+
+    def test_without_a_queue_it_says_what_to_do(self) -> None:
+        done = self.config(environment={})
+        assert done.returncode != 0
+        assert "copy .env.example to .env" in done.stderr
+
+    def test_variables_of_the_shell_reach_the_daemon_and_others_do_not(self) -> None:
+        done = self.config(environment=QUEUE | {"AWS_REGION": "eu-west-1", "MODELDB_SYNC_TARGET__URL": "http://elsewhere:8080/v1"})
+        given = json.loads(done.stdout)["services"]["daemon"]["environment"]
+        assert given["AWS_REGION"] == "eu-west-1"
+        assert given["AWS_SECRET_ACCESS_KEY"] is None
+        assert given["MODELDB_SYNC_TARGET__URL"] == "http://elsewhere:8080/v1"
