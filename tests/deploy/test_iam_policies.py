@@ -1,0 +1,127 @@
+"""The shipped permissions are what the code calls: not one action too few, not one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.session import get_session
+
+from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+from tests.deploy.aws_calls import ROOT, aws_calls, daemon_sources, granted, permissions, services_opened
+from tests.deploy.stacks import EXTERNAL, FARGATE, Deployer, leave_no_value_out
+from tests.stage import FULL_TAGS, Job, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # moto: of what it does not deploy
+
+SOURCES = daemon_sources()
+SERVICES = services_opened(SOURCES["daemon/aws/clients.py"])
+CALLS = aws_calls(SOURCES, SERVICES)
+
+
+def policy_file(name: str) -> Any:
+    return json.loads((ROOT / "deploy/iam" / name).read_text(encoding="utf-8"))
+
+
+def readme_policy() -> Any:
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    [policy] = [block for block in map(json.loads, blocks) if "Statement" in block]
+    return policy
+
+
+def test_the_code_calls_three_services_and_says_so_in_calls_that_can_be_read() -> None:
+    assert {"sqs", "sagemaker", "sts"} == SERVICES
+    assert {call.service for call in CALLS} == SERVICES
+    for name, source in SOURCES.items():
+        found = re.findall(r"get_paginator|get_waiter|_make_api_call|generate_presigned|getattr\(.*client", source)
+        assert found == [], f"{name} calls AWS in a way that is not looked for here"
+
+
+def test_every_call_is_one_that_the_service_knows() -> None:
+    for call in CALLS:
+        shape = get_session().get_service_model(call.service).operation_model(call.operation).input_shape
+        assert shape is not None
+        assert set(call.arguments) <= set(shape.members), call
+
+
+def test_the_policy_for_the_task_is_what_the_code_calls() -> None:
+    assert granted(policy_file("task-policy.json")) == permissions(CALLS)
+
+
+def test_the_policy_in_the_readme_is_what_the_code_calls() -> None:
+    assert granted(readme_policy()) == permissions(CALLS)
+
+
+@pytest.mark.parametrize("parameters", [FARGATE, EXTERNAL | {"TrustedService": "ec2.amazonaws.com"}], ids=["fargate", "external"])
+def test_the_policy_in_the_template_is_the_policy_file(
+    moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
+) -> None:
+    leave_no_value_out(monkeypatch)
+    stack = Deployer(moto_endpoint).deploy(**parameters)
+    policy = stack.as_shipped(stack.resolved("TaskPolicy")["PolicyDocument"])
+    assert granted(policy) == permissions(CALLS)
+    assert policy == policy_file("task-policy.json")
+
+
+def test_a_new_call_in_the_code_asks_for_its_permission() -> None:
+    more = {"daemon/aws/queue.py": SOURCES["daemon/aws/queue.py"] + "\n\nasync def f(c):\n    await c.purge_queue(QueueUrl=c.url)\n"}
+    assert {action for _, action in permissions(aws_calls(SOURCES | more, SERVICES)) - permissions(CALLS)} == {"sqs:PurgeQueue"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Resource": "*::::::"}, {"Resource": "arn:aws:sqs:REGION:ACCOUNT:*"}, {"Effect": "Deny"}, {"NotAction": []}],
+    ids=str,
+)
+def test_what_is_not_minimal_is_no_policy_of_ours(change: dict[str, Any]) -> None:
+    [first, *_] = policy_file("task-policy.json")["Statement"]
+    with pytest.raises(ValueError, match=r"^not (a|of)"):
+        granted({"Statement": [first | change]})
+
+
+async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
+    moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    half_tags = {key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"}
+    done, half = Job("calls-done"), Job("calls-half", tags=half_tags)
+    unfinished = Job("calls-unfinished")
+    async with ModelDBV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
+        await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        play.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
+        await play.send([done.event, half.event, unfinished.event])
+        daemon = play.daemon(free_port(), aws={"account_id": None, "sts_endpoint_url": play.sagemaker.url})
+        await daemon.start()
+        await daemon.outcomes(1, outcome="synced")
+        await daemon.outcomes(1, outcome="rejected")
+        await daemon.outcomes(1, outcome="deferred")
+        expected = {(call.service, call.operation) for call in CALLS}
+        async with asyncio.timeout(20):
+            while (made := calls_counted(await daemon.metrics())) < expected:
+                await asyncio.sleep(0.1)
+        assert made == expected
+        assert await daemon.stop() == 0
+
+
+def calls_counted(samples: Mapping[str, float]) -> set[tuple[str, str]]:
+    """(service, operation) of every counted call."""
+    labels = re.compile(r"modeldb_sync_aws_requests_total\{operation=(\w+),result=\w+,service=(\w+)\}")
+    return {(found[2], found[1]) for found in map(labels.fullmatch, samples) if found}
+
+
+def test_ecs_itself_gets_what_it_needs_for_the_log(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_no_value_out(monkeypatch)
+    stack = Deployer(moto_endpoint).deploy(**FARGATE)
+    role = stack.as_shipped(stack.resolved("ExecutionRole"))
+    [written] = role["Policies"]
+    # AWS ends the ARN of a log group with ":*" where a template asks for it; moto does not
+    document = json.loads(json.dumps(written["PolicyDocument"]).replace("/ecs/modeldb-sync", "/ecs/modeldb-sync:*"))
+    assert document == policy_file("execution-policy.json")
+    assert role["AssumeRolePolicyDocument"] == policy_file("ecs-tasks-trust.json")
