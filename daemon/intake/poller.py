@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.faults import EdgeFault
+from daemon.outcome import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,9 +22,11 @@ log = structlog.get_logger(__name__)
 
 RECEIVE_LIMIT = 10
 """SQS: MaxNumberOfMessages."""
+RECEIVE_DEADLINE_SECONDS = 240.0
+"""What a receive may take beyond its WaitTimeSeconds before it is given up: the client's own time-outs come first, also those of the
+credentials it may have to fetch. An answer that drips in byte by byte never runs into those."""
 RECEIVE_MARGIN_SECONDS = 300.0
-"""What a receive may take beyond its WaitTimeSeconds before it counts as hanging: the client's own time-outs come first, also those of
-the credentials it may have to fetch."""
+"""What a receive may take beyond its WaitTimeSeconds before the loop counts as hanging, because even giving up has failed."""
 
 
 class Poller:
@@ -91,7 +94,7 @@ class Poller:
         begun = time.monotonic()
         unused = taken
         try:
-            messages = await self._queue.receive(limit=taken, wait_seconds=self._wait_seconds, visibility_seconds=visibility)
+            messages = await self._ask(taken, visibility)
             self._on_receive(len(messages))
             if stop.is_set():
                 if messages:
@@ -113,6 +116,14 @@ class Poller:
             self._on_fault(fault)
         finally:
             self._slots.give_back(unused)
+
+    async def _ask(self, limit: int, visibility: int) -> Sequence[Message]:
+        deadline = self._wait_seconds + RECEIVE_DEADLINE_SECONDS
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._queue.receive(limit=limit, wait_seconds=self._wait_seconds, visibility_seconds=visibility)
+        except TimeoutError as error:
+            raise EdgeFault(Edge.QUEUE, Reason.UNREACHABLE, f"a receive has not ended within {deadline:.0f} s") from error
 
 
 async def _unless(stop: asyncio.Event, wait: Callable[[], Awaitable[int]]) -> int | None:

@@ -6,14 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from daemon.intake.in_flight import InFlight, Slots
-from daemon.intake.poller import RECEIVE_MARGIN_SECONDS, Poller
+from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECONDS, Poller
 from daemon.liveness import Pulse
-from daemon.outcome import Edge
+from daemon.outcome import Edge, Reason
 from tests.flow_doubles import MemoryQueue, a_while, edge_fault, message, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    import pytest
 
     from daemon.aws.base import Message
     from daemon.faults import EdgeFault
@@ -129,6 +131,19 @@ async def test_nothing_is_received_while_an_edge_does_not_work() -> None:
         polling.open.clear()
         await polling.answer([message()])
         assert polling.queue.receives == [10]
+
+
+async def test_a_receive_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # an answer that drips in byte by byte runs into no time-out of the client, and everything else looks well
+    monkeypatch.setattr("daemon.intake.poller.RECEIVE_DEADLINE_SECONDS", 0.05 - WAIT_SECONDS)
+    async with Polling(slots=4) as polling:
+        await until(lambda: len(polling.faults) == 2)
+        assert {(fault.edge, fault.reason) for fault in polling.faults} == {(Edge.QUEUE, Reason.UNREACHABLE)}
+        assert set(polling.queue.receives) == {4}  # its slots were given back each time
+
+
+async def test_giving_up_comes_before_the_loop_counts_as_hanging() -> None:
+    assert 60 < RECEIVE_DEADLINE_SECONDS < RECEIVE_MARGIN_SECONDS
 
 
 async def test_an_outage_of_the_queue_is_told_and_does_not_end_the_poller() -> None:
