@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint lock dist sbom licenses image clean
 
 # Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -36,7 +36,23 @@ lock: ## writes requirements/*.txt anew from pyproject.toml (needs pip-tools; ru
 	$(PYTHON) $(COMPILE) --upgrade --only-build-deps --build-deps-for wheel --build-deps-for sdist -o requirements/build.txt pyproject.toml
 	$(PYTHON) $(COMPILE) --upgrade -o requirements/runtime.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
-	$(PYTHON) $(COMPILE) -c requirements/demo.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
+	$(PYTHON) $(COMPILE) -c requirements/demo.txt -c requirements/build.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
+
+# As MAJOR.MINOR.PATCH of daemon/__init__.py, the one place it stands in.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' daemon/__init__.py)
+
+dist: $(VENV)/.dev ## wheel and source archive, in dist/
+	$(BIN)/python -m hatchling build -d dist
+
+sbom: $(VENV)/.dev ## bill of materials of the runtime lock (CycloneDX), in dist/
+	$(BIN)/python -m tools.sbom dist/sagemaker-modeldb-sync.cdx.json
+
+licenses: $(VENV)/.dev ## writes docs/third-party-licenses.md anew (after make lock)
+	{ printf '# Licences of the runtime dependencies\n\nWhat `requirements/runtime.txt` installs, as the packages declare it. Written by `make licenses`; their texts are in the image, in each\npackage'"'"'s `dist-info`. The base image (Python, Debian) has its own, in `/usr/share/doc/*/copyright`.\n\n'; \
+	  $(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9._-]*\)==.*/\1/p' requirements/runtime.txt); } > docs/third-party-licenses.md
+
+image: ## the container image, as sagemaker-modeldb-sync:latest
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t sagemaker-modeldb-sync .
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov build dist
