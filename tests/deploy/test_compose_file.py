@@ -85,6 +85,12 @@ def test_what_ends_with_status_0_on_failure_is_restarted_all_the_same() -> None:
     assert {given.get("restart") for given in lasting.values()} == {"unless-stopped"}
 
 
+def test_no_log_grows_without_end() -> None:
+    for name, given in SERVICES.items():
+        assert given["logging"]["driver"] == "json-file", name
+        assert set(given["logging"]["options"]) == {"max-size", "max-file"}, name
+
+
 def test_what_must_last_lies_in_a_named_volume() -> None:
     named = set(yaml.safe_load(TEXT)["volumes"])
     used = {volume.partition(":")[0] for given in SERVICES.values() for volume in given.get("volumes", []) if volume[0] not in "./"}
