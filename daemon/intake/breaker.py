@@ -33,6 +33,9 @@ PROBE_DEADLINE_SECONDS = 120.0
 REMIND_SECONDS = 900.0
 """Between two warnings that say the same of one outage."""
 
+_FOR_A_PERSON_TO_MEND = {Reason.ACCESS_DENIED, Reason.NOT_FOUND, Reason.NOT_THE_API}
+"""What is still wrong after half of it was mended stands in the detail. That of an outage names times and addresses that change."""
+
 
 class Breaker:
     """The state of one edge.
@@ -70,7 +73,7 @@ class Breaker:
         self._failures = 0
         self._successes: dict[str, tuple[str, float]] = {}
         self._opened_at = time.monotonic()
-        self._told: tuple[Reason, float] | None = None
+        self._told: tuple[str, float] | None = None
         if proven:
             self._closed.set()
         else:
@@ -91,7 +94,7 @@ class Breaker:
         self._closed.clear()
         self._opened.set()
         self._on_change(True)
-        self._told = (fault.reason, self._opened_at)
+        self._told = (_gist(fault), self._opened_at)
         log.warning("breaker opened", edge=self.edge, reason=fault.reason, detail=fault.detail, curable=fault.curable)
 
     def succeeded(self, step: str, token: str) -> None:
@@ -139,9 +142,9 @@ class Breaker:
         """Logs a failed probe: a warning where it says something new or the last one is long ago, so that no outage fills the log."""
         now = time.monotonic()
         told = self._told
-        news = told is None or told[0] != fault.reason or now - told[1] >= REMIND_SECONDS
+        news = told is None or told[0] != _gist(fault) or now - told[1] >= REMIND_SECONDS
         if news:
-            self._told = (fault.reason, now)
+            self._told = (_gist(fault), now)
         log.log(
             logging.WARNING if news else logging.DEBUG,
             "probe failed",
@@ -170,3 +173,7 @@ class Breaker:
         self._closed.set()
         self._on_change(False)
         log.info("breaker closed", edge=self.edge, open_seconds=open_seconds)
+
+
+def _gist(fault: EdgeFault) -> str:
+    return fault.detail if fault.reason in _FOR_A_PERSON_TO_MEND else fault.reason

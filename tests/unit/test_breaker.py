@@ -155,6 +155,22 @@ async def test_an_outage_is_told_once_until_it_says_something_new(backoff: Count
     ]
 
 
+async def test_the_next_missing_permission_is_told(backoff: CountingBackoff) -> None:
+    missing = ["sagemaker:DescribeTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:ListTags"]
+
+    async def probe() -> None:
+        if missing:
+            raise EdgeFault(Edge.SAGEMAKER, Reason.ACCESS_DENIED, f"not authorized to perform {missing.pop(0)}")
+
+    with capture_logs() as logs:
+        breaker = Breaker(Edge.SAGEMAKER, probe, backoff, lambda _: None)
+        task = asyncio.create_task(breaker.run(Liveness().pulse("breaker"), lambda _: None))
+        async with asyncio.timeout(5):
+            await breaker.wait_closed()
+        task.cancel()
+    assert [line["detail"].rpartition(":")[2] for line in logs if line["log_level"] == "warning"] == ["DescribeTrainingJob", "ListTags"]
+
+
 async def test_a_long_outage_is_told_again(backoff: CountingBackoff, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.intake.breaker.REMIND_SECONDS", 0.0)
     probe = Probe(failures=2)
