@@ -456,7 +456,13 @@ class HttpSettings(Section):
         "0.0.0.0",  # noqa: S104 - Prometheus and the kubelet come from outside the container
         description="Address to listen on. 0.0.0.0: every IPv4 address of the machine.",
     )
-    port: Whole = Field(9090, ge=0, le=65_535, description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port.")
+    port: Whole = Field(
+        9090,
+        ge=0,
+        le=65_535,
+        description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a container leave host and port alone, "
+        "or set the port by MODELDB_SYNC_HTTP__PORT: the image's health check reads that.",
+    )
 
 
 class LogSettings(Section):

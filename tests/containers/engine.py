@@ -58,13 +58,18 @@ async def state(container: str) -> dict[str, Any]:
     return found
 
 
-async def logs(container: str) -> list[dict[str, Any]]:
-    """The daemon's log lines."""
+async def printed(container: str) -> str:
+    """Everything that a container has written, to whichever stream."""
     process = await asyncio.create_subprocess_exec(
         *ENGINE, "logs", container, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     out, _ = await process.communicate()
-    return [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
+    return out.decode()
+
+
+async def logs(container: str) -> list[dict[str, Any]]:
+    """The daemon's log lines."""
+    return [json.loads(line) for line in (await printed(container)).splitlines() if line.startswith("{")]
 
 
 async def stop(container: str, seconds: int = 30) -> float:

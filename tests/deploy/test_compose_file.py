@@ -19,8 +19,18 @@ TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 DAEMON = SERVICES["daemon"]
-DOCKER_COMPOSE = shutil.which("docker-compose")
-"""Compose's own program, alone; ``config`` needs no engine."""
+
+
+def compose_program() -> list[str]:
+    """Compose itself, as a program or as Docker's plugin; its ``config`` needs no engine."""
+    if alone := shutil.which("docker-compose"):
+        return [alone]
+    docker = shutil.which("docker")
+    plugged = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+    return [docker, "compose"] if docker and plugged else []
+
+
+COMPOSE = compose_program()
 
 QUEUE = {"MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"}
 
@@ -30,8 +40,9 @@ def settings_of_demo() -> Settings:
     demo: dict[str, str] = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (TOP / "deploy/compose/demo.env").read_text(), re.MULTILINE))
 
     def value(text: str) -> str:
-        name, _, default = text.removeprefix("${").removesuffix("}").partition(":")
-        return demo.get(name, default.removeprefix("-"))
+        while found := re.search(r"\$\{(\w+):?[-?]([^${}]*)}", text):
+            text = text[: found.start()] + demo.get(found[1], found[2]) + text[found.end() :]
+        return text
 
     variables = {name: value(str(text)) for name, text in DAEMON["environment"].items() if text is not None}
     return load_settings(None, variables)
@@ -41,6 +52,7 @@ def test_the_daemon_understands_what_compose_gives_it() -> None:
     settings = settings_of_demo()
     assert settings.queue.url == "http://demo-aws:5000/123456789012/modeldb-sync"
     assert settings.target.url == "http://modeldb-proxy:8080/v1"
+    assert settings.target.ui_url == "http://localhost:3000"
 
 
 def test_it_is_stopped_no_earlier_than_it_needs() -> None:
@@ -83,6 +95,11 @@ def test_no_port_is_open_to_others_unless_somebody_says_so() -> None:
 def test_what_ends_with_status_0_on_failure_is_restarted_all_the_same() -> None:
     lasting = {name: given for name, given in SERVICES.items() if not name.startswith("demo-")}
     assert {given.get("restart") for given in lasting.values()} == {"unless-stopped"}
+
+
+def test_nothing_that_lasts_takes_all_of_the_memory() -> None:
+    lasting = {name for name, given in SERVICES.items() if not given.get("profiles")}
+    assert {name for name in lasting if "mem_limit" not in SERVICES[name]} == set()
 
 
 def test_no_log_grows_without_end() -> None:
@@ -138,12 +155,11 @@ def test_only_the_backend_reaches_the_database() -> None:
     assert "ports" not in SERVICES["modeldb-postgres"]
 
 
-@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="needs docker-compose (github.com/docker/compose/v2) on PATH")
+@pytest.mark.skipif(not COMPOSE, reason="needs docker compose, or docker-compose (github.com/docker/compose/v2) on PATH")
 class TestComposeItself:
     def config(self, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        assert DOCKER_COMPOSE is not None
         clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-        command = [DOCKER_COMPOSE, *options, "config", "--format", "json"]
+        command = [*COMPOSE, "--env-file", os.devnull, *options, "config", "--format", "json"]  # not a developer's own .env
         return subprocess.run(command, cwd=TOP, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
 
     @pytest.mark.parametrize("profiles", [[], ["demo"], ["monitoring"], ["demo", "monitoring"]], ids=" and ".join)
