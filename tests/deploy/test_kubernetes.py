@@ -85,8 +85,11 @@ class TestBuild:
 
     def test_one_edit_changes_the_image_and_it_is_this_version(self, manifests: Manifests) -> None:
         images = [container["image"] for workload in manifests.workloads for container in containers(workload)]
-        assert [image for image in images if DAEMON in image] == [f"ghcr.io/OWNER/{DAEMON}:{__version__}"]
-        named = [path for path in KUBERNETES.rglob("*") if path.is_file() and re.search(r"newTag:|OWNER/|sync:v?\d", path.read_text())]
+        [daemon] = [image for image in images if DAEMON in image]
+        assert re.fullmatch(rf"ghcr\.io/[\w.-]+/{DAEMON}:{re.escape(__version__)}", daemon)
+        named = [
+            path for path in KUBERNETES.rglob("*") if path.is_file() and re.search(r"newTag:|ghcr\.io/|sync:v?\d", path.read_text())
+        ]
         assert named == [KUBERNETES / "base" / "kustomization.yaml"]
 
     def test_every_image_is_pinned(self, manifests: Manifests) -> None:
@@ -432,6 +435,14 @@ class TestModelDb:
         assert ours == theirs
         assert ours["telemetry"] == {"opt_in": False}
         assert ours["feature-flag"]["store-client-creation-timestamp"] is True
+
+    def test_modeldb_stays_on_the_architecture_of_its_images(self, modeldb_v2: Manifests) -> None:
+        wanted = {}
+        for workload in modeldb_v2.workloads:
+            if any("vertaaiofficial/" in container["image"] for container in containers(workload)):
+                wanted[workload["metadata"]["name"]] = workload["spec"]["template"]["spec"].get("nodeSelector")
+        assert len(wanted) == 4
+        assert set(map(str, wanted.values())) == {"{'kubernetes.io/arch': 'amd64'}"}
 
     def test_database_and_back_end_agree(self, modeldb_v2: Manifests) -> None:
         config = backend_config(modeldb_v2)["database"]["RdbConfiguration"]
