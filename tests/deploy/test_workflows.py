@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def test_nothing_runs_for_ever_and_nothing_twice() -> None:
 def test_what_is_called_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = {name for head in re.findall(r"^([\w./$() -]+):(?!=)", makefile, re.MULTILINE) for name in head.split()}
-    called = {word for script in SCRIPTS for line in re.findall(r"\bmake ([^\n]+)", script) for word in line.split() if "=" not in word}
+    commands = [shlex.split(line) for script in SCRIPTS for line in re.findall(r"\bmake ([^\n]+)", script)]
+    called = {word for command in commands for word in command if "=" not in word}
     assert {"lint", "test", "dist", "sbom"} <= called
     assert called <= targets
     modules = {module for script in SCRIPTS for module in re.findall(r"python -m (tools\.\w+)", script)}
