@@ -258,3 +258,10 @@ class TestBillOfMaterials:
         assert sbom.main([str(tmp_path / "sbom.cdx.json")]) == 1
         assert not (tmp_path / "sbom.cdx.json").exists()
         assert "not valid CycloneDX 1.6" in capsys.readouterr().err
+
+
+def test_every_shipped_file_is_of_one_owner() -> None:
+    shipped = [path.read_text(encoding="utf-8") for path in (ROOT / "deploy").rglob("*") if path.suffix in {".yml", ".yaml", ".json"}]
+    owners = [owner for text in shipped for owner in re.findall(r"(?:ghcr\.io|github\.com)/([\w.-]+)/sagemaker-modeldb-sync", text)]
+    assert len(owners) > 10
+    assert len(set(owners)) == 1
