@@ -36,6 +36,9 @@ FARGATE = {"ModelDBUrl": "http://modeldb-proxy:8080/v1", "SubnetIds": "subnet-0a
 """The shortest list of parameters for a task on Fargate."""
 EXTERNAL = {"Compute": "external"}
 
+REGISTRY = f"arn:aws:servicediscovery:{REGION}:{ACCOUNT}:service/srv-0a1b2c3d"
+"""What stands for the ARN of the template's service of Cloud Map, as moto makes none of a template and then refuses its name."""
+
 
 @functools.cache
 def template() -> dict[str, Any]:
@@ -137,7 +140,7 @@ class Deployer:
         parameters = {"Name": name} | parameters
         self._client.create_stack(
             StackName=name,
-            TemplateBody=TEMPLATE.read_text(encoding="utf-8"),
+            TemplateBody=TEMPLATE.read_text(encoding="utf-8").replace("!GetAtt DiscoveryService.Arn", REGISTRY),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tests.deploy.aws_calls import granted
 from tests.deploy.stacks import (
     EXTERNAL,
     FARGATE,
+    REGISTRY,
     ROOT,
     TEMPLATE,
     Deployer,
@@ -44,6 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:modeldb-AbCdEf"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:on-call"
+README = ROOT / "deploy/cloudformation/README.md"
 EVERYTHING = FARGATE | {
     "TargetAuth": "bearer",
     "TargetSecretArn": SECRET,
@@ -52,6 +55,7 @@ EVERYTHING = FARGATE | {
     "EcrRepositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/modeldb-sync",
     "AlarmTopicArn": TOPIC,
     "ClusterName": "shared",
+    "CloudMapNamespaceId": "ns-0a1b2c3d",
     "JobStatuses": "Completed,Stopped",
 }
 MODES: dict[str, dict[str, str]] = {
@@ -386,6 +390,75 @@ def test_a_daemon_that_was_stopped_on_purpose_alarms_nobody_and_a_lost_one_does(
     assert alarm["TreatMissingData"] == "breaching"
 
 
+def test_every_alarm_leads_to_its_entry_in_the_readme_and_every_entry_is_an_alarms() -> None:
+    told = README.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
+    parts = re.split(r"(?m)^### (.+)$", told)
+    entries = dict(zip(parts[1::2], parts[2::2], strict=True))
+    alarms = [each["Properties"] for each in template()["Resources"].values() if each["Type"] == "AWS::CloudWatch::Alarm"]
+    names = [alarm["AlarmName"]["Fn::Sub"].removeprefix("${Name}-") for alarm in alarms]
+    assert names == list(entries)
+    for name, alarm in zip(names, alarms, strict=True):
+        assert alarm["AlarmDescription"].endswith(
+            f" https://github.com/OWNER/sagemaker-modeldb-sync/blob/main/deploy/cloudformation/README.md#{name}"
+        )
+        assert len(alarm["AlarmDescription"]) <= 1024  # PutMetricAlarm
+        assert re.findall(r"\*\*(.+?)\*\*", entries[name]) == ["Why.", "How to see.", "What to do."]
+
+
+# The README beside it
+
+
+def test_what_its_readme_names_is_there() -> None:
+    text, read = README.read_text(encoding="utf-8"), template()
+    commands = re.findall(r"--parameter-overrides (.+)$", text, flags=re.MULTILINE)
+    modes = [dict(pair.split("=", 1) for pair in command.split()) for command in commands]
+    assert [values.get("Compute", "fargate") for values in modes] == read["Parameters"]["Compute"]["AllowedValues"]
+    assert [refused_by_rules(values) for values in modes] == [[], []]
+    rows = re.findall(r"^\| (`.+`) \| ", text, flags=re.MULTILINE)
+    parameters = {name for row in rows for name in re.findall(r"`(\w+)`", row)} | {name for values in modes for name in values}
+    assert len(parameters) > 10
+    assert parameters <= set(read["Parameters"])
+    outputs = set(re.findall(r"`(\w+(?:Url|Arn))`", text)) - set(read["Parameters"])
+    assert outputs == {"QueueUrl", "TaskRoleArn", "InstanceProfileArn", "TaskPolicyArn"}
+    assert outputs <= set(read["Outputs"])
+
+
+def test_links_of_its_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert len(links) > 10
+    for link in links:
+        path, _, anchor = link.partition("#")
+        file = README.parent / path if path else README
+        assert file.exists(), link
+        headings = re.findall(r"(?m)^#+ (.+)$", file.read_text(encoding="utf-8"))
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+
+
+def test_its_loop_puts_undelivered_events_into_the_queue(deployer: Deployer, moto_endpoint: str) -> None:
+    tools = [shutil.which(name) for name in ("aws", "jq")]
+    if None in tools:
+        pytest.skip("aws and jq are not both on PATH: pipx install awscli; apt-get install jq")
+    stack, sqs = deployer.deploy(**EXTERNAL), client("sqs", moto_endpoint)
+    source, queue = stack.outputs["UndeliveredEventsQueueUrl"], stack.outputs["QueueUrl"]
+    events = [Job(f"undelivered-{number}", tags={"note": "it's \\n $HOME `id`"}).event for number in range(3)]
+    for event in events:
+        sqs.send_message(QueueUrl=source, MessageBody=event)
+    [loop] = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    here = f'aws() {{ command aws --endpoint-url {moto_endpoint} "$@"; }}\n'  # version 1 does not read AWS_ENDPOINT_URL
+    done = subprocess.run(
+        ["sh", "-euc", here + loop.replace("UNDELIVERED_EVENTS_QUEUE_URL", source).replace("QUEUE_URL", queue)],
+        env=CREDENTIALS | {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": REGION},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    received = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    assert sorted(message["Body"] for message in received) == sorted(events)
+    left = sqs.get_queue_attributes(QueueUrl=source, AttributeNames=["All"])["Attributes"]
+    assert (left["ApproximateNumberOfMessages"], left["ApproximateNumberOfMessagesNotVisible"]) == ("0", "0")
+
+
 # The service
 
 
@@ -414,6 +487,37 @@ def test_one_daemon_at_a_time(deploy: Deploy) -> None:
     assert service["AvailabilityZoneRebalancing"] == "DISABLED"
     count = template()["Parameters"]["DesiredCount"]
     assert (int(count["MinValue"]), int(count["MaxValue"]), int(count["Default"])) == (0, 1, 1)
+
+
+def test_prometheus_finds_the_task_by_name_only_where_a_namespace_is_given(deploy: Deploy, moto_endpoint: str) -> None:
+    """The service of Cloud Map is handed to the API, because moto makes none of a template."""
+    assert not list(deploy(**FARGATE).of_type("AWS::ServiceDiscovery::Service"))
+    assert "ServiceRegistries" not in deploy(**FARGATE).resolved("Service")
+    assert not list(deploy(**EXTERNAL, CloudMapNamespaceId="ns-1").of_type("AWS::ServiceDiscovery::Service"))
+
+    cloud_map, ec2 = client("servicediscovery", moto_endpoint), client("ec2", moto_endpoint)
+    cloud_map.create_private_dns_namespace(Name="internal.example", Vpc=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])
+    [namespace] = cloud_map.list_namespaces()["Namespaces"]
+    stack = deploy(**FARGATE, CloudMapNamespaceId=namespace["Id"])
+    service = stack.resolved("DiscoveryService")
+    dns = service["DnsConfig"] | {"DnsRecords": [each | {"TTL": int(each["TTL"])} for each in service["DnsConfig"]["DnsRecords"]]}
+    made = cloud_map.create_service(**service | {"DnsConfig": dns})["Service"]
+    assert (made["Name"], made["NamespaceId"]) == (stack.name, namespace["Id"])
+    assert made["DnsConfig"]["RoutingPolicy"] == "MULTIVALUE"
+    assert made["DnsConfig"]["DnsRecords"] == [{"Type": "A", "TTL": 10}]
+    assert made["HealthCheckCustomConfig"] == {"FailureThreshold": 1}
+    assert stack.resolved("Service")["ServiceRegistries"] == [{"RegistryArn": REGISTRY}]
+    [_, registries, _] = template()["Resources"]["Service"]["Properties"]["ServiceRegistries"]["Fn::If"]
+    assert registries == [{"RegistryArn": {"Fn::GetAtt": ["DiscoveryService", "Arn"]}}]
+    pattern = template()["Parameters"]["CloudMapNamespaceId"]["AllowedPattern"]
+    assert all(re.fullmatch(pattern, value) for value in ("", "ns-bjbxkd7yrxcbk5oi"))
+    assert not re.fullmatch(pattern, "internal.example")
+
+
+def test_a_slow_log_does_not_stop_the_daemon(deploy: Deploy) -> None:
+    [container] = deploy(**FARGATE).resolved("TaskDefinition")["ContainerDefinitions"]
+    options = container["LogConfiguration"]["Options"]
+    assert (options["mode"], options["max-buffer-size"]) == ("non-blocking", "4m")
 
 
 # An event, from the bus to ModelDB

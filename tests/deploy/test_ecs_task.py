@@ -10,16 +10,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from daemon import __version__
 from daemon.config import HttpSettings, JobSettings, Settings, ShutdownSettings, SqliteSettings, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
+from tests.deploy.prometheus import tool
 from tests.deploy.stacks import FARGATE, ROOT, Deployer, Stack, as_request, client, ecs_objections, leave_no_value_out
 from tests.stage import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # moto: of what it does not deploy
 
@@ -170,3 +173,35 @@ def test_its_readme_names_files_and_placeholders_that_are_there() -> None:
     names = set(re.findall(r"\b(?:ACCOUNT|REGION|OWNER|MODELDB|CLUSTER|SUBNET|SECURITY_GROUP)\b", text))
     assert {name for name in names if f"`{name}`" not in readme} == set()
     assert [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if not (FOLDER / link).exists()] == []
+
+
+def scrape_example(folder: str) -> str:
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(scrape_configs:\n.*?)```", text, flags=re.DOTALL)
+    return str(example)
+
+
+def test_prometheus_takes_the_scrape_configuration_of_the_readmes(tmp_path: Path) -> None:
+    example = scrape_example("deploy/ecs")
+    assert example == scrape_example("deploy/cloudformation")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(example, encoding="utf-8")
+    checked = subprocess.run([tool("promtool"), "check", "config", file], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_scrape_configuration_finds_the_task_under_the_name_of_the_alerts_job(container: dict[str, Any]) -> None:
+    [job] = yaml.safe_load(scrape_example("deploy/ecs"))["scrape_configs"]
+    [own, *_] = yaml.safe_load((ROOT / "deploy/monitoring/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert job["job_name"] == own["job_name"]
+    [lookup] = job["dns_sd_configs"]
+    [port] = container["portMappings"]
+    assert (lookup["type"], lookup["port"]) == ("A", port["containerPort"])
+    # the example's service of Cloud Map, and the namespace
+    [name] = re.findall(r"aws servicediscovery create-service --name (\S+)", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert lookup["names"] == [f"{name}.NAMESPACE"]
+
+
+def test_the_api_takes_the_service_with_the_registry_of_the_readme() -> None:
+    [member] = re.findall(r'^    ("serviceRegistries": .+)$', (FOLDER / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert ecs_objections("CreateService", filled_in("service.json") | json.loads(f"{{{member}}}")) == ""
