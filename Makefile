@@ -38,7 +38,7 @@ lock: ## writes requirements/*.txt anew from pyproject.toml (needs pip-tools; ru
 	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/demo.txt -c requirements/build.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
 
-# As MAJOR.MINOR.PATCH of daemon/__init__.py, the one place it stands in.
+# It stands in one place only.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' daemon/__init__.py)
 
 dist: $(VENV)/.dev ## wheel and source archive, in dist/
