@@ -13,8 +13,8 @@ RUN python -m venv /build/tools && python -m venv --without-pip /opt/modeldb-syn
 
 # Before the code, so that a change of the code does not fetch them again.
 COPY requirements/build.txt requirements/runtime.txt requirements/
-RUN tools/bin/pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt \
- && tools/bin/pip --python /opt/modeldb-sync/bin/python install --quiet --require-hashes --only-binary :all: -r requirements/runtime.txt
+RUN tools/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/build.txt \
+ && tools/bin/pip --python /opt/modeldb-sync/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt
 
 COPY pyproject.toml README.md ./
 COPY daemon daemon

@@ -5,17 +5,18 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint lock dist sbom licenses image clean
 
-# Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree.
+# Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
+# --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 $(VENV)/.demo: requirements/demo.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements/demo.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/demo.txt
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
