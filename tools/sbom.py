@@ -21,6 +21,9 @@ from daemon import __version__
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "runtime.txt"
 
+# The metadata of these name no licence that CycloneDX knows. Read in the package's own files, so for this version only.
+READ_LICENCES = {"pkg:pypi/ply@3.11": "BSD-3-Clause"}  # metadata: "BSD"; the text is at the top of ply/lex.py
+
 
 class SbomError(Exception):
     """The lock and the environment do not fit together, or the result is no valid bill."""
@@ -48,6 +51,9 @@ def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dic
         described[purl] | {"externalReferences": [*described[purl].get("externalReferences", []), *distributions[purl]]}
         for purl in sorted(distributions)
     ]
+    for component in components:
+        if not component.get("licenses") and (read := READ_LICENCES.get(component["purl"])):
+            component["licenses"] = [{"license": {"acknowledgement": "concluded", "id": read}}]
     if silent := [component["purl"] for component in components if not component.get("licenses")]:
         raise SbomError(f"without a licence in their metadata: {', '.join(silent)}")
     application = installed["metadata"]["component"] | {"version": version, "purl": f"pkg:generic/sagemaker-modeldb-sync@{version}"}
