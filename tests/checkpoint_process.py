@@ -73,6 +73,13 @@ async def hold(path: Path, jobs: int) -> None:
     await asyncio.Event().wait()
 
 
+async def write_alone(path: Path, lease_seconds: float) -> None:
+    """Takes the writer lease of a server and stays."""
+    checkpoint = await open_checkpoint(path)
+    say("writer", (await checkpoint.take_writer_lease("modeldb", lease_seconds, grace_seconds=0)).owner)
+    await asyncio.Event().wait()
+
+
 async def sync_one(checkpoint: SqliteCheckpoint, number: int) -> None:
     claim = await claimed(checkpoint, arn_of(number))
     record = await begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
@@ -125,6 +132,8 @@ if __name__ == "__main__":
             asyncio.run(race(Path(path), int(numbers[0])))
         case "hold":
             asyncio.run(hold(Path(path), int(numbers[0])))
+        case "write_alone":
+            asyncio.run(write_alone(Path(path), float(numbers[0])))
         case "write":
             asyncio.run(write(Path(path), int(numbers[0])))
         case "fill_up":

@@ -14,7 +14,7 @@ from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.run import Hyperparameter, Metric, TrainingRun
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
 
@@ -48,6 +48,7 @@ class MemoryJournal:
         self.locks = set() if locks is None else locks
         self.begun: list[str] = []
         self.locked: list[str] = []
+        self.steps: Mapping[str, str] = {}
         self.refusal: Exception | None = None
         self._open = False
 
@@ -57,6 +58,9 @@ class MemoryJournal:
         self.begun.append(lock_name)
         self.unanswered_writes += 1
         self._open = True
+
+    async def note_steps(self, steps: Mapping[str, str]) -> None:
+        self.steps = {**self.steps, **steps}
 
     def answered(self) -> None:
         assert self._open, "no create is under way"

@@ -19,6 +19,9 @@ lease that the heartbeat renews. Losing the lease means: no further write.
 
 Names that must be created once (project, experiment, run) are guarded by locks with the same owner and lease.
 
+A target whose run takes several writes notes each completed one (`note_steps`), so that the next attempt goes on where this one ended.
+A server that only one process may write to has a writer lease (`take_writer_lease`): who holds it writes, everybody else stands by.
+
 Every call that changes something returns when the change is durable.
 
 Errors: `daemon.faults.EdgeFault` with `Edge.CHECKPOINT` when the storage fails (disk full, I/O error); `LeaseLost`, `NameLocked`
@@ -27,7 +30,7 @@ where named below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,6 +95,27 @@ class JobRecord:
     """Epoch seconds."""
     updated_at: float
     """Epoch seconds."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """What a target noted of the writes that are done, by its own words; empty once the job is synced."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLease:
+    """The right to write to a server. Given out by `Checkpoint.take_writer_lease`."""
+
+    server_id: str
+    owner: str
+    term: int
+    """Grows whenever the lease goes to another holder, or to the same one after it had run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterElsewhere:
+    """Another process is, or may still be, the writer."""
+
+    owner: str
+    seconds_left: float
+    """Until it may be taken over, if it is not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +188,28 @@ class Checkpoint(Protocol):
             LeaseLost: the claim is gone; nothing was changed.
             NameLocked: another process has the lock; nothing was changed.
         """
+
+    async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
+        """Notes completed writes of the job whose row is in state writing, over those noted before under the same words.
+
+        Raises:
+            LeaseLost: the claim is gone; nothing was changed.
+        """
+
+    async def take_writer_lease(self, server_id: str, lease_seconds: float, *, grace_seconds: float) -> WriterLease | WriterElsewhere:
+        """Makes this process the writer of a server, unless another one is; the writer itself prolongs its lease.
+
+        Args:
+            server_id: any word; the same in every process that writes to that server.
+            grace_seconds: how long after the end of a lease that nobody gave back its holder's last call may still be carried out. A
+                holder that is known to be gone needs no grace.
+        """
+
+    async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
+        """Prolongs the lease. False: another process has taken it over."""
+
+    async def release_writer_lease(self, lease: WriterLease) -> None:
+        """Gives the lease back: nothing of this holder is under way any more, so that another may take it at once."""
 
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
         """Takes the lock of a name for the claim. Again by the same claim: renewed.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from daemon.checkpoint.owners import Owners
+from daemon.checkpoint.owners import Owners, end_rights
 from daemon.checkpoint.schema import MIGRATIONS, migrate
 from daemon.faults import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
@@ -140,11 +140,11 @@ class Database:
 
     def _end_own_claims(self, owners: Owners) -> bool:
         self._busy_seconds = min(self._busy_seconds, _CLOSING_BUSY_SECONDS)
-        delete = Operation(lambda connection: connection.execute("DELETE FROM claims WHERE owner = ?", (owners.me,)))
+        end = Operation(lambda connection: end_rights(connection, owners.me))
         try:
             connection = self._ready()
             connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
-            self.apply([delete])
+            self.apply([end])
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except (EdgeFault, *_STORAGE_ERRORS):
             return False

@@ -57,14 +57,15 @@ def put(connection: sqlite3.Connection, record: JobRecord) -> None:
     connection.execute(
         """
         INSERT OR REPLACE INTO jobs (job_arn, creation_time, job_name, state, reason, detail, attempts, unanswered_writes,
-            target, target_ids, message_id, first_seen_at, updated_at)
+            target, target_ids, message_id, first_seen_at, updated_at, steps)
         VALUES (:job_arn, :creation_time, :job_name, :state, :reason, :detail, :attempts, :unanswered_writes,
-            :target, :target_ids, :message_id, :first_seen_at, :updated_at)
+            :target, :target_ids, :message_id, :first_seen_at, :updated_at, :steps)
         """,
         {
             **{member.name: getattr(record, member.name) for member in fields(record)},
             "detail": storable(record.detail),
             "target_ids": json.dumps(dict(record.target_ids)),
+            "steps": json.dumps(dict(record.steps)),
         },
     )
 
@@ -141,4 +142,5 @@ def _record(row: sqlite3.Row) -> JobRecord:
     columns = dict(row)
     columns["state"] = JobState(columns["state"])
     columns["target_ids"] = json.loads(columns["target_ids"])
+    columns["steps"] = json.loads(columns["steps"])
     return JobRecord(**columns)

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from daemon.checkpoint.base import Checkpoint, Claim, JobRecord
     from daemon.training_job.identity import JobMark
@@ -39,6 +39,7 @@ class Journal:
         self._lease_seconds = lease_seconds
         self._unanswered = 0 if record is None else record.unanswered_writes
         self._look_up_first = look_up_first
+        self._steps: Mapping[str, str] = {} if record is None else record.steps
         self._write_under_way = False
         self._begun = False
 
@@ -53,6 +54,10 @@ class Journal:
     @property
     def look_up_first(self) -> bool:
         return self._look_up_first
+
+    @property
+    def steps(self) -> Mapping[str, str]:
+        return self._steps
 
     @property
     def write_under_way(self) -> bool:
@@ -77,6 +82,10 @@ class Journal:
             raise
         self._unanswered += 1
         self._begun = True
+
+    async def note_steps(self, steps: Mapping[str, str]) -> None:
+        await self._checkpoint.note_steps(self._claim, self._mark, steps)
+        self._steps = {**self._steps, **steps}
 
     def answered(self) -> None:
         self._unanswered -= 1

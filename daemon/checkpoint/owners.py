@@ -71,6 +71,12 @@ class _Lock:
         self.close()
 
 
+def end_rights(connection: sqlite3.Connection, owner: str) -> None:
+    """Ends the claims, name locks and writer leases of an owner that ends or is gone: with it, all its connections are."""
+    connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+    connection.execute("UPDATE writer_leases SET lease_until = 0 WHERE owner = ?", (owner,))
+
+
 class Owners:
     """This process and the others with the same database.
 
@@ -90,12 +96,12 @@ class Owners:
         self._gone: list[_Lock] = []
 
     def forget_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
-        """Ends the claims and name locks of an owner that is known to be gone; says whether it is."""
+        """Ends the claims, name locks and writer leases of an owner that is known to be gone; says whether it is."""
         lock = _Lock.of_gone(self._database, owner)
         if lock is None:
             return False
         self._gone.append(lock)
-        connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+        end_rights(connection, owner)
         return True
 
     def forget_all_gone(self, connection: sqlite3.Connection) -> None:

@@ -73,7 +73,20 @@ _VERSION_1 = (
     "CREATE INDEX rejected_messages_by_time ON rejected_messages (rejected_at)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1,)
+_VERSION_2 = (
+    "ALTER TABLE jobs ADD COLUMN steps TEXT NOT NULL DEFAULT '{}'",
+    # A row stays for good: its term never goes back. lease_until 0: given back, or its holder is known to be gone.
+    """
+    CREATE TABLE writer_leases (
+        server_id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        term INTEGER NOT NULL,
+        lease_until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
 """Step n leads from version n to n + 1. A statement may use ``:now`` (epoch seconds)."""
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.checkpoint import claim_rows, job_rows
+from daemon.checkpoint import claim_rows, job_rows, writer_rows
 from daemon.checkpoint.base import JobState, LeaseLost, lost_among
 from daemon.checkpoint.database import Database, Operation
 from daemon.checkpoint.group_commit import GroupCommit
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.checkpoint.base import Claim, ClaimedElsewhere, HistoryFilter, JobRecord, RejectedMessage
+    from daemon.checkpoint.base import (
+        Claim,
+        ClaimedElsewhere,
+        HistoryFilter,
+        JobRecord,
+        RejectedMessage,
+        WriterElsewhere,
+        WriterLease,
+    )
     from daemon.outcome import Reason
     from daemon.training_job.identity import JobMark
 
@@ -104,6 +112,31 @@ class SqliteCheckpoint:
 
         return await self._write(operation)
 
+    async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
+        def operation(connection: sqlite3.Connection) -> None:
+            now = self._clock()
+            claim_rows.require_lease(connection, claim, now=now)
+            record = job_rows.find(connection, mark.arn, mark.creation_time)
+            if record is None or record.state is not JobState.WRITING:
+                raise LeaseLost(claim.job_arn)  # the row is another's now
+            job_rows.put(connection, replace(record, steps={**record.steps, **steps}, updated_at=now))
+
+        await self._write(operation)
+
+    async def take_writer_lease(self, server_id: str, lease_seconds: float, *, grace_seconds: float) -> WriterLease | WriterElsewhere:
+        def operation(connection: sqlite3.Connection) -> WriterLease | WriterElsewhere:
+            return writer_rows.take(
+                connection, self._owners, server_id, now=self._clock(), lease_seconds=lease_seconds, grace_seconds=grace_seconds
+            )
+
+        return await self._write(operation)
+
+    async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
+        return await self._write(lambda connection: writer_rows.renew(connection, lease, lease_until=self._clock() + lease_seconds))
+
+    async def release_writer_lease(self, lease: WriterLease) -> None:
+        await self._write(lambda connection: writer_rows.release(connection, lease))
+
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
@@ -146,6 +179,7 @@ class SqliteCheckpoint:
                 target_ids=target_ids,
                 message_id=message_id,
                 updated_at=now,
+                steps={},
             )
             job_rows.put(connection, record)
             claim_rows.end(connection, claim)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.checkpoint.base import Claim, ClaimedElsewhere, JobState
+from daemon.checkpoint.base import Claim, ClaimedElsewhere, JobState, WriterElsewhere, WriterLease
 from daemon.checkpoint.sqlite import open_checkpoint
 from tests import checkpoint_process
 from tests.checkpoint_calls import LEASE, arn_of, claimed, mark_of, row
@@ -187,3 +187,16 @@ async def test_a_full_disk_is_an_edge_fault_and_passes(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT state, count(*) FROM jobs GROUP BY 1").fetchall() == [("synced", words.count("synced"))]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(path: Path) -> None:
+    checkpoint = await open_checkpoint(path)
+    async with process("write_alone", path, 3600) as child:
+        _, owner = await line(child)
+        elsewhere = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50)
+        assert isinstance(elsewhere, WriterElsewhere)
+        assert elsewhere.owner == owner
+        child.kill()
+        await child.wait()
+        assert isinstance(await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50), WriterLease)
+    await checkpoint.aclose()

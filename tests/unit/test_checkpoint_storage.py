@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.checkpoint.base import Claim, ClaimedElsewhere, HistoryFilter, JobState, LeaseLost
+from daemon.checkpoint.base import Claim, ClaimedElsewhere, HistoryFilter, JobState, LeaseLost, WriterLease
 from daemon.checkpoint.database import Database
 from daemon.checkpoint.schema import APPLICATION_ID, MIGRATIONS, migrate
 from daemon.checkpoint.sqlite import SqliteCheckpoint, open_checkpoint
@@ -277,7 +277,11 @@ class TestUnusableFile:
             (make_text, "no SQLite database", "move it away"),
             (make_damaged, "is damaged", "restore a backup"),
             (make_foreign, "belongs to another program", "set checkpoint.path"),
-            (make_newer, "its schema is version 2, this program knows 1", "start that newer version"),
+            (
+                make_newer,
+                f"its schema is version {len(MIGRATIONS) + 1}, this program knows {len(MIGRATIONS)}",
+                "start that newer version",
+            ),
         ],
     )
     async def test_it_is_refused_and_left_as_it_was(self, path: Path, make: Callable[[Path], None], problem: str, advice: str) -> None:
@@ -429,6 +433,19 @@ class TestSchema:
 
             assert connection.execute("SELECT * FROM seen").fetchall() == [(100.0 if from_version == 2 else 200.0, 23)]
             assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+
+    async def test_a_file_of_the_first_version_keeps_its_jobs(self, path: Path, clock: FakeClock) -> None:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            migrate(connection, path, 100.0, MIGRATIONS[:1])
+            connection.execute(
+                "INSERT INTO jobs VALUES (?, ?, 'churn', 'writing', '', '', 0, 1, 'modeldb-v2', '{}', 'm-1', 100, 100)",
+                (MARK.arn, MARK.creation_time),
+            )
+        checkpoint = await open_checkpoint(path, clock=clock)
+        record = await row(checkpoint)
+        assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
+        assert isinstance(await checkpoint.take_writer_lease("modeldb", 60, grace_seconds=0), WriterLease)
+        await checkpoint.aclose()
 
     def test_a_step_that_fails_leaves_the_file_at_its_version(self, path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from daemon.checkpoint.base import JobState, LeaseLost, NameLocked
 from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.sqlite import open_checkpoint
-from tests.checkpoint_calls import ARN, LEASE, MARK, NAME, FakeClock, claimed, row
+from tests.checkpoint_calls import ARN, LEASE, MARK, NAME, FakeClock, claimed, deferred, row, synced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,3 +122,37 @@ async def test_a_lock_is_given_back_whatever_happens(checkpoint: SqliteCheckpoin
             raise asyncio.CancelledError
     async with other.name_lock("project/churn"):
         pass
+
+
+async def test_steps_are_durable_add_up_and_end_with_the_job(checkpoint: SqliteCheckpoint) -> None:
+    claim = await claimed(checkpoint)
+    journal = journal_of(checkpoint, claim)
+    assert journal.steps == {}
+    await journal.begin_write("run/a")
+    await journal.note_steps({"run_id": "7", "fit": "begun"})
+    await journal.note_steps({"fit": "done"})
+    assert journal.steps == {"run_id": "7", "fit": "done"}
+    record = await row(checkpoint)
+    assert record.steps == journal.steps
+    assert journal_of(checkpoint, claim, record).steps == journal.steps
+    await synced(checkpoint, claim)
+    assert (await row(checkpoint)).steps == {}
+
+
+async def test_steps_outlive_a_deferral_and_the_next_write(checkpoint: SqliteCheckpoint) -> None:
+    journal = journal_of(checkpoint, await claimed(checkpoint))
+    await journal.begin_write("run/a")
+    await journal.note_steps({"run_id": "7"})
+    await deferred(checkpoint, journal.claim, unanswered_writes=1)
+    claim = await claimed(checkpoint)
+    await journal_of(checkpoint, claim, await row(checkpoint)).begin_write("run/a")
+    assert (await row(checkpoint)).steps == {"run_id": "7"}
+
+
+async def test_no_step_is_noted_without_the_claim(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    journal = journal_of(checkpoint, await claimed(checkpoint))
+    await journal.begin_write("run/a")
+    clock.now += LEASE
+    with pytest.raises(LeaseLost):
+        await journal.note_steps({"run_id": "7"})
+    assert (journal.steps, (await row(checkpoint)).steps) == ({}, {})

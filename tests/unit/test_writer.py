@@ -1,0 +1,153 @@
+"""The writer of a server that takes one writer only: when it may send, and what happens when it no longer is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from daemon.checkpoint.sqlite import open_checkpoint
+from daemon.faults import EdgeFault
+from daemon.liveness import Pulse
+from daemon.outcome import Edge, Reason
+from daemon.writer import SPARE_SECONDS, Writer
+from tests.checkpoint_calls import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from daemon.checkpoint.sqlite import SqliteCheckpoint
+
+CALL = 45.0
+SETTLE = 5.0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest_asyncio.fixture
+async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
+    opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
+    yield opened
+    await opened.aclose()
+
+
+@pytest_asyncio.fixture
+async def other(tmp_path: Path, checkpoint: SqliteCheckpoint, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
+    """Another process with the same checkpoint."""
+    await checkpoint.probe()
+    opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
+    yield opened
+    await opened.aclose()
+
+
+class RestingPulse(Pulse):
+    """Tells when its loop rests."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+        self.rested = asyncio.Event()
+
+    def rest(self) -> None:
+        self.rested.set()
+
+
+class Role:
+    """A `Writer` that runs, what it tells, and one round of its loop at a time."""
+
+    def __init__(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+        self.faults: list[EdgeFault] = []
+        self.changes: list[bool] = []
+        self.ended = 0
+        self.writer = Writer(
+            checkpoint,
+            "modeldb:6543",
+            call_seconds=CALL,
+            settle_seconds=SETTLE,
+            on_fault=self.faults.append,
+            on_change=self.changes.append,
+            clock=clock,
+        )
+        self.writer.on_end(self._end)
+
+    def _end(self) -> None:
+        self.ended += 1
+
+    async def round(self) -> None:
+        """The loop from its beginning to its first pause."""
+        pulse = RestingPulse()
+        loop = asyncio.create_task(self.writer.run(pulse))
+        await asyncio.wait({loop, asyncio.ensure_future(pulse.rested.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_the_only_process_becomes_the_writer(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    role = Role(checkpoint, clock)
+    assert (role.writer.holds, role.writer.may_send(), role.changes) == (False, False, [False])
+    await role.round()
+    await role.writer.wait_held()
+    assert (role.writer.holds, role.writer.may_send(), role.changes) == (True, True, [False, True])
+
+
+async def test_the_second_one_stands_by_and_says_for_whom(
+    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    first, second = Role(checkpoint, clock), Role(other, clock)
+    await first.round()
+    await second.round()
+    assert not second.writer.holds
+    assert not second.writer.may_send()
+    assert second.writer.standing_by_for
+    assert second.ended == 0
+    await first.writer.release()
+    assert not first.writer.may_send()
+    await second.round()
+    assert (second.writer.holds, second.writer.standing_by_for) == (True, "")
+
+
+async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    role = Role(checkpoint, clock)
+    await role.round()
+    clock.now += SPARE_SECONDS - 1
+    assert role.writer.may_send()
+    clock.now += 2
+    assert (role.writer.holds, role.writer.may_send()) == (True, False)
+    await role.round()  # renewed
+    assert role.writer.may_send()
+
+
+async def test_what_is_under_way_is_cut_off_when_another_has_taken_over(
+    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    first, second = Role(checkpoint, clock), Role(other, clock)
+    await first.round()
+    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE
+    assert not first.writer.holds  # already before it has heard of it
+    await second.round()
+    assert second.writer.holds
+    await first.round()
+    assert (first.ended, first.writer.holds, first.changes[-1]) == (1, False, False)
+
+
+async def test_a_lease_that_cannot_be_renewed_ends_by_itself(
+    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = Role(checkpoint, clock)
+    await role.round()
+    fault = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
+
+    async def refuse(*_arguments: object) -> bool:
+        raise fault
+
+    monkeypatch.setattr(checkpoint, "renew_writer_lease", refuse)
+    await role.round()
+    assert (role.faults, role.writer.holds, role.ended) == ([fault], True, 0)
+    clock.now += CALL + SPARE_SECONDS
+    await role.round()
+    assert (role.writer.holds, role.ended) == (False, 1)
