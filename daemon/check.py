@@ -10,6 +10,7 @@ from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
 from daemon.checkpoint.sqlite import open_checkpoint
 from daemon.faults import DaemonError, EdgeFault, SetupFault
 from daemon.parts import open_configured_clients
+from daemon.target_advice import advice_where_it_fails, advice_where_it_works
 from daemon.targets.registry import open_target
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ async def _target(settings: Settings) -> Finding:
             await target.probe()
         finally:
             await target.aclose()
+    except EdgeFault as fault:
+        return Finding(what, ok=False, detail=fault.detail, advice=await advice_where_it_fails(settings.target))
     except DaemonError as fault:
-        return Finding(what, ok=False, detail=fault.detail if isinstance(fault, EdgeFault) else str(fault))
-    return Finding(what, ok=True, detail=settings.target.url)
+        return Finding(what, ok=False, detail=str(fault))
+    return Finding(what, ok=True, detail=settings.target.address, advice=advice_where_it_works(settings.target))

@@ -6,6 +6,7 @@ A description here is also the comment in ``config.example.yaml`` (a test compar
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,12 +112,31 @@ def _queue_url(text: str) -> str:
     return url
 
 
+def _host(text: str) -> str:
+    """An IPv6 address without brackets and in its shortest form, for the host also names the server in the checkpoint."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    host = text[1:-1] if bracketed else text
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        address = ""
+    if address and re.fullmatch(r"[!-~]+", address) and (":" in address or not bracketed):
+        return address
+    if bracketed or len(host) > _HOST_CHARACTERS or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host):
+        raise _refused("must be a host name or an IP address, without scheme, port and path")
+    return host
+
+
 def _no_truth_value(value: object) -> object:
     # YAML makes a truth value of yes, no, on and off, and pydantic takes it for 1 or 0.
     if isinstance(value, bool):
         raise _refused("must be a number, not true or false")
     return value
 
+
+_HOST_CHARACTERS = 253
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+"""With the underscore that Docker's and Windows' names have."""
 
 _TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
 """One character: no control character, no half of a surrogate pair."""
@@ -134,6 +154,7 @@ Word = Annotated[str, _matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII
 SecretWord = Annotated[SecretStr, _secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")]
 SecretText = Annotated[SecretStr, _secret_matching(rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters")]
 Headers = Mapping[str, SecretText]
+Host = Annotated[str, AfterValidator(_host)]
 
 
 class Section(BaseModel):
@@ -340,7 +361,7 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"
 class ModelDbV2Settings(Section):
     """ModelDB V2 over REST."""
 
-    kind: Literal["modeldb-v2"] = Field("modeldb-v2", description="Kind of target: modeldb-v2.")
+    kind: Literal["modeldb-v2"] = Field("modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1.")
     url: BaseUrl = Field(
         description="Base URL of ModelDB's REST API. Required. The proxy's is http://HOST:8080/v1, the web front-end's"
         " http://HOST:3000/api/v1/modeldb."
@@ -378,12 +399,10 @@ class ModelDbV2Settings(Section):
         None, description="Base URL of ModelDB's web front-end, http://HOST:3000, for links to runs. null: no links."
     )
 
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _built(cls, value: object) -> object:
-        if value in {"modeldb-v1", "mlflow"}:
-            raise _refused("is not built yet; allowed: modeldb-v2")
-        return value
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.url
 
     @field_validator("headers")
     @classmethod
@@ -416,6 +435,63 @@ class ModelDbV2Settings(Section):
         if value is not None and info.data.get("client_cert_file", value) is None:
             raise _refused("must not be set without target.client_cert_file")
         return value
+
+
+class ModelDbV1Settings(Section):
+    """ModelDB V1 over its Thrift interface, the "Light API"."""
+
+    kind: Literal["modeldb-v1"] = Field(
+        description="modeldb-v1: ModelDB V1 over Thrift. It takes one writer only: switch off every other program that writes to"
+        " it, such as the rule of AWS's sample."
+    )
+    host: Host = Field(description="Host name or IP address of the server, without scheme, port and path. Required.")
+    port: Whole = Field(6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535).")
+    tls: bool = Field(False, description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.")
+    ca_file: FilePath | None = Field(None, description="PEM file of the authorities to trust, only with tls: true. null: the system's.")
+    server_id: Word | None = Field(
+        None,
+        description="Names the right to write to this server, the writer lease in the checkpoint. Every process that writes to one"
+        " server must use the same. null: host:port in lower case.",
+    )
+    metadata_store: bool = Field(
+        True,
+        description="Whether the server has its MongoDB. true: model name, type and path go into the model's metadata, and the"
+        " server needs MongoDB to take them. false: they go into fields that SQL keeps (the spec's tag, key-values of the training"
+        " data frame).",
+    )
+    timeout_seconds: Number = Field(
+        45,
+        ge=31,
+        le=300,
+        description="Deadline of one call, in seconds (31 to 300). Above the server's own wait of 30 s for MongoDB.",
+    )
+    settle_seconds: Number = Field(
+        5,
+        ge=1,
+        le=3600,
+        description="In seconds (1 to 3600). How long after a lost connection the server may still be writing what was sent on it;"
+        " nothing is written meanwhile.",
+    )
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def writer_id(self) -> str:
+        """The name of the writer lease."""
+        return self.server_id or self.address.lower()
+
+    @field_validator("ca_file")
+    @classmethod
+    def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not info.data.get("tls"):
+            raise _refused("must not be set unless target.tls is true")
+        return value
+
+
+TargetSettings = ModelDbV2Settings | ModelDbV1Settings
 
 
 class SqliteSettings(Section):
@@ -500,11 +576,20 @@ class Settings(Section):
     queue: QueueSettings = Field(description="The SQS queue with the training job events.")
     jobs: JobSettings = Field(JobSettings(), description="Which jobs are synced and how they are read.")
     reconcile: ReconcileSettings = Field(ReconcileSettings(), description="How far back things may come again.")
-    target: ModelDbV2Settings = Field(description="Where the runs are written.")
+    target: TargetSettings = Field(discriminator="kind", description="Where the runs are written.")
     checkpoint: SqliteSettings = Field(SqliteSettings(), description="Where the daemon remembers what is done.")
     http: HttpSettings = Field(HttpSettings(), description="Where Prometheus and health checks ask.")
     log: LogSettings = Field(LogSettings(), description="What is logged, to standard error.")
     shutdown: ShutdownSettings = Field(ShutdownSettings(), description="How the daemon stops.")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _with_a_kind(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("kind") == "mlflow":
+            raise _refused("is not built yet; allowed: modeldb-v2, modeldb-v1", key="kind")
+        return {"kind": "modeldb-v2", **value}
 
     @field_validator("checkpoint")
     @classmethod
@@ -575,7 +660,7 @@ def settings_for_log(settings: Settings) -> dict[str, Any]:
 def secret_values(settings: Settings) -> tuple[str, ...]:
     """Every secret of the configuration, in each form in which it travels: what must never be seen in a log."""
     found = [secret.get_secret_value() for secret in _secrets_in(settings)]
-    auth = settings.target.auth
+    auth = settings.target.auth if isinstance(settings.target, ModelDbV2Settings) else None
     if isinstance(auth, BasicAuth):
         login = f"{auth.username}:{auth.password.get_secret_value()}"
         found.append(base64.b64encode(login.encode()).decode())

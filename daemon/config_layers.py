@@ -19,7 +19,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -41,6 +41,7 @@ class KeyIndex:
         self.fields: dict[str, list[FieldInfo]] = {}
         """The field behind each key; several where the kinds of a section share a key."""
         self._kinds: dict[str, str] = {}
+        self._of_kind: dict[tuple[str, str], FieldInfo] = {}
         for path, field in self._leaves(root, ()):
             self.fields.setdefault(".".join(path), []).append(field)
 
@@ -50,7 +51,11 @@ class KeyIndex:
             if isinstance(field.discriminator, str):
                 self._kinds[".".join((*above, name))] = field.discriminator
             for kind in inner:
-                yield from self._leaves(kind, (*above, name))
+                leaves = list(self._leaves(kind, (*above, name)))
+                if isinstance(field.discriminator, str):
+                    (word,) = get_args(kind.model_fields[field.discriminator].annotation)
+                    self._of_kind |= {(".".join(path), str(word)): leaf for path, leaf in leaves}
+                yield from leaves
             if not inner:
                 yield (*above, name), field
 
@@ -61,6 +66,11 @@ class KeyIndex:
     def discriminator(self, key: str) -> str | None:
         """The name of the key that tells the kind of a section that comes in several."""
         return self._kinds.get(key)
+
+    def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
+        """The field behind a key; where kinds of a section share the key, that of the first of some kinds that has it."""
+        found = (self._of_kind.get((key, str(kind))) for kind in kinds)
+        return next((field for field in found if field is not None), next(iter(self.fields.get(key, ())), None))
 
     def is_section(self, key: str) -> bool:
         return any(known.startswith(f"{key}.") for known in self.fields)
@@ -235,7 +245,7 @@ class Layers:
         """A bad value as it may be shown: nothing of secrets, of whole sections, and of addresses that may carry a secret."""
         if key not in self.index.fields or self.index.is_secret(key) or not isinstance(value, str | int | float | Path):
             return ""
-        if key.endswith("url") and re.search(r"[@?#]", str(value)):
+        if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
             return ""
         text = repr(value) if isinstance(value, str) else str(value)
         return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
@@ -244,21 +254,22 @@ class Layers:
         """What may stand there, in words that continue "key = value:"."""
         if error["type"] == "refused":
             return error["msg"]
-        field = next(iter(self.index.fields.get(key, ())), None)
+        field = self.index.field(key, error["loc"])
         bounds = {type(item): item for item in field.metadata} if field else {}
         if field and Ge in bounds and Le in bounds:
             number = "a whole number" if int in _members(field.annotation) else "a number"
             return f"must be {number} from {bounds[Ge].ge} to {bounds[Le].le}"
-        match error["type"]:
-            case "string_type":
-                return "must be text (in YAML: put it in quotes)"
-            case "tuple_type":
-                return "must be a list"
-            case "path_not_file":
-                return "must be the path of an existing file"
-            case _:
-                return re.sub(r"^\w+ should ", "must ", error["msg"])
+        return _ALLOWED.get(error["type"]) or re.sub(r"^\w+ should ", "must ", error["msg"])
 
+
+_ALLOWED = {
+    "string_type": "must be text (in YAML: put it in quotes)",
+    "tuple_type": "must be a list",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_not_file": "must be the path of an existing file",
+}
+"""In place of pydantic's words for some types of error."""
 
 _SHOWN_CHARACTERS = 100
 

@@ -28,15 +28,22 @@ def liveness_report(liveness: Liveness) -> HealthReport:
     return HealthReport(ok, "alive" if ok else "hanging", checks)
 
 
-def readiness_report(breakers: Mapping[Edge, Breaker], *, stopping: bool) -> HealthReport:
+def readiness_report(breakers: Mapping[Edge, Breaker], *, stopping: bool, standing_by_for: str = "") -> HealthReport:
+    """What `/readyz` says.
+
+    Args:
+        standing_by_for: the process that is the writer of a target that takes one writer only; "" where this one works.
+    """
     checks = {edge.value: _words(breaker) for edge, breaker in breakers.items()}
+    if standing_by_for:
+        checks["writer"] = f"process {standing_by_for} is the writer; this one takes over when it ends"
     ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers.values())
     if stopping:
         state = "stopping"
     elif any(breaker.is_open for breaker in breakers.values()):
         state = "paused" if ok else "not ready"
     else:
-        state = "ready"
+        state = "standing by" if standing_by_for else "ready"
     return HealthReport(ok, state, checks)
 
 

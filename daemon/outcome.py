@@ -42,6 +42,7 @@ class Reason(StrEnum):
     TARGET_FAULT = "target_fault"  # the target failed on this job while it works for others
     SAGEMAKER_FAULT = "sagemaker_fault"  # SageMaker failed on this job while it works for others
     DEAD_LETTER_FAILED = "dead_letter_failed"  # a rejected message could not be sent to the dead-letter queue
+    STANDING_BY = "standing_by"  # another process is the writer of this ModelDB V1
     STOPPING = "stopping"  # the daemon stopped before the job was begun
     INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has the traceback
     HELD_TOO_LONG = "held_too_long"  # held for 11.5 h; received again with a new 12 h
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     CREDENTIALS = "credentials"  # missing, expired or unknown credentials; a refused login
     ACCESS_DENIED = "access_denied"  # a permission is missing
     NOT_THE_API = "not_the_api"  # something else answers at this address (a web page, a wrong path)
+    OTHER_WRITER = "other_writer"  # somebody else writes to this ModelDB V1, which mixes up the rows
     NOT_FOUND = "not_found"  # the queue or another resource named in the configuration does not exist
     STORAGE = "storage"  # the checkpoint cannot be written or read (disk full, file gone, I/O error)
 

@@ -38,6 +38,7 @@ from daemon.parts import open_configured_clients
 from daemon.supervisor import Supervisor
 from daemon.targets.registry import open_target
 from daemon.training_job.identity import Home
+from daemon.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -89,6 +90,7 @@ class Daemon:
         self._slots = Slots(settings.queue.max_in_flight)
         self._reporter = OutcomeReporter(self.metrics)
         self._breakers: dict[Edge, Breaker] = {}
+        self._writer: Writer | None = None
         self._queue_state: QueueState | None = None
         self._received = False
         self._setup_fault: SetupFault | None = None
@@ -119,7 +121,8 @@ class Daemon:
         checkpoint = await open_checkpoint(settings.checkpoint.path)
         parts.push_async_callback(_closing, "checkpoint", checkpoint.aclose)
         clients = await parts.enter_async_context(open_configured_clients(settings))
-        target = open_target(settings.target, self.metrics.target_request)
+        self._writer = self._make_writer(checkpoint)
+        target = open_target(settings.target, self.metrics.target_request, self._writer)
         parts.push_async_callback(_closing, "target", target.aclose)
         queue = SqsQueue(
             clients.sqs_polling,
@@ -149,6 +152,21 @@ class Daemon:
             await self._stop.wait()
         finally:  # a cancellation stops on the same path
             await self._stop_parts(pollers)
+
+    def _make_writer(self, checkpoint: Checkpoint) -> Writer | None:
+        """The right to write to the target, where it takes one writer only."""
+        target = self._settings.target
+        if target.kind != "modeldb-v1":
+            self.metrics.standing_by.set(0)
+            return None
+        return Writer(
+            checkpoint,
+            target.writer_id,
+            call_seconds=target.timeout_seconds,
+            settle_seconds=target.settle_seconds,
+            on_fault=self._on_fault,
+            on_change=lambda holds: self.metrics.standing_by.set(0 if holds else 1),
+        )
 
     def _make_breakers(self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target) -> None:
         async def probe_queue() -> None:
@@ -216,6 +234,8 @@ class Daemon:
         loops = self._supervisor
         for edge, breaker in self._breakers.items():
             loops.loop(f"breaker {edge}", breaker.run(self._liveness.pulse(f"breaker {edge}"), self._on_fault))
+        if self._writer is not None:
+            loops.loop("writer", self._writer.run(self._liveness.pulse("writer")))
         loops.loop("heartbeat", heartbeat.run(self._liveness.pulse("heartbeat")))
         loops.loop("deletes", acknowledgements.run_deletes())
         loops.loop("hides", acknowledgements.run_hides())
@@ -228,7 +248,7 @@ class Daemon:
                 self._in_flight,
                 self._slots,
                 wait_seconds=settings.queue.wait_seconds,
-                gate=self._every_edge_works,
+                gate=self._may_receive,
                 visibility_seconds=self._visibility_seconds,
                 start=lambda entry: loops.job(worker.handle(entry)),
                 return_unstarted=return_unstarted,
@@ -259,9 +279,15 @@ class Daemon:
             self._setup_fault = SetupFault(fault.detail)
             self._stop.set()
 
-    async def _every_edge_works(self) -> None:
-        while closed := [breaker for breaker in self._breakers.values() if breaker.is_open]:
-            await closed[0].wait_closed()
+    async def _may_receive(self) -> None:
+        """Returns when every edge works and, where the target takes one writer only, this process is the writer."""
+        while True:
+            if self._writer is not None and not self._writer.holds:
+                await self._writer.wait_held()
+            elif closed := [breaker for breaker in self._breakers.values() if breaker.is_open]:
+                await closed[0].wait_closed()
+            else:
+                return
 
     def _visibility_seconds(self) -> int:
         configured = self._settings.queue.visibility_seconds
@@ -274,7 +300,8 @@ class Daemon:
         return liveness_report(self._liveness)
 
     def _readyz(self) -> HealthReport:
-        return readiness_report(self._breakers, stopping=self._stop.is_set())
+        standing_by_for = "" if self._writer is None else self._writer.standing_by_for
+        return readiness_report(self._breakers, stopping=self._stop.is_set(), standing_by_for=standing_by_for)
 
     # --- housekeeping --------------------------------------------------------------------------------------------------------
 

@@ -186,10 +186,10 @@ class DaemonProcess:
 class Stage:
     """A queue with its dead-letter queue, a SageMaker and a place for checkpoints."""
 
-    def __init__(self, sqs_endpoint: str, sagemaker: SageMakerStub, modeldb_url: str, home: Path, sqs: Any) -> None:
+    def __init__(self, sqs_endpoint: str, sagemaker: SageMakerStub, target: Mapping[str, Any], home: Path, sqs: Any) -> None:
         self.sqs_endpoint = sqs_endpoint
         self.sagemaker = sagemaker
-        self.modeldb_url = modeldb_url
+        self.target = target
         self.home = home
         self._sqs = sqs
         self.queue_url = ""
@@ -251,7 +251,7 @@ class Stage:
                 "sagemaker_endpoint_url": self.sagemaker.url,
             },
             "queue": {"url": self.queue_url, "wait_seconds": 1},
-            "target": {"url": self.modeldb_url},
+            "target": dict(self.target),
             "checkpoint": {"path": str(self.home / "checkpoint.db")},
             "http": {"host": "127.0.0.1", "port": free_port},
             "log": {"format": "json"},
@@ -271,8 +271,12 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(sqs_endpoint: str, modeldb_url: str, home: Path) -> AsyncIterator[Stage]:
-    """A stage without queues; call `make_queues`."""
+async def stage(sqs_endpoint: str, target: str | Mapping[str, Any], home: Path) -> AsyncIterator[Stage]:
+    """A stage without queues; call `make_queues`.
+
+    Args:
+        target: the section of the configuration, or the URL of a ModelDB V2.
+    """
     async with contextlib.AsyncExitStack() as parts:
         sagemaker = await parts.enter_async_context(SageMakerStub())
         sqs = await parts.enter_async_context(
@@ -284,7 +288,7 @@ async def stage(sqs_endpoint: str, modeldb_url: str, home: Path) -> AsyncIterato
                 aws_secret_access_key="testing-secret",
             )
         )
-        made = Stage(sqs_endpoint, sagemaker, modeldb_url, home, sqs)
+        made = Stage(sqs_endpoint, sagemaker, {"url": target} if isinstance(target, str) else target, home, sqs)
         parts.push_async_callback(made.end)
         yield made
 

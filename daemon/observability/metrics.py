@@ -48,6 +48,7 @@ REASONS: Mapping[str, tuple[Reason, ...]] = {
         Reason.TARGET_FAULT,
         Reason.SAGEMAKER_FAULT,
         Reason.DEAD_LETTER_FAILED,
+        Reason.STANDING_BY,
         Reason.STOPPING,
         Reason.INTERNAL_ERROR,
         Reason.HELD_TOO_LONG,
@@ -59,6 +60,7 @@ REASONS: Mapping[str, tuple[Reason, ...]] = {
         Reason.CREDENTIALS,
         Reason.ACCESS_DENIED,
         Reason.NOT_THE_API,
+        Reason.OTHER_WRITER,
         Reason.NOT_FOUND,
         Reason.STORAGE,
     ),
@@ -109,6 +111,7 @@ class Metrics:
         self._in_flight = self._gauge("messages_in_flight", "Messages held, from receive to acknowledgement.")
         self._oldest = self._gauge("oldest_message_seconds", "Age of the oldest message in flight since it was sent; 0 without one.")
         self.breaker_open = self._gauge("breaker_open", "1 while the edge does not work and messages are held.", "edge")
+        self.standing_by = self._gauge("standing_by", "1 while another process is the writer of the target and nothing is received.")
         self._queue = self._gauge("queue_messages", "Approximate number of messages in the queue.", "state")
         self._dead_letters = self._gauge(
             "dead_letter_messages", "Approximate number of messages in the dead-letter queue; NaN while it is unknown."

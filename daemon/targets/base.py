@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from daemon.training_job.identity import JobMark
@@ -52,6 +52,18 @@ class WriteJournal(Protocol):
             EdgeFault: the checkpoint cannot be written; do not write.
         """
 
+    @property
+    def steps(self) -> Mapping[str, str]:
+        """What was noted of this job's completed writes, by this or an earlier attempt or process."""
+
+    async def note_steps(self, steps: Mapping[str, str]) -> None:
+        """Notes completed writes of a job whose run takes several, durably; after `begin_write`.
+
+        Raises:
+            LeaseLost: do not write on.
+            EdgeFault: the checkpoint cannot be written; do not write on.
+        """
+
     def answered(self) -> None:
         """The create begun last was answered: it is known whether the target has it."""
 
@@ -64,6 +76,38 @@ class WriteJournal(Protocol):
         Raises:
             LeaseLost, NameLocked, EdgeFault: as `begin_write`.
         """
+
+
+class WritePermit(Protocol):
+    """Whether this process may write to a server that takes one writer only."""
+
+    @property
+    def holds(self) -> bool:
+        """True while this process is the writer."""
+
+    def may_send(self) -> bool:
+        """True while the right to write outlives the deadline of a call that is sent now."""
+
+    def on_end(self, end: Callable[[], None]) -> None:
+        """`end` is called whenever the right has ended: what is under way must be cut off at once."""
+
+    async def release(self) -> None:
+        """Gives the right back. Only when nothing that was sent is without an answer."""
+
+
+class NoPermit:
+    """The `WritePermit` of those who only ask."""
+
+    holds = False
+
+    def may_send(self) -> bool:
+        return False
+
+    def on_end(self, end: Callable[[], None]) -> None:
+        """Never called: nothing begins."""
+
+    async def release(self) -> None:
+        """There is nothing to give back."""
 
 
 class Target(Protocol):

@@ -1,28 +1,42 @@
-"""The targets that exist. Adding one: its package, its configuration in `daemon.config`, one line here."""
+"""The targets that exist. Adding one: its package, its configuration in `daemon.config`, its line here.
+
+A kind's package is imported when it is opened, so that nobody pays for the libraries of the others.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.targets.modeldb_v2.target import open_modeldb_v2
+from daemon.targets.base import NoPermit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from daemon.config import ModelDbV2Settings
-    from daemon.targets.base import Target
-
-KINDS: Mapping[str, Callable[[ModelDbV2Settings, Callable[[str, str], None]], Target]] = {"modeldb-v2": open_modeldb_v2}
+    from daemon.config import TargetSettings
+    from daemon.targets.base import Target, WritePermit
 
 
-def open_target(settings: ModelDbV2Settings, observe: Callable[[str, str], None] = lambda _operation, _result: None) -> Target:
+def open_target(
+    settings: TargetSettings,
+    observe: Callable[[str, str], None] = lambda _operation, _result: None,
+    permit: WritePermit | None = None,
+) -> Target:
     """The configured target, not yet connected.
 
     Args:
         settings: the section ``target``.
         observe: told (operation, result) of each request.
+        permit: to write, for a kind that takes one writer only; None: nothing is to be written.
 
     Raises:
         SetupFault: a file that the settings name cannot be used.
     """
-    return KINDS[settings.kind](settings, observe)
+    match settings.kind:
+        case "modeldb-v2":
+            from daemon.targets.modeldb_v2.target import open_modeldb_v2  # noqa: PLC0415 - see the module's text
+
+            return open_modeldb_v2(settings, observe)
+        case "modeldb-v1":
+            from daemon.targets.modeldb_v1.target import open_modeldb_v1  # noqa: PLC0415 - as above
+
+            return open_modeldb_v1(settings, observe, permit or NoPermit())

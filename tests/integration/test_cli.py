@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from daemon.demo.modeldb_v1 import ModelDbV1StandIn
 from tests.aws_stub import Answer
 from tests.stage import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, Job, Stage, stage
 
@@ -49,7 +50,7 @@ def config_of(play: Stage, **sections: Mapping[str, Any]) -> str:
             "sagemaker_endpoint_url": play.sagemaker.url,
         },
         "queue": {"url": play.queue_url},
-        "target": {"url": play.modeldb_url},
+        "target": play.target,
         "checkpoint": {"path": str(play.home / "checkpoint.db")},
         **sections,
     }
@@ -107,6 +108,34 @@ class TestCheck:
         assert done.returncode == 1
         assert "FAIL  target modeldb-v2" in done.stdout
 
+    async def test_a_modeldb_v1_is_asked_without_a_write_and_its_other_writers_are_warned_of(self, play: Stage) -> None:
+        async with ModelDbV1StandIn() as server:
+            target = {"kind": "modeldb-v1", "host": server.host, "port": server.port}
+            done = await verb("check", "--config", config_of(play, target=target))
+            methods = {call.method for call in server.received}
+        assert done.returncode == 0, done.stdout + done.stderr
+        *_, finding, others, lease = done.stdout.splitlines()
+        assert finding == f"ok    target modeldb-v1: 127.0.0.1:{server.port}"
+        assert others.startswith("      note: switch off every other program that writes to this server")
+        assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
+        assert methods == {"getProjectIds", "getModelIds"}
+
+    async def test_a_modeldb_v2_where_v1_is_configured_is_told(self, play: Stage, modeldb: ModelDBV2StandIn) -> None:
+        target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
+        done = await verb("check", "--config", config_of(play, target=target))
+        assert done.returncode == 1
+        *_, finding, note = done.stdout.splitlines()
+        assert finding.startswith("FAIL  target modeldb-v1: ")
+        assert note.endswith(f"set target.kind: modeldb-v2, target.url: {modeldb.url}")
+
+    async def test_a_modeldb_v1_where_v2_is_configured_is_told(self, play: Stage) -> None:
+        async with ModelDbV1StandIn() as server:
+            done = await verb("check", "--config", config_of(play, target={"url": f"http://{server.host}:{server.port}/v1"}))
+        assert done.returncode == 1
+        *_, finding, note = done.stdout.splitlines()
+        assert finding.startswith("FAIL  target modeldb-v2: ")
+        assert f"set target.kind: modeldb-v1, target.host: {server.host}, target.port: {server.port}" in note
+
     async def test_a_missing_redrive_policy_is_advised(self, moto_endpoint: str, modeldb: ModelDBV2StandIn, tmp_path: Path) -> None:
         async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
             await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
@@ -127,10 +156,10 @@ class TestConfigurationErrors:
     @pytest.mark.parametrize("name", ["run", "check", "history"])
     async def test_exit_2_with_one_line_for_each_problem(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / "config.yaml"
-        path.write_text("queue: {pollers: 11}\ntarget: {url: ftp://x, kind: mlflow}\n")
+        path.write_text("queue: {pollers: 11}\ntarget: {url: ftp://x, timeout_seconds: 1}\n")
         done = await verb(name, "--config", str(path))
         assert done.returncode == 2
-        for key in ("queue.url", "queue.pollers", "target.url", "target.kind"):
+        for key in ("queue.url", "queue.pollers", "target.url", "target.timeout_seconds"):
             assert sum(key in line for line in done.stderr.splitlines()) >= 1, done.stderr
         assert "Traceback" not in done.stderr
 

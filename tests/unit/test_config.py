@@ -16,6 +16,8 @@ from daemon.config import (
     BasicAuth,
     BearerAuth,
     ConfigError,
+    ModelDbV1Settings,
+    ModelDbV2Settings,
     NoAuth,
     Settings,
     VertaAuth,
@@ -26,11 +28,7 @@ from daemon.config import (
 )
 from daemon.faults import SetupFault
 from daemon.training_job.tags import TagKeys
-
-QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
-TARGET_URL = "http://modeldb-proxy:8080/v1"
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
-SECRET = "s3cr3t-Value"
+from tests.config_loader import EXAMPLE, QUEUE_URL, SECRET, TARGET_URL, Loader, nested
 
 
 @pytest.fixture
@@ -38,53 +36,11 @@ def here(tmp_path: Path) -> Loader:
     return Loader(tmp_path)
 
 
-class Loader:
-    """Loads from files and variables of this test alone."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.secrets = root / "secrets"
-        self.default = root / "etc" / "config.yaml"
-
-    def file(self, text: str | bytes, name: str = "config.yaml") -> Path:
-        path = self.root / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    def secret(self, name: str, text: str) -> None:
-        self.secrets.mkdir(exist_ok=True)
-        (self.secrets / name).write_text(text)
-
-    def load(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> Settings:
-        """Loads a file (a mapping is merged into the shortest useful one) with the given variables, without their prefix."""
-        if config is None or isinstance(config, dict):
-            merged: dict[str, Any] = {"queue": {"url": QUEUE_URL}, "target": {"url": TARGET_URL}}
-            for section, keys in (config or {}).items():
-                merged[section] = merged[section] | keys if section in merged and isinstance(keys, dict) else keys
-            config = yaml.safe_dump(merged)
-        environ = {f"MODELDB_SYNC_{name}": value for name, value in variables.items()}
-        return load_settings(self.file(config), environ, self.secrets, self.default)
-
-    def problems(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> list[str]:
-        with pytest.raises(ConfigError) as refused:
-            self.load(config, **variables)
-        assert str(refused.value) == "\n".join(refused.value.problems)
-        assert all("\n" not in problem for problem in refused.value.problems)
-        return list(refused.value.problems)
-
-    def problem(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> str:
-        problems = self.problems(config, **variables)
-        assert len(problems) == 1, problems
-        return problems[0]
-
-
 class TestLayers:
     def test_the_shortest_useful_configuration_is_two_urls(self, here: Loader) -> None:
         settings = here.load(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{url: '{TARGET_URL}'}}")
         assert settings.queue.url == QUEUE_URL
-        assert settings.target.url == TARGET_URL
-        assert settings.target.kind == "modeldb-v2"
+        assert settings.target == ModelDbV2Settings(url=TARGET_URL)
         assert (settings.queue.wait_seconds, settings.shutdown.grace_seconds) == (20, 25)
 
     def test_variables_alone_are_enough(self, here: Loader) -> None:
@@ -113,6 +69,7 @@ class TestLayers:
     def test_variables_and_nested_keys_in_any_case(self, here: Loader) -> None:
         settings = here.load(queue__Retry__initial_seconds="7", TARGET__AUTH__KIND="bearer", Target__Auth__Token=SECRET)
         assert settings.queue.retry.initial_seconds == 7
+        assert isinstance(settings.target, ModelDbV2Settings)
         assert isinstance(settings.target.auth, BearerAuth)
         assert settings.target.auth.token.get_secret_value() == SECRET
 
@@ -154,7 +111,7 @@ class TestLayers:
         )
         assert settings.aws.region == "eu-west-1"
         assert settings.queue.visibility_seconds is None
-        assert settings.target.headers == {}
+        assert settings.target == ModelDbV2Settings(url=TARGET_URL)
 
     @pytest.mark.parametrize("variable", ["QUEUE__URL", "QUEUE__POLLERS", "JOBS__REDACT", "JOBS__STATUSES", "LOG__LEVEL"])
     def test_an_empty_variable_is_an_error_elsewhere(self, here: Loader, variable: str) -> None:
@@ -195,7 +152,7 @@ class TestSecretFiles:
         here.secret("target__auth__kind", "basic")
         here.secret("target__auth__username", "modeldb\r\n")
         here.secret("target__auth__password", f" {SECRET} \n")
-        auth = here.load().target.auth
+        auth = here.v2().auth
         assert isinstance(auth, BasicAuth)
         assert (auth.username, auth.password.get_secret_value()) == ("modeldb", f" {SECRET} ")
 
@@ -247,7 +204,7 @@ class TestSecretFiles:
 
     def test_headers_one_by_one(self, here: Loader) -> None:
         here.secret("target__headers__X-Api-Key", SECRET)
-        headers = here.load({"target": {"headers": {"X-API-KEY": "old", "X-Other": "1"}}}).target.headers
+        headers = here.v2({"target": {"headers": {"X-API-KEY": "old", "X-Other": "1"}}}).headers
         assert {name: value.get_secret_value() for name, value in headers.items()} == {"x-api-key": SECRET, "x-other": "1"}
 
 
@@ -324,7 +281,8 @@ class TestFile:
             f"queue:\n  url: {QUEUE_URL}\n  retry: &r {{initial_seconds: 5, max_seconds: 6}}\n"
             f"target: {{url: &u '{TARGET_URL}', ui_url: *u}}\n"
         )
-        assert (settings.queue.retry.max_seconds, settings.target.ui_url) == (6, TARGET_URL)
+        assert settings.queue.retry.max_seconds == 6
+        assert settings.target == ModelDbV2Settings(url=TARGET_URL, ui_url=TARGET_URL)
         merged = here.load(
             f"target: &t {{url: '{TARGET_URL}'}}\nqueue:\n  <<: *t\n  url: {QUEUE_URL}\n"  # own keys go over merged ones
         )
@@ -390,9 +348,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("jobs.redact", ["a", ""], "jobs.redact[1] = '': must not be empty"),
     ("reconcile.look_back_seconds", 59, "must be a whole number from 60 to 31536000"),
     ("reconcile.every_seconds", 3600, "reconcile.every_seconds: is an unknown key"),
-    ("target.kind", "modeldb-v1", "= 'modeldb-v1': is not built yet; allowed: modeldb-v2"),
-    ("target.kind", "mlflow", "= 'mlflow': is not built yet; allowed: modeldb-v2"),
-    ("target.kind", "modeldb", "= 'modeldb': must be 'modeldb-v2'"),
+    ("target.kind", "mlflow", "= 'mlflow': is not built yet; allowed: modeldb-v2, modeldb-v1"),
+    ("target.kind", "modeldb", "= 'modeldb': must be one of modeldb-v2, modeldb-v1"),
+    ("target.kind", "", "= '': must be one of modeldb-v2, modeldb-v1"),
+    ("target.kind", 1, "= 1: must be one of modeldb-v2, modeldb-v1"),
+    ("target.kind", ["modeldb-v1"], "target.kind: must be one of modeldb-v2, modeldb-v1"),
+    ("target.host", "modeldb", "target.host: does not go with this target.kind"),
+    ("target.host", f"me:{SECRET}@modeldb", "target.host: does not go with this target.kind"),
+    ("target.port", 6543, "target.port: does not go with this target.kind"),
+    ("target.server_id", "shared", "target.server_id: does not go with this target.kind"),
     ("target.url", "modeldb:8080/v1", "must be an http:// or https:// URL with a host"),
     ("target.url", f"http://me:{SECRET}@host/v1", "target.url: must not contain a user or a password"),
     ("target.url", f"http://me:12/{SECRET}@host/v1", "target.url: must not contain a user or a password"),
@@ -448,11 +412,6 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
-def nested(key: str, value: object) -> dict[str, Any]:
-    section, *rest = key.split(".")
-    return {section: nested(".".join(rest), value) if rest else value}
-
-
 class TestChecks:
     @pytest.mark.parametrize(("key", "value", "said"), REFUSED)
     def test_refused(self, here: Loader, key: str, value: object, said: str) -> None:
@@ -498,7 +457,8 @@ class TestChecks:
 
     def test_a_slash_at_the_end_of_a_url_is_dropped(self, here: Loader) -> None:
         settings = here.load({"target": {"url": f"{TARGET_URL}/", "ui_url": "http://h:3000/"}, "queue": {"url": f"{QUEUE_URL}/"}})
-        assert (settings.target.url, settings.target.ui_url, settings.queue.url) == (TARGET_URL, "http://h:3000", QUEUE_URL)
+        assert settings.target == ModelDbV2Settings(url=TARGET_URL, ui_url="http://h:3000")
+        assert settings.queue.url == QUEUE_URL
 
     def test_levels_in_any_case(self, here: Loader) -> None:
         assert here.load(LOG__LEVEL="WARNING").log.level == "warning"
@@ -514,7 +474,7 @@ class TestChecks:
     def test_tls_files(self, here: Loader) -> None:
         pem = str(here.file("x", "some.pem"))
         target = {"url": "https://h/v1", "ca_file": pem, "client_cert_file": pem, "client_key_file": pem}
-        assert here.load({"target": target}).target.client_key_file == Path(pem)
+        assert here.v2({"target": target}).client_key_file == Path(pem)
 
     @pytest.mark.parametrize(
         ("auth", "kind"),
@@ -526,11 +486,11 @@ class TestChecks:
         ],
     )
     def test_kinds_of_login(self, here: Loader, auth: dict[str, str], kind: type) -> None:
-        assert isinstance(here.load({"target": {"auth": auth}}).target.auth, kind)
+        assert isinstance(here.v2({"target": {"auth": auth}}).auth, kind)
 
     def test_a_header_of_the_login_may_be_set_only_without_a_login(self, here: Loader) -> None:
         headers = {"Authorization": f"Token {SECRET}"}
-        assert here.load({"target": {"headers": headers}}).target.headers["authorization"].get_secret_value() == f"Token {SECRET}"
+        assert here.v2({"target": {"headers": headers}}).headers["authorization"].get_secret_value() == f"Token {SECRET}"
         problem = here.problem({"target": {"headers": headers, "auth": {"kind": "bearer", "token": SECRET}}})
         assert problem.startswith("target.headers.authorization: must not be set beside target.auth")
         assert SECRET not in problem
@@ -542,7 +502,7 @@ class TestChecks:
         assert "they take 7405" in problem
 
     def test_headers_as_a_variable_are_json(self, here: Loader) -> None:
-        headers = here.load({"target": {"headers": {"X-Old": "1"}}}, TARGET__HEADERS=json.dumps({"X-Key": SECRET})).target.headers
+        headers = here.v2({"target": {"headers": {"X-Old": "1"}}}, TARGET__HEADERS=json.dumps({"X-Key": SECRET})).headers
         assert {name: value.get_secret_value() for name, value in headers.items()} == {"x-old": "1", "x-key": SECRET}
         for text in (SECRET, f'["{SECRET}"]', "{"):
             problem = here.problem(TARGET__HEADERS=text)
@@ -574,7 +534,9 @@ class TestSecrets:
         )
 
     def test_never_in_repr(self, settings: Settings) -> None:
-        for text in (repr(settings), str(settings), repr(settings.target), repr(settings.target.auth), f"{settings.target.headers}"):
+        target = settings.target
+        assert isinstance(target, ModelDbV2Settings)
+        for text in (repr(settings), str(settings), repr(target), repr(target.auth), f"{target.headers}"):
             assert SECRET not in text
 
     def test_for_the_log_it_is_masked_json(self, settings: Settings) -> None:
@@ -603,13 +565,18 @@ def fields_of(section: type[BaseModel]) -> list[tuple[str, Any]]:
 
 
 class TestExample:
-    document: ClassVar = yaml.safe_load(EXAMPLE.read_text())
-    logins: ClassVar = [yaml.safe_load(line) for line in re.findall(r"^ *# (auth: \{.*\})$", EXAMPLE.read_text(), re.MULTILINE)]
+    text: ClassVar = EXAMPLE.read_text()
+    document: ClassVar = yaml.safe_load(text)
+    logins: ClassVar = [yaml.safe_load(line) for line in re.findall(r"^ *# (auth: \{.*\})$", text, re.MULTILINE)]
+    other_targets: ClassVar = [
+        yaml.safe_load(re.sub(r"^# ", "", block, flags=re.MULTILINE))
+        for block in re.findall(r"^# target:\n(?:# .*\n)+", text, re.MULTILINE)
+    ]
 
     def shown(self, key: str) -> list[Any]:
         """The values that the example shows for a key, also those commented out."""
         found = []
-        for document in (self.document, *({"target": login} for login in self.logins)):
+        for document in (self.document, *({"target": login} for login in self.logins), *self.other_targets):
             at: Any = document
             for name in key.split("."):
                 at = at[name] if isinstance(at, dict) and name in at else KeyError
@@ -635,8 +602,15 @@ class TestExample:
                 assert self.shown(key)[0] == plain, key
         assert self.document["target"]["auth"] == {"kind": "none"}
 
+    def test_it_shows_every_key_of_each_kind_of_target_with_the_kinds_own_default(self) -> None:
+        for kind, target in ((ModelDbV2Settings, self.document["target"]), (ModelDbV1Settings, self.other_targets[0]["target"])):
+            assert list(target) == list(kind.model_fields)
+            for name, field in kind.model_fields.items():
+                if not field.is_required() and name != "auth":
+                    assert target[name] == field.get_default(call_default_factory=True), name
+
     def test_it_explains_every_key_in_the_words_of_its_description(self) -> None:
-        comments = re.findall(r"^ *#(.*)$", EXAMPLE.read_text(), re.MULTILINE)
+        comments = re.findall(r"^ *#[# ]*(.*)$", self.text, re.MULTILINE)
         text = " ".join(" ".join(comments).split())
         fields = [field for fields in setting_keys().fields.values() for field in fields]
         for field in fields + [field for _, field in fields_of(Settings)]:
@@ -644,5 +618,11 @@ class TestExample:
             assert " ".join(field.description.split()) in text
 
     def test_every_kind_of_login_in_it_loads(self, here: Loader) -> None:
-        kinds = [here.load({"target": login}).target.auth.kind for login in self.logins]
+        kinds = [here.v2({"target": login}).auth.kind for login in self.logins]
         assert kinds == ["basic", "bearer", "verta"]
+
+    def test_every_other_target_in_it_loads(self, here: Loader) -> None:
+        targets = [
+            load_settings(here.file(yaml.safe_dump(self.document | other)), {}, here.secrets).target for other in self.other_targets
+        ]
+        assert targets == [ModelDbV1Settings(kind="modeldb-v1", host="modeldb")]

@@ -27,6 +27,7 @@ CONTRACT = {
     "modeldb_sync_event_to_sync_seconds": (),
     "modeldb_sync_messages_in_flight": (),
     "modeldb_sync_breaker_open": ("edge",),
+    "modeldb_sync_standing_by": (),
     "modeldb_sync_queue_messages": ("state",),
     "modeldb_sync_dead_letter_messages": (),
     "modeldb_sync_oldest_message_seconds": (),

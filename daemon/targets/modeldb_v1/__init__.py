@@ -1,0 +1,1 @@
+"""The target ModelDB V1: its Thrift "Light API", one pipelined connection per server, exactly one run per job."""

@@ -1,0 +1,123 @@
+"""What a call that failed means.
+
+The server declares few exceptions and puts its Java errors into texts; only the words that tell are matched, never whole texts.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from daemon.targets.modeldb_v1.codec import INTERNAL_ERROR, UNKNOWN_METHOD, ApplicationException
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DETAIL_CHARACTERS = 500
+
+
+class Kind(StrEnum):
+    """Also the results in the metrics."""
+
+    UNREACHABLE = "unreachable"  # no connection, lost, no answer in time
+    NOT_THE_API = "not_the_api"  # something else answers, or not in this protocol
+    STORAGE = "storage"  # the server's SQLite is locked, full, read-only, failing
+    SCHEMA_MISSING = "schema_missing"  # its database has no tables
+    METADATA_STORE_DOWN = "metadata_store_down"  # its MongoDB does not answer; what goes into SQL is stored
+    UNKNOWN_RUN = "unknown_run"
+    NOT_FOUND = "not_found"
+    TWIN_ROWS = "twin_rows"  # what must be there once is there twice
+    OTHER_WRITER = "other_writer"  # rows of two writers got mixed up
+    BAD_VALUE = "bad_value"  # something that this server cannot store
+    TOO_LARGE = "too_large"  # a frame that it does not take
+    NOT_WRITER = "not_writer"  # this process may not write
+    UNKNOWN = "unknown"
+
+
+class CallFailed(Exception):
+    """A call has no result.
+
+    Args:
+        kind: what it means.
+        method: of the interface; ``connect`` where there is no connection.
+        detail: why; kept on one line and within `DETAIL_CHARACTERS`. It must not hold what was sent.
+        answered: the server itself said so. False: nobody knows what it did, unless nothing was sent.
+        sent: False: the call never left this process, so nothing was done.
+    """
+
+    def __init__(self, kind: Kind, method: str, detail: str, *, answered: bool = False, sent: bool = True) -> None:
+        detail = " ".join("".join(letter if letter.isprintable() else " " for letter in detail).split())
+        if len(detail) > DETAIL_CHARACTERS:
+            detail = f"{detail[: DETAIL_CHARACTERS - 1]}…"
+        super().__init__(f"{method}: {detail}")
+        self.kind = kind
+        self.method = method
+        self.detail = detail
+        self.answered = answered
+        self.sent = sent
+
+
+_OTHER_WRITER_COLUMNS = "spec|transformerSpec|transformer|df|dfId|metadataKvId|eventId|experimentRun|experiment|project"
+"""Columns that hold ids, which the server itself looks up."""
+
+_WORDS: Sequence[tuple[re.Pattern[str], Kind]] = tuple(
+    (re.compile(words, re.DOTALL), kind)
+    for words, kind in (
+        (r"Mongo", Kind.METADATA_STORE_DOWN),
+        (
+            r"(JSON|Json)ParseException|Bson\w+Exception|IllegalArgumentException|ClassCastException|NumberFormatException",
+            Kind.BAD_VALUE,
+        ),
+        (r"TooManyRowsException", Kind.TWIN_ROWS),
+        # with "null" behind the colon, from Java 15 on with a sentence: the rows that the server had just written were not there
+        (r"NullPointerException", Kind.OTHER_WRITER),
+        (r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)", Kind.STORAGE),
+        (r".*\bno such table\b", Kind.SCHEMA_MISSING),
+        (rf".*\[SQLITE_CONSTRAINT_NOTNULL\].*\.({_OTHER_WRITER_COLUMNS})\b", Kind.OTHER_WRITER),
+        (r".*\[SQLITE_CONSTRAINT_NOTNULL\]", Kind.BAD_VALUE),
+    )
+)
+"""What a text begins with, the first that fits."""
+
+_ECHOES = re.compile(r"((?:JSON|Json)ParseException|NumberFormatException)\b")
+"""Errors whose texts show what was sent."""
+
+_STATEMENT = re.compile(r"SQL \[.*?\]; ", re.DOTALL)
+"""Long, of no use to a person, and it may hold values."""
+
+_BY_EXCEPTION = {
+    "InvalidExperimentRunException": Kind.UNKNOWN_RUN,
+    "ResourceNotFoundException": Kind.NOT_FOUND,
+    "InvalidFieldException": Kind.NOT_FOUND,
+}
+
+
+def classify(exception: Any, method: str) -> CallFailed:  # noqa: ANN401 - an exception of the interface has no type of its own
+    """What the server's own exception means.
+
+    Args:
+        exception: as in `daemon.targets.modeldb_v1.codec.Reply`.
+        method: that was called.
+
+    Returns:
+        To be raised.
+    """
+    if isinstance(exception, ApplicationException):
+        return _of_application(exception, method)
+    name, message = type(exception).__name__, _STATEMENT.sub("", exception.message or "")
+    kind = _BY_EXCEPTION.get(name)
+    if kind is None:
+        kind = next((kind for words, kind in _WORDS if words.match(message)), Kind.UNKNOWN)
+    echo = _ECHOES.match(message)
+    return CallFailed(kind, method, (echo[1] if echo else message) or name, answered=True)
+
+
+def _of_application(exception: ApplicationException, method: str) -> CallFailed:
+    if exception.number == UNKNOWN_METHOD:
+        detail = f"the server does not know the method ({exception.message}); it is no ModelDB V1"
+        return CallFailed(Kind.NOT_THE_API, method, detail, answered=True)
+    if exception.number == INTERNAL_ERROR:  # not declared: the rows that the server had just written were not there
+        return CallFailed(Kind.OTHER_WRITER, method, exception.message or "an internal error of the server", answered=True)
+    detail = f"the server could not read the call ({exception.message or 'no reason given'}; Thrift's error {exception.number})"
+    return CallFailed(Kind.UNKNOWN, method, detail, answered=True)

@@ -1,0 +1,375 @@
+"""One attempt at one job: exactly one complete run, although hardly a call of ModelDB V1 can be repeated. Begin with `JobSync.sync`.
+
+A run takes several calls: project, experiment, run, fit, further data frames, metrics. What is done is noted in the journal; what was
+sent without an answer is looked up: the run by its mark in the index of the connection, the model and the metrics in the run's details.
+Then only what is missing is sent. At the end the run is read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from daemon.targets.base import TargetRun
+from daemon.targets.modeldb_v1 import records
+from daemon.targets.modeldb_v1.codec import encode_call
+from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
+from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+from daemon.targets.modeldb_v1.models import StoredModel, data_frames_of_metrics, from_ancestry, from_details, missing_metrics
+from daemon.targets.modeldb_v1.projects import FoundRun, all_of, oldest_project
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from daemon.targets.base import WriteJournal
+    from daemon.targets.modeldb_v1.connection import Connection
+    from daemon.targets.modeldb_v1.line import Term
+    from daemon.targets.modeldb_v1.mapping import MappedJob
+    from daemon.targets.modeldb_v1.projects import Project
+
+log = structlog.get_logger(__name__)
+
+MODELS_LOOKED_AT = 10_000
+"""How far back the model of a run is looked for where only the model's own number leads to it."""
+MODELS_ASKED_AT_ONCE = 32
+
+FITS_OF_ONE_RUN = 2
+"""After so many answered fits whose model does not read back as it was written, the last one is taken as it is: more would not help."""
+
+_WITHOUT_DOCUMENT = "without document"
+"""Noted of a fit whose metadata the server could not store: its SQL part is complete, so that it may be sent again to add them."""
+_METADATA_MISSING = "the model's metadata are missing in ModelDB: the server ended while it stored them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    run: FoundRun
+    created: bool
+
+
+class JobSync:
+    """See the module's text.
+
+    Args:
+        server_id: names the server in the checkpoint.
+        term: the settled connection.
+        connect_to_read: opens a second connection, for reads that may take 30 s.
+        metadata_store: the server is to have one.
+    """
+
+    def __init__(
+        self,
+        server_id: str,
+        term: Term,
+        connect_to_read: Callable[[], Awaitable[Connection]],
+        job: MappedJob,
+        journal: WriteJournal,
+        *,
+        metadata_store: bool,
+    ) -> None:
+        self._server_id = server_id
+        self._connection = term.connection
+        self._projects = term.projects
+        self._connect_to_read = connect_to_read
+        self._job = job
+        self._journal = journal
+        self._metadata_store = metadata_store
+        self._notes: list[str] = list(job.notes)
+        self._taken_as_it_is = False
+
+    async def sync(self) -> TargetRun:
+        """The job's run, complete.
+
+        Raises:
+            CallFailed: of any call.
+            LeaseLost, NameLocked, EdgeFault: of the journal.
+        """
+        _refuse_what_cannot_be_sent(self._job)
+        found = await self._look_up()
+        await self._journal.begin_write(f"modeldb-v1/{self._server_id}/run/{self._job.marker}")
+        placed = _Placed(found, created=False) if found is not None else await self._make_run()
+        await self._note_run(placed)
+        model = None if placed.created else await self._stored_model(placed.run)
+        fitted = model is None
+        if model is None:
+            model, data_frames = await self._fit(placed.run)
+            missing = list(range(len(self._job.metrics)))
+        else:
+            model = await self._with_document(placed.run, model)
+            data_frames = await self._data_frames(placed.run, model)
+            missing = missing_metrics(self._job, model, data_frames)
+        await self._send_metrics(placed.run, model, data_frames, missing)
+        if fitted or missing:  # otherwise the run has just been read
+            await self._read_back(placed.run, model, data_frames)
+        self._journal.settled()
+        ids = {
+            "project_id": str(placed.run.project_id),
+            "experiment_id": str(placed.run.experiment_id),
+            "run_id": str(placed.run.run_id),
+            "model_id": str(model.model_id),
+        }
+        return TargetRun(placed.created, ids, notes=tuple(self._notes))
+
+    # --- the run -------------------------------------------------------------------------------------------------------------
+
+    async def _look_up(self) -> FoundRun | None:
+        if self._journal.look_up_first or self._journal.unanswered_writes:
+            return await self._projects.marked_anywhere(self._job.marker)
+        await self._projects.project(self._job.project_name, self._job.project_user)
+        return self._projects.marked(self._job.marker)
+
+    async def _make_run(self) -> _Placed:
+        name, author = self._job.project_name, self._job.project_user
+        project = None
+        try:
+            project = await self._projects.project(name, author)
+            run = await self._first_run(project) or await self._store_run(project)
+            await self._prove_own(run)
+        except BaseException:
+            self._projects.forget(name, author, project)
+            raise
+        return _Placed(run, created=True)
+
+    async def _first_run(self, project: Project) -> FoundRun | None:
+        """Stores the run with what it needs around it; None when that is known."""
+        if project.is_made():
+            return None
+        async with project.making:  # a project without a run breaks the server's start page: nobody comes between
+            if project.is_made():
+                return None
+            await self._make_place(project)
+            return await self._store_run(project)
+
+    async def _make_place(self, project: Project) -> None:
+        """Finds or makes the project and its default experiment."""
+        if project.id is None:
+            key = {"name": self._job.project_name, "author": self._job.project_user}
+            project.id = await oldest_project(self._connection, records.project_event(self._job), key)
+        answer = await self._connection.call("storeExperimentEvent", er=records.default_experiment_event(project.id))
+        if answer.experimentId < 1:  # the server's way of saying that the project has none
+            answer = await self._connection.call("storeExperimentEvent", er=records.named_experiment_event(project.id))
+        project.experiment_id = answer.experimentId
+
+    async def _store_run(self, project: Project) -> FoundRun:
+        assert project.id is not None  # noqa: S101 - made before; tells the type checker
+        assert project.experiment_id is not None  # noqa: S101 - as above
+        answer = await self._connection.call("storeExperimentRunEvent", er=records.run_event(project.experiment_id, self._job))
+        return FoundRun(project.id, project.experiment_id, answer.experimentRunId)
+
+    async def _prove_own(self, run: FoundRun) -> None:
+        """Reads the new run back: where somebody else writes, too, the server answers with the number of another run."""
+        details = await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
+        if details.experimentRun.description != self._job.marker or details.project.id != run.project_id or details.modelResponses:
+            raise _mixed_up("storeExperimentRunEvent", f"run {run.run_id} was given for a new one and is another job's")
+        self._projects.add(self._job.marker, run)
+        if details.project.description != self._job.project_description:
+            await self._connection.call(
+                "updateProject", projectId=run.project_id, key="description", value=self._job.project_description
+            )
+
+    # --- the model -----------------------------------------------------------------------------------------------------------
+
+    async def _fit(self, run: FoundRun) -> tuple[StoredModel, list[int]]:
+        """Stores the model with its training data, and the other channels. They need only the run, so they go out together."""
+        fit = records.fit_event(run.run_id, self._job)
+        frames = [records.data_frame(frame) for frame in self._job.data_frames[1:]]
+        try:
+            answer, *others = await all_of(
+                [
+                    self._connection.call("storeFitEvent", fe=fit),
+                    *(self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id) for frame in frames),
+                ]
+            )
+        except CallFailed as failed:
+            if failed.kind is Kind.METADATA_STORE_DOWN and failed.method == "storeFitEvent":
+                await self._journal.note_steps({"fit": _WITHOUT_DOCUMENT})
+            raise
+        data_frames = [answer.dfId, *others]
+        await self._note_model(answer.modelId, data_frames, fits=self._fits + 1)
+        return StoredModel(answer.modelId, answer.dfId, {}, has_document=True), data_frames
+
+    async def _stored_model(self, run: FoundRun) -> StoredModel | None:
+        """The job's model in a run that was there; None when the run is still empty."""
+        noted = self._noted("model_id")
+        if noted is not None and not self._metadata_store:
+            (answer,) = await self._ancestries([noted])
+            if answer is not None and answer.fitEvent.experimentRunId == run.run_id:
+                return from_ancestry(self._job, run.run_id, answer) or self._as_it_is(noted, answer.fitEvent.df.id)
+        try:
+            details = await self._details(run)
+        except CallFailed as failed:
+            if failed.kind is not Kind.METADATA_STORE_DOWN or self._metadata_store:
+                raise
+            # Only a run that has a model needs the metadata store to be read: so it has one, whose number must be found.
+            return await self._searched_model(run)
+        if (model := from_details(self._job, details.modelResponses)) is not None:
+            return model
+        if noted is None:
+            return None
+        frames = {each.id: each.trainingDataFrame.id for each in details.modelResponses}
+        return self._as_it_is(noted, frames.get(noted, self._noted("data_frame_0") or 0))
+
+    def _as_it_is(self, model_id: int, data_frame_id: int) -> StoredModel | None:
+        """A model of ours that does not read back as it was written; None while another fit may mend that."""
+        if self._fits < FITS_OF_ONE_RUN:
+            return None
+        self._notes.append(f"ModelDB shows model {model_id} otherwise than it was written: somebody else writes to the server")
+        log.error("a model does not read back as it was written", model_id=model_id)
+        self._taken_as_it_is = True
+        return StoredModel(model_id, data_frame_id, None, has_document=True)
+
+    async def _details(self, run: FoundRun) -> Any:  # noqa: ANN401 - a Thrift struct
+        if self._metadata_store:
+            return await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
+        reading = await self._connect_to_read()  # the answer may take 30 s, during which nobody else's call is answered
+        try:
+            return await reading.call("getExperimentRunDetails", experimentRunId=run.run_id)
+        finally:
+            await reading.aclose()
+
+    async def _searched_model(self, run: FoundRun) -> StoredModel:
+        """The model of a run by trying the newest model numbers, downwards: nothing else leads to it without a metadata store."""
+        newest = await self._newest_model()
+        for top in range(newest, max(0, newest - MODELS_LOOKED_AT), -MODELS_ASKED_AT_ONCE):
+            for answer in await self._ancestries(range(top, max(0, top - MODELS_ASKED_AT_ONCE), -1)):
+                if answer is not None and (model := from_ancestry(self._job, run.run_id, answer)) is not None:
+                    log.warning("found the model of a run by trying numbers", run_id=run.run_id, model_id=model.model_id)
+                    return model
+        raise CallFailed(
+            Kind.NOT_FOUND,
+            "computeModelAncestry",
+            f"run {run.run_id} has a model that is not among the newest {MODELS_LOOKED_AT}: delete nothing; look at the run",
+            answered=True,
+        )
+
+    async def _newest_model(self) -> int:
+        """Above all models: doubled until nothing is there, then halved. Numbers without a fit are few and single."""
+        low, high = 0, MODELS_ASKED_AT_ONCE
+        while await self._any_model(high):
+            low, high = high, high * 2
+        while high - low > MODELS_ASKED_AT_ONCE:
+            middle = (low + high) // 2
+            low, high = (middle, high) if await self._any_model(middle) else (low, middle)
+        return high + MODELS_ASKED_AT_ONCE
+
+    async def _any_model(self, number: int) -> bool:
+        """Whether there is a model right behind a number."""
+        return any(answer is not None for answer in await self._ancestries(range(number + 1, number + 1 + MODELS_ASKED_AT_ONCE)))
+
+    async def _ancestries(self, numbers: Iterable[int]) -> list[Any]:
+        """What each model comes from; None for a number that has no fit."""
+
+        async def ask(number: int) -> Any:  # noqa: ANN401 - a Thrift struct
+            try:
+                return await self._connection.call("computeModelAncestry", modelId=number)
+            except CallFailed as failed:
+                if failed.kind in {Kind.NOT_FOUND, Kind.TWIN_ROWS}:
+                    return None
+                raise
+
+        return await all_of([ask(number) for number in numbers])
+
+    async def _with_document(self, run: FoundRun, model: StoredModel) -> StoredModel:
+        """Adds the metadata that the metadata store could not take when the model was stored."""
+        if not self._metadata_store or model.has_document or self._job.metadata is None:
+            return model
+        if not self._fits and self._journal.steps.get("fit") != _WITHOUT_DOCUMENT:
+            # Sent again after a crash of the server, the fit might become two, which no read of the run survives.
+            if _METADATA_MISSING not in self._notes:
+                self._notes.append(_METADATA_MISSING)
+                log.warning("a model has no metadata and is left without", run_id=run.run_id, model_id=model.model_id)
+            return model
+        await self._connection.call("storeFitEvent", fe=records.fit_event(run.run_id, self._job, model_id=model.model_id))
+        return model
+
+    async def _data_frames(self, run: FoundRun, model: StoredModel) -> list[int]:
+        """The data frames of all channels; those that nobody knows any more are stored anew."""
+        known = {0: model.data_frame_id, **data_frames_of_metrics(self._job, model)}
+        for channel in range(1, len(self._job.data_frames)):
+            noted = self._noted(f"data_frame_{channel}")
+            if noted is not None:
+                known[channel] = noted
+        unknown = [channel for channel in range(len(self._job.data_frames)) if channel not in known]
+        stored = await all_of(
+            [
+                self._connection.call(
+                    "storeDataFrame", df=records.data_frame(self._job.data_frames[channel]), experimentRunId=run.run_id
+                )
+                for channel in unknown
+            ]
+        )
+        known.update(zip(unknown, stored, strict=True))
+        data_frames = [known[channel] for channel in range(len(self._job.data_frames))]
+        await self._note_model(model.model_id, data_frames, fits=self._fits)
+        return data_frames
+
+    # --- the journal ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _fits(self) -> int:
+        return self._noted("fits") or 0
+
+    def _noted(self, word: str) -> int | None:
+        text = self._journal.steps.get(word, "")
+        return int(text) if text.isdecimal() else None
+
+    async def _note_run(self, placed: _Placed) -> None:
+        """Notes the run. What was noted of another one (the server's database has been replaced since) is no longer true."""
+        run = placed.run
+        steps = {"project_id": str(run.project_id), "experiment_id": str(run.experiment_id), "run_id": str(run.run_id)}
+        if placed.created or self._journal.steps.get("run_id") != steps["run_id"]:
+            await self._journal.note_steps({**dict.fromkeys(self._journal.steps, ""), **steps})
+
+    async def _note_model(self, model_id: int, data_frames: Sequence[int], *, fits: int) -> None:
+        frames = {f"data_frame_{channel}": str(frame) for channel, frame in enumerate(data_frames)}
+        steps = {"model_id": str(model_id), "fits": str(fits), **frames}
+        if any(self._journal.steps.get(word) != value for word, value in steps.items()):
+            await self._journal.note_steps(steps)
+
+    # --- metrics -------------------------------------------------------------------------------------------------------------
+
+    async def _send_metrics(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int], missing: Sequence[int]) -> None:
+        metrics = [self._job.metrics[number] for number in missing]
+        events = [records.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric) for metric in metrics]
+        await all_of([self._connection.call("storeMetricEvent", me=event) for event in events])
+
+    async def _read_back(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]) -> None:
+        """Proves that the run shows what was written, unless that has been tried often enough."""
+        if self._taken_as_it_is:
+            return
+        if not self._metadata_store:
+            (answer,) = await self._ancestries([model.model_id])
+            found = None if answer is None else from_ancestry(self._job, run.run_id, answer)
+            if found is None and self._as_it_is(model.model_id, model.data_frame_id) is None:
+                raise _mixed_up("storeFitEvent", f"model {model.model_id} was given for a new one and is not that of run {run.run_id}")
+            return
+        details = await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
+        stored = from_details(self._job, details.modelResponses)
+        if stored is None or missing_metrics(self._job, stored, data_frames):
+            raise _mixed_up("storeFitEvent", f"run {run.run_id} does not show the model and metrics that were just written to it")
+        await self._with_document(run, stored)  # a metadata store that was killed may have forgotten its newest documents
+
+
+def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
+    """Raises `CallFailed` for a call that the server cannot take: before the first one, so that no half of a job is stored."""
+    calls: list[tuple[str, dict[str, object]]] = [
+        ("storeProjectEvent", {"pr": records.project_event(job)}),
+        ("storeExperimentRunEvent", {"er": records.run_event(1, job)}),
+        ("storeFitEvent", {"fe": records.fit_event(1, job)}),
+        *(("storeDataFrame", {"df": records.data_frame(frame), "experimentRunId": 1}) for frame in job.data_frames[1:]),
+        *(("storeMetricEvent", {"me": records.metric_event(1, 1, 1, metric)}) for metric in job.metrics),
+    ]
+    for method, arguments in calls:
+        try:
+            size = len(encode_call(method, arguments, 0))
+        except ValueError as error:
+            raise CallFailed(Kind.BAD_VALUE, method, str(error), sent=False) from error
+        if size > LONGEST_FRAME:
+            detail = f"the call takes {size} bytes; ModelDB V1 takes at most {LONGEST_FRAME}"
+            raise CallFailed(Kind.TOO_LARGE, method, detail, sent=False)
+
+
+def _mixed_up(method: str, detail: str) -> CallFailed:
+    return CallFailed(Kind.OTHER_WRITER, method, detail, answered=True)

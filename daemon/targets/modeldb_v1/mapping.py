@@ -1,0 +1,232 @@
+"""What a training run becomes in ModelDB V1: a run with one model, its data frames and metrics.
+
+| ModelDB V1 | from the job |
+|---|---|
+| project: name, author, description | the three project tags |
+| experiment | the project's default one |
+| run: description | the mark; nothing else leads back from a run to its job |
+| fit: spec (type, tag), transformer (type, tag) | model type, model name: the web pages show the tag also where MongoDB is missing |
+| fit: hyperparameters | their texts as SageMaker has them |
+| fit: data frame | the training channel: `train`, else `training`, else the first one; other channels are data frames of their own |
+| fit: metadata (with a metadata store) | see `metadata_document` |
+| data frame: key-values (without one) | of the training data frame: model location, ARN, status, times, the other channels |
+| metrics | finite ones; `train:auc` on the training data frame, `x:auc` on that of the channel `x` if it exists, others on `test`'s |
+
+Hyperparameters are sent with the quotes that SageMaker's SDK puts around texts, byte for byte as the original client sent them: the
+server compares models by these texts, and a model of today would differ from each of yesterday's otherwise. Without quotes they are in
+the metadata.
+
+The server keeps metrics as 32-bit floats. What is beyond them, NaN and infinities are no numbers there: they are named in the notes,
+and in the metadata or key-values.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daemon.targets.modeldb_v1.limits import (
+    FLOAT32_OVERFLOW,
+    FLOAT32_UNDERFLOW,
+    HYPERPARAMETER_BYTES,
+    HYPERPARAMETER_FRAMING,
+    VALUE_CHARACTERS,
+    shown,
+    too_much,
+)
+from daemon.targets.modeldb_v1.metadata_document import channel_words, metadata_document
+from daemon.training_job.identity import iso_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from daemon.training_job.channels import Channel
+    from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
+
+_MARKER = re.compile(r"sagemaker-training-job (arn:\S+) ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)(?!\S)")
+_TRAINING_CHANNELS = ("train", "training")
+_TEST_CHANNEL = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class MappedDataFrame:
+    """A channel."""
+
+    tag: str
+    """Its name; "" where there is no channel."""
+    filepath: str
+    """Its URI; "" when it has none."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Keys and values."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedMetric:
+    """A metric that the server can keep."""
+
+    name: str
+    value: float
+    """Finite, also as a 32-bit float."""
+    channel: int
+    """Index of its data frame in `MappedJob.data_frames`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedJob:
+    """What is to be written for a job."""
+
+    marker: str
+    """Description of the run."""
+    project_name: str
+    project_user: str
+    project_description: str
+    model_name: str
+    model_type: str
+    model_location: str
+    """"" when it is not told."""
+    hyperparameters: tuple[tuple[str, str], ...]
+    """Names and texts."""
+    data_frames: tuple[MappedDataFrame, ...]
+    """The training one first; an empty one where there is no channel."""
+    metrics: tuple[MappedMetric, ...]
+    metadata: str | None
+    """JSON; None where the server has no metadata store."""
+    notes: tuple[str, ...]
+    """One line for everything that was left out, shortened or changed."""
+
+
+def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
+    """Translates a run. Pure: the same run gives the same records.
+
+    Args:
+        metadata_store: the server has a MongoDB. Without one, what a person needs of a model goes to the training data frame.
+    """
+    notes: list[str] = []
+    channels = _channels(run)
+    not_stored = _metrics_not_stored(run, notes)
+    metrics = tuple(_metrics(run, channels, notes))
+    if not metrics:
+        notes.append("no metric is stored: ModelDB's web pages list no model without one")
+    frames = [_data_frame(each) for each in channels] or [MappedDataFrame("", "")]
+    if not metadata_store:
+        words = tuple(_words_without_store(run, channels, not_stored, notes))
+        frames[0] = MappedDataFrame(frames[0].tag, frames[0].filepath, frames[0].metadata + words)
+    return MappedJob(
+        marker=marker_of(run.mark),
+        project_name=run.project_name,
+        project_user=run.project_user,
+        project_description=run.project_description,
+        model_name=run.model_name,
+        model_type=run.model_type,
+        model_location=run.model_location or "",
+        hyperparameters=_hyperparameters(run, notes),
+        data_frames=tuple(frames),
+        metrics=metrics,
+        metadata=metadata_document(run, channels, not_stored, notes) if metadata_store else None,
+        notes=tuple(notes),
+    )
+
+
+def marker_of(mark: JobMark) -> str:
+    """The mark as it stands in a run's description."""
+    return f"sagemaker-training-job {mark.arn} {mark.creation_time}"
+
+
+def mark_in(description: str | None) -> str | None:
+    """The mark that a run's description begins with, as `marker_of` writes it, whatever follows; None where it has none."""
+    found = _MARKER.match(description or "")
+    return None if found is None else f"sagemaker-training-job {found[1].lower()} {found[2]}"
+
+
+def _channels(run: TrainingRun) -> list[Channel]:
+    """Those of data, the training one first."""
+    data = [channel for channel in run.channels if not channel.is_code]
+    names = [channel.name for channel in data]
+    training = next((names.index(name) for name in _TRAINING_CHANNELS if name in names), 0)
+    return data[training : training + 1] + data[:training] + data[training + 1 :]
+
+
+def _data_frame(channel: Channel) -> MappedDataFrame:
+    return MappedDataFrame(channel.name, channel.uri or "", tuple(channel_words(channel).items()))
+
+
+def _hyperparameters(run: TrainingRun, notes: list[str]) -> tuple[tuple[str, str], ...]:
+    sizes = {each.key: len(each.key.encode()) + len(each.text.encode()) + HYPERPARAMETER_FRAMING for each in run.hyperparameters}
+    left_out = dict.fromkeys(too_much(sizes, HYPERPARAMETER_BYTES))
+    notes.extend(f"hyperparameter {shown(key)} of {sizes[key]} bytes left out: the model would be too large" for key in left_out)
+    return tuple((each.key, each.text) for each in run.hyperparameters if each.key not in left_out)
+
+
+def _metrics(run: TrainingRun, channels: Sequence[Channel], notes: list[str]) -> list[MappedMetric]:
+    names = [channel.name for channel in channels]
+    found = []
+    for metric in run.metrics:
+        if abs(metric.value) >= FLOAT32_OVERFLOW:
+            continue
+        if 0 < abs(metric.value) <= FLOAT32_UNDERFLOW:
+            notes.append(f"metric {shown(metric.name)} is {metric.value!r}: ModelDB keeps it as 0")
+        found.append(MappedMetric(metric.name, metric.value, _channel_of(metric.name, names)))
+    return found
+
+
+def _channel_of(metric: str, names: Sequence[str]) -> int:
+    prefix, colon, _ = metric.partition(":")
+    if colon and prefix in names:
+        return names.index(prefix)
+    if colon and prefix in _TRAINING_CHANNELS:
+        return 0
+    return names.index(_TEST_CHANNEL) if _TEST_CHANNEL in names else 0
+
+
+def _metrics_not_stored(run: TrainingRun, notes: list[str]) -> dict[str, str]:
+    """Those that are no numbers there, as text."""
+    beyond = {metric.name: repr(metric.value) for metric in run.metrics if abs(metric.value) >= FLOAT32_OVERFLOW}
+    notes.extend(f"metric {shown(name)} is {value}: left out" for name, value in run.non_finite_metrics.items())
+    notes.extend(f"metric {shown(name)} is {value}, which ModelDB would keep as infinity: left out" for name, value in beyond.items())
+    return {**run.non_finite_metrics, **beyond}
+
+
+def _words_without_store(
+    run: TrainingRun, channels: Sequence[Channel], metrics_not_stored: Mapping[str, str], notes: list[str]
+) -> list[tuple[str, str]]:
+    """What else a person needs of a model, at the only place beside its type and name that SQL keeps and the web pages show."""
+    told = {
+        "ModelArtifacts": run.model_location,
+        "TrainingJobName": run.name,
+        "TrainingJobArn": run.arn.text,
+        "TrainingJobStatus": run.status,
+        "FailureReason": run.failure_reason,
+        "Console": run.console_url,
+        "TrainingStartTime": _iso(run.start_time),
+        "TrainingEndTime": _iso(run.end_time),
+        "TrainingTimeInSeconds": _number(run.training_seconds),
+        "BillableTimeInSeconds": _number(run.billable_seconds),
+        "Instances": run.instances,
+        "TrainingImage": run.training_image or run.algorithm_name,
+        "RoleArn": run.role_arn,
+        "TuningJobArn": run.tuning_job_arn,
+        "PipelineExecution": run.pipeline_execution,
+        "ModelPackageArn": run.model_package_arn,
+        **{f"Channel {channel.name}": channel.uri for channel in channels[1:]},
+        **{f"Code {channel.name}": channel.uri for channel in run.channels if channel.is_code},
+        "MetricsNotStored": ", ".join(f"{name}={value}" for name, value in metrics_not_stored.items()),
+    }
+    words = []
+    for key, value in told.items():
+        if value and len(value) > VALUE_CHARACTERS:
+            notes.append(f"{shown(key)} of {len(value)} characters shortened")
+            words.append((key, f"{value[: VALUE_CHARACTERS - 1]}…"))
+        elif value:
+            words.append((key, value))
+    return words
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso_milliseconds(moment)
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,60 @@
+"""Asks a ModelDB V1 whether it works, on a connection of its own, so that a slow answer does not stand in the way of a job's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from daemon.targets.modeldb_v1.connection import Connection
+
+PENDING_SECONDS = 900.0
+"""How long a probe without an answer keeps its connection. A metadata store that accepts and never answers binds one of the server's
+100 threads for each connection that waits for it, also after that was closed: so the next probes wait on the same connection."""
+
+
+class Probe:
+    """One probe at a time.
+
+    Args:
+        connect: opens a connection whose calls may take `PENDING_SECONDS`.
+        call_seconds: how long one probe waits.
+        metadata_store: asks that, too.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, call_seconds: float, metadata_store: bool) -> None:
+        self._connect = connect
+        self._call_seconds = call_seconds
+        self._metadata_store = metadata_store
+        self._pending: Connection | None = None
+
+    async def ask(self) -> None:
+        """Reads from the server's database and, if it is to have one, from its metadata store.
+
+        Raises:
+            CallFailed: what does not work.
+        """
+        connection, self._pending = self._pending, None
+        if connection is None or connection.closed:
+            connection = await self._connect()
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                await connection.call("getProjectIds", keyValuePairs={"name": "sagemaker-modeldb-sync probe"})
+                if self._metadata_store:
+                    await connection.call("getModelIds", keyValuePairs={"JOB.arn": "none"})
+        except TimeoutError as error:
+            self._pending = connection
+            detail = f"no answer within {self._call_seconds:.0f} s"
+            raise CallFailed(Kind.UNREACHABLE, "getModelIds" if self._metadata_store else "getProjectIds", detail, sent=True) from error
+        except BaseException:
+            await connection.aclose()
+            raise
+        await connection.aclose()
+
+    async def aclose(self) -> None:
+        if self._pending is not None:
+            await self._pending.aclose()

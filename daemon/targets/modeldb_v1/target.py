@@ -1,0 +1,177 @@
+"""The target ModelDB V1: its parts put together, and whose fault an error is. What happens to one job is in `job_sync`."""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
+from daemon.outcome import Edge, Reason
+from daemon.targets.base import TargetRun
+from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+from daemon.targets.modeldb_v1.job_sync import JobSync
+from daemon.targets.modeldb_v1.line import STAND_BY_SECONDS, Line
+from daemon.targets.modeldb_v1.mapping import map_job, marker_of
+from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe
+from daemon.targets.modeldb_v1.projects import Projects
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from daemon.config import ModelDbV1Settings
+    from daemon.targets.base import WriteJournal, WritePermit
+    from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
+
+log = structlog.get_logger(__name__)
+
+_OF_THE_EDGE = {
+    Kind.UNREACHABLE: Reason.UNREACHABLE,
+    Kind.STORAGE: Reason.UNAVAILABLE,
+    Kind.METADATA_STORE_DOWN: Reason.UNAVAILABLE,
+    Kind.UNKNOWN_RUN: Reason.UNAVAILABLE,
+    Kind.OTHER_WRITER: Reason.OTHER_WRITER,
+    Kind.NOT_THE_API: Reason.NOT_THE_API,
+    Kind.SCHEMA_MISSING: Reason.NOT_THE_API,
+}
+_NOT_CURABLE = frozenset({Kind.NOT_THE_API, Kind.SCHEMA_MISSING})
+_REFUSALS = frozenset({Kind.BAD_VALUE, Kind.TOO_LARGE})
+_CONNECTION_WORTHLESS = frozenset({Kind.OTHER_WRITER, Kind.UNKNOWN_RUN})
+"""What has been read over the connection cannot be trusted any more."""
+
+_ADVICE = {
+    Kind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: switch off every other writer (the rule of "
+    "AWS's sample, another daemon without this one's checkpoint or server_id)",
+    Kind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, set target.metadata_store to false",
+    Kind.SCHEMA_MISSING: "the server's database has no tables: create them with ModelDB's createDb.sql",
+    Kind.UNKNOWN_RUN: "the server no longer knows a run of its own: has its database been replaced?",
+}
+
+
+def open_modeldb_v1(settings: ModelDbV1Settings, observe: Callable[[str, str], None], permit: WritePermit) -> ModelDBV1Target:
+    """The target as configured, not yet connected.
+
+    Args:
+        settings: the section ``target``.
+        observe: told (method, result) of each call.
+        permit: to write.
+
+    Raises:
+        SetupFault: the file that the settings name cannot be used.
+    """
+    connect = partial(
+        Connection.open,
+        settings.host,
+        settings.port,
+        ssl_context=_ssl_context(settings),
+        observe=observe,
+    )
+    return ModelDBV1Target(
+        connect,
+        permit,
+        server_id=settings.writer_id,
+        metadata_store=settings.metadata_store,
+        call_seconds=settings.timeout_seconds,
+        settle_seconds=settings.settle_seconds,
+    )
+
+
+class ModelDBV1Target:
+    """A `daemon.targets.base.Target`.
+
+    Args:
+        connect: `Connection.open` with the address.
+        permit: to write.
+        server_id: names the server in the checkpoint.
+        metadata_store: the server has one.
+        call_seconds: deadline of one call.
+        settle_seconds: how long a lost connection goes on writing.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[..., Awaitable[Connection]],
+        permit: WritePermit,
+        *,
+        server_id: str,
+        metadata_store: bool,
+        call_seconds: float,
+        settle_seconds: float,
+    ) -> None:
+        self._server_id = server_id
+        self._metadata_store = metadata_store
+        self._line = Line(partial(connect, call_seconds=call_seconds, may_send=permit.may_send), permit, settle_seconds=settle_seconds)
+        self._connect_to_read = partial(connect, call_seconds=call_seconds)
+        self._probe = Probe(partial(connect, call_seconds=PENDING_SECONDS), call_seconds=call_seconds, metadata_store=metadata_store)
+
+    @property
+    def kind(self) -> str:
+        return "modeldb-v1"
+
+    async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        """As the protocol says. Raises `JobFault` with ``standing_by`` where another process is the writer."""
+        job = map_job(run, metadata_store=self._metadata_store)
+        try:
+            term = await self._line.term()
+            return await JobSync(self._server_id, term, self._connect_to_read, job, journal, metadata_store=self._metadata_store).sync()
+        except CallFailed as failed:
+            if failed.kind in _CONNECTION_WORTHLESS:
+                self._line.cut()
+            if failed.kind is Kind.OTHER_WRITER:
+                log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)  # noqa: TRY400 - the server's words tell
+            raise fault_of(failed) from failed
+
+    async def find(self, mark: JobMark) -> TargetRun | None:
+        """As the protocol says; over a connection of its own, so that it needs no right to write."""
+        try:
+            connection = await self._connect_to_read()
+            try:
+                found = await Projects(connection).marked_anywhere(marker_of(mark))
+            finally:
+                await connection.aclose()
+        except CallFailed as failed:
+            raise fault_of(failed) from failed
+        if found is None:
+            return None
+        ids = {"project_id": found.project_id, "experiment_id": found.experiment_id, "run_id": found.run_id}
+        return TargetRun(created=False, ids={word: str(number) for word, number in ids.items()})
+
+    async def probe(self) -> None:
+        try:
+            await self._probe.ask()
+        except CallFailed as failed:
+            fault = fault_of(failed)
+            if isinstance(fault, EdgeFault):
+                raise fault from failed
+            raise EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, failed.detail) from failed
+
+    async def aclose(self) -> None:
+        await self._probe.aclose()
+        await self._line.aclose()
+
+
+def fault_of(failed: CallFailed) -> DaemonError:
+    """Whose fault a failed call is: the server's as a whole, this job's for now, or this job's for good."""
+    detail = f"{failed.method}: {failed.detail}" if failed.method not in failed.detail else failed.detail
+    if failed.kind in _ADVICE:
+        detail = f"{detail}: {_ADVICE[failed.kind]}"
+    if failed.kind in _OF_THE_EDGE:
+        return EdgeFault(Edge.TARGET, _OF_THE_EDGE[failed.kind], detail, curable=failed.kind not in _NOT_CURABLE)
+    if failed.kind is Kind.NOT_WRITER:
+        return JobFault(Reason.STANDING_BY, detail, delay_seconds=STAND_BY_SECONDS)
+    if failed.kind in _REFUSALS:
+        return JobRefused(Reason.TARGET_REFUSED, detail)
+    return JobFault(Reason.TARGET_FAULT, detail)
+
+
+def _ssl_context(settings: ModelDbV1Settings) -> ssl.SSLContext | None:
+    if not settings.tls:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupFault(f"target.ca_file {settings.ca_file}: not a PEM file of certificates ({error})") from error

@@ -1,0 +1,155 @@
+"""Which server is at an address, for a person whose target does not answer as the one that is configured.
+
+Asked are two questions, one after the other, that change nothing, read no database and carry no login, for nobody knows who is there:
+ModelDB V1's ``testConnection`` over framed Thrift, and ``GET …/project/verifyConnection`` of ModelDB V2's REST API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+V2_PATHS = ("/v1", "/api/v1/modeldb")
+"""Where the REST API of ModelDB V2 is: on its own proxy, and on the web front end."""
+
+
+class Kind(StrEnum):
+    """What is there."""
+
+    MODELDB_V1 = "modeldb-v1"
+    MODELDB_V2 = "modeldb-v2"
+    HTTP = "http"  # a web server, but nothing at the paths of ModelDB V2
+    OTHER = "other"  # takes connections, and speaks neither
+    SILENT = "silent"  # takes connections, and nothing comes back in time
+    UNREACHABLE = "unreachable"  # takes no connection
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who answered."""
+
+    kind: Kind
+    url: str = ""
+    """For `MODELDB_V2`: the base URL of its REST API."""
+    path: str = ""
+    """For `MODELDB_V2`: the path in it, as it was given."""
+    status: int = 0
+    """For `HTTP`: its answer, to the first of the paths."""
+
+
+async def which_server(
+    host: str, port: int, *, tls: ssl.SSLContext | None = None, v2_paths: Sequence[str] = V2_PATHS, seconds: float = 5.0
+) -> Server:
+    """Asks. Never raises for what it finds.
+
+    Args:
+        host: a name, or an IPv4 or IPv6 address without brackets.
+        port: of TCP.
+        tls: for a server behind TLS; None: no TLS.
+        v2_paths: where the REST API of ModelDB V2 may be, without a slash at the end; the first that answers is taken.
+        seconds: for all of it; each of the two questions gets half.
+    """
+    thrift = await _ask_thrift(host, port, tls, seconds / 2)
+    if thrift is not Kind.OTHER:
+        return Server(thrift)
+    return await _ask_http(host, port, tls, v2_paths, seconds / 2)
+
+
+_METHOD = len(b"testConnection").to_bytes(4, "big") + b"testConnection"
+_SEQUENCE_ID = b"\r\n\r\n"
+"""A number like any other, which comes back. To a web server it is the end of a request, so that it answers at once."""
+_CALL = b"\x80\x01\x00\x01" + _METHOD + _SEQUENCE_ID + b"\x00"
+_QUESTION = len(_CALL).to_bytes(4, "big") + _CALL
+_LENGTH_BYTES = 4
+_ANSWER = b"\x80\x01\x00\x02" + _METHOD + _SEQUENCE_ID
+"""How a reply begins; an exception, which a Thrift server without this method gives, begins otherwise."""
+
+
+async def _ask_thrift(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> Kind:
+    """`MODELDB_V1`; `UNREACHABLE`; `OTHER` for every other reaction, and for none."""
+    connected = False
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls is not None else None)
+            connected = True
+            try:
+                writer.write(_QUESTION)
+                answer = await reader.readexactly(_LENGTH_BYTES + len(_ANSWER))
+            finally:
+                writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, asyncio.IncompleteReadError, UnicodeError):
+        # TimeoutError and ssl.SSLError are OSErrors, too; UnicodeError: a host like a..b
+        return Kind.OTHER if connected else Kind.UNREACHABLE
+    return Kind.MODELDB_V1 if answer[_LENGTH_BYTES:] == _ANSWER else Kind.OTHER
+
+
+_LONGEST_ANSWER = 65_536
+_OK = 200
+_SERVER_ERROR = 500
+_CODES_OF_GRPC = range(1, 17)
+
+
+async def _ask_http(host: str, port: int, tls: ssl.SSLContext | None, paths: Sequence[str], seconds: float) -> Server:
+    """`MODELDB_V2`, `HTTP`, `SILENT`; `OTHER` where no HTTP comes back."""
+    status = 0
+    origin = URL.build(scheme="http" if tls is None else "https", host=host, port=port)
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True, force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as session,
+        ):
+            for path in paths:
+                base = f"{origin}{path}"
+                async with session.get(f"{base}/project/verifyConnection", allow_redirects=False) as response:
+                    status = status or response.status
+                    if _is_modeldb_v2(response.status, await _start_of(response)):
+                        return Server(Kind.MODELDB_V2, url=base, path=path)
+    except TimeoutError:
+        return Server(Kind.HTTP, status=status) if status else Server(Kind.SILENT)
+    except (aiohttp.ClientError, OSError):
+        return Server(Kind.HTTP, status=status) if status else Server(Kind.OTHER)
+    return Server(Kind.HTTP, status=status)
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _LONGEST_ANSWER:
+            break
+    return bytes(body)
+
+
+def _is_modeldb_v2(status: int, body: bytes) -> bool:
+    """Whether its proxy says that its back end is there, or in the words of its API that something behind it is not.
+
+    Other refusals do not tell: they look the same on any gateway of this make.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    if status == _OK:
+        return content.get("status") is True
+    told_twice = isinstance(content.get("error"), str) and content.get("error") == content.get("message")
+    return status >= _SERVER_ERROR and told_twice and content.get("code") in _CODES_OF_GRPC

@@ -1,0 +1,121 @@
+"""Servers that answer connections to a ModelDB V1 as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daemon.targets.modeldb_v1.codec import Call, decode_call, encode_reply
+from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.errors import CallFailed
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server that gives each connection to the handler and closes it after that. Gives the port."""
+    handling: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+                await handler(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # Python 3.11 would report a cancelled handler as an error
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in handling:
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)
+        await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connected(handler: Handler, **options: Any) -> AsyncIterator[Connection]:
+    async with serving(handler) as port:
+        connection = await Connection.open("127.0.0.1", port, **options)
+        try:
+            yield connection
+        finally:
+            await connection.aclose()
+
+
+def framed(message: bytes) -> bytes:
+    return struct.pack("!i", len(message)) + message
+
+
+async def read_call(reader: asyncio.StreamReader) -> Call:
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    return decode_call(await reader.readexactly(length))
+
+
+def answer_to(call: Call) -> bytes:
+    """Each has one of its own."""
+    match call.method:
+        case "pathForTransformer":
+            return encode_reply(call.method, call.sequence_id, f"path of {call.arguments['transformerId']}")
+        case "updateProject":
+            return encode_reply(call.method, call.sequence_id, result=True)
+        case _:
+            return encode_reply(call.method, call.sequence_id, 200)
+
+
+async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(framed(answer_to(await read_call(reader))))
+        await writer.drain()
+
+
+async def stay_silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    while await reader.read(65_536):
+        pass
+
+
+async def failure_of(call: Awaitable[object]) -> CallFailed:
+    with pytest.raises(CallFailed) as caught:
+        await call
+    return caught.value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Observed(list[tuple[str, str]]):
+    def __call__(self, method: str, result: str) -> None:
+        self.append((method, str(result)))
+
+
+@contextlib.asynccontextmanager
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """No task, and nothing that asyncio reports as lost. Lost sockets are warnings, which are errors."""
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reports.append(context))
+    before = asyncio.all_tasks()
+    yield
+    async with asyncio.timeout(5):  # the other side may still be about to notice that a connection has ended
+        while asyncio.all_tasks() - before - {asyncio.current_task()}:
+            await asyncio.sleep(0.001)
+    gc.collect()
+    assert not reports

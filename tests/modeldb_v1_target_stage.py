@@ -1,0 +1,170 @@
+"""What tests of the ModelDB V1 target share: jobs, targets on a port, attempts until a job is synced, and what must be there then."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from daemon.faults import EdgeFault
+from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.targets.modeldb_v1.models import float32
+from daemon.targets.modeldb_v1.target import ModelDBV1Target
+from daemon.training_job.channels import Channel
+from daemon.training_job.run import Hyperparameter, Metric
+from tests.modeldb_v2_target_stage import job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from daemon.demo.modeldb_v1 import ModelDbV1StandIn
+    from daemon.demo.modeldb_v1_store import Row
+    from daemon.targets.base import TargetRun, WriteJournal
+    from daemon.targets.modeldb_v1.codec import Call
+    from daemon.targets.modeldb_v1.mapping import MappedJob
+    from daemon.training_job.run import TrainingRun
+
+CHANNELS = ("train", "validation", "test")
+
+
+class Permit:
+    """A `WritePermit` that a test gives and takes away."""
+
+    def __init__(self) -> None:
+        self.holds = True
+        self.lasts = True
+        self.released = 0
+        self._ends: list[Callable[[], None]] = []
+
+    def may_send(self) -> bool:
+        return self.holds and self.lasts
+
+    def on_end(self, end: Callable[[], None]) -> None:
+        self._ends.append(end)
+
+    async def release(self) -> None:
+        self.released += 1
+
+    def end(self) -> None:
+        self.holds = False
+        for end in self._ends:
+            end()
+
+
+@contextlib.asynccontextmanager
+async def target_on(
+    port: int, *, metadata_store: bool, permit: Permit | None = None, call_seconds: float = 45.0, settle_seconds: float = 0.0
+) -> AsyncIterator[ModelDBV1Target]:
+    """A target of the server on a port of this machine."""
+    target = ModelDBV1Target(
+        partial(Connection.open, "127.0.0.1", port),
+        permit or Permit(),
+        server_id="test",
+        metadata_store=metadata_store,
+        call_seconds=call_seconds,
+        settle_seconds=settle_seconds,
+    )
+    try:
+        yield target
+    finally:
+        await target.aclose()
+
+
+async def until_synced(target: ModelDBV1Target, run: TrainingRun, journal: WriteJournal, attempts: int = 50) -> TargetRun:
+    """Attempts as the daemon makes them: again whenever the server as a whole did not work."""
+    for _ in range(attempts):
+        with contextlib.suppress(EdgeFault):
+            return await target.sync(run, journal)
+    raise AssertionError(f"not synced after {attempts} attempts")
+
+
+def full_job(name: str = "churn-1", **members: Any) -> TrainingRun:
+    """A job with several of everything: three data frames, four metrics, two hyperparameters."""
+    several: dict[str, Any] = {
+        "channels": tuple(Channel(each, f"s3://data/{name}/{each}", "s3") for each in CHANNELS),
+        "metrics": (
+            Metric("train:auc", 0.99),
+            Metric("validation:auc", 0.95),
+            Metric("test:auc", 0.94),
+            Metric("loss", 0.125),
+        ),
+        "hyperparameters": (Hyperparameter("eta", "0.2", 0.2), Hyperparameter("optimizer", '"adam"', "adam")),
+    }
+    return job(name, **several | members)
+
+
+def marker(run: TrainingRun) -> str:
+    return map_job(run, metadata_store=False).marker
+
+
+def runs_of(server: ModelDbV1StandIn, run: TrainingRun) -> list[Row]:
+    """The server's runs with the job's mark."""
+    return [row for row in server.runs if row["description"] == marker(run)]
+
+
+def only(things: Iterable[Row]) -> Row:
+    (thing,) = things
+    return thing
+
+
+def wrong(server: ModelDbV1StandIn, jobs: Sequence[TrainingRun], *, metadata_store: bool) -> list[str]:
+    """What is not as it should be: no complete run, two of them, another model, runs and models that nobody wanted."""
+    found = []
+    for each in jobs:
+        expected = map_job(each, metadata_store=metadata_store)
+        rows = runs_of(server, each)
+        if len(rows) != 1:
+            found.append(f"{each.name}: {len(rows)} runs")
+            continue
+        found += [f"{each.name}: {problem}" for problem in _wrong_in_run(server, expected, rows[0])]
+    known = {marker(each) for each in jobs}
+    return found + [f"a run that nobody wanted: {row['description']}" for row in server.runs if row["description"] not in known]
+
+
+def _wrong_in_run(server: ModelDbV1StandIn, expected: MappedJob, run: Row) -> list[str]:
+    store = server.store
+    experiment = only(row for row in store.experiments if row["id"] == run["experiment"])
+    project = only(row for row in store.projects if row["id"] == experiment["project"])
+    fits = [row for row in store.fits if row["experimentRun"] == run["id"]]
+    models = [row for row in store.models if row["experimentRun"] == run["id"]]
+    found = []
+    if (project["name"], project["author"]) != (expected.project_name, expected.project_user):
+        found.append(f"project {project['name']} of {project['author']}")
+    if (len(fits), len(models)) != (1, 1):
+        return [*found, f"{len(fits)} fits and {len(models)} models"]
+    fit, model = fits[0], models[0]
+    tags = {row["id"]: (row["tag"], row["filepath"]) for row in store.data_frames if row["experimentRun"] == run["id"]}
+    spec = only(row for row in store.specs if row["id"] == fit["transformerSpec"])
+    parameters = sorted((row["paramName"], row["paramValue"]) for row in store.hyperparameters.where("spec", spec["id"]))
+    metrics = {(row["metricType"], row["metricValue"], tags.get(row["df"])) for row in store.metrics.where("transformer", model["id"])}
+    frames = [(frame.tag, frame.filepath) for frame in expected.data_frames]
+    shown = {
+        "model": ((model["tag"], model["transformerType"]), (expected.model_name, expected.model_type)),
+        "spec": ((spec["tag"], spec["transformerType"]), (expected.model_name, expected.model_type)),
+        "hyperparameters": (parameters, sorted(expected.hyperparameters)),
+        "training data": (tags.get(fit["df"]), frames[0]),
+        "data frames": (set(tags.values()), set(frames)),
+        "metrics": (metrics, {(each.name, float32(each.value), frames[each.channel]) for each in expected.metrics}),
+        "documents": (
+            [each["NAME"] for each in server.documents if each["MODELDB_model_id"] == model["id"]],
+            [expected.model_name] if expected.metadata is not None else [],
+        ),
+    }
+    return found + [f"{word} {got} instead of {due}" for word, (got, due) in shown.items() if got != due]
+
+
+def orphan_sets(server: ModelDbV1StandIn) -> int:
+    """How often data frames of a run were stored once more, in the run where that happened most often."""
+    frames = [(row["experimentRun"], row["tag"]) for row in server.data_frames]
+    return max((frames.count(each) - 1 for each in frames), default=0)
+
+
+def at_each_call(server: ModelDbV1StandIn, method: str, act: Callable[[], None]) -> None:
+    """Does something whenever a call of the method arrives, before it is carried out."""
+
+    def look(_call: Call) -> bool:
+        act()
+        return False
+
+    server.faults.refuse(None, method=method, when=look)
