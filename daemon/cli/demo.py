@@ -9,15 +9,18 @@ from daemon.faults import SetupFault
 if TYPE_CHECKING:
     import argparse
 
+TARGETS = ("modeldb-v2", "modeldb-v1")
+
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "demo",
         help="shows the whole thing on this machine",
-        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB V2, lets training jobs end, and shows what "
+        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB, lets training jobs end, and shows what "
         "the daemon makes of them. Ends by itself.",
     )
-    parser.add_argument("--keep", action="store_true", help="stay up afterwards and print the URLs")
+    parser.add_argument("--keep", action="store_true", help="stay up afterwards and print the addresses")
+    parser.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="which ModelDB (default: %(default)s)")
     parser.set_defaults(act=act)
 
 
@@ -26,4 +29,4 @@ def act(arguments: argparse.Namespace) -> int:
         from daemon.demo.show import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
     except ModuleNotFoundError as error:
         raise SetupFault(f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'") from error
-    return run_demo(keep=arguments.keep)
+    return run_demo(arguments.target, keep=arguments.keep)

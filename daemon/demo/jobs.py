@@ -6,6 +6,7 @@ Amazon SageMaker AI with Amazon EventBridge" in the SageMaker developer guide.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -67,6 +68,19 @@ class SampleJob:
             return Skipped.kind
         needed = (KEYS.project_name, KEYS.project_user, KEYS.project_description, KEYS.model_name, KEYS.model_type)
         return Synced.kind if all(self.tags.get(key) for key in needed) else Rejected.kind
+
+    @property
+    def finite_metrics(self) -> Mapping[str, float]:
+        """The final metrics that are numbers: no target has a place for others among its metrics."""
+        metrics = {metric["MetricName"]: metric["Value"] for metric in self.description["FinalMetricDataList"]}
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The URI of each channel."""
+        return {
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in self.description["InputDataConfig"]
+        }
 
     def event_detail(self, secondary_status: str) -> dict[str, Any]:
         """The ``detail`` of a state change event; times in epoch milliseconds, unset members null."""

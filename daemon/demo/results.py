@@ -1,4 +1,4 @@
-"""What landed where, from the places where it must be: ModelDB over REST, the dead-letter queue, `/metrics` and the daemon's log.
+"""What landed where, from the places where it must be: ModelDB, the dead-letter queue, `/metrics` and the daemon's log.
 
 `shortcomings` is the demo's check of itself: it compares all of that with what the jobs alone demand.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.demo.jobs import SECRETS
 from daemon.outcome import Held, Rejected, Skipped, Synced
-from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobMark, iso_milliseconds
 
@@ -27,29 +27,12 @@ if TYPE_CHECKING:
 
     from daemon.demo.aws import DeadLetter
     from daemon.demo.jobs import SampleJob, Story
+    from daemon.demo.modeldb import ModelDbRun
 
 NO_EVENT = "(no event)"
 """Stands where a job's name would."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDbRun:
-    """An experiment run, with the names of what it is in."""
-
-    project: str
-    experiment: str
-    row: Mapping[str, Any]
-    """As the API prints it."""
-
-    @property
-    def name(self) -> str:
-        return str(self.row["name"])
-
-    @property
-    def mark(self) -> JobMark:
-        """Whose run it is; blank for one without these attributes."""
-        attributes = {item["key"]: item.get("value", "") for item in self.row.get("attributes", ())}
-        return JobMark(attributes.get(ARN_ATTRIBUTE, ""), attributes.get(CREATION_TIME_ATTRIBUTE, ""))
+METRIC_TOLERANCE = 1e-6
+"""ModelDB V1 keeps metrics as 32-bit floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +94,6 @@ async def scrape(http: aiohttp.ClientSession, metrics_url: str) -> Figures:
     return Figures([(sample.name, sample.labels, sample.value) for family in families for sample in family.samples])
 
 
-async def runs_in_modeldb(http: aiohttp.ClientSession, base_url: str) -> Sequence[ModelDbRun]:
-    """Every run of every experiment of every project, as anybody would read them over REST."""
-    async with http.get(f"{base_url}/project/getProjects") as answer:
-        projects = (await answer.json()).get("projects", [])
-    found = []
-    for project in projects:
-        wanted = {"project_id": project["id"]}
-        async with http.get(f"{base_url}/experiment/getExperimentsInProject", params=wanted) as answer:
-            experiments = {row["id"]: row["name"] for row in (await answer.json()).get("experiments", [])}
-        async with http.post(f"{base_url}/experiment-run/findExperimentRuns", json=wanted) as answer:
-            rows = (await answer.json()).get("experiment_runs", [])
-        found += [ModelDbRun(project["name"], experiments.get(row["experiment_id"], "?"), row) for row in rows]
-    return found
-
-
 def logged_outcomes(log_file: Path) -> Sequence[Mapping[str, Any]]:
     lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["event"] == "job outcome"]
@@ -151,7 +119,11 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     for mark, job in demanded.items():
         if in_modeldb[mark] != 1:
             found.append(f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in ModelDB, not 1")
-    found += [f"ModelDB has the run {run.name}, which no job demands" for run in evidence.runs if run.mark not in demanded]
+    for run in evidence.runs:
+        if run.mark in demanded:
+            found += _lacking(demanded[run.mark], run)
+        else:
+            found.append(f"ModelDB has the run {run.name}, which no job demands")
     dead = [_mark_in(letter.body) for letter in evidence.dead_letters]
     for job in story.jobs:
         wanted = len(job.history) if job.demands == Rejected.kind else 0
@@ -160,15 +132,35 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     letters = [letter.body for letter in evidence.dead_letters]
     found += [f"there is no dead letter with the body {body!r}" for body in story.bodies if body not in letters]
     found += [f"the dead letter {letter.body[:60]!r} has no reason" for letter in evidence.dead_letters if not letter.reason]
-    stored = json.dumps([run.row for run in evidence.runs])
-    found += [f"a secret hyperparameter is in ModelDB ({len(secret)} characters)" for secret in SECRETS if secret in stored]
+    for secret in SECRETS:
+        if any(secret in run.content for run in evidence.runs):
+            found.append(f"a secret hyperparameter is in ModelDB ({len(secret)} characters)")
     return found
+
+
+def _lacking(job: SampleJob, run: ModelDbRun) -> Sequence[str]:
+    """What the run of a job does not have once, as the job has it."""
+    found = []
+    if run.models != 1:
+        found.append(f"the run of {job.name} has {run.models} models, not 1")
+    stored = sorted(run.metrics)
+    if [name for name, _ in stored] != sorted(job.finite_metrics) or not all(
+        math.isclose(value, job.finite_metrics[name], rel_tol=METRIC_TOLERANCE) for name, value in stored
+    ):
+        found.append(f"the run of {job.name} has the metrics {_shown(stored)}, not {_shown(sorted(job.finite_metrics.items()))}")
+    if sorted(run.inputs) != sorted(job.inputs.items()):
+        found.append(f"the run of {job.name} has the inputs {_shown(sorted(run.inputs))}, not {_shown(sorted(job.inputs.items()))}")
+    return found
+
+
+def _shown(pairs: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in pairs) or "(none)"
 
 
 def _landing(job: SampleJob, events: int, evidence: Evidence) -> Landing:
     for run in evidence.runs:
         if run.mark == job.mark:
-            lines = [line for line in evidence.outcomes if line.get("run_id") == run.row["id"]]
+            lines = [line for line in evidence.outcomes if line.get("run_id") == run.run_id]
             synced = next((line for line in lines if line["outcome"] == Synced.kind), {})
             held = any(line["message_id"] in evidence.held for line in lines)
             where = f"{run.project} / {run.experiment} / {run.name}"

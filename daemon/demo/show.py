@@ -1,4 +1,4 @@
-"""The demo: the real daemon between an embedded AWS and a stand-in for ModelDB V2, on this machine alone.
+"""The demo: the real daemon between an embedded AWS and a stand-in for ModelDB, on this machine alone.
 
 It ends with a check of itself: ModelDB must have exactly one run for every completed, tagged job, and nothing else.
 """
@@ -24,8 +24,8 @@ from daemon import __version__
 from daemon.config import load_settings
 from daemon.demo.aws import DEAD_LETTER_QUEUE, QUEUE, RULE, embedded_aws, leave_the_real_aws_alone
 from daemon.demo.jobs import HOME, REGION, sample_story
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-from daemon.demo.results import NO_EVENT, Evidence, landings, logged_outcomes, runs_in_modeldb, scrape, shortcomings
+from daemon.demo.modeldb import running_modeldb
+from daemon.demo.results import NO_EVENT, Evidence, landings, logged_outcomes, scrape, shortcomings
 from daemon.demo.screen import Screen
 from daemon.faults import DaemonError, SetupFault
 from daemon.observability.logs import configure_logging
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from daemon.demo.aws import EmbeddedAws
     from daemon.demo.jobs import Act
+    from daemon.demo.modeldb import DemoModelDb
     from daemon.demo.results import Figures
 
 PATIENCE_SECONDS = 20.0
@@ -44,10 +45,6 @@ PATIENCE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 """Between two looks at the metrics."""
 OUTAGE_SECONDS = 1.0
-DATABASE_ANSWER_SECONDS = 0.5
-"""How long the stand-in takes to say that its database is down; the real server takes 5.1 s."""
-SETTLE_SECONDS = 1
-"""After a write without an answer; a real ModelDB gets 30 s."""
 POLL_SECONDS = 1
 """A stop waits for the running long poll."""
 
@@ -60,10 +57,11 @@ class DemoStuck(DaemonError):
     """Something that was to happen did not happen in time."""
 
 
-def run_demo(*, keep: bool) -> int:
+def run_demo(target: str, *, keep: bool) -> int:
     """Tells the whole story on standard output.
 
     Args:
+        target: the kind of ModelDB, as ``target.kind`` of the configuration.
         keep: stay up afterwards, until SIGINT or SIGTERM.
 
     Returns:
@@ -82,12 +80,12 @@ def run_demo(*, keep: bool) -> int:
     with files.log.open("w", encoding="utf-8", buffering=1) as log:
         configure_logging("info", "json", log)
         try:
-            return asyncio.run(_until_signalled(Screen(), files, keep=keep))
+            return asyncio.run(_until_signalled(Screen(), files, target, keep=keep))
         finally:
             configure_logging("error", "console")  # the file is closed; what ends late still has a place to complain
 
 
-async def _until_signalled(screen: Screen, files: _Files, *, keep: bool) -> int:
+async def _until_signalled(screen: Screen, files: _Files, target: str, *, keep: bool) -> int:
     signalled = asyncio.Event()
 
     def on_signal() -> None:
@@ -98,7 +96,7 @@ async def _until_signalled(screen: Screen, files: _Files, *, keep: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     told = asyncio.Event()
-    playing = asyncio.create_task(_play(screen, files, told, stay_until=signalled if keep else None))
+    playing = asyncio.create_task(_play(screen, files, target, told, stay_until=signalled if keep else None))
     leaving = asyncio.create_task(signalled.wait())
     await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
@@ -110,10 +108,11 @@ async def _until_signalled(screen: Screen, files: _Files, *, keep: bool) -> int:
     return await playing
 
 
-async def _play(screen: Screen, files: _Files, told: asyncio.Event, *, stay_until: asyncio.Event | None) -> int:
+async def _play(screen: Screen, files: _Files, target: str, told: asyncio.Event, *, stay_until: asyncio.Event | None) -> int:
     """From the first part that is started to the last that is stopped.
 
     Args:
+        target: the kind of ModelDB.
         told: set when the result has been printed.
         stay_until: when to stop after that; None: at once.
 
@@ -123,7 +122,7 @@ async def _play(screen: Screen, files: _Files, told: asyncio.Event, *, stay_unti
     screen.title(f"sagemaker-modeldb-sync {__version__}, the demo")
     screen.detail("Everything runs in this process and talks to 127.0.0.1 only.")
     screen.detail("The AWS account and its credentials are made up.")
-    async with _running_parts(screen, files) as parts:
+    async with _running_parts(screen, files, target) as parts:
         telling = _Telling(screen, parts)
         problems = await telling.tell()
         status = await telling.show_result(problems)
@@ -162,14 +161,14 @@ class _Parts:
     """Everything that runs."""
 
     aws: EmbeddedAws
-    modeldb: ModelDBV2StandIn
+    modeldb: DemoModelDb
     http: aiohttp.ClientSession
     daemon_url: str
     files: _Files
 
 
 @asynccontextmanager
-async def _running_parts(screen: Screen, files: _Files) -> AsyncIterator[_Parts]:
+async def _running_parts(screen: Screen, files: _Files, target: str) -> AsyncIterator[_Parts]:
     """Starts everything, and stops it in the opposite order when the block ends."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -177,10 +176,9 @@ async def _running_parts(screen: Screen, files: _Files) -> AsyncIterator[_Parts]
         screen.step(f"AWS, embedded (moto): {aws.url}")
         screen.detail(f"EventBridge rule {RULE} -> SQS queue {QUEUE}")
         screen.detail(f"its redrive policy -> {DEAD_LETTER_QUEUE}")
-        modeldb = await stack.enter_async_context(ModelDBV2StandIn())
-        modeldb.faults.database_answer_seconds = DATABASE_ANSWER_SECONDS
-        screen.step(f"ModelDB V2, a stand-in for the real server: {modeldb.url}")
-        _write_configuration(files, aws, modeldb.url)
+        modeldb = await stack.enter_async_context(running_modeldb(target, http))
+        screen.step(modeldb.title)
+        _write_configuration(files, aws, modeldb)
         port = await stack.enter_async_context(_running_daemon(files.configuration))
         parts = _Parts(aws, modeldb, http, f"http://127.0.0.1:{port}", files)
         screen.step(f"the daemon: {parts.daemon_url}/metrics")
@@ -188,7 +186,7 @@ async def _running_parts(screen: Screen, files: _Files) -> AsyncIterator[_Parts]
         yield parts
 
 
-def _write_configuration(files: _Files, aws: EmbeddedAws, target_url: str) -> None:
+def _write_configuration(files: _Files, aws: EmbeddedAws, modeldb: DemoModelDb) -> None:
     values = {
         "aws": {
             "region": REGION,
@@ -197,7 +195,7 @@ def _write_configuration(files: _Files, aws: EmbeddedAws, target_url: str) -> No
             "sts_endpoint_url": aws.url,
         },
         "queue": {"url": aws.queue_url, "wait_seconds": POLL_SECONDS},
-        "target": {"url": target_url, "settle_seconds": SETTLE_SECONDS},
+        "target": dict(modeldb.settings),
         "checkpoint": {"path": str(files.checkpoint)},
         "http": {"host": "127.0.0.1", "port": 0},
     }
@@ -262,7 +260,7 @@ class _Telling:
             The exit status.
         """
         evidence = Evidence(
-            await runs_in_modeldb(self._http, self._modeldb.url),
+            await self._modeldb.runs(),
             await self._aws.dead_letters(),
             logged_outcomes(self._log),
             await self._look(),
@@ -287,21 +285,20 @@ class _Telling:
         await self._all_decided()
 
     async def _outage(self) -> None:
-        screen, faults = self._screen, self._modeldb.faults
-        screen.title("ModelDB's database goes down, and more jobs end")
-        faults.database_down = True
+        screen, modeldb = self._screen, self._modeldb
+        screen.title(f"{modeldb.outage}, and more jobs end")
+        modeldb.go_down()
         await self._perform(self._story.during_outage)
         await self._until(
-            "the daemon holds messages because ModelDB's database is down",
+            "the daemon holds messages because ModelDB's database cannot be used",
             lambda figures: bool(figures.total("breaker_open", edge=Edge.TARGET) and figures.total("jobs_total", outcome=Held.kind)),
         )
         await asyncio.sleep(OUTAGE_SECONDS)  # the outage itself
         held, waiting = (await self._look()).total("messages_in_flight"), await self._aws.waiting()
         healthz, readyz = await self._state("healthz"), await self._state("readyz")
         screen.step(f"the daemon is {healthz}, but {readyz}: {held} messages held, {waiting} left in the queue")
-        faults.lose_next_answers(1, operation="createExperimentRun")
-        faults.database_down = False
-        screen.step("the database is back, but one answer is lost: has ModelDB written that run or not?")
+        modeldb.come_back()
+        screen.step(f"{modeldb.recovery}, but one answer is lost: has ModelDB written that run or not?")
         await self._all_decided()
         for line in logged_outcomes(self._log):
             if line["reason"] == Reason.FOUND_IN_TARGET:
@@ -352,7 +349,7 @@ class _Telling:
             figures = await scrape(self._http, f"{self._daemon_url}/metrics")
         except aiohttp.ClientError as error:
             raise DaemonError(f"the daemon does not answer; its log tells why: {self._log}") from error
-        self._screen.count(len(self._modeldb.runs()), f"{figures.total('messages_in_flight')} messages in flight")
+        self._screen.count(self._modeldb.run_count, f"{figures.total('messages_in_flight')} messages in flight")
         return figures
 
     async def _state(self, page: str) -> str:
@@ -378,15 +375,14 @@ def _headline(evidence: Evidence) -> Sequence[tuple[str, str]]:
 
 
 def _show_addresses(screen: Screen, parts: _Parts) -> None:
-    aws, modeldb_url, files = parts.aws, parts.modeldb.url, parts.files
+    aws, files = parts.aws, parts.files
     screen.title("Still running. Ctrl-C or SIGTERM ends it.")
     screen.pairs(
         [
             ("metrics", f"{parts.daemon_url}/metrics"),
             ("alive?", f"{parts.daemon_url}/healthz"),
             ("ready?", f"{parts.daemon_url}/readyz"),
-            ("ModelDB (REST)", modeldb_url),
-            ("all runs", f"curl -s {modeldb_url}/experiment-run/findExperimentRuns -d '{{}}'"),
+            *parts.modeldb.places,
             ("SQS, SageMaker, EventBridge", aws.url),
             ("queue", aws.queue_url),
             ("dead-letter queue", aws.dead_letter_url),

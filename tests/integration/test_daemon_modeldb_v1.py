@@ -1,0 +1,120 @@
+"""The whole daemon as a real process against the stand-in for ModelDB V1: one writer, stand-by, take-over, stop."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daemon.demo.modeldb_v1 import ModelDbV1StandIn
+from daemon.targets.modeldb_v1.mapping import mark_in
+from tests.stage import Job, jobs_named, stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tests.stage import DaemonProcess, Stage
+
+
+@pytest.fixture
+async def modeldb_v1() -> AsyncIterator[ModelDbV1StandIn]:
+    async with ModelDbV1StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+async def play_v1(moto_endpoint: str, modeldb_v1: ModelDbV1StandIn, tmp_path: Path) -> AsyncIterator[Stage]:
+    target = {"kind": "modeldb-v1", "host": "127.0.0.1", "port": modeldb_v1.port, "settle_seconds": 1}
+    async with stage(moto_endpoint, target, tmp_path) as made:
+        await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        yield made
+
+
+def marks(modeldb: ModelDbV1StandIn) -> list[str]:
+    return sorted(mark_in(run["description"]) or "" for run in modeldb.runs)
+
+
+async def became_writer(daemon: DaemonProcess) -> None:
+    await daemon.logged(lambda line: line["event"] == "this process is the writer")
+
+
+async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
+    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
+) -> None:
+    without_long_polls: dict[str, Any] = {"queue": {"url": play_v1.queue_url, "wait_seconds": 0}}
+    first = play_v1.daemon(free_port(), **without_long_polls)
+    await first.start()
+    await became_writer(first)
+    second = play_v1.daemon(free_port(), **without_long_polls)
+    await second.start()
+    await second.ready()
+    await second.logged(lambda line: line["event"] == "standing by: another process is the writer")
+    status, said = await second.get("/readyz")
+    assert (status, json.loads(said)["state"]) == (200, "standing by")
+
+    jobs = jobs_named("one", 20)
+    play_v1.finish_jobs(jobs)
+    await play_v1.send([job.event for job in jobs])
+    await first.outcomes(20, outcome="synced")
+    assert (await first.metrics())["modeldb_sync_standing_by"] == 0
+    waiting = await second.metrics()
+    assert (waiting["modeldb_sync_standing_by"], waiting["modeldb_sync_messages_received_total"]) == (1, 0)
+    assert {each.connection for each in modeldb_v1.received if each.method.startswith("store")} == {
+        next(each.connection for each in modeldb_v1.received if each.method.startswith("store"))
+    }
+
+    assert await first.stop() == 0
+    await became_writer(second)
+    late = Job("late")
+    play_v1.finish_jobs([late])
+    await play_v1.send([late.event])
+    await second.outcomes(1, outcome="synced")
+    assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 21
+    assert await second.stop() == 0
+
+
+async def test_a_connection_that_is_lost_under_load_makes_no_run_twice_and_burns_no_receive(
+    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
+) -> None:
+    jobs = jobs_named("lost", 30)
+    play_v1.finish_jobs(jobs)
+    modeldb_v1.faults.drop_before_answer(5, method="storeFitEvent")
+    await play_v1.send([job.event for job in jobs] * 2)
+    daemon = play_v1.daemon(free_port())
+    await daemon.start()
+    lines = await daemon.outcomes(60)
+    await play_v1.drained()
+    assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 30
+    assert len(modeldb_v1.fits) == 30
+    assert max(line["receive_count"] for line in lines) == 1
+    assert await play_v1.dead_letters() == []
+    assert await daemon.stop() == 0
+
+
+async def test_a_lost_checkpoint_makes_no_run_twice(
+    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    jobs = jobs_named("again", 10)
+    play_v1.finish_jobs(jobs)
+    for number in range(2):
+        daemon = play_v1.daemon(free_port(), checkpoint={"path": str(tmp_path / f"{number}.db")})
+        await daemon.start()
+        await play_v1.send([job.event for job in jobs])
+        lines = await daemon.outcomes(10, outcome="synced")
+        assert {line["reason"] for line in lines} == {("created", "found_in_target")[number]}
+        assert await daemon.stop() == 0
+    assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 10
+    assert len(modeldb_v1.fits) == 10
+
+
+async def test_a_wrong_port_ends_the_start_with_what_answers_there(
+    play_v1: Stage, moto_endpoint: str, free_port: Callable[[], int]
+) -> None:
+    port = int(moto_endpoint.rpartition(":")[2])
+    daemon = play_v1.daemon(free_port(), target={"port": port})
+    await daemon.start()
+    assert await daemon.ended() == 2
+    assert any("an HTTP server answers" in line["event"] for line in daemon.log)
