@@ -22,7 +22,7 @@ $(VENV)/.dev: requirements/dev.txt
 demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 	$(BIN)/python -m daemon demo $(ARGS)
 
-test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL names one
+test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL and MODELDB_V1_LAB name one
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev ## what CI asks of the code before it runs a test

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon import __version__
-from daemon.config import JobSettings, TagKeySettings, load_settings, setting_keys
+from daemon.config import JobSettings, ModelDbV2Settings, TagKeySettings, load_settings, setting_keys
 from daemon.demo.modeldb_v2 import ModelDBV2StandIn
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
@@ -290,6 +290,7 @@ def test_the_defaults_are_the_daemons(deploy: Deploy) -> None:
     assert settings.jobs == JobSettings()
     assert settings.aws.region == REGION
     assert settings.aws.account_id == ACCOUNT
+    assert isinstance(settings.target, ModelDbV2Settings)
     assert settings.target.url == FARGATE["ModelDBUrl"]
     assert settings.target.auth.kind == "none"
     read = template()["Parameters"]
@@ -320,6 +321,7 @@ def test_a_login_comes_whole_and_out_of_the_secret(deploy: Deploy, kind: str) ->
     secrets = {each["Name"]: each["ValueFrom"] for each in container["Secrets"]}
     values = environment(stack) | dict.fromkeys(secrets, "me@example.org")
     settings = load_settings(None, values, default_path=ROOT / "missing", secrets_dir=ROOT / "missing")
+    assert isinstance(settings.target, ModelDbV2Settings)
     assert settings.target.auth.kind == kind
     for variable, source in secrets.items():
         assert source == f"{SECRET}:{variable.rpartition('__')[2].lower()}::"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from daemon import __version__
-from daemon.config import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, BearerAuth, Settings, load_settings
+from daemon.config import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, BearerAuth, ModelDbV2Settings, Settings, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from tests.deploy.kubernetes_manifests import (
@@ -195,7 +195,9 @@ class TestConfiguration:
         commands = re.findall(r"--from-literal=(target__\w+)=(\w+)", (KUBERNETES / "README.md").read_text())
         [source] = daemon_container(manifests)["envFrom"]
         environ = {source["prefix"] + entry: value for entry, value in commands}
-        auth = settings_of(manifests, tmp_path, environ).target.auth
+        target = settings_of(manifests, tmp_path, environ).target
+        assert isinstance(target, ModelDbV2Settings)
+        auth = target.auth
         assert isinstance(auth, BearerAuth)
         assert auth.token.get_secret_value() == "TOKEN"
 
@@ -216,7 +218,9 @@ class TestConfiguration:
         entries = {"target__auth__kind": "bearer", "target__auth__token": "made-up\n", "tls.crt": "somebody else's"}
         secrets = volume_of(tmp_path / "secrets", entries)
         config = volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"]) / DEFAULT_FILE.name
-        auth = load_settings(None, {}, secrets, config).target.auth
+        target = load_settings(None, {}, secrets, config).target
+        assert isinstance(target, ModelDbV2Settings)
+        auth = target.auth
         assert isinstance(auth, BearerAuth)
         assert auth.token.get_secret_value() == "made-up"
 
@@ -350,7 +354,7 @@ class TestNetwork:
 
     def test_the_daemon_reaches_aws_dns_and_its_modeldb(self, manifests: Manifests, tmp_path: Path) -> None:
         settings = settings_of(manifests, tmp_path)
-        target = urlsplit(settings.target.url)
+        target = urlsplit(settings.target.address)
         rules = policy_of(manifests, DAEMON)["egress"]
         anywhere = {(port["protocol"], port["port"]) for rule in rules if "to" not in rule for port in rule["ports"]}
         named = {(port["protocol"], port["port"]) for rule in rules if "to" in rule for port in rule["ports"]}

@@ -1,0 +1,436 @@
+"""The daemon as a real process against real ModelDB V1 servers, which the control script in MODELDB_V1_LAB starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daemon.targets.modeldb_v1 import records
+from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.errors import CallFailed
+from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.training_job.run import training_run
+from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from tests.aws_vectors import describes, parsed_description
+from tests.modeldb_v1_fault_proxy import fault_proxy, pass_on
+from tests.modeldb_v1_target_stage import target_on, until_synced
+from tests.modeldb_v2_target_stage import MemoryJournal
+from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
+from tests.stage import FULL_TAGS, Job, jobs_named, stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from daemon.targets.modeldb_v1.mapping import MappedJob
+    from daemon.training_job.run import TrainingRun
+    from tests.modeldb_v1_fault_proxy import FaultProxy
+    from tests.real.modeldb_v1_lab import LabServer, StoredRun
+    from tests.stage import DaemonProcess, Stage
+
+pytestmark = [
+    pytest.mark.real_modeldb,
+    pytest.mark.skipif(not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"),
+    pytest.mark.timeout(900),
+]
+
+COMPLETED = [each.file for each in describes() if each.status == "Completed"]
+
+
+@pytest.fixture(params=[True, False], ids=["with-mongo", "without-mongo"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[LabServer]:
+    async with lab_server(mongo=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+async def play(moto_endpoint: str, server: LabServer, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(moto_endpoint, server.target, tmp_path) as made:
+        await made.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        yield made
+
+
+def real_jobs(count: int) -> Sequence[Job]:
+    """Jobs of every recorded description, in five projects."""
+    return [
+        Job(
+            f"v1-{number:03d}",
+            FULL_TAGS | {"MODEL_DB_PROJECT_NAME": f"project-{number % 5}", "MODEL_DB_MODEL_NAME": f"model-{number % 7}"},
+            description_file=COMPLETED[number % len(COMPLETED)],
+        )
+        for number in range(count)
+    ]
+
+
+def mapped(job: Job, server: LabServer) -> MappedJob:
+    tags = read_tags(job.tags, TagKeys())
+    assert isinstance(tags, JobTags)
+    description = parsed_description(json.dumps(job.description).encode())
+    return map_job(training_run(description, tags, job.tags, ()), metadata_store=server.target["metadata_store"])
+
+
+def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
+    """What is not as it should be: no run, two runs, another model, a wrong data frame."""
+    by_marker: dict[str, list[StoredRun]] = {}
+    for run in server.runs():
+        by_marker.setdefault(run.marker, []).append(run)
+    found = []
+    for job in jobs:
+        expected = mapped(job, server)
+        runs = by_marker.pop(expected.marker, [])
+        if len(runs) != 1:
+            found.append(f"{job.name}: {len(runs)} runs")
+            continue
+        (run,) = runs
+        if run.project != (expected.project_name, expected.project_user, expected.project_description):
+            found.append(f"{job.name}: project {run.project}")
+        if list(run.models) != [expected_model(expected)]:
+            found.append(f"{job.name}: {run.models} instead of {expected_model(expected)}")
+        if set(run.data_frames) != {(frame.tag, frame.filepath) for frame in expected.data_frames}:
+            found.append(f"{job.name}: data frames {run.data_frames}")
+    return found + [f"a run that nobody wanted: {marker}" for marker in by_marker]
+
+
+async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
+    play: Stage, server: LabServer, free_port: Callable[[], int]
+) -> None:
+    jobs = real_jobs(200)
+    play.finish_jobs(jobs)
+    events = [job.event for job in jobs] * 3
+    random.Random(200).shuffle(events)
+    daemon = play.daemon(free_port(), jobs={"redact": []})
+    await daemon.start()
+    await play.send(events)
+    lines = await daemon.outcomes(600, seconds=300)
+    await play.drained()
+    assert wrong(jobs, server) == []
+    frames = sum(len(mapped(job, server).data_frames) for job in jobs)
+    metrics = sum(len(mapped(job, server).metrics) for job in jobs)
+    assert server.counts() == {
+        "Project": 5, "ExperimentRun": 200, "FitEvent": 200, "Transformer": 200, "TransformerSpec": 200, "DataFrame": frames,
+        "MetricEvent": metrics,
+    }  # fmt: skip
+    assert sum(line["outcome"] == "synced" for line in lines) == 200
+    assert max(line["receive_count"] for line in lines) == 1
+    assert await play.dead_letters() == []
+    assert await daemon.stop() == 0
+
+
+def a_run(name: str, file: str = "xgboost-builtin.json", project: str = "faults") -> tuple[Job, TrainingRun]:
+    job = Job(name, FULL_TAGS | {"MODEL_DB_PROJECT_NAME": project}, description_file=file)
+    tags = read_tags(job.tags, TagKeys())
+    assert isinstance(tags, JobTags)
+    return job, training_run(parsed_description(json.dumps(job.description).encode()), tags, job.tags, ())
+
+
+class Fault:
+    """What happens when the n-th call of a job has been answered, before the daemon hears of it."""
+
+    def __init__(self, proxy: FaultProxy, strike: Callable[[], Awaitable[None]]) -> None:
+        self._proxy = proxy
+        self._strike = strike
+        self._left = 0
+        self.struck = asyncio.Event()
+        self.methods: list[str] = []
+
+    def arm(self, step: int) -> None:
+        """Strikes at that step; 0: never, and the steps are only noted."""
+        self._left = step
+        self.struck.clear()
+        self.methods.clear()
+        self._proxy.on_answer = self._judge
+
+    async def _judge(self, _number: int, method: str) -> bool:
+        if method in {"getProjectIds", "getModelIds", "getRunsAndExperimentsInProject"}:  # probes and look-ups change nothing
+            return True
+        self.methods.append(method)
+        self._left -= 1
+        if self._left:
+            return True
+        self._proxy.on_answer = pass_on
+        await self._strike()
+        self.struck.set()
+        return False
+
+
+@pytest.fixture
+async def with_mongo() -> AsyncIterator[LabServer]:
+    async with lab_server(mongo=True) as made:
+        yield made
+
+
+@pytest.fixture
+async def without_mongo() -> AsyncIterator[LabServer]:
+    async with lab_server(mongo=False) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def behind_a_proxy(moto_endpoint: str, server: LabServer, home: Path) -> AsyncIterator[tuple[Stage, FaultProxy]]:
+    async with fault_proxy(server.port) as proxy, stage(moto_endpoint, server.target | {"port": proxy.port}, home) as play:
+        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        yield play, proxy
+
+
+def in_new_project(step: int) -> Job:
+    return Job(f"step-{step}", FULL_TAGS | {"MODEL_DB_PROJECT_NAME": f"step-{step}"})
+
+
+def orphans(jobs: Sequence[Job], server: LabServer) -> dict[str, int]:
+    """Rows beyond those of the jobs: what calls without an answer left behind, seen by no read."""
+    expected = [mapped(job, server) for job in jobs]
+    wanted = {
+        "Transformer": len(jobs),
+        "TransformerSpec": len(jobs),
+        "DataFrame": sum(len(each.data_frames) for each in expected),
+        "MetricEvent": sum(len(each.metrics) for each in expected),
+    }
+    counts = server.counts()
+    return {table: counts[table] - count for table, count in wanted.items()}
+
+
+def assert_few_orphans(jobs: Sequence[Job], server: LabServer) -> None:
+    """The second data frame leaves with the fit, and nothing but its answer leads to it: one each for the steps of these two calls."""
+    found = orphans(jobs, server)
+    assert found.pop("DataFrame") <= 2
+    assert found == {"Transformer": 0, "TransformerSpec": 0, "MetricEvent": 0}
+
+
+STEPS = [
+    "storeProjectEvent", "storeExperimentEvent", "storeExperimentRunEvent", "getExperimentRunDetails", "storeFitEvent",
+    "storeDataFrame",
+    *["storeMetricEvent"] * 5, "getExperimentRunDetails",
+]  # fmt: skip
+"""The calls of the first job in a project."""
+
+
+async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
+    moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (play, proxy):
+        daemons: list[DaemonProcess] = []
+
+        async def kill() -> None:
+            daemons[-1].signal(signal.SIGKILL)
+
+        async def start() -> None:
+            # no long poll: that of a killed process would take the next message and hide it for its visibility timeout
+            daemons.append(play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0}))
+            await daemons[-1].start()
+
+        fault = Fault(proxy, kill)
+        jobs = [in_new_project(step) for step in range(len(STEPS) + 1)]
+        play.finish_jobs(jobs)
+        await start()
+        for step, job in enumerate(jobs):
+            fault.arm(step)
+            await play.send([job.event])
+            if step:
+                async with asyncio.timeout(30):
+                    await fault.struck.wait()
+                await daemons[-1].ended()
+                await start()
+                await play.send([job.event])  # the first one is hidden for its visibility timeout
+            await daemons[-1].outcomes(1, outcome="synced", job=job.name)
+            if not step:
+                assert fault.methods == STEPS
+        assert wrong(jobs, with_mongo) == []
+        assert_few_orphans(jobs, with_mongo)
+        assert await daemons[-1].stop() == 0
+
+
+async def test_the_server_killed_after_each_step_is_left_with_one_complete_run_each(
+    moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (play, proxy):
+
+        async def kill() -> None:
+            await with_mongo.run("kill")
+
+        fault = Fault(proxy, kill)
+        jobs = [in_new_project(step) for step in range(1, len(STEPS) + 1)]
+        play.finish_jobs(jobs)
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        for step, job in enumerate(jobs, 1):
+            fault.arm(step)
+            await play.send([job.event])
+            async with asyncio.timeout(30):
+                await fault.struck.wait()
+            await with_mongo.up()
+            await daemon.outcomes(1, outcome="synced", job=job.name)
+        assert wrong(jobs, with_mongo) == []
+        assert_few_orphans(jobs, with_mongo)
+        lines = await daemon.outcomes(len(jobs), outcome="synced")
+        assert max(line["receive_count"] for line in lines) == 1
+        assert await daemon.stop() == 0
+
+
+async def test_whichever_answer_is_lost_each_job_is_one_complete_run(with_mongo: LabServer) -> None:
+    """Every k-th answer is lost, for each k from 5 on: an attempt reads three times, and must then be able to write."""
+    jobs = []
+    async with fault_proxy(with_mongo.port) as proxy:
+        for k in range(5, 17):
+
+            async def lose(number: int, _method: str, k: int = k) -> bool:
+                return number % k != 0
+
+            proxy.on_answer = lose
+            async with target_on(proxy.port, metadata_store=True, settle_seconds=0.3) as target:
+                pairs = [a_run(f"every-{k}-{number}") for number in range(2)]
+                for job, run in pairs:
+                    jobs.append(job)
+                    await until_synced(target, run, MemoryJournal())
+    assert wrong(jobs, with_mongo) == []
+
+
+async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_number(
+    moto_endpoint: str, without_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """No read leads to the model: the server's failure after 30 s tells that there is one, and then its number is looked for."""
+    async with behind_a_proxy(moto_endpoint, without_mongo, tmp_path) as (play, proxy):
+
+        async def nothing() -> None: ...
+
+        fault = Fault(proxy, nothing)
+        before, after = list(jobs_named("before", 30)), in_new_project(5)
+        play.finish_jobs([*before, after])
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        await play.send([job.event for job in before])
+        await daemon.outcomes(30, outcome="synced")
+        fault.arm(STEPS.index("storeFitEvent") + 1)
+        await play.send([after.event])
+        await daemon.outcomes(1, outcome="synced", job=after.name, seconds=90)
+        assert wrong([*before, after], without_mongo) == []
+        assert_few_orphans([*before, after], without_mongo)
+        assert len(await daemon.logged(lambda line: line["event"] == "found the model of a run by trying numbers")) == 1
+        assert await daemon.stop() == 0
+
+
+async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed(
+    play: Stage, server: LabServer, free_port: Callable[[], int]
+) -> None:
+    jobs = real_jobs(200)
+    play.finish_jobs(jobs)
+    daemons = [play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0}, jobs={"redact": []}) for _ in range(2)]
+    for daemon in daemons:
+        await daemon.start()
+        await daemon.ready()
+    (first,) = [daemon for daemon in daemons if "standing by" not in (await daemon.get("/readyz"))[1]]
+    (second,) = [daemon for daemon in daemons if daemon is not first]
+    assert (await second.metrics())["modeldb_sync_standing_by"] == 1
+    await play.send([job.event for job in jobs])
+    await first.outcomes(60, outcome="synced")
+    assert (await second.metrics())["modeldb_sync_messages_received_total"] == 0
+    await first.kill()
+    await second.logged(lambda line: line["event"] == "this process is the writer")
+    assert (await second.metrics())["modeldb_sync_standing_by"] == 0
+    await play.drained(120)
+    assert wrong(jobs, server) == []
+    assert server.counts()["FitEvent"] == 200
+    assert await play.dead_letters() == []
+    assert await second.stop() == 0
+
+
+async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_metadata(
+    moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
+        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        jobs = list(jobs_named("mongo", 40))
+        play.finish_jobs(jobs)
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        await play.send([job.event for job in jobs])
+        await daemon.outcomes(5, outcome="synced")
+        await with_mongo.run("mongo-stop")  # the look-alike of MongoDB is killed, and forgets its newest documents
+        early = {line["job"] for line in daemon.log if line.get("outcome") == "synced"}
+        held = await daemon.outcomes(1, outcome="held")
+        assert "MongoDB" in held[0]["detail"]
+        await with_mongo.run("mongo-start")
+        lines = await daemon.outcomes(40, outcome="synced", seconds=180)
+        assert wrong(jobs, with_mongo) == []
+        assert max(line["receive_count"] for line in lines) == 1
+        connection = await Connection.open("127.0.0.1", with_mongo.port)
+        try:
+            later = [job for job in jobs if job.name not in early]
+            found = [await connection.call("getModelIds", keyValuePairs={"JOB.arn": job.arn.lower()}) for job in later]
+        finally:
+            await connection.aclose()
+        assert "".join(str(len(set(models))) for models in found) == "1" * len(later)
+        assert len(later) > 10
+        assert await daemon.stop() == 0
+
+
+async def test_another_writer_is_noticed_and_each_job_is_one_run_with_its_model_when_it_has_gone(
+    moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
+        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        jobs = list(jobs_named("mixed", 40))
+        play.finish_jobs(jobs)
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        writing = asyncio.create_task(another_writer(with_mongo.port))
+        await play.send([job.event for job in jobs])
+        await daemon.logged(lambda line: line["event"] == "another writer on ModelDB V1")
+        held = await daemon.outcomes(1, outcome="held")
+        assert held[0]["reason"] == "other_writer"
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await daemon.outcomes(40, outcome="synced", seconds=180)
+        by_marker: dict[str, list[StoredRun]] = {}
+        for run in with_mongo.runs():
+            by_marker.setdefault(run.marker, []).append(run)
+        for job in jobs:
+            expected = mapped(job, with_mongo)
+            (run,) = by_marker[expected.marker]
+            assert expected_model(expected) in run.models
+        assert await daemon.stop() == 0
+
+
+async def another_writer(port: int) -> None:
+    """Writes as the original client does, each job over a connection of its own, and takes no notice of what fails."""
+    _, run = a_run("other", project="others")
+    job = map_job(run, metadata_store=True)
+    while True:
+        connection = await Connection.open("127.0.0.1", port)
+        with contextlib.suppress(CallFailed):
+            project = await connection.call("storeProjectEvent", pr=records.project_event(job))
+            experiment = await connection.call("storeExperimentEvent", er=records.default_experiment_event(project.projectId))
+            made = await connection.call("storeExperimentRunEvent", er=records.run_event(experiment.experimentId, job))
+            fit = await connection.call("storeFitEvent", fe=records.fit_event(made.experimentRunId, job))
+            for metric in job.metrics:
+                await connection.call("storeMetricEvent", me=records.metric_event(made.experimentRunId, fit.modelId, fit.dfId, metric))
+        await connection.aclose()
+
+
+async def test_a_hundred_idle_connections_of_others_do_not_disturb_a_daemon_that_has_its_own(
+    moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """The server serves 100. A daemon that finds no room waits until there is."""
+    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
+        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        jobs = list(jobs_named("crowd", 3))
+        play.finish_jobs(jobs)
+        daemon = play.daemon(free_port())
+        await daemon.start()
+        await play.send([jobs[0].event])
+        await daemon.outcomes(1, outcome="synced")
+        crowd = [await Connection.open("127.0.0.1", with_mongo.port) for _ in range(99)]
+        await asyncio.gather(*(each.call("testConnection") for each in crowd))
+        await play.send([jobs[1].event])
+        await daemon.outcomes(1, outcome="synced", job=jobs[1].name)
+        await asyncio.gather(*(each.aclose() for each in crowd))
+        await play.send([jobs[2].event])
+        await daemon.outcomes(1, outcome="synced", job=jobs[2].name)
+        assert wrong(jobs, with_mongo) == []
+        assert await daemon.stop() == 0
