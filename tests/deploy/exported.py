@@ -12,7 +12,8 @@ from daemon.aws.base import QueueState
 from daemon.aws.errors import SAGEMAKER, SQS, STS, CallResult
 from daemon.checkpoint.base import JobState
 from daemon.observability.metrics import HEARTBEAT_RESULTS, STEPS, Metrics
-from daemon.targets.modeldb_v2.errors import Kind
+from daemon.targets.modeldb_v1.errors import Kind as KindOfV1
+from daemon.targets.modeldb_v2.errors import Kind as KindOfV2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
         metrics.step(step, 0.1)
     for result in HEARTBEAT_RESULTS:
         metrics.heartbeat(result)
-    for kind in (*Kind, "ok", "interrupted"):
+    for kind in (*KindOfV2, *KindOfV1, "ok", "interrupted"):
         metrics.target_request("createExperimentRun", kind)
     for service in (SQS, SAGEMAKER, STS):
         for call_result in CallResult:

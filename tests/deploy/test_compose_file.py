@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config import Settings, load_settings
+from daemon.config import ConfigError, ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 DAEMON = SERVICES["daemon"]
+KINDS = ("modeldb-v2", "modeldb-v1")
+TARGET_TEXTS = {kind: (TOP / f"deploy/compose/target-{kind}.yml").read_text() for kind in KINDS}
 
 
 def compose_program() -> list[str]:
@@ -35,24 +37,81 @@ COMPOSE = compose_program()
 QUEUE = {"MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"}
 
 
-def settings_of_demo() -> Settings:
+def variables_in(file: str) -> dict[str, str]:
+    """A file for ``--env-file``."""
+    return dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (TOP / file).read_text(), re.MULTILINE))
+
+
+def settings_with(given: dict[str, str]) -> Settings:
     """What the daemon makes of the variables that Compose gives it."""
-    demo: dict[str, str] = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (TOP / "deploy/compose/demo.env").read_text(), re.MULTILINE))
 
     def value(text: str) -> str:
         while found := re.search(r"\$\{(\w+):?[-?]([^${}]*)}", text):
-            text = text[: found.start()] + demo.get(found[1], found[2]) + text[found.end() :]
+            text = text[: found.start()] + given.get(found[1], found[2]) + text[found.end() :]
         return text
 
-    variables = {name: value(str(text)) for name, text in DAEMON["environment"].items() if text is not None}
-    return load_settings(None, variables)
+    file, service = value(DAEMON["extends"]["file"]), DAEMON["extends"]["service"]
+    of_target = yaml.safe_load((TOP / file).read_text())["services"][service]
+    assert set(of_target) == {"environment"}
+    variables = {**of_target["environment"], **DAEMON["environment"]}
+    return load_settings(None, {name: value(str(text)) for name, text in variables.items() if text is not None})
+
+
+def settings_of_demo() -> Settings:
+    return settings_with(variables_in("deploy/compose/demo.env"))
 
 
 def test_the_daemon_understands_what_compose_gives_it() -> None:
     settings = settings_of_demo()
     assert settings.queue.url == "http://demo-aws:5000/123456789012/modeldb-sync"
+    assert isinstance(settings.target, ModelDbV2Settings)
     assert settings.target.url == "http://modeldb-proxy:8080/v1"
     assert settings.target.ui_url == "http://localhost:3000"
+
+
+def test_for_modeldb_v1_it_is_told_nothing_of_v2() -> None:
+    v1 = QUEUE | variables_in("deploy/compose/modeldb-v1.env")
+    own = settings_with(v1 | {"MODELDB_SYNC_TARGET__URL": "http://left-over-in-dot-env:8080/v1"}).target
+    assert isinstance(own, ModelDbV1Settings)
+    assert (own.host, own.port, own.metadata_store) == ("modeldb-v1-backend", 6543, True)
+    assert own.host in SERVICES
+    there = settings_with(
+        v1
+        | {
+            "MODELDB_SYNC_TARGET__HOST": "modeldb.example.org",
+            "MODELDB_SYNC_TARGET__PORT": "16543",
+            "MODELDB_SYNC_TARGET__METADATA_STORE": "false",
+        }
+    ).target
+    assert isinstance(there, ModelDbV1Settings)
+    assert (there.host, there.port, there.metadata_store) == ("modeldb.example.org", 16543, False)
+
+
+def test_the_kinds_keys_do_not_go_together() -> None:
+    """Why there is a file for each: the keys of both in one service would be no configuration at all."""
+    both = {name: "x" for text in TARGET_TEXTS.values() for name in yaml.safe_load(text)["services"]["target"]["environment"]}
+    with pytest.raises(ConfigError, match="does not go with this"):
+        load_settings(None, QUEUE | both | {"MODELDB_SYNC_TARGET__KIND": "modeldb-v1"})
+
+
+def test_nobody_but_its_own_pages_and_the_daemon_reaches_modeldb_v1() -> None:
+    """It has no login, and who writes to it beside the daemon mixes up the rows."""
+    v1 = {name: given for name, given in SERVICES.items() if given.get("profiles") == ["modeldb-v1"]}
+    assert set(v1) == {"modeldb-v1-frontend", "modeldb-v1-backend", "modeldb-v1-mongo"}
+    assert {name for name, given in v1.items() if "ports" in given} == {"modeldb-v1-frontend"}
+    assert v1["modeldb-v1-mongo"]["networks"] == ["modeldb-v1"]
+    assert yaml.safe_load(TEXT)["networks"]["modeldb-v1"] == {"internal": True}
+    assert {name for name, given in SERVICES.items() if "modeldb-v1" in given.get("networks", [])} == {
+        "modeldb-v1-backend",
+        "modeldb-v1-mongo",
+    }
+
+
+def test_modeldb_v1_brings_what_it_needs_with_it() -> None:
+    assert SERVICES["modeldb-v1-frontend"]["depends_on"] == ["modeldb-v1-backend"]
+    assert SERVICES["modeldb-v1-backend"]["depends_on"] == ["modeldb-v1-mongo"]
+    assert SERVICES["modeldb-v1-backend"]["environment"]["MONGODB_HOST"] == "modeldb-v1-mongo"
+    assert SERVICES["modeldb-v1-frontend"]["environment"]["BACKEND_HOST"] == "modeldb-v1-backend"
 
 
 def test_it_is_stopped_no_earlier_than_it_needs() -> None:
@@ -80,7 +139,7 @@ def test_every_image_of_others_names_a_version() -> None:
     foreign = {given["image"] for given in SERVICES.values() if "build" not in given}
     assert foreign
     for image in foreign:
-        assert re.search(r":v?\d[\w.]*$", image), f"{image} is another one tomorrow"
+        assert re.search(r":(v|kf)?\d[\w.]*$", image), f"{image} is another one tomorrow"
     assert {given["image"].rpartition(":")[2] for name, given in SERVICES.items() if "vertaai" in given["image"]} == {"2.0.8.1"}
 
 
@@ -123,7 +182,8 @@ def test_every_file_that_is_mounted_is_there() -> None:
 
 
 def test_every_variable_is_explained() -> None:
-    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", TEXT)) | {name for name, text in DAEMON["environment"].items() if text is None}
+    texts = "\n".join([TEXT, *TARGET_TEXTS.values()])
+    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", texts)) | {name for name, text in DAEMON["environment"].items() if text is None}
     explained = set(re.findall(r"^#?([A-Z_0-9]+)=", (TOP / ".env.example").read_text(), re.MULTILINE))
     assert asked - explained == {"AWS_ENDPOINT_URL", "DEMO_AWS_PORT"}, "these two are the demo's own"
     assert explained <= asked
@@ -162,7 +222,11 @@ class TestComposeItself:
         command = [*COMPOSE, "--env-file", os.devnull, *options, "config", "--format", "json"]  # not a developer's own .env
         return subprocess.run(command, cwd=TOP, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
 
-    @pytest.mark.parametrize("profiles", [[], ["demo"], ["monitoring"], ["demo", "monitoring"]], ids=" and ".join)
+    @pytest.mark.parametrize(
+        "profiles",
+        [[], ["demo"], ["monitoring"], ["demo", "monitoring"], ["modeldb-v1"], ["modeldb-v1", "monitoring"]],
+        ids=" and ".join,
+    )
     def test_it_takes_every_profile(self, profiles: list[str]) -> None:
         done = self.config(*[f"--profile={profile}" for profile in profiles], environment=QUEUE)
         assert (done.returncode, done.stderr) == (0, "")
@@ -180,3 +244,26 @@ class TestComposeItself:
         assert given["AWS_REGION"] == "eu-west-1"
         assert given["AWS_SECRET_ACCESS_KEY"] is None
         assert given["MODELDB_SYNC_TARGET__URL"] == "http://elsewhere:8080/v1"
+
+    def test_with_the_variables_of_modeldb_v1_the_daemon_gets_a_host_and_no_url(self) -> None:
+        done = self.config(
+            "--env-file=deploy/compose/modeldb-v1.env", environment=QUEUE | {"MODELDB_SYNC_TARGET__URL": "http://v2:8080/v1"}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        services = json.loads(done.stdout)["services"]
+        given = services["daemon"]["environment"]
+        of_target = {name: value for name, value in given.items() if "_TARGET__" in name}
+        assert of_target == {
+            "MODELDB_SYNC_TARGET__KIND": "modeldb-v1",
+            "MODELDB_SYNC_TARGET__HOST": "modeldb-v1-backend",
+            "MODELDB_SYNC_TARGET__PORT": "6543",
+            "MODELDB_SYNC_TARGET__METADATA_STORE": "true",
+        }
+        assert "modeldb-v1-backend" in services
+        target = load_settings(None, {name: value for name, value in given.items() if value is not None}).target
+        assert target.kind == "modeldb-v1"
+
+    def test_a_kind_that_there_is_not_is_told_by_its_name(self) -> None:
+        done = self.config(environment=QUEUE | {"MODELDB_SYNC_TARGET__KIND": "modeldb-v3"})
+        assert done.returncode != 0
+        assert "target-modeldb-v3.yml" in done.stderr

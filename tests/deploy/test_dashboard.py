@@ -75,7 +75,7 @@ def test_the_published_schema_accepts_it() -> None:
         (["panels", 1, "datasource"], "type", "promethius"),
         (["panels", 1, "fieldConfig", "defaults"], "units", "s"),
         (["panels", 1, "fieldConfig", "defaults", "thresholds", "steps", 0], "value", "red"),
-        (["panels", 11, "fieldConfig", "defaults", "custom"], "drawStyle", "dots"),
+        (["panels", 12, "fieldConfig", "defaults", "custom"], "drawStyle", "dots"),
     ],
 )
 def test_the_check_refuses_what_grafana_does_not_know(place: list[str | int], member: str, value: object) -> None:
