@@ -100,7 +100,7 @@ async def fill(play: Stage, count: int) -> list[Job]:
 async def run_bare(play: Stage, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(BARE), "--sqs", arguments.sqs, "--queue", play.queue_url, "--sagemaker", play.sagemaker.url,
-        "--modeldb", play.modeldb_url, "--project", jobs[0].tags["MODEL_DB_PROJECT_NAME"], "--jobs", str(len(jobs)),
+        "--modeldb", play.target["url"], "--project", jobs[0].tags["MODEL_DB_PROJECT_NAME"], "--jobs", str(len(jobs)),
         "--concurrency", str(arguments.concurrency), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )  # fmt: skip
@@ -116,7 +116,7 @@ async def run_daemon(play: Stage, jobs: list[Job], arguments: argparse.Namespace
     daemon = play.daemon(
         free_port(),
         queue={"url": play.queue_url, "wait_seconds": 1, "pollers": 2},
-        target={"url": play.modeldb_url, "max_concurrency": arguments.concurrency},
+        target={"max_concurrency": arguments.concurrency},
     )
     await daemon.start()
     await daemon.logged(lambda line: line.get("event") == "started")
