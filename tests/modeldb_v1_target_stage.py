@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from daemon.faults import EdgeFault
+from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v1.models import float32
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
 from daemon.training_job.channels import Channel
 from daemon.training_job.run import Hyperparameter, Metric
+from tests.modeldb_v1_connections import until
 from tests.modeldb_v2_target_stage import job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from daemon.demo.modeldb_v1 import ModelDbV1StandIn
     from daemon.demo.modeldb_v1_store import Row
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.codec import Call
     from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.training_job.run import TrainingRun
+    from tests.modeldb_v2_target_stage import MemoryJournal
 
 CHANNELS = ("train", "validation", "test")
 
@@ -168,3 +174,42 @@ def at_each_call(server: ModelDbV1StandIn, method: str, act: Callable[[], None])
         return False
 
     server.faults.refuse(None, method=method, when=look)
+
+
+async def edge_fault(work: Awaitable[object]) -> EdgeFault:
+    with pytest.raises(EdgeFault) as caught:
+        await work
+    return caught.value
+
+
+async def lose(target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal) -> None:
+    """An attempt at the job in which the answer to the method's first call is lost."""
+    server.faults.drop_before_answer(method=method)
+    assert (await edge_fault(target.sync(full_job(), journal))).reason is Reason.UNREACHABLE
+
+
+async def cancel_in(target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal) -> Any:
+    """An attempt at the job that is cancelled while the method's first call is under way. Gives what keeps that call."""
+    hold = server.faults.hold_before_execution(method=method)
+    syncing = asyncio.create_task(target.sync(full_job(), journal))
+    await hold.reached.wait()
+    syncing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await syncing
+    return hold
+
+
+async def mixed_up(server: ModelDbV1StandIn, target: ModelDBV1Target, journal: MemoryJournal) -> None:
+    fault = await edge_fault(target.sync(full_job(), journal))
+    assert (fault.reason, fault.curable) == (Reason.OTHER_WRITER, True)
+    assert "switch off every other writer" in fault.detail
+    await until(lambda: server.open_connections == 0)
+
+
+def move_models(server: ModelDbV1StandIn) -> None:
+    """To another job's run."""
+    other = server.store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})["id"]
+    for table in (server.store.models, server.store.fits):
+        for row in list(table):
+            table.delete(row["id"])
+            table.insert(row | {"experimentRun": other})

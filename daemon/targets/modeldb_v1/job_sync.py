@@ -7,6 +7,7 @@ Then only what is missing is sent. At the end the run is read back.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from daemon.targets.modeldb_v1.codec import encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.errors import CallFailed, Kind
 from daemon.targets.modeldb_v1.models import StoredModel, data_frames_of_metrics, from_ancestry, from_details, missing_metrics
-from daemon.targets.modeldb_v1.projects import FoundRun, all_of, oldest_project
+from daemon.targets.modeldb_v1.projects import FoundRun, all_of, oldest_project, raise_first
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from daemon.targets.base import WriteJournal
     from daemon.targets.modeldb_v1.connection import Connection
@@ -173,22 +174,22 @@ class JobSync:
 
     async def _fit(self, run: FoundRun) -> tuple[StoredModel, list[int]]:
         """Stores the model with its training data, and the other channels. They need only the run, so they go out together."""
-        fit = records.fit_event(run.run_id, self._job)
-        frames = [records.data_frame(frame) for frame in self._job.data_frames[1:]]
-        try:
-            answer, *others = await all_of(
-                [
-                    self._connection.call("storeFitEvent", fe=fit),
-                    *(self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id) for frame in frames),
-                ]
-            )
-        except CallFailed as failed:
-            if failed.kind is Kind.METADATA_STORE_DOWN and failed.method == "storeFitEvent":
-                await self._journal.note_steps({"fit": _WITHOUT_DOCUMENT})
-            raise
-        data_frames = [answer.dfId, *others]
-        await self._note_model(answer.modelId, data_frames, fits=self._fits + 1)
-        return StoredModel(answer.modelId, answer.dfId, {}, has_document=True), data_frames
+        others = range(1, len(self._job.data_frames))
+        fit = self._connection.call("storeFitEvent", fe=records.fit_event(run.run_id, self._job))
+        answers: list[Any] = await asyncio.gather(fit, *self._storing(run, others), return_exceptions=True)
+        answer, *frames = answers
+        steps = _frame_steps(dict(zip(others, frames, strict=True)))
+        if isinstance(answer, CallFailed) and answer.kind is Kind.METADATA_STORE_DOWN:
+            steps["fit"] = _WITHOUT_DOCUMENT
+        elif not isinstance(answer, BaseException):
+            steps |= {"model_id": str(answer.modelId), "fits": str(self._fits + 1), **_frame_steps({0: answer.dfId})}
+        await self._note_answers(answers, steps)
+        return StoredModel(answer.modelId, answer.dfId, {}, has_document=True), [answer.dfId, *frames]
+
+    def _storing(self, run: FoundRun, channels: Iterable[int]) -> list[Awaitable[Any]]:
+        """The calls that store these channels' data frames."""
+        frames = [records.data_frame(self._job.data_frames[channel]) for channel in channels]
+        return [self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id) for frame in frames]
 
     async def _stored_model(self, run: FoundRun) -> StoredModel | None:
         """The job's model in a run that was there; None when the run is still empty."""
@@ -223,6 +224,7 @@ class JobSync:
     async def _details(self, run: FoundRun) -> Any:  # noqa: ANN401 - a Thrift struct
         if self._metadata_store:
             return await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
+        await self._connection.call("testConnection")  # answered when all is carried out that an attempt cancelled before has sent
         reading = await self._connect_to_read()  # the answer may take 30 s, during which nobody else's call is answered
         try:
             return await reading.call("getExperimentRunDetails", experimentRunId=run.run_id)
@@ -292,18 +294,10 @@ class JobSync:
             if noted is not None:
                 known[channel] = noted
         unknown = [channel for channel in range(len(self._job.data_frames)) if channel not in known]
-        stored = await all_of(
-            [
-                self._connection.call(
-                    "storeDataFrame", df=records.data_frame(self._job.data_frames[channel]), experimentRunId=run.run_id
-                )
-                for channel in unknown
-            ]
-        )
+        stored: list[Any] = await asyncio.gather(*self._storing(run, unknown), return_exceptions=True)
         known.update(zip(unknown, stored, strict=True))
-        data_frames = [known[channel] for channel in range(len(self._job.data_frames))]
-        await self._note_model(model.model_id, data_frames, fits=self._fits)
-        return data_frames
+        await self._note_answers(stored, {"model_id": str(model.model_id), "fits": str(self._fits), **_frame_steps(known)})
+        return [known[channel] for channel in range(len(self._job.data_frames))]
 
     # --- the journal ---------------------------------------------------------------------------------------------------------
 
@@ -322,11 +316,12 @@ class JobSync:
         if placed.created or self._journal.steps.get("run_id") != steps["run_id"]:
             await self._journal.note_steps({**dict.fromkeys(self._journal.steps, ""), **steps})
 
-    async def _note_model(self, model_id: int, data_frames: Sequence[int], *, fits: int) -> None:
-        frames = {f"data_frame_{channel}": str(frame) for channel, frame in enumerate(data_frames)}
-        steps = {"model_id": str(model_id), "fits": str(fits), **frames}
-        if any(self._journal.steps.get(word) != value for word, value in steps.items()):
+    async def _note_answers(self, answers: Sequence[Any], steps: Mapping[str, str]) -> None:
+        """Notes what calls that went out together have done, also if some failed, then raises the first error."""
+        mixed_up = any(isinstance(each, CallFailed) and each.kind is Kind.OTHER_WRITER for each in answers)
+        if not mixed_up and any(self._journal.steps.get(word) != value for word, value in steps.items()):
             await self._journal.note_steps(steps)
+        raise_first(answers)
 
     # --- metrics -------------------------------------------------------------------------------------------------------------
 
@@ -369,6 +364,11 @@ def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
         if size > LONGEST_FRAME:
             detail = f"the call takes {size} bytes; ModelDB V1 takes at most {LONGEST_FRAME}"
             raise CallFailed(Kind.TOO_LARGE, method, detail, sent=False)
+
+
+def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
+    """What is noted of data frames, by channel, without those whose call failed."""
+    return {f"data_frame_{channel}": str(frame) for channel, frame in data_frames.items() if not isinstance(frame, BaseException)}
 
 
 def _mixed_up(method: str, detail: str) -> CallFailed:

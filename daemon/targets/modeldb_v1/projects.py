@@ -66,6 +66,7 @@ class Projects:
         self._projects: dict[tuple[str, str], Project] = {}
         self._runs: dict[str, FoundRun] = {}
         self._read: set[int] = set()
+        self._all_read = False
         self._forgotten = 0
         self._reading = asyncio.Lock()
 
@@ -96,7 +97,10 @@ class Projects:
             CallFailed: of its reads.
         """
         async with self._reading:
-            await self._read_runs(await self._caller.call("getProjectIds", keyValuePairs={}))
+            if not self._all_read:
+                forgotten = self._forgotten
+                await self._read_runs(await self._caller.call("getProjectIds", keyValuePairs={}))
+                self._all_read = forgotten == self._forgotten
         return self.marked(marker)
 
     def add(self, marker: str, run: FoundRun) -> None:
@@ -111,6 +115,7 @@ class Projects:
         Args:
             used: by whoever knows no more; another attempt may have forgotten it, too, and made a new one of the same project.
         """
+        self._all_read = False
         self._forgotten += 1
         for project in (self._projects.pop((name, author), None), used):
             if project is not None and project.id is not None:
@@ -136,10 +141,15 @@ class Projects:
 async def all_of(calls: Iterable[Any]) -> list[Any]:
     """The answers of calls that go out together, in order. Waits for all of them, then raises the first error."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
+    raise_first(answers)
+    return answers
+
+
+def raise_first(answers: Iterable[Any]) -> None:
+    """Raises the first of them that is an error."""
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
-    return answers
 
 
 async def oldest_project(caller: Caller, event: object, key: Mapping[str, str]) -> int:
