@@ -124,26 +124,6 @@ async def test_sequence_ids_begin_anew_after_the_largest() -> None:
         assert connection._sequence_id == 2
 
 
-async def test_it_is_idle_from_the_end_of_the_last_call() -> None:
-    go = asyncio.Event()
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        await answer_all(reader, writer)
-
-    async with connected(handler) as connection:
-        loop = asyncio.get_running_loop()
-        made = loop.time()
-        await until(lambda: connection.idle_seconds >= 0.02)
-        call = asyncio.create_task(connection.call("testConnection"))
-        await until(lambda: connection.unanswered == 1)
-        assert connection.idle_seconds == 0
-        go.set()
-        await call
-        assert connection.idle_seconds < loop.time() - made - 0.01
-        await until(lambda: connection.idle_seconds >= 0.02)
-
-
 # The deadline ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -70,7 +70,6 @@ class Connection:
         self._sequence_id = FIRST_SEQUENCE_ID
         self._end: CallFailed | None = None
         self._loop = asyncio.get_running_loop()
-        self._last_end = self._loop.time()
         self._reading = asyncio.create_task(self._read(), name=f"answers of {address}")
 
     @classmethod
@@ -137,11 +136,6 @@ class Connection:
         """Calls that are waiting for their answer, those of callers that have gone included."""
         return len(self._line)
 
-    @property
-    def idle_seconds(self) -> float:
-        """Since the last call ended, or since the connection was made; 0 while a call waits for its answer."""
-        return 0.0 if self._line else self._loop.time() - self._last_end
-
     async def call(self, method: str, **arguments: object) -> Any:  # noqa: ANN401 - each method has an answer of its own
         """Sends a call and waits for its answer. Calls that are begun one after the other are carried out in that order.
 
@@ -158,7 +152,7 @@ class Connection:
         try:
             waiting = await self._send(method, arguments)
         except CallFailed as failed:
-            self._ended(method, failed.kind)
+            self._observe(method, failed.kind)
             raise
         return await waiting.answer
 
@@ -254,7 +248,7 @@ class Connection:
         if reply.exception is not None:
             self._end_with(waiting, classify(reply.exception, waiting.method))
             return
-        self._ended(waiting.method, "ok")
+        self._observe(waiting.method, "ok")
         if not waiting.answer.done():  # else its caller has gone
             waiting.answer.set_result(reply.result)
 
@@ -270,13 +264,9 @@ class Connection:
             self._end_with(waiting, CallFailed(kind, waiting.method, self._end.detail))
 
     def _end_with(self, waiting: _Waiting, failed: CallFailed) -> None:
-        self._ended(waiting.method, failed.kind)
+        self._observe(waiting.method, failed.kind)
         if not waiting.answer.done():
             waiting.answer.set_exception(failed)
-
-    def _ended(self, method: str, result: str) -> None:
-        self._last_end = self._loop.time()
-        self._observe(method, result)
 
 
 class _WrongAnswerError(Exception):
