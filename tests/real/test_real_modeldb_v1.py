@@ -340,6 +340,29 @@ async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_kil
     assert await second.stop() == 0
 
 
+async def test_stopped_under_load_it_ends_what_it_has_begun_and_the_next_one_does_the_rest_at_once(
+    play: Stage, server: LabServer, free_port: Callable[[], int]
+) -> None:
+    jobs = real_jobs(100)
+    play.finish_jobs(jobs)
+    await play.send([job.event for job in jobs])
+    first = play.daemon(free_port(), jobs={"redact": []})
+    await first.start()
+    await first.outcomes(20, outcome="synced")
+    assert await first.stop() == 0
+    depth = await play.depth()
+    assert (depth["in_flight"], depth["delayed"]) == (0, 0)
+    assert depth["visible"] == 100 - sum(line.get("outcome") == "synced" for line in first.log)
+    second = play.daemon(free_port(), jobs={"redact": []})
+    await second.start()
+    lines = await second.outcomes(depth["visible"])
+    assert max(line["receive_count"] for line in lines) <= 2
+    await play.drained()
+    assert wrong(jobs, server) == []
+    assert server.counts()["FitEvent"] == 100
+    assert await second.stop() == 0
+
+
 async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_metadata(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
