@@ -57,6 +57,7 @@ async def test_the_metadata_store_is_down_in_the_middle(server: ModelDbV1StandIn
         fault = await edge_fault(target.sync(full_job(), journal))
         assert (fault.reason, fault.curable) == (Reason.UNAVAILABLE, True)
     assert (len(server.fits), server.documents) == (1, [])
+    assert "computeModelAncestry" not in server.calls, "the metadata store will come back: there is nothing to search for"
     server.faults.mongo_down = False
     synced = await target.sync(full_job(), journal)
     assert synced.notes == ()

@@ -64,6 +64,38 @@ async def test_a_run_that_got_mixed_up(*, metadata_store: bool, their_id: bool) 
         assert problems == (["a run that nobody wanted: another writer's run"] if their_id else [])
 
 
+async def test_a_run_that_is_in_another_project(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+    await target.sync(full_job("before", project_name="before"), MemoryJournal())
+    at_each_call(server, "getExperimentRunDetails", lambda: move_run(server, 2, experiment=1))
+    journal = MemoryJournal()
+    await mixed_up(server, target, journal)
+    assert len(server.fits) == 1
+    server.faults.clear()
+    assert (await target.sync(full_job(), journal)).ids["run_id"] == "2"
+
+
+def move_run(server: ModelDbV1StandIn, run: int, *, experiment: int) -> None:
+    row = server.store.runs.get(run)
+    assert row is not None
+    server.store.runs.delete(run)
+    server.store.runs.insert(row | {"experiment": experiment})
+
+
+async def test_a_new_run_that_has_a_model(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+    """It is another job's whose mark is the same by mistake, or somebody wrote into it."""
+    await target.sync(full_job("before"), MemoryJournal())
+
+    def move_model() -> None:
+        for table in (server.store.models, server.store.fits):
+            table.delete(1)
+            table.insert({**moved[table.name], "id": 1, "experimentRun": 2})
+
+    moved = {table.name: dict(next(iter(table))) for table in (server.store.models, server.store.fits)}
+    at_each_call(server, "getExperimentRunDetails", move_model)
+    await mixed_up(server, target, MemoryJournal())
+    assert len(server.fits) == 1
+
+
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("table", ["DataFrame", "Transformer", "TransformerSpec"])
 async def test_a_fit_that_got_mixed_up(table: str, *, metadata_store: bool) -> None:

@@ -145,6 +145,16 @@ async def test_probes_of_a_frozen_metadata_store_wait_on_one_connection(server: 
     await probe.aclose()
 
 
+async def test_the_targets_probes_wait_on_one_connection(server: ModelDbV1StandIn) -> None:
+    server.faults.mongo_frozen = True
+    async with target_on(server.port, metadata_store=True, call_seconds=0.05) as target:
+        for _ in range(3):
+            with pytest.raises(EdgeFault):
+                await target.probe()
+    assert {each.connection for each in server.received} == {1}
+    server.faults.mongo_frozen = False
+
+
 async def test_a_connection_that_was_lost_meanwhile_is_made_anew(server: ModelDbV1StandIn) -> None:
     server.faults.mongo_frozen = True
     opened = Opened(server)

@@ -71,7 +71,7 @@ def add_models(server: ModelDbV1StandIn, count: int) -> None:
         )
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (500, 500), (31, 0), (32, 1), (1, 33)])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)])
 async def test_a_model_without_an_answer_is_found_by_its_number(
     bare: ModelDbV1StandIn, bare_target: ModelDBV1Target, before: int, after: int
 ) -> None:
