@@ -629,14 +629,18 @@ GUIDE = ROOT / "docs/coming-from-the-sample.md"
 
 
 def test_every_parameter_of_the_sample_has_its_counterpart() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \| `([\w.]+)` \|$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(ModelDBInstance\w+|TagModelDB\w+)` \| (.+) \| (.+) \|$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     tags = ("Sync", "ProjectName", "ProjectUser", "ProjectDesc", "ModelName", "ModelType")
     assert [row[0] for row in rows] == ["ModelDBInstanceUrl", "ModelDBInstancePort", *(f"TagModelDB{tag}" for tag in tags)]
     parameters, keys = template()["Parameters"], setting_keys().fields
-    for sample, ours, key in rows:
+    for sample, ours, where in rows:
         [parameter] = re.findall(r"`((?:ModelDB|Tag)\w+)`", ours)
         assert parameter in parameters
-        assert key in keys
+        named = re.findall(r"`([\w.]+)`", where)
+        assert named
+        assert set(named) <= set(keys)
         assert sample == parameter or sample.startswith("ModelDBInstance")
 
 

@@ -50,7 +50,7 @@ def test_its_links_lead_somewhere() -> None:
 
 
 def test_its_metrics_are_all_there_are() -> None:
-    told = set(re.findall(r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info))(?:\{[^`]*\})?`", README))
+    told = set(re.findall(r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`", README))
     own = {
         family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
         for family in Metrics(version="0", target="modeldb-v2").registry.collect()
