@@ -111,6 +111,7 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
     lines = await daemon.outcomes(600, seconds=300)
     await play.drained()
     assert wrong(jobs, server) == []
+    assert await markers_read(server.port) == sorted(mapped(job, server).marker for job in jobs)
     frames = sum(len(mapped(job, server).data_frames) for job in jobs)
     metrics = sum(len(mapped(job, server).metrics) for job in jobs)
     assert server.counts() == {
@@ -128,6 +129,17 @@ def a_run(name: str, file: str = "xgboost-builtin.json", project: str = "faults"
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     return job, training_run(parsed_description(json.dumps(job.description).encode()), tags, job.tags, ())
+
+
+async def markers_read(port: int) -> list[str]:
+    """The descriptions of all runs as the server's interface tells them."""
+    connection = await Connection.open("127.0.0.1", port)
+    try:
+        projects = await connection.call("getProjectIds", keyValuePairs={})
+        answers = [await connection.call("getRunsAndExperimentsInProject", projId=project) for project in projects]
+    finally:
+        await connection.aclose()
+    return sorted(run.description for answer in answers for run in answer.experimentRuns)
 
 
 class Fault:
