@@ -118,4 +118,4 @@ async def nothing_left_behind() -> AsyncIterator[None]:
         while asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.sleep(0.001)
     gc.collect()
-    assert not reports
+    assert reports == [], reports

@@ -69,6 +69,8 @@ class FaultProxy:
                 ]
                 try:
                     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                except asyncio.CancelledError:
+                    pass  # by `aclose`; asyncio of Python 3.11 reports a handler that ends cancelled as an error
                 finally:
                     for way in ways:
                         way.cancel()

@@ -270,6 +270,8 @@ class ModelDbV1StandIn:
                     await self._serve(reader, writer)
                 finally:
                     self._workers.release()
+        except asyncio.CancelledError:
+            pass  # by `_die` or the end of the loop; asyncio of Python 3.11 reports a handler that ends cancelled as an error
         finally:
             writer.close()
             del self._connections[task]
