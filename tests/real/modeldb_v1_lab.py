@@ -80,9 +80,6 @@ class LabServer:
         assert process.returncode == 0, errors.decode()
         return answer.decode()
 
-    def pid(self, part: str = "server") -> int:
-        return int((self._state / f"{part}.pid").read_text())
-
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as database:
             database.row_factory = sqlite3.Row
