@@ -6,8 +6,9 @@ has said it would be through within a time and is not, hangs. An outage must nev
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
+
+from daemon.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ class Pulse:
 class Liveness:
     """The pulses of all loops."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._pulses: dict[str, Pulse] = {}
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon import __version__
-from daemon.aws.queue import SqsQueue
-from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.sqlite import open_checkpoint
+from daemon.clock import monotonic, wall
 from daemon.config import settings_for_log
 from daemon.faults import EdgeFault, SetupFault
 from daemon.flow import EDGE_OF_STEP, Flow, FlowRules
@@ -30,14 +27,11 @@ from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import Poller
 from daemon.intake.worker import Worker
 from daemon.liveness import Liveness
-from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcomes import OutcomeReporter
 from daemon.outcome import Edge
-from daemon.parts import open_configured_clients
+from daemon.parts import ConfiguredParts
 from daemon.supervisor import Supervisor
-from daemon.targets.registry import open_target
-from daemon.training_job.identity import Home
 from daemon.writer import Writer
 
 if TYPE_CHECKING:
@@ -46,6 +40,8 @@ if TYPE_CHECKING:
     from daemon.aws.base import Message, Queue, QueueState, TrainingJobs
     from daemon.checkpoint.base import Checkpoint
     from daemon.config import Settings
+    from daemon.observability.http import HealthReport
+    from daemon.parts import Parts
     from daemon.targets.base import Target
 
 log = structlog.get_logger(__name__)
@@ -71,6 +67,8 @@ class Daemon:
 
     Args:
         settings: checked ones, from `daemon.config.load_settings`.
+        parts: what touches the outside; None: as the settings say.
+        jitter: for the lengths of pauses; None: seeded by the system.
 
     Attributes:
         metrics: of this run.
@@ -78,8 +76,9 @@ class Daemon:
         started: set when everything is built and the first probes are under way.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parts: Parts | None = None, *, jitter: random.Random | None = None) -> None:
         self._settings = settings
+        self._parts = parts if parts is not None else ConfiguredParts(settings)
         self.metrics = Metrics(version=__version__, target=settings.target.kind)
         self.started = asyncio.Event()
         self.http_port = 0
@@ -94,7 +93,7 @@ class Daemon:
         self._queue_state: QueueState | None = None
         self._received = False
         self._setup_fault: SetupFault | None = None
-        self._random = random.Random()  # noqa: S311 - jitter, no secret
+        self._random = jitter if jitter is not None else random.Random()  # noqa: S311 - jitter, no secret
 
     def stop(self) -> None:
         """Begins the stop; `run` returns when it is done. To be called from the event loop's thread."""
@@ -108,42 +107,25 @@ class Daemon:
             BaseException: what made a loop end.
         """
         log.info("starting", version=__version__, settings=settings_for_log(self._settings))
-        async with contextlib.AsyncExitStack() as parts:
-            await self._build_and_serve(parts)
+        async with contextlib.AsyncExitStack() as closing:
+            await self._build_and_serve(closing)
         log.info("stopped")
         if self._setup_fault is not None:
             raise self._setup_fault
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
 
-    async def _build_and_serve(self, parts: contextlib.AsyncExitStack) -> None:
-        settings = self._settings
-        checkpoint = await open_checkpoint(settings.checkpoint.path)
-        parts.push_async_callback(_closing, "checkpoint", checkpoint.aclose)
-        clients = await parts.enter_async_context(open_configured_clients(settings))
+    async def _build_and_serve(self, closing: contextlib.AsyncExitStack) -> None:
+        checkpoint = await self._parts.checkpoint()
+        closing.push_async_callback(_closing, "checkpoint", checkpoint.aclose)
+        queue, jobs = await closing.enter_async_context(self._parts.aws(self.metrics.aws_request))
         self._writer = self._make_writer(checkpoint)
-        target = open_target(settings.target, self.metrics.target_request, self._writer)
-        parts.push_async_callback(_closing, "target", target.aclose)
-        queue = SqsQueue(
-            clients.sqs_polling,
-            clients.sqs,
-            settings.queue.url,
-            dead_letter_url=settings.queue.dead_letter_url,
-            observe=self.metrics.aws_request,
-        )
-        observe = self.metrics.aws_request
-        jobs = SageMakerTrainingJobs(
-            clients.sagemaker,
-            Home(settings.aws.account_id, clients.region, clients.partition),
-            resolve=lambda: resolve_home(clients, settings.aws.account_id, observe),
-            observe=observe,
-        )
+        target = self._parts.target(self.metrics.target_request, self._writer)
+        closing.push_async_callback(_closing, "target", target.aclose)
 
         self._make_breakers(queue, jobs, checkpoint, target)
-        http = await serve_http(
-            settings.http.host, settings.http.port, metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
-        )
-        parts.push_async_callback(_closing, "http", http.aclose)
+        http = await self._parts.http(metrics=self.metrics, healthz=self._healthz, readyz=self._readyz)
+        closing.push_async_callback(_closing, "http", http.aclose)
         self.http_port = http.port
         pollers = self._start(queue, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
@@ -321,7 +303,7 @@ class Daemon:
     async def _prune(self, checkpoint: Checkpoint) -> None:
         while True:
             try:
-                pruned = await checkpoint.prune(time.time() - self._settings.checkpoint.keep_days * 86400)
+                pruned = await checkpoint.prune(wall() - self._settings.checkpoint.keep_days * 86400)
                 if pruned:
                     log.info("old checkpoint rows deleted", rows=pruned)
             except EdgeFault as fault:
@@ -333,13 +315,13 @@ class Daemon:
     async def _stop_parts(self, pollers: Sequence[asyncio.Task[None]]) -> None:
         """Polls and what is in flight end side by side; then the loops; the parts are closed by the exit stack."""
         self._stop.set()
-        begun = time.monotonic()
+        begun = monotonic()
         grace = self._settings.shutdown.grace_seconds
         log.info("stopping", in_flight=len(self._in_flight), grace_seconds=grace)
         await asyncio.gather(self._end_polls(pollers, grace - 4), self._drain(max(1, grace - 6)))
         await self._supervisor.cancel_jobs()
         await self._supervisor.cancel_loops()
-        log.info("drained", left_in_flight=len(self._in_flight), seconds=round(time.monotonic() - begun, 2))
+        log.info("drained", left_in_flight=len(self._in_flight), seconds=round(monotonic() - begun, 2))
 
     async def _end_polls(self, pollers: Sequence[asyncio.Task[None]], deadline: float) -> None:
         _, running = await asyncio.wait(pollers, timeout=deadline)

@@ -35,7 +35,7 @@ import re
 import signal
 from collections import Counter
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from multidict import MultiMapping
+
     from daemon.demo.modeldb_v2_calls import Call
 
 _CALLS: Mapping[str, Mapping[str, Call]] = {
@@ -73,6 +75,25 @@ _LARGEST_HEADER_READ = 64 * 1024
 _LARGEST_BODY_READ = 64 * _LARGEST_MESSAGE
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _WEB_PAGE = "<!DOCTYPE html><html><head><title>ModelDB</title></head><body>This is a web page, not the API.</body></html>"
+
+
+class Request(Protocol):
+    """What the server looks at of an HTTP request, beside its body."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def query(self) -> MultiMapping[str]: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]: ...
 
 
 class ModelDBV2StandIn:
@@ -174,7 +195,7 @@ class ModelDBV2StandIn:
         task = asyncio.current_task()
         if task is not None and task not in self._tasks:
             self._own(task)
-        response = await self._respond(request, body)
+        response = await self.respond(request, body)
         if response is None and request.transport is not None:
             request.transport.abort()
         return response or web.Response()
@@ -183,7 +204,7 @@ class ModelDBV2StandIn:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _respond(self, request: web.Request, body: bytes) -> web.Response | None:
+    async def respond(self, request: Request, body: bytes) -> web.Response | None:
         """One request from its arrival to its answer; None: the connection is to be closed without one."""
         service, _, operation = request.path.removeprefix("/v1/").partition("/")
         call = _CALLS.get(service, {}).get(operation) if request.path.startswith("/v1/") else None
@@ -206,9 +227,7 @@ class ModelDBV2StandIn:
         finally:
             self._under_way -= 1
 
-    async def _respond_to_call(
-        self, request: web.Request, body: bytes, service: str, operation: str, call: Call
-    ) -> web.Response | None:
+    async def _respond_to_call(self, request: Request, body: bytes, service: str, operation: str, call: Call) -> web.Response | None:
         if any(request.headers.get(name) != value for name, value in self.require_headers.items()):
             raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
         refusal, delay = self.faults.take_refusal(operation), self.faults.take_delay(operation)
@@ -236,7 +255,7 @@ class ModelDBV2StandIn:
         except TimeoutError as error:
             raise ApiError(DEADLINE_EXCEEDED, "context deadline exceeded") from error
 
-    async def _carry_out(self, request: web.Request, body: bytes, service: str, call: Call) -> web.Response:
+    async def _carry_out(self, request: Request, body: bytes, service: str, call: Call) -> web.Response:
         try:
             answer = await self._perform(request, body, service, call)
         except ApiError as error:
@@ -248,7 +267,7 @@ class ModelDBV2StandIn:
             return _refuse(ApiError(RESOURCE_EXHAUSTED, problem))
         return _json(HTTPStatus.OK, text)
 
-    async def _perform(self, request: web.Request, body: bytes, service: str, call: Call) -> dict[str, Any]:
+    async def _perform(self, request: Request, body: bytes, service: str, call: Call) -> dict[str, Any]:
         message = call.message.read_query(request.query) if call.method == "GET" else call.message.read(parse_body(body))
         self.faults.reach_backend(service)
         if sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in request.raw_headers) > _LARGEST_HEADERS:
@@ -267,7 +286,7 @@ class ModelDBV2StandIn:
         return call.perform(self.store, message)
 
 
-def _deadline_seconds(request: web.Request) -> float | None:
+def _deadline_seconds(request: Request) -> float | None:
     text = request.headers.get("Grpc-Timeout")
     if text is None:
         return None

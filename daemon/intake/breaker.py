@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.clock import monotonic
 from daemon.faults import EdgeFault
 from daemon.outcome import Reason
 
@@ -72,7 +72,7 @@ class Breaker:
         self._opened = asyncio.Event()
         self._failures = 0
         self._successes: dict[str, tuple[str, float]] = {}
-        self._opened_at = time.monotonic()
+        self._opened_at = monotonic()
         self._told: tuple[str, float] | None = None
         if proven:
             self._closed.set()
@@ -90,7 +90,7 @@ class Breaker:
         if self.is_open:
             return
         self._failures += 1
-        self._opened_at = time.monotonic()
+        self._opened_at = monotonic()
         self._closed.clear()
         self._opened.set()
         self._on_change(True)
@@ -105,7 +105,7 @@ class Breaker:
             token: for whom (a message id).
         """
         self._failures = 0
-        self._successes[step] = (token, time.monotonic())
+        self._successes[step] = (token, monotonic())
 
     def succeeded_for_others(self, step: str, token: str, since: float) -> bool:
         """True if the step worked for somebody else after a moment (monotonic seconds): then a failure is not the edge's."""
@@ -140,7 +140,7 @@ class Breaker:
 
     def _tell(self, fault: EdgeFault) -> None:
         """Logs a failed probe: a warning where it says something new or the last one is long ago, so that no outage fills the log."""
-        now = time.monotonic()
+        now = monotonic()
         told = self._told
         news = told is None or told[0] != _gist(fault) or now - told[1] >= REMIND_SECONDS
         if news:
@@ -165,7 +165,7 @@ class Breaker:
         return None
 
     def _close(self) -> None:
-        open_seconds = round(time.monotonic() - self._opened_at, 1)
+        open_seconds = round(monotonic() - self._opened_at, 1)
         self._opened.clear()
         self.fault = None
         self._told = None

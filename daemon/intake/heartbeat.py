@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.clock import monotonic
 from daemon.faults import EdgeFault
 from daemon.intake.acknowledgements import BATCH_SIZE
 from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
@@ -64,7 +64,7 @@ class Heartbeat:
             await asyncio.gather(self._renew_messages(), self._renew_claims())
 
     async def _renew_messages(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         visibility = self._visibility_seconds()
         due: list[Entry] = []
         for entry in self._in_flight:
@@ -76,7 +76,7 @@ class Heartbeat:
         await asyncio.gather(*(self._renew_batch(batch, visibility) for batch in batches))
 
     async def _renew_batch(self, batch: Sequence[Entry], visibility: int) -> None:
-        begun = time.monotonic()
+        begun = monotonic()
         wanted = [(entry.receipt_handle, entry.hidable_seconds(visibility)) for entry in batch]
         try:
             answers = await self._queue.hide(wanted)
@@ -99,7 +99,7 @@ class Heartbeat:
                 self._on_beat("failed")
 
     async def _renew_claims(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now < self._leases_until - self._lease_seconds / 2:
             return
         holders = {entry.claim: entry for entry in self._in_flight if entry.claim is not None}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.clock import monotonic
 from daemon.faults import EdgeFault
 from daemon.outcome import Edge, Reason
 
@@ -91,7 +91,7 @@ class Poller:
 
     async def _receive(self, taken: int, stop: asyncio.Event) -> None:
         visibility = self._visibility_seconds()
-        begun = time.monotonic()
+        begun = monotonic()
         unused = taken
         try:
             messages = await self._ask(taken, visibility)
@@ -102,7 +102,7 @@ class Poller:
                 return
             for message in messages:
                 # counted from the answer: the queue's own count began a little earlier
-                entry = self._in_flight.add(message, visibility - min(time.monotonic() - begun, visibility / 2))
+                entry = self._in_flight.add(message, visibility - min(monotonic() - begun, visibility / 2))
                 if entry is None:
                     log.info(
                         "message received again while in flight",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.aws.dead_letter import dead_letter, redacted_body
+from daemon.clock import monotonic
 from daemon.faults import EdgeFault, JobRefused
 from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
@@ -97,7 +97,7 @@ class Worker:
     async def _work(self, entry: Entry) -> Outcome:
         """Attempts until the outcome is final for this receive."""
         own_failures: dict[str, int] = {}
-        failed_at = time.monotonic()
+        failed_at = monotonic()
         while True:
             outcome = await self._attempt(entry)
             if not isinstance(outcome, Held):
@@ -109,7 +109,7 @@ class Worker:
                     outcome = await self._flow.record(entry, Deferred(OWN_FAULT[outcome.edge], outcome.detail))
                     if not isinstance(outcome, Held):
                         return outcome
-            failed_at = time.monotonic()
+            failed_at = monotonic()
             self._on_outcome(entry, outcome)
             self._on_fault(EdgeFault(outcome.edge, outcome.reason, outcome.detail, curable=outcome.curable))
             if not await self._hold(entry, self._breakers[outcome.edge]):
@@ -152,7 +152,7 @@ class Worker:
                 await self._checkpoint.release(claim)
             except EdgeFault as fault:  # the lease ends by itself
                 self._on_fault(fault)
-        too_long = time.monotonic() - entry.received_at > RELEASE_AFTER_SECONDS
+        too_long = monotonic() - entry.received_at > RELEASE_AFTER_SECONDS
         reason = Reason.HELD_TOO_LONG if too_long else Reason.STOPPING
         return Deferred(reason, detail, self._settle_seconds if entry.outcome_unknown else 0)
 

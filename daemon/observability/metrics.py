@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics, generate_latest
@@ -11,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from daemon.clock import wall
 from daemon.outcome import Edge, Reason
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Metrics:
         duplicate_runs_healed: doubles deleted from the target.
     """
 
-    def __init__(self, *, version: str, target: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, version: str, target: str, clock: Callable[[], float] = wall) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
         ProcessCollector(registry=self.registry)

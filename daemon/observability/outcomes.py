@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.clock import monotonic, wall
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Synced
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class OutcomeReporter:
         clock: epoch seconds.
     """
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = wall) -> None:
         self._metrics = metrics
         self._clock = clock
 
@@ -40,7 +40,7 @@ class OutcomeReporter:
             "outcome": outcome.kind,
             "reason": outcome.reason,
             "receive_count": entry.receive_count,
-            "seconds": round(time.monotonic() - entry.received_at, 3),
+            "seconds": round(monotonic() - entry.received_at, 3),
         }
         fields |= {f"{step}_seconds": round(seconds, 3) for step, seconds in entry.durations.items()}
         if outcome.detail:
