@@ -11,12 +11,12 @@ not outlive, and who takes over a lease that was not given back waits for that d
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.checkpoint.base import WriterElsewhere
+from daemon.clock import monotonic, wall
 from daemon.faults import EdgeFault
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Writer:
         on_fault: told of each fault of the checkpoint as a whole.
         on_change: told True when this process becomes the writer, False when it no longer is.
         clock: monotonic seconds.
+        wall_clock: epoch seconds, by which other processes judge the lease.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Writer:
         settle_seconds: float,
         on_fault: Callable[[EdgeFault], None],
         on_change: Callable[[bool], None] = lambda _holds: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = wall,
     ) -> None:
         self._checkpoint = checkpoint
         self._server_id = server_id
@@ -68,7 +70,9 @@ class Writer:
         self._on_change = on_change
         self._clock = clock
         self._lease: WriterLease | None = None
+        self._wall = wall_clock
         self._until = 0.0
+        self._wall_until = 0.0
         self._held = asyncio.Event()
         self._ends: list[Callable[[], None]] = []
         self._elsewhere = ""
@@ -76,7 +80,7 @@ class Writer:
 
     @property
     def holds(self) -> bool:
-        return self._lease is not None and self._clock() < self._until
+        return self._seconds_left() > 0
 
     @property
     def standing_by_for(self) -> str:
@@ -84,14 +88,22 @@ class Writer:
         return "" if self.holds else self._elsewhere
 
     def may_send(self) -> bool:
-        return self._lease is not None and self._until - self._clock() > self._call_seconds
+        return self._seconds_left() > self._call_seconds
+
+    def _seconds_left(self) -> float:
+        """Until another process may think that the lease has run out; after a jump of the wall clock, it may think so at once."""
+        if self._lease is None:
+            return 0.0
+        return min(self._until - self._clock(), self._wall_until - self._wall())
 
     def on_end(self, end: Callable[[], None]) -> None:
         self._ends.append(end)
 
     async def wait_held(self) -> None:
         """Returns when this process is the writer."""
-        await self._held.wait()
+        while not self.holds:
+            self._held.clear()  # the right may have run out before `run` has noticed
+            await self._held.wait()
 
     async def run(self, pulse: Pulse) -> None:
         """Takes the lease and keeps it. Ends only by cancellation; the lease is then still held."""
@@ -113,22 +125,30 @@ class Writer:
         """Gives the lease back. Only to be called when nothing that was sent is without an answer."""
         lease, self._lease = self._lease, None
         self._held.clear()
-        if lease is not None:
+        if lease is None:
+            return
+        try:
             await self._checkpoint.release_writer_lease(lease)
+        except EdgeFault as fault:
+            # The next writer sees that this process is gone, or waits for the lease's end: nothing is lost but time.
+            log.warning("the right to write could not be given back", writing_to=self._server_id, detail=fault.detail)
 
     def _patience(self) -> float:
-        return min(CALL_SECONDS, max(1.0, self._until - self._clock())) if self._lease is not None else CALL_SECONDS
+        return min(CALL_SECONDS, max(1.0, self._seconds_left())) if self._lease is not None else CALL_SECONDS
 
     def _pause(self) -> float:
         if self._lease is None:
             return STAND_BY_SECONDS
-        return min(RENEW_SECONDS, max(0.1, self._until - self._clock()))
+        return min(RENEW_SECONDS, max(0.1, self._seconds_left()))
 
     async def _take_or_renew(self) -> None:
-        begun = self._clock()  # the lease is counted from before the call, so that it never seems longer here than it is
+        begun, wall_begun = (
+            self._clock(),
+            self._wall(),
+        )  # the lease is counted from before the call, so that it never seems longer here than it is
         if self._lease is not None:
             if await self._checkpoint.renew_writer_lease(self._lease, self._lease_seconds):
-                self._until = begun + self._lease_seconds
+                self._last_until(begun, wall_begun)
             else:
                 self._end("another process has taken over")
             return
@@ -139,14 +159,18 @@ class Writer:
             self._elsewhere = taken.owner
             return
         self._lease = taken
-        self._until = begun + self._lease_seconds
-        self._held.set()
+        self._last_until(begun, wall_begun)
         self._on_change(True)
         log.info("this process is the writer", writing_to=self._server_id, term=taken.term)
 
+    def _last_until(self, begun: float, wall_begun: float) -> None:
+        self._until = begun + self._lease_seconds
+        self._wall_until = wall_begun + self._lease_seconds
+        self._held.set()
+
     def _end(self, why: str) -> None:
         self._lease = None
-        self._until = 0.0
+        self._until = self._wall_until = 0.0
         self._held.clear()
         self._on_change(False)
         log.error("no longer the writer", writing_to=self._server_id, why=why)

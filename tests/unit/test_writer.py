@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from daemon.checkpoint.sqlite import open_checkpoint
 from daemon.faults import EdgeFault
@@ -60,7 +61,7 @@ class RestingPulse(Pulse):
 class Role:
     """A `Writer` that runs, what it tells, and one round of its loop at a time."""
 
-    def __init__(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    def __init__(self, checkpoint: SqliteCheckpoint, clock: FakeClock, wall: FakeClock | None = None) -> None:
         self.faults: list[EdgeFault] = []
         self.changes: list[bool] = []
         self.ended = 0
@@ -72,6 +73,7 @@ class Role:
             on_fault=self.faults.append,
             on_change=self.changes.append,
             clock=clock,
+            wall_clock=wall or clock,
         )
         self.writer.on_end(self._end)
 
@@ -120,6 +122,51 @@ async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(checkpo
     assert (role.writer.holds, role.writer.may_send()) == (True, False)
     await role.round()  # renewed
     assert role.writer.may_send()
+
+
+async def test_a_wall_clock_that_is_set_forward_ends_the_right_at_once(
+    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    # The lease stands in the checkpoint by the wall clock. The one who stood by saw it run out, while the holder, whose monotonic clock
+    # had not jumped, went on writing until its next renewal: two writers.
+    steady = FakeClock()
+    first, second = Role(checkpoint, steady, clock), Role(other, steady, clock)
+    await first.round()
+    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE  # only the wall clock, which the checkpoint goes by
+    await second.round()
+    assert second.writer.holds
+    assert (first.writer.holds, first.writer.may_send()) == (False, False)
+
+
+async def test_whoever_waits_for_a_right_that_ran_out_unnoticed_waits(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps it had not had its turn: a poller that
+    # asked again and again without ever letting go stopped the whole process.
+    role = Role(checkpoint, clock)
+    await role.round()
+    clock.now += CALL + SPARE_SECONDS
+    waiting = asyncio.create_task(role.writer.wait_held())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await role.round()  # renewed
+    await waiting
+    assert role.writer.holds
+
+
+async def test_a_lease_given_back_to_a_checkpoint_that_does_not_work_is_told(
+    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The checkpoint was deleted while the daemon ran: its stop ended with a traceback.
+    role = Role(checkpoint, clock)
+    await role.round()
+
+    async def fail(_lease: object) -> None:
+        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "the file is gone")
+
+    monkeypatch.setattr(checkpoint, "release_writer_lease", fail)
+    with structlog.testing.capture_logs() as logs:
+        await role.writer.release()
+    assert [(line["event"], line["detail"]) for line in logs] == [("the right to write could not be given back", "the file is gone")]
+    assert not role.writer.holds
 
 
 async def test_what_is_under_way_is_cut_off_when_another_has_taken_over(
