@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
+
+from daemon.checkpoint.base import NameLocked
+from daemon.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -11,9 +15,18 @@ if TYPE_CHECKING:
     from daemon.checkpoint.base import Checkpoint, Claim, JobRecord
     from daemon.training_job.identity import JobMark
 
+LOCK_RETRY_SECONDS = 0.25
+
 
 class Journal:
     """Counts the creates of one job whose answer is not known, durably before each create.
+
+    Args:
+        record: the job's row as it was when the attempt began; None: there is none.
+        target: its kind.
+        look_up_first: as `daemon.targets.base.WriteJournal` has it.
+        lease_seconds: of the name locks, in seconds, and of the claim that they belong to.
+        lock_patience_seconds: how long a name lock is waited for; None: until it must be free, or its holder is at work.
 
     It outlives a hold: when the edge is back, the next attempt of this process knows exactly which creates were answered, where the
     checkpoint only knows that they were begun.
@@ -30,6 +43,7 @@ class Journal:
         target: str,
         look_up_first: bool,
         lease_seconds: float,
+        lock_patience_seconds: float | None = None,
     ) -> None:
         self._checkpoint = checkpoint
         self._claim = claim
@@ -37,6 +51,8 @@ class Journal:
         self._job_name = job_name
         self._target = target
         self._lease_seconds = lease_seconds
+        # Longer than a lease: then its holder is at work and renews it, or the lock is free.
+        self._lock_patience_seconds = 1.5 * lease_seconds if lock_patience_seconds is None else lock_patience_seconds
         self._unanswered = 0 if record is None else record.unanswered_writes
         self._look_up_first = look_up_first
         self._steps: Mapping[str, str] = {} if record is None else record.steps
@@ -97,8 +113,21 @@ class Journal:
 
     @contextlib.asynccontextmanager
     async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
-        await self._checkpoint.lock_name(self._claim, lock_name, self._lease_seconds)
+        await self._lock_patiently(lock_name)
         try:
             yield
         finally:
             await self._checkpoint.unlock_name(self._claim, lock_name)
+
+    async def _lock_patiently(self, lock_name: str) -> None:
+        """Waits while another process has the lock. It has it for a few requests, and a message that was given back would be burnt."""
+        end = monotonic() + self._lock_patience_seconds
+        while True:
+            try:
+                await self._checkpoint.lock_name(self._claim, lock_name, self._lease_seconds)
+            except NameLocked:
+                if monotonic() >= end:
+                    raise
+                await asyncio.sleep(LOCK_RETRY_SECONDS)
+            else:
+                return

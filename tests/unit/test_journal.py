@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -33,8 +33,13 @@ async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCh
     await opened.aclose()
 
 
-def journal_of(checkpoint: SqliteCheckpoint, claim: Claim, record: JobRecord | None = None) -> Journal:
-    return Journal(checkpoint, claim, MARK, NAME, record, target="modeldb-v2", look_up_first=False, lease_seconds=LEASE)
+def journal_of(
+    checkpoint: SqliteCheckpoint, claim: Claim, record: JobRecord | None = None, *, lock_patience_seconds: float | None = None
+) -> Journal:
+    return Journal(
+        checkpoint, claim, MARK, NAME, record,
+        target="modeldb-v2", look_up_first=False, lease_seconds=LEASE, lock_patience_seconds=lock_patience_seconds,
+    )  # fmt: skip
 
 
 async def test_a_write_is_counted_durably_before_it_begins(checkpoint: SqliteCheckpoint) -> None:
@@ -106,13 +111,42 @@ async def test_it_counts_as_under_way_while_the_intent_is_written(
 
 
 async def test_a_name_is_locked_for_one_job_at_a_time(checkpoint: SqliteCheckpoint) -> None:
-    mine, other = journal_of(checkpoint, await claimed(checkpoint)), journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2"))
+    mine = journal_of(checkpoint, await claimed(checkpoint))
+    other = journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2"), lock_patience_seconds=0)
     async with mine.name_lock("project/churn"):
         with pytest.raises(NameLocked):
             async with other.name_lock("project/churn"):
                 pass
     async with other.name_lock("project/churn"):
         pass
+
+
+async def test_a_lock_that_another_process_has_is_waited_for(checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two replicas met a project that was new to both: the slower one gave its message back for a minute, and burnt a receive of it.
+    mine, other = journal_of(checkpoint, await claimed(checkpoint)), journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2"))
+    had: list[str] = []
+
+    async def take(journal: Journal, name: str) -> None:
+        async with journal.name_lock("project/churn"):
+            had.append(name)
+
+    async with mine.name_lock("project/churn"):
+        waiting = asyncio.create_task(take(other, "other"))
+        refused = asyncio.Event()
+        real = checkpoint.lock_name
+
+        async def lock_name(*args: Any) -> None:
+            try:
+                await real(*args)
+            except NameLocked:
+                refused.set()
+                raise
+
+        monkeypatch.setattr(checkpoint, "lock_name", lock_name)  # only watched
+        await refused.wait()
+        assert had == []
+    await waiting
+    assert had == ["other"]
 
 
 async def test_a_lock_is_given_back_whatever_happens(checkpoint: SqliteCheckpoint) -> None:
