@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.checkpoint.base import ClaimedElsewhere, JobState
 from daemon.checkpoint.journal import Journal
+from daemon.clock import wall
 from daemon.faults import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
     from daemon.outcome import Outcome
     from daemon.targets.base import Target
     from daemon.training_job.event import TrainingJobEvent
+    from daemon.training_job.run import TrainingRun
 
 log = structlog.get_logger(__name__)
 
 TERMINAL_STATUSES = frozenset({"Completed", "Stopped", "Failed"})
 """The statuses after which a job does not change any more (botocore's model of TrainingJobStatus)."""
+
+GONE = frozenset({Reason.JOB_GONE, Reason.JOB_REPLACED})
+"""The job of the message is no longer in SageMaker."""
 
 EDGE_OF_STEP = {"describe": Edge.SAGEMAKER, "tags": Edge.SAGEMAKER, "sync": Edge.TARGET, "record": Edge.CHECKPOINT}
 
@@ -71,7 +77,7 @@ class Flow:
         *,
         on_success: Callable[[str, str], None] = lambda _step, _token: None,
         on_step: Callable[[str, float], None] = lambda _step, _seconds: None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall,
     ) -> None:
         self._jobs = jobs
         self._checkpoint = checkpoint
@@ -85,7 +91,7 @@ class Flow:
     async def process(self, entry: Entry) -> Outcome:
         """The outcome of a message, durable in the checkpoint when this returns, unless it is `Held` or shared with another entry."""
         try:
-            outcome = await self._decide(entry)
+            outcome = await self._ended(entry)
         except EdgeFault as fault:
             return Held(fault.reason, fault.edge, fault.detail, fault.curable)
         except JobFault as fault:
@@ -112,6 +118,14 @@ class Flow:
             return _internal_error(entry, error)
         entry.claim = None
         return outcome
+
+    async def _ended(self, entry: Entry) -> Outcome:
+        try:
+            return await self._decide(entry)
+        except JobRefused as refusal:
+            if refusal.reason not in GONE:
+                raise
+            return await self._of_a_job_that_is_gone(entry, refusal)
 
     async def _decide(self, entry: Entry) -> Outcome:  # noqa: C901, PLR0911 - the whole flow in one screen, one return an outcome
         entry.step = "parse"
@@ -157,13 +171,57 @@ class Flow:
         if isinstance(tags, TagsIncomplete):
             return Rejected(Reason.TAGS_INCOMPLETE, f"missing or blank tags of {event.name}: {', '.join(tags.missing)}")
 
-        run = training_run(description, tags, all_tags, self._rules.redact)
-        journal = entry.journal = self._journal(entry, event, mark, known)
+        entry.run = training_run(description, tags, all_tags, self._rules.redact)
+        return await self._sync(entry, entry.run, self._journal(entry, event, mark, known))
+
+    async def _sync(self, entry: Entry, run: TrainingRun, journal: Journal) -> Synced:
+        entry.journal = journal
         with self._timed(entry, "sync"):
             written = await self._target.sync(run, journal)
         entry.notes = written.notes
         entry.healed = written.healed
         return Synced(Reason.CREATED if written.created else Reason.FOUND_IN_TARGET, written.ids, written.detail)
+
+    async def _of_a_job_that_is_gone(self, entry: Entry, refusal: JobRefused) -> Outcome:
+        """What becomes of a job that may have been written before it was deleted, or its name used again.
+
+        A write that was half-way is ended with what was read of the job then; where that is lost, too, as far as can be seen.
+
+        Raises:
+            JobRefused: the one given, when nothing of the job is in the target.
+        """
+        assert entry.event is not None  # noqa: S101 - only a job that was asked for is gone; tells the type checker
+        rows = await self._rows_meant(entry.event, entry.job_arn)
+        if rows and rows[0].state is JobState.SYNCED:
+            return Duplicate(Reason.ALREADY_SYNCED, rows[0].target_ids)
+        # Of another kind of target, this one can say nothing.
+        for row in [row for row in rows if row.unanswered_writes and row.target == self._target.kind]:
+            mark = entry.mark = JobMark(row.job_arn, row.creation_time)
+            journal = self._journal(entry, entry.event, mark, row)
+            if entry.run is not None and entry.run.mark == mark:
+                return await self._sync(entry, entry.run, journal)
+            entry.journal = journal
+            with self._timed(entry, "sync"):
+                found = await self._target.find(mark, unanswered_writes=row.unanswered_writes)
+            if found is None:
+                journal.settled()
+                continue
+            entry.healed = found.healed
+            if found.complete:
+                detail = "found after its write was cut off; the job has been deleted in SageMaker since"
+                return Synced(Reason.FOUND_IN_TARGET, found.ids, detail)
+            ids = ", ".join(f"{word} {value}" for word, value in found.ids.items())
+            return Rejected(
+                refusal.reason,
+                f"{refusal.detail}; its run is in {self._target.kind} ({ids}) and may be incomplete: its write was cut off, and what "
+                "is missing can no longer be read from SageMaker",
+            )
+        raise refusal
+
+    async def _rows_meant(self, event: TrainingJobEvent, job_arn: str) -> Sequence[JobRecord]:
+        """The rows of jobs that the message can mean: by the ARN, and by the creation time where it tells one."""
+        rows = await self._checkpoint.described(job_arn)
+        return [row for row in rows if _created_as_told(event, datetime.fromisoformat(row.creation_time))]
 
     def _arn_at_home(self, entry: Entry, event: TrainingJobEvent) -> JobArn:
         home = self._jobs.home
@@ -219,11 +277,19 @@ class Flow:
 
     async def _record(self, entry: Entry, outcome: Outcome) -> None:
         claim, mark, message_id = entry.claim, entry.mark, entry.message.message_id
+        unanswered = None if entry.journal is None else entry.journal.unanswered_writes
         name = entry.event.name if entry.event is not None else ""
         match outcome:
             case Rejected(reason=reason, detail=detail):
                 await self._checkpoint.record_rejected(
-                    claim, mark, name, job_arn=entry.job_arn, reason=reason, detail=detail, message_id=message_id
+                    claim,
+                    mark,
+                    name,
+                    job_arn=entry.job_arn,
+                    reason=reason,
+                    detail=detail,
+                    unanswered_writes=unanswered,
+                    message_id=message_id,
                 )
             case _ if claim is None:
                 pass
@@ -235,7 +301,6 @@ class Flow:
             case Skipped(reason=Reason.NOT_TAGGED as reason) if mark is not None:
                 await self._checkpoint.record_skipped(claim, mark, name, reason=reason, message_id=message_id)
             case Deferred(reason=reason, detail=detail):
-                unanswered = None if entry.journal is None else entry.journal.unanswered_writes
                 await self._checkpoint.record_deferred(
                     claim, mark, name, reason=reason, detail=detail, unanswered_writes=unanswered, message_id=message_id
                 )
@@ -278,10 +343,15 @@ def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, An
         )
     if described.key != arn.key:
         raise JobRefused(Reason.JOB_REPLACED, f"the event is of {arn.text}, DescribeTrainingJob answers {described.text}")
-    if event.creation_time is not None and abs((event.creation_time - created).total_seconds()) >= 1:
+    if event.creation_time is not None and not _created_as_told(event, created):
         raise JobRefused(
             Reason.JOB_REPLACED,
             f"the job named {event.name} was created {created:%Y-%m-%dT%H:%M:%SZ}, the event's "
             f"{event.creation_time:%Y-%m-%dT%H:%M:%SZ}: the name has been used again",
         )
     return described, JobMark.of(described, created)
+
+
+def _created_as_told(event: TrainingJobEvent, created: datetime) -> bool:
+    """Whether a job of the event's name is the event's, as far as the event tells: events and Describe round differently."""
+    return event.creation_time is None or abs((event.creation_time - created).total_seconds()) < 1

@@ -315,7 +315,7 @@ class ScriptedTarget:
         self.script.append(attempt)
         return waiting
 
-    async def find(self, mark: JobMark) -> TargetRun | None:
+    async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
         return None
 
     async def probe(self) -> None: ...

@@ -178,6 +178,9 @@ class Checkpoint(Protocol):
 
     async def job(self, mark: JobMark) -> JobRecord | None: ...
 
+    async def described(self, job_arn: str) -> Sequence[JobRecord]:
+        """The rows of an ARN whose creation time is known, the newest job first: a name can have been used again."""
+
     async def begin_write(self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str) -> JobRecord:
         """Writes the intent: one more unanswered write, and takes the lock of a name in the same step.
 
@@ -252,8 +255,13 @@ class Checkpoint(Protocol):
         reason: Reason,
         detail: str,
         message_id: str,
+        unanswered_writes: int | None = None,
     ) -> None:
-        """Needs a person. Never over synced. With a mark the job's row is written, always the message's. Ends the claim."""
+        """Needs a person. Never over synced. With a mark the job's row is written, always the message's. Ends the claim.
+
+        Args:
+            unanswered_writes: what is known now of this job's writes; None: leave the row's own number.
+        """
 
     async def keep_body(self, message_id: str, body: str) -> None:
         """Keeps the body of a rejected message that no dead-letter queue can take. Called after `record_rejected`."""

@@ -20,6 +20,12 @@ def find(connection: sqlite3.Connection, job_arn: str, creation_time: str) -> Jo
     return None if row is None else _record(row)
 
 
+def described(connection: sqlite3.Connection, job_arn: str) -> list[JobRecord]:
+    """The rows of an ARN whose creation time is known, the newest job first."""
+    rows = connection.execute("SELECT * FROM jobs WHERE job_arn = ? AND creation_time <> '' ORDER BY creation_time DESC", (job_arn,))
+    return [_record(row) for row in rows]
+
+
 def begin(connection: sqlite3.Connection, job_arn: str, creation_time: str, job_name: str, *, now: float) -> JobRecord:
     """The job's row as it is, or as a new one begins; to be changed and given to `put`.
 

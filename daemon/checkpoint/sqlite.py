@@ -6,7 +6,6 @@ clock, for processes must agree on them.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +13,7 @@ from daemon.checkpoint import claim_rows, job_rows, writer_rows
 from daemon.checkpoint.base import JobState, LeaseLost, lost_among
 from daemon.checkpoint.database import Database, Operation
 from daemon.checkpoint.group_commit import GroupCommit
+from daemon.clock import wall
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,7 +37,7 @@ T = TypeVar("T")
 _NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
 
 
-async def open_checkpoint(path: Path, *, clock: Callable[[], float] = time.time, busy_seconds: float = 5.0) -> SqliteCheckpoint:
+async def open_checkpoint(path: Path, *, clock: Callable[[], float] = wall, busy_seconds: float = 5.0) -> SqliteCheckpoint:
     """Opens the checkpoint, makes it where there is none, and takes over the claims of processes that are gone.
 
     Args:
@@ -86,6 +86,9 @@ class SqliteCheckpoint:
 
     async def job(self, mark: JobMark) -> JobRecord | None:
         return await self._read(lambda connection: job_rows.find(connection, mark.arn, mark.creation_time))
+
+    async def described(self, job_arn: str) -> Sequence[JobRecord]:
+        return await self._read(lambda connection: job_rows.described(connection, job_arn.lower()))
 
     async def begin_write(self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str) -> JobRecord:
         """As the protocol says. The lock's lease is the claim's.
@@ -208,6 +211,7 @@ class SqliteCheckpoint:
         reason: Reason,
         detail: str,
         message_id: str,
+        unanswered_writes: int | None = None,
     ) -> None:
         """As the protocol says. Without a mark but with an ARN, the row is that of the job before it could be described.
 
@@ -228,6 +232,7 @@ class SqliteCheckpoint:
                         state=JobState.REJECTED,
                         reason=reason,
                         detail=detail,
+                        unanswered_writes=record.unanswered_writes if unanswered_writes is None else unanswered_writes,
                         message_id=message_id,
                         updated_at=now,
                     )

@@ -7,9 +7,9 @@ ledger joins the first and gets its outcome.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
+from daemon.clock import monotonic
 from daemon.outcome import Deferred, Duplicate, Reason, Synced
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from daemon.outcome import Outcome
     from daemon.training_job.event import TrainingJobEvent
     from daemon.training_job.identity import JobMark
+    from daemon.training_job.run import TrainingRun
 
 LONGEST_IN_FLIGHT_SECONDS = 12 * 3600.0
 """SQS: the visibility timeout can be extended to 12 h in all, counted from the receive."""
@@ -38,6 +39,7 @@ class Entry:
         received_at, visible_at: monotonic seconds; `visible_at` is when the queue shows the message again.
         job_arn: the ARN in lower case once the body is understood, else "".
         claim, mark, journal: as the flow comes by them.
+        run: as it was to be synced last: true of the job even when the job has been deleted since.
         step: where the flow is: parse, claim, describe, tags, sync, record.
         attempt: the task that runs the flow.
         lease_lost, released: why the attempt was cancelled.
@@ -48,13 +50,14 @@ class Entry:
         self.message = message
         self.receipt_handle = message.receipt_handle
         self.receive_count = message.receive_count
-        self.received_at = time.monotonic()
+        self.received_at = monotonic()
         self.visible_at = self.received_at + visibility_seconds
         self.event: TrainingJobEvent | None = None
         self.job_arn = ""
         self.claim: Claim | None = None
         self.mark: JobMark | None = None
         self.journal: Journal | None = None
+        self.run: TrainingRun | None = None
         self.step = "parse"
         self.durations: dict[str, float] = {}
         self.attempt: asyncio.Task[Outcome] | None = None
@@ -84,7 +87,7 @@ class Entry:
 
     def hidable_seconds(self, wanted: float) -> int:
         """How long the message can be hidden from now: as wanted, but within the 12 h that SQS counts from the receive."""
-        left = self.received_at + LONGEST_IN_FLIGHT_SECONDS - 10 - time.monotonic()
+        left = self.received_at + LONGEST_IN_FLIGHT_SECONDS - 10 - monotonic()
         return max(0, round(min(wanted, left)))
 
     def stop_renewing(self) -> None:
@@ -136,7 +139,7 @@ class InFlight:
         if known is not None:
             known.receipt_handle = message.receipt_handle
             known.receive_count = max(known.receive_count, message.receive_count)
-            known.received_at = time.monotonic()
+            known.received_at = monotonic()
             known.visible_at = known.received_at + visibility_seconds
             return None
         entry = Entry(message, visibility_seconds)

@@ -31,6 +31,8 @@ class TargetRun:
     """What a person should know, for example that the run had to take another name."""
     notes: tuple[str, ...] = field(default=())
     """Members of the job that were shortened, renamed or left out, one line each."""
+    complete: bool = True
+    """False: of a run that was found, when its mark alone does not prove that all of the job is there."""
 
 
 class WriteJournal(Protocol):
@@ -126,8 +128,14 @@ class Target(Protocol):
             JobRefused: the target will never take this job.
         """
 
-    async def find(self, mark: JobMark) -> TargetRun | None:
-        """The run with this mark, wherever in the target it is; None when there is none. Raises as `sync`."""
+    async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
+        """The run with this mark, wherever in the target it is; None when there is none. Raises as `sync`.
+
+        Args:
+            mark: of the job.
+            unanswered_writes: creates of this job that may still be carried out. With any, the answer is given when that is over: from
+                then on it stays true, and of several runs one is left.
+        """
 
     async def probe(self) -> None:
         """Asks every service of the target that `sync` uses, down to its database, one request at a time.

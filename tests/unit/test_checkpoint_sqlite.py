@@ -604,6 +604,17 @@ class TestRejected:
         assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 1)
         assert (await begin(checkpoint, await claimed(checkpoint))).unanswered_writes == 2
 
+    async def test_unless_it_is_known_that_all_are_accounted_for(self, checkpoint: SqliteCheckpoint) -> None:
+        claim = await claimed(checkpoint)
+        await begin(checkpoint, claim)
+
+        await checkpoint.record_rejected(
+            claim, MARK, NAME, job_arn=ARN, reason=Reason.JOB_GONE, detail="", message_id="m-3", unanswered_writes=0
+        )
+
+        record = await row(checkpoint)
+        assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 0)
+
     async def test_a_message_that_names_no_job_has_a_row_of_its_own_only(self, checkpoint: SqliteCheckpoint) -> None:
         await rejected(checkpoint, None, None, job_arn="")
 
@@ -694,6 +705,27 @@ class TestLookingBack:
         await self.fill(checkpoint, clock)
 
         assert [record.job_arn for record in await checkpoint.history(wanted)] == [arn_of(number) for number in numbers]
+
+    async def test_described_are_the_rows_of_an_arn_whose_creation_time_is_known_the_newest_job_first(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
+        await self.fill(checkpoint, clock)
+        older, newer = JobMark(ARN, "2025-11-20T08:40:00.050Z"), JobMark(ARN, "2025-11-20T09:00:00.000Z")
+        done, undescribed = JobMark(ARN, "2025-11-20T10:00:00.000Z"), None
+        for mark in (newer, older):
+            await begin(checkpoint, await claimed(checkpoint), mark)
+        await rejected(checkpoint, await claimed(checkpoint), newer)
+        await synced(checkpoint, await claimed(checkpoint), done)
+        await rejected(checkpoint, await claimed(checkpoint), undescribed)
+
+        described = await checkpoint.described(ARN.upper())
+
+        assert [(record.creation_time, record.state) for record in described] == [
+            (done.creation_time, JobState.SYNCED),
+            (newer.creation_time, JobState.REJECTED),
+            (older.creation_time, JobState.WRITING),
+        ]
+        assert await checkpoint.described(arn_of(99)) == []
 
     async def test_rejected_messages_are_newest_first_and_limited(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
         for number in range(3):

@@ -17,7 +17,7 @@ from daemon.targets.modeldb_v1.errors import CallFailed, Kind
 from daemon.targets.modeldb_v1.target import fault_of, open_modeldb_v1
 from daemon.training_job.run import Metric
 from tests.modeldb_v1_connections import nothing_left_behind, until
-from tests.modeldb_v1_target_stage import CHANNELS, Permit, full_job, marker, only, target_on, wrong
+from tests.modeldb_v1_target_stage import CHANNELS, Permit, cancel_in, full_job, marker, only, target_on, wrong
 from tests.modeldb_v2_target_stage import MemoryJournal, job
 
 if TYPE_CHECKING:
@@ -359,6 +359,7 @@ async def test_find_needs_no_permit(server: ModelDbV1StandIn, target: ModelDBV1T
         found = await other.find(full_job().mark)
         assert found is not None
         assert not found.created
+        assert not found.complete  # as far as a mark can prove
         assert found.ids == {"project_id": "2", "experiment_id": "2", "run_id": "2"}
         assert await other.find(full_job("unknown").mark) is None
         await until(lambda: server.open_connections == 1)
@@ -366,6 +367,35 @@ async def test_find_needs_no_permit(server: ModelDbV1StandIn, target: ModelDBV1T
         with pytest.raises(EdgeFault) as caught:
             await other.find(full_job().mark)
         assert caught.value.reason is Reason.UNREACHABLE
+
+
+async def test_find_comes_after_the_writes_that_are_under_way(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+    # The connection lives on after its caller was cancelled, and the server still works on what was sent.
+    hold = await cancel_in(target, server, "storeExperimentRunEvent", MemoryJournal())
+    finding = asyncio.create_task(target.find(full_job().mark, unanswered_writes=1))
+    await until(lambda: server.open_connections == 1)
+    hold.release()
+    found = await finding
+    assert found is not None
+    assert found.ids["run_id"] == "1"
+    assert server.open_connections == 1
+
+
+async def test_find_with_unanswered_writes_is_the_writers(server: ModelDbV1StandIn) -> None:
+    standing_by = Permit()
+    standing_by.holds = False
+    async with target_on(server.port, metadata_store=True, permit=standing_by) as other:
+        with pytest.raises(JobFault) as caught:
+            await other.find(full_job().mark, unanswered_writes=1)
+    assert caught.value.reason is Reason.STANDING_BY
+    assert server.calls == []
+
+
+async def test_find_with_unanswered_writes_holds_when_the_server_is_gone(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+    await server.aclose()
+    with pytest.raises(EdgeFault) as caught:
+        await target.find(full_job().mark, unanswered_writes=1)
+    assert caught.value.reason is Reason.UNREACHABLE
 
 
 async def test_a_target_as_configured(server: ModelDbV1StandIn) -> None:

@@ -560,6 +560,25 @@ async def test_find(server: ModelDBV2StandIn) -> None:
     assert fault.reason is Reason.UNAVAILABLE
 
 
+async def test_find_waits_for_creates_without_an_answer_and_heals_what_they_left(server: ModelDBV2StandIn) -> None:
+    settling = Settling()
+    async with target_of(server.url, settling) as target:
+        done = await target.sync(job(), MemoryJournal())
+        await target.find(job().mark)
+        assert settling.slept == []
+
+        async def late() -> None:
+            double(server, done.ids["run_id"], later_ms=1)
+
+        settling.during = late
+        found = await target.find(job().mark, unanswered_writes=1)
+
+    assert found == replace(done, created=False, healed=1)
+    assert found.complete
+    assert settling.slept == [30.0]
+    assert ids_of_runs(server) == {done.ids["run_id"]}
+
+
 # Projects and experiments ----------------------------------------------------------------------------------------------------------
 
 

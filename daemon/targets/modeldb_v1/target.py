@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from daemon.config import ModelDbV1Settings
     from daemon.targets.base import WriteJournal, WritePermit
+    from daemon.targets.modeldb_v1.projects import FoundRun
     from daemon.training_job.identity import JobMark
     from daemon.training_job.run import TrainingRun
 
@@ -119,26 +120,44 @@ class ModelDBV1Target:
             term = await self._line.term()
             return await JobSync(self._server_id, term, self._connect_to_read, job, journal, metadata_store=self._metadata_store).sync()
         except CallFailed as failed:
-            if failed.kind in _CONNECTION_WORTHLESS:
-                self._line.cut()
-            if failed.kind is Kind.OTHER_WRITER:
-                log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)  # noqa: TRY400 - the server's words tell
-            raise fault_of(failed) from failed
+            raise self._fault_on_the_line(failed) from failed
 
-    async def find(self, mark: JobMark) -> TargetRun | None:
-        """As the protocol says; over a connection of its own, so that it needs no right to write."""
+    async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
+        """As the protocol says, but whether the run is complete cannot be known without the job.
+
+        Without unanswered writes no right to write is needed: a connection of its own is enough.
+        """
+        marker = marker_of(mark)
+        found = await (self._found_on_the_line(marker) if unanswered_writes else self._found_beside_the_line(marker))
+        if found is None:
+            return None
+        ids = {"project_id": found.project_id, "experiment_id": found.experiment_id, "run_id": found.run_id}
+        return TargetRun(created=False, ids={word: str(number) for word, number in ids.items()}, complete=False)
+
+    async def _found_on_the_line(self, marker: str) -> FoundRun | None:
+        """Where the server works on this read only when all writes before it have been carried out, as `sync` looks a job up."""
+        try:
+            term = await self._line.term()
+            return await term.projects.marked_anywhere(marker)
+        except CallFailed as failed:
+            raise self._fault_on_the_line(failed) from failed
+
+    async def _found_beside_the_line(self, marker: str) -> FoundRun | None:
         try:
             connection = await self._connect_to_read()
             try:
-                found = await Projects(connection).marked_anywhere(marker_of(mark))
+                return await Projects(connection).marked_anywhere(marker)
             finally:
                 await connection.aclose()
         except CallFailed as failed:
             raise fault_of(failed) from failed
-        if found is None:
-            return None
-        ids = {"project_id": found.project_id, "experiment_id": found.experiment_id, "run_id": found.run_id}
-        return TargetRun(created=False, ids={word: str(number) for word, number in ids.items()})
+
+    def _fault_on_the_line(self, failed: CallFailed) -> DaemonError:
+        if failed.kind in _CONNECTION_WORTHLESS:
+            self._line.cut()
+        if failed.kind is Kind.OTHER_WRITER:
+            log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)
+        return fault_of(failed)
 
     async def probe(self) -> None:
         try:

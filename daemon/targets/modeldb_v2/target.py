@@ -122,8 +122,10 @@ class ModelDBV2Target:
         except ApiError as error:
             raise fault_of(error) from error
 
-    async def find(self, mark: JobMark) -> TargetRun | None:
+    async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
         """As the protocol says; doubles are healed."""
+        if unanswered_writes:
+            await self._sleep(self._settle_seconds)
         try:
             found = await patiently(lambda: self._runs.marked(mark))
             return await self._runs.keep_oldest(found) if found else None
