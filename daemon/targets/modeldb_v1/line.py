@@ -3,7 +3,7 @@
 ModelDB V1 serves each connection in a thread of its own and does not keep two writing threads apart: the rows of jobs that are written
 over two connections get mixed up. So everything goes over one, in order, and only while this process is the writer of the server. A
 connection that is lost goes on writing for a moment: after each connect, also the first (the last writer may just have been killed),
-the server is given `settle_seconds` before anything is read, and nothing is written before it has been read.
+the server is given `settle_seconds` of work before anything is read, and nothing is written before it has been read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.clock import monotonic
 from daemon.faults import JobFault
 from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.projects import Projects
@@ -28,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 STAND_BY_SECONDS = 5.0
 """After which a message that came while this process is not the writer is shown again."""
+
+SETTLE_STEP_SECONDS = 1.0
+PROMPT_SECONDS = 2.0
+"""A server at work answers the emptiest of calls within this time, also a loaded one: each connection has a thread of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,27 @@ class Line:
     async def _settled(self) -> Term:
         connection = await self._connect()
         try:
-            await self._sleep(self._settle_seconds)
-            self._refuse_unless_writer()  # no longer, perhaps
+            await self._settle(connection)
+            self._refuse_unless_writer()
         except BaseException:
             await connection.aclose()
             raise
         log.debug("connected to ModelDB V1", settle_seconds=self._settle_seconds)
         return Term(connection, Projects(connection))
+
+    async def _settle(self, connection: Connection) -> None:
+        """Waits until the server has worked for the settle time: frozen, it does not carry out either what it was sent before."""
+        settled = 0.0
+        while settled < self._settle_seconds:
+            part = min(SETTLE_STEP_SECONDS, self._settle_seconds - settled)
+            await self._sleep(part)
+            self._refuse_unless_writer()  # no longer, perhaps
+            asked = monotonic()
+            await connection.call("testConnection")
+            late = monotonic() - asked
+            if late > PROMPT_SECONDS:
+                log.warning("ModelDB V1 answers late; it is given its settle time anew", late_seconds=round(late, 1))
+            settled = settled + part if late <= PROMPT_SECONDS else 0.0
 
     def cut(self) -> None:
         """Ends the connection at once; what is under way on it stays without an answer."""
