@@ -247,6 +247,8 @@ class Layers:
             return ""
         if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
             return ""
+        if key.endswith("username") and ":" in str(value):  # user and password, as curl takes them
+            return ""
         text = repr(value) if isinstance(value, str) else str(value)
         return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 

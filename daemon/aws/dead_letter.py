@@ -25,7 +25,8 @@ MAX_DETAIL_CHARACTERS = 1_000
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_PRIVATE_KEYS = {"hyperparameters", "environment"}
+_PRIVATE_KEYS = {"hyperparameters", "environment", "failurereason"}
+"""A failure reason quotes the command line, hyperparameters and all."""
 _MAX_DEPTH = 64
 """No event nests so deep; what is deeper in a kept body is left out, unseen."""
 _MAX_DIGITS = 4_300
@@ -64,9 +65,9 @@ def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
 
 
 def redacted_body(body: str) -> str:
-    """A body to keep: without hyperparameters and environment, wherever they are in it.
+    """A body to keep: without hyperparameters, environment and failure reason, wherever they are in it.
 
-    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is no JSON, or holds neither, is
+    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is no JSON, or holds none of them, is
     returned as it is.
     """
     parsed, found = _redacted_text(body, 0)

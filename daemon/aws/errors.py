@@ -165,6 +165,8 @@ _NOT_AUTHORIZED = re.compile(
 )
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
 _LOGIN = re.compile(r"//[^/@\s]*@")
+_OF_A_REQUEST = re.compile(r"(security-?token\W{1,4}|\bsignature\W{1,4})[^\s\"',;&<>]+", re.IGNORECASE)
+"""What a signed request carries, where a proxy or a canonical string in an error repeats it."""
 
 
 @contextmanager
@@ -247,9 +249,9 @@ def request_is_refused(error: Exception) -> bool:
 
 
 def said(error: Exception) -> str:
-    """What the service said: one line, shortened, without key ids and logins in addresses."""
+    """What the service said: one line, shortened, without what a login can be made of."""
     text = _message(error) if isinstance(error, ClientError) else str(error)
-    return _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text)))[:300]
+    return _OF_A_REQUEST.sub(r"\1***", _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text))))[:300]
 
 
 def advice(error: Exception, service: Service) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from daemon import __version__
 from daemon.cli import check, demo, history, run
 from daemon.faults import DaemonError, SetupFault
+from daemon.observability.logs import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.act(arguments)
     except SetupFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        _say(fault)
         return 2
     except DaemonError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _say(error: DaemonError) -> None:
+    print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

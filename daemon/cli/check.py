@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from daemon.check import ask_every_edge
 from daemon.cli.common import add_config_option, settings_of
-from daemon.observability.logs import configure_logging
+from daemon.observability.logs import configure_logging, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +39,7 @@ async def _ask(settings: Settings) -> int:
     async for finding in ask_every_edge(settings):
         failed = failed or not finding.ok
         word = "ok   " if finding.ok else "FAIL "
-        print(f"{word} {finding.what}{': ' if finding.detail else ''}{finding.detail}", flush=True)
+        print(printable(f"{word} {finding.what}{': ' if finding.detail else ''}{finding.detail}"), flush=True)
         for advice in finding.advice:
-            print(f"      note: {advice}", flush=True)
+            print(printable(f"      note: {advice}"), flush=True)
     return 1 if failed else 0

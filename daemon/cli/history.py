@@ -12,6 +12,7 @@ from daemon.checkpoint.base import HistoryFilter, JobState
 from daemon.checkpoint.sqlite import open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.faults import SetupFault
+from daemon.observability.logs import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -68,9 +69,9 @@ async def _read(path: Path, wanted: HistoryFilter) -> tuple[Sequence[JobRecord],
 
 def _json_lines(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> Iterator[str]:
     for job in jobs:
-        yield json.dumps({"kind": "job", **asdict(job), "target_ids": dict(job.target_ids)}, ensure_ascii=False)
+        yield json.dumps({"kind": "job", **asdict(job), "target_ids": dict(job.target_ids)})
     for message in messages:
-        yield json.dumps({"kind": "message", **asdict(message)}, ensure_ascii=False)
+        yield json.dumps({"kind": "message", **asdict(message)})
 
 
 def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> Iterator[str]:
@@ -80,8 +81,8 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
             _when(job.updated_at),
             job.state.value,
             job.reason,
-            job.job_name or job.job_arn,
-            job.target_ids.get("run_id", "") or job.detail,
+            printable(job.job_name or job.job_arn),
+            printable(job.target_ids.get("run_id", "") or job.detail),  # names and details are for others to say
         )
         for job in jobs
     ]
@@ -90,8 +91,8 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
             _when(message.rejected_at),
             "rejected",
             message.reason,
-            message.job_arn or f"message {message.message_id}",
-            message.detail,
+            printable(message.job_arn or f"message {message.message_id}"),
+            printable(message.detail),
         )
         for message in messages
     ]

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from daemon.faults import SetupFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from daemon.observability.metrics import Metrics
 
@@ -23,6 +24,10 @@ IDLE_SECONDS = 75.0
 """Longer than the usual scrape interval, so that Prometheus keeps its connection."""
 CLOSE_SECONDS = 1.0
 """A running request gets this long at the end, and once more after it was cancelled."""
+
+MOST_CONNECTIONS = 100
+"""One more ends the one that has asked nothing for longest. Descriptors are for the daemon's work: who opens connections without end
+must neither use them up nor keep health checks out."""
 
 _HEADERS = {"Cache-Control": "no-store", "Server": "sagemaker-modeldb-sync", "X-Content-Type-Options": "nosniff"}
 _METHODS = ("GET", "HEAD")
@@ -73,24 +78,44 @@ async def serve_http(
         metrics: what ``/metrics`` shows.
         healthz: asked at each request for ``/healthz``; must not block.
         readyz: the same for ``/readyz``.
-        idle_seconds: a connection without a complete request ends after this time.
+        idle_seconds: a connection without a complete request ends after this time, and after twice this time also one whose client
+            does not read the answer.
 
     Raises:
         SetupFault: the address cannot be listened on.
     """
-    pages: dict[str, Callable[[web.BaseRequest], web.Response]] = {
-        "/metrics": lambda request: _metrics(metrics, request),
-        "/healthz": lambda _request: _health(healthz()),
-        "/readyz": lambda _request: _health(readyz()),
+    turn = asyncio.Lock()
+
+    async def metrics_page(request: web.BaseRequest) -> web.Response:
+        # Milliseconds of work each: who asks for many at once gets at most half of the loop's time, and one after the other.
+        async with turn:
+            begun = time.perf_counter()
+            response = _metrics(metrics, request)
+            await asyncio.sleep(time.perf_counter() - begun)
+        return response
+
+    async def healthz_page(_request: web.BaseRequest) -> web.Response:
+        return _health(healthz())
+
+    async def readyz_page(_request: web.BaseRequest) -> web.Response:
+        return _health(readyz())
+
+    pages: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+        "/metrics": metrics_page,
+        "/healthz": healthz_page,
+        "/readyz": readyz_page,
     }
 
     async def answer(request: web.BaseRequest) -> web.Response:
+        if isinstance(request.protocol, _Connection):
+            request.protocol.has_asked()
+        await asyncio.sleep(0)  # the library answers hundreds of pipelined requests without letting anybody else run
         page = pages.get(request.path)
         if page is None:
             return _text(404, f"not found; there are {', '.join(pages)}")
         if request.method not in _METHODS:
             return _text(405, "only GET and HEAD", {"Allow": ", ".join(_METHODS)})
-        return page(request)
+        return await page(request)
 
     runner = web.ServerRunner(_Server(answer, idle_seconds), shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
@@ -128,10 +153,12 @@ def _text(status: int, words: str, headers: Mapping[str, str] | None = None) -> 
 
 
 class _Server(web.Server):
-    """Makes our own connections: no access log, and limits for clients that are slow or send much."""
+    """Makes our own connections: no access log, and limits for clients that are slow, send much or are many."""
 
     def __init__(self, answer: Any, idle_seconds: float) -> None:  # noqa: ANN401 - the library keeps its handler type private
         super().__init__(answer)
+        self._idle_seconds = idle_seconds
+        self._open: set[_Connection] = set()
         self._options: dict[str, Any] = {
             "access_log": None,
             "keepalive_timeout": idle_seconds,  # also runs while the first request line or a header is still being sent
@@ -143,11 +170,60 @@ class _Server(web.Server):
         }
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return _Connection(self, 2 * self._idle_seconds, **self._options)
+
+    def opened(self, connection: _Connection) -> None:
+        if len(self._open) >= MOST_CONNECTIONS:
+            min(self._open, key=lambda each: each.asked_at).abort()
+        self._open.add(connection)
+
+    def closed(self, connection: _Connection) -> None:
+        self._open.discard(connection)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_end", "_server", "_stuck_seconds", "asked_at")
+
+    def __init__(self, server: _Server, stuck_seconds: float, **options: Any) -> None:  # noqa: ANN401 - the library's own
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, **options)
+        self._server = server
+        self._stuck_seconds = stuck_seconds
+        self.asked_at = loop.time()
+        """When its last request was complete, or when it was opened."""
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.opened(self)
+        self._end_when_stuck()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def has_asked(self) -> None:
+        self.asked_at = asyncio.get_running_loop().time()
+
+    def abort(self) -> None:
+        """Ends it, whatever has not been read of its last answer."""
+        self._forget()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _end_when_stuck(self) -> None:
+        # The library's own time-out does not run while an answer is being written: one that is never read would stay for ever.
+        loop = asyncio.get_running_loop()
+        due = self.asked_at + self._stuck_seconds
+        if loop.time() >= due:
+            self.abort()
+        else:
+            self._end = loop.call_at(due, self._end_when_stuck)
+
+    def _forget(self) -> None:
+        self._server.closed(self)
+        if self._end is not None:
+            self._end.cancel()
 
     def handle_error(
         self,

@@ -171,9 +171,14 @@ def _whole(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def printable(text: str) -> str:
+    """A text of one line for a terminal: what is no character to see becomes its escape."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
 def _printable(value: object) -> Any:  # noqa: ANN401 - JSON data
     if isinstance(value, str):
-        return value if value.isprintable() else "".join(map(_visible, value))
+        return printable(value)
     if isinstance(value, dict):
         return {_printable(key): _printable(item) for key, item in value.items()}
     return [_printable(item) for item in value] if isinstance(value, list) else value

@@ -379,7 +379,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("target.auth", {"kind": "bearer"}, "target.auth.token: is required"),
     ("target.auth", {"kind": "bearer", "token": ""}, "target.auth.token: must be visible ASCII characters"),
     ("target.auth", {"kind": "basic", "username": "a"}, "target.auth.password: is required"),
-    ("target.auth", {"kind": "basic", "username": "a:b", "password": SECRET}, "target.auth.username = 'a:b': must not"),
+    ("target.auth", {"kind": "basic", "username": "a:b", "password": SECRET}, "target.auth.username: must not"),
     ("target.auth", {"kind": "verta", "email": "a@b"}, "target.auth.developer_key: is required"),
     ("target.auth", {"kind": "verta", "email": "a b", "developer_key": SECRET}, "target.auth.email = 'a b': must be 1 to 255"),
     ("target.timeout_seconds", 9.9, "= 9.9: must be a number from 10 to 300"),

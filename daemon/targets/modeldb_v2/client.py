@@ -7,9 +7,13 @@ its database goes away leaves connections behind), so the client sends few calls
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -70,11 +74,14 @@ class ModelDBV2Client:
         self._secrets = _secrets(headers)
         self._outages = 0
         self._last_outage: tuple[Kind, str] | None = None
-        self._session = aiohttp.ClientSession(
+        self._session = self._open_session({"Accept": "application/json", **headers}, tls)
+
+    def _open_session(self, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", **headers},
-            timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, timeout_seconds / 2)),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self._timeout_seconds / 2)),
         )
 
     async def aclose(self) -> None:
@@ -287,9 +294,20 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not come back from an echo, the longest first so that none leaves a part of itself behind."""
-    words = {word for value in headers.values() for word in (value, *value.split()) if len(word) >= _SHORTEST_SECRET}
-    return tuple(sorted(words, key=len, reverse=True))
+    """What must not come back from an echo, the longest first so that none leaves a part of itself behind.
+
+    Each as it is and as it looks in JSON, in a URL and in a repr; of a basic login also the password, which the far side knows decoded.
+    """
+    values = [*headers.values(), *(word for value in headers.values() for word in value.split())]
+    values += [part for value in headers.values() if "=" in value for part in re.split(r"[;=]\s*", value)]  # of cookies
+    for value in headers.values():
+        scheme, _, login = value.partition(" ")
+        if scheme == "Basic":
+            with contextlib.suppress(ValueError):  # one of target.headers, and no valid login
+                values.append(base64.b64decode(login).decode().partition(":")[2])
+    words = {word for word in values if len(word) >= _SHORTEST_SECRET}
+    forms = {form for word in words for form in (word, json.dumps(word)[1:-1], quote(word, safe=""), repr(word)[1:-1])}
+    return tuple(sorted(forms, key=len, reverse=True))
 
 
 def _said(error: Exception) -> str:

@@ -182,10 +182,10 @@ def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
     Args:
         why: what is missing in an answer that is JSON.
     """
-    came = f"{answer.status} {answer.content_type or 'without a content type'}"
+    came = f"{answer.status} {_content_type(answer, question) or 'without a content type'}"
     if answer.status in _REDIRECT:
         came += f", a redirect to {shortened(question.scrub(answer.location), 200) or 'nowhere'}"
-    elif first_words := shortened(question.scrub(answer.body[:4096].decode(errors="replace")), 80):
+    elif first_words := _first_words(answer, question):
         came += f" {first_words!r}"
     because = f" ({why})" if why else ""
     return ApiError(
@@ -201,6 +201,22 @@ def shortened(text: str, limit: int) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+_READ_BYTES = 4096
+_LONGEST_SECRET_BYTES = 8192
+"""All headers together are shorter."""
+
+
+def _first_words(answer: Answer, question: Question) -> str:
+    # Scrubbed before it is cut: half a secret is none that scrub knows.
+    text = question.scrub(answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace"))
+    whole = len(answer.body) <= _READ_BYTES + _LONGEST_SECRET_BYTES
+    return shortened(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
+
+
+def _content_type(answer: Answer, question: Question) -> str:
+    return shortened(question.scrub(answer.content_type), 80)
 
 
 def _json_object(answer: Answer) -> dict[str, Any] | None:
@@ -265,8 +281,8 @@ def _kind_of_internal(text: str) -> Kind:
 def _from_in_between(answer: Answer, question: Question) -> ApiError:
     """An answer of a web front end, a load balancer or a web server: not believed about the job."""
     status = answer.status
-    words = shortened(question.scrub(answer.body[:4096].decode(errors="replace")), 80)
-    said = f"{question.url} answered {status} {answer.content_type} {words!r}, which is not ModelDB's own word"
+    words = _first_words(answer, question)
+    said = f"{question.url} answered {status} {_content_type(answer, question)} {words!r}, which is not ModelDB's own word"
 
     def error(kind: Kind, hint: str, *, unknown: bool) -> ApiError:
         return ApiError(kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown)
