@@ -7,13 +7,17 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-"""The service's own pattern of TrainingJobName (botocore's model of DescribeTrainingJob)."""
+JOB_NAME = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+"""The service's own pattern of TrainingJobName and its own limit (botocore's model of DescribeTrainingJob): the pattern alone takes
+any number of hyphens."""
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z0-9-]*):sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):training-job/(?P<name>.+)",
     re.IGNORECASE | re.ASCII,
 )
+
+_LAST_MILLISECOND = 253_402_300_799_999
+"""Of the year 9999: what rounds up from there is in no calendar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,6 @@ class JobMark:
 
 def iso_milliseconds(moment: datetime) -> str:
     """A moment as ISO 8601 text in UTC with milliseconds, rounded (floats carry 1763628000.05 as …049…)."""
-    thousandths = round(moment.timestamp() * 1000)
-    whole = datetime.fromtimestamp(thousandths // 1000, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{thousandths % 1000:03d}Z"
+    thousandths = min(round(moment.timestamp() * 1000), _LAST_MILLISECOND)
+    whole = datetime.fromtimestamp(thousandths // 1000, UTC).replace(tzinfo=None, microsecond=thousandths % 1000 * 1000)
+    return f"{whole.isoformat(timespec='milliseconds')}Z"

@@ -33,7 +33,8 @@ def read_instances(resources: Mapping[str, Any]) -> Instances:
         names = [f"{line} ({text(group, 'InstanceGroupName') or 'unnamed'})" for line, group in groups]
         types = dict.fromkeys(str(text(group, "InstanceType")) for _, group in groups)
         counts = [count for _, group in groups if (count := whole(group, "InstanceCount")) is not None]
-        return Instances(", ".join(names), ", ".join(types), sum(counts) if len(counts) == len(groups) else None)
+        total = sum(counts) if len(counts) == len(groups) else None
+        return Instances(", ".join(names), ", ".join(types), whole({"InstanceCount": total}, "InstanceCount"))
     preferences = [line for item in sections(resources, "InstancePreferences") if (line := _line(item))]
     return Instances(f"one of {', '.join(preferences)}" if preferences else None, None, None)
 

@@ -207,6 +207,15 @@ def test_malformed_says_why(document: object, words: list[str]) -> None:
     assert len(told) <= 300
 
 
+def test_a_name_of_hyphens_is_not_longer_than_the_service_allows() -> None:
+    longest = f"a{'-' * 61}b"
+    event = parse_event(json.dumps({"TrainingJobName": longest}))
+    assert isinstance(event, TrainingJobEvent)
+    assert event.name == longest
+    assert "1 to 63" in malformed({"TrainingJobName": f"{longest}b"})
+    assert "not the ARN" in malformed({"TrainingJobArn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{longest}b"})
+
+
 def test_malformed_tells_the_name_where_it_can_be_read() -> None:
     event = parse_event(json.dumps(detail(TrainingJobArn="arn:garbage")))
     assert isinstance(event, MalformedBody)

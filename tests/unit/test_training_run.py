@@ -198,6 +198,27 @@ def test_times_of_any_zone_become_utc() -> None:
     assert (run.end_time, run.last_modified_time) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999Z"),  # half a millisecond up would be the year 10000
+        (datetime(987, 6, 5, tzinfo=UTC), "0987-06-05T00:00:00.000Z"),
+        (datetime(2025, 11, 20, 8, 40, 0, 49_999, tzinfo=UTC), "2025-11-20T08:40:00.050Z"),
+        (datetime(2025, 11, 20, 8, 40, 59, 999_700, tzinfo=UTC), "2025-11-20T08:41:00.000Z"),
+    ],
+)
+def test_every_creation_time_makes_a_mark_of_one_form(moment: datetime, text: str) -> None:
+    assert run_of(CreationTime=moment).mark.creation_time == text
+
+
+def test_a_name_is_not_longer_than_the_service_allows() -> None:
+    longest = f"a{'-' * 61}b"
+    run = run_of(TrainingJobName=longest, TrainingJobArn=ARN.replace("job-1", longest))
+    assert run.name == longest
+    with pytest.raises(ValueError, match="no usable TrainingJobName"):
+        run_of(TrainingJobName=f"{longest}b", TrainingJobArn=ARN.replace("job-1", f"{longest}b"))
+
+
 def test_status_that_is_not_told_is_empty() -> None:
     assert described_status({}) == described_status({"TrainingJobStatus": 4}) == run_of().status == ""
 
@@ -373,6 +394,8 @@ def test_instances_of_every_shape() -> None:
     )
     uncounted = run_of(ResourceConfig={"InstanceGroups": [{"InstanceType": "a", "InstanceCount": 1}, {"InstanceType": "a"}]})
     assert (uncounted.instances, uncounted.instance_type, uncounted.instance_count) == ("1 x a (unnamed), a (unnamed)", "a", None)
+    countless = run_of(ResourceConfig={"InstanceGroups": [{"InstanceType": "a", "InstanceCount": 2**53}] * 3})
+    assert countless.instance_count is None  # each is exact as a double, their sum is not
 
 
 def test_numbers_are_whole_and_exact() -> None:

@@ -1,0 +1,70 @@
+"""What stands under a secret key is in nothing that leaves the program."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.redaction import REDACTED, is_secret, without_secrets
+from daemon.training_job.run import TrainingRun, training_run
+from daemon.training_job.tags import JobTags
+from tests.property.descriptions import REDACT, usable_descriptions
+from tests.property.texts import texts
+
+TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
+SECRET = "c4n4ry-9f2e"
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+
+
+@st.composite
+def secret_keys(draw: st.DrawFn) -> str:
+    """Keys that a default pattern matches, in any case."""
+    pattern = draw(st.sampled_from(REDACT))
+    key = "".join(draw(words) if sign == "*" else sign for sign in pattern)
+    return draw(st.sampled_from((key, key.upper(), key.title() if "*" in pattern else key)))
+
+
+@st.composite
+def runs_with_secrets(draw: st.DrawFn) -> TrainingRun:
+    """Runs with a secret in hyperparameters, tags and environment, of which the reason of the failure quotes some."""
+    secrets = draw(st.lists(st.builds(f"{{}}{SECRET}{{}}".format, words, words), min_size=1, max_size=3))
+    texts_of_secrets = [draw(st.sampled_from((secret, json.dumps(secret)))) for secret in secrets]
+    keys = draw(st.lists(secret_keys(), min_size=3, max_size=3, unique=True))
+    description = draw(usable_descriptions()) | {
+        "FailureReason": draw(words) + draw(words).join([*secrets, *texts_of_secrets, f"e{SECRET}", "--password"]),
+        "Environment": {draw(secret_keys()): f"e{SECRET}"},
+    }
+    hyperparameters: dict[str, Any] = {"lr": "0.1", **dict(zip(keys, texts_of_secrets, strict=False))}
+    return training_run(description | {"HyperParameters": hyperparameters}, TAGS, {keys[0]: secrets[0], "team": "ml"}, REDACT)
+
+
+@given(runs_with_secrets())
+def test_no_target_is_told_what_is_secret(run: TrainingRun) -> None:
+    assert SECRET not in repr(run)
+    assert SECRET not in json.dumps(map_run(run).body) + repr(map_run(run))
+    for metadata_store in (True, False):
+        assert SECRET not in repr(map_job(run, metadata_store=metadata_store))
+    redacted = [parameter for parameter in run.hyperparameters if parameter.text == REDACTED]
+    assert redacted
+    assert all(parameter.value == REDACTED for parameter in redacted)
+    assert run.hyperparameters[0].text == "0.1"
+
+
+@given(secret_keys())
+def test_a_default_pattern_matches_in_any_case(key: str) -> None:
+    assert is_secret(key, REDACT)
+
+
+@given(texts(), st.lists(texts(), min_size=1, max_size=3), texts())
+def test_a_text_is_without_the_secrets_it_quotes(before: str, secrets: list[str], behind: str) -> None:
+    quoted = before + "".join(f"={secret}=" for secret in secrets) + behind
+    cleared = without_secrets(quoted, secrets)
+    for secret in secrets:
+        if len(secret) >= 4 and not set(secret) & set(REDACTED) and "=" not in secret:
+            assert secret not in cleared
