@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lock dist sbom licenses image clean
+.PHONY: demo test soak lint audit lock dist sbom licenses image clean
 
 # Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
 # --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
@@ -25,10 +25,18 @@ demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL and MODELDB_V1_LAB name one
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
+MINUTES ?= 60
+
+soak: $(VENV)/.dev ## chaos with the real daemon and real servers, for MINUTES; tests/soak/__main__.py says which variables name them
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
+
 lint: $(VENV)/.dev ## what CI asks of the code before it runs a test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: ## known vulnerabilities of what requirements/runtime.txt installs; says so where no advisory service can be reached
+	$(PYTHON) -m tools.audit --home $(VENV)/audit $(ARGS)
 
 COMPILE := -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options

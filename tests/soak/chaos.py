@@ -1,0 +1,90 @@
+"""Who breaks what, when: loops that never stop by themselves, each with luck of its own, so that a seed tells the whole schedule."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from random import Random
+
+    from tests.soak.arena import Arena
+    from tests.soak.fault_proxy import Fault, FaultProxy
+
+SAGEMAKER_ERRORS = (
+    ("DescribeTrainingJob", "describe-throttled.json"),
+    ("DescribeTrainingJob", "describe-internal.json"),
+    ("DescribeTrainingJob", "describe-unavailable.json"),
+    ("ListTags", "list-tags-throttled.json"),
+)
+CLOCK_STEPS = (-120.0, -20.0, -3.0, 3.0, 20.0, 120.0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often things happen, in seconds between two of a kind."""
+
+    process: tuple[float, float] = (20, 60)
+    """SIGKILL, SIGTERM, a deleted checkpoint."""
+    line: tuple[float, float] = (10, 30)
+    """Faults of the proxy and of the disk."""
+    sagemaker: tuple[float, float] = (20, 60)
+    clock: tuple[float, float] = (30, 90)
+    server: tuple[float, float] = (150, 300)
+
+    def times(self, factor: float) -> Pace:
+        """The same, so many times as often."""
+        return Pace(**{each.name: tuple(seconds / factor for seconds in getattr(self, each.name)) for each in fields(self)})
+
+
+async def processes(arena: Arena, luck: Random, pace: Pace) -> None:
+    deeds: Mapping[Callable[[], Awaitable[None]], int] = {arena.kill: 5, arena.restart: 4, arena.lose_checkpoint: 1}
+    while True:
+        await asyncio.sleep(luck.uniform(*pace.process))
+        (deed,) = luck.choices(list(deeds), list(deeds.values()))
+        await deed()
+
+
+async def line(arena: Arena, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]) -> None:
+    """The way to ModelDB, and the checkpoint's disk where it may be filled."""
+    while True:
+        await asyncio.sleep(luck.uniform(*pace.line))
+        seconds = luck.uniform(2, 12)
+        fault = luck.choice([*faults, None]) if arena.disk.mounted else luck.choice(faults)
+        async with arena.calm:
+            if fault is None:
+                async with arena.disk_full():
+                    await asyncio.sleep(seconds)
+            else:
+                arena.happened.counts[f"proxy: {fault}"] += 1
+                async with proxy.failing(fault):
+                    await asyncio.sleep(seconds)
+
+
+async def sagemaker(arena: Arena, luck: Random, pace: Pace) -> None:
+    while True:
+        await asyncio.sleep(luck.uniform(*pace.sagemaker))
+        operation, file = luck.choice(SAGEMAKER_ERRORS)
+        arena.happened.counts[f"SageMaker: {file.removesuffix('.json')}"] += 1
+        with arena.stage.sagemaker.failing(operation, file):
+            await asyncio.sleep(luck.uniform(1, 10))
+
+
+async def clock(arena: Arena, luck: Random, pace: Pace) -> None:
+    while True:
+        await asyncio.sleep(luck.uniform(*pace.clock))
+        async with arena.clock_stepped(luck.choice(CLOCK_STEPS)):
+            await asyncio.sleep(luck.uniform(10, 40))
+
+
+async def server(arena: Arena, restart: Callable[[], Awaitable[None]], luck: Random, pace: Pace, allowed: asyncio.Event) -> None:
+    """The server itself ends and comes back."""
+    while True:
+        await asyncio.sleep(luck.uniform(*pace.server))
+        await allowed.wait()
+        async with arena.calm:
+            arena.happened.counts["server restarts"] += 1
+            # a restart that is cut off at the end of the chaos would leave the server down
+            await asyncio.shield(asyncio.ensure_future(restart()))
