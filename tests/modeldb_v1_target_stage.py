@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -21,10 +21,10 @@ from tests.modeldb_v1_connections import until
 from tests.modeldb_v2_target_stage import job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
     from daemon.demo.modeldb_v1 import ModelDbV1StandIn
-    from daemon.demo.modeldb_v1_store import Row
+    from daemon.demo.modeldb_v1_store import Row, Store
     from daemon.targets.base import TargetRun, WriteJournal
     from daemon.targets.modeldb_v1.codec import Call
     from daemon.targets.modeldb_v1.mapping import MappedJob
@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from tests.modeldb_v2_target_stage import MemoryJournal
 
 CHANNELS = ("train", "validation", "test")
+
+
+class Stored(Protocol):
+    """What a server holds."""
+
+    store: Store
+
+    @property
+    def runs(self) -> list[Row]: ...
+
+    @property
+    def documents(self) -> list[dict[str, Any]]: ...
 
 
 class Permit:
@@ -104,7 +116,7 @@ def marker(run: TrainingRun) -> str:
     return map_job(run, metadata_store=False).marker
 
 
-def runs_of(server: ModelDbV1StandIn, run: TrainingRun) -> list[Row]:
+def runs_of(server: Stored, run: TrainingRun) -> list[Row]:
     """The server's runs with the job's mark."""
     return [row for row in server.runs if row["description"] == marker(run)]
 
@@ -114,8 +126,17 @@ def only(things: Iterable[Row]) -> Row:
     return thing
 
 
-def wrong(server: ModelDbV1StandIn, jobs: Sequence[TrainingRun], *, metadata_store: bool) -> list[str]:
-    """What is not as it should be: no complete run, two of them, another model, runs and models that nobody wanted."""
+def wrong(server: Stored, jobs: Sequence[TrainingRun], *, metadata_store: bool, without_document: Collection[int] = ()) -> list[str]:
+    """What is not as it should be: no complete run, two of them, another model, runs and models that nobody wanted.
+
+    What a server that died in the middle of a fit leaves behind is not among it: without its fit a model is seen by no read.
+
+    Args:
+        server: whose data are looked at.
+        jobs: that are to be there.
+        metadata_store: the models are to have their documents.
+        without_document: runs whose models need none.
+    """
     found = []
     for each in jobs:
         expected = map_job(each, metadata_store=metadata_store)
@@ -123,17 +144,18 @@ def wrong(server: ModelDbV1StandIn, jobs: Sequence[TrainingRun], *, metadata_sto
         if len(rows) != 1:
             found.append(f"{each.name}: {len(rows)} runs")
             continue
-        found += [f"{each.name}: {problem}" for problem in _wrong_in_run(server, expected, rows[0])]
+        problems = _wrong_in_run(server, expected, rows[0], document_needed=rows[0]["id"] not in without_document)
+        found += [f"{each.name}: {problem}" for problem in problems]
     known = {marker(each) for each in jobs}
     return found + [f"a run that nobody wanted: {row['description']}" for row in server.runs if row["description"] not in known]
 
 
-def _wrong_in_run(server: ModelDbV1StandIn, expected: MappedJob, run: Row) -> list[str]:
+def _wrong_in_run(server: Stored, expected: MappedJob, run: Row, *, document_needed: bool) -> list[str]:
     store = server.store
     experiment = only(row for row in store.experiments if row["id"] == run["experiment"])
     project = only(row for row in store.projects if row["id"] == experiment["project"])
     fits = [row for row in store.fits if row["experimentRun"] == run["id"]]
-    models = [row for row in store.models if row["experimentRun"] == run["id"]]
+    models = [row for row in store.models if row["experimentRun"] == run["id"] and store.fits.where("transformer", row["id"])]
     found = []
     if (project["name"], project["author"]) != (expected.project_name, expected.project_user):
         found.append(f"project {project['name']} of {project['author']}")
@@ -145,6 +167,8 @@ def _wrong_in_run(server: ModelDbV1StandIn, expected: MappedJob, run: Row) -> li
     parameters = sorted((row["paramName"], row["paramValue"]) for row in store.hyperparameters.where("spec", spec["id"]))
     metrics = {(row["metricType"], row["metricValue"], tags.get(row["df"])) for row in store.metrics.where("transformer", model["id"])}
     frames = [(frame.tag, frame.filepath) for frame in expected.data_frames]
+    documents = [each["NAME"] for each in server.documents if each["MODELDB_model_id"] == model["id"]]
+    documents_due = [expected.model_name] if expected.metadata is not None and (documents or document_needed) else []
     shown = {
         "model": ((model["tag"], model["transformerType"]), (expected.model_name, expected.model_type)),
         "spec": ((spec["tag"], spec["transformerType"]), (expected.model_name, expected.model_type)),
@@ -152,10 +176,7 @@ def _wrong_in_run(server: ModelDbV1StandIn, expected: MappedJob, run: Row) -> li
         "training data": (tags.get(fit["df"]), frames[0]),
         "data frames": (set(tags.values()), set(frames)),
         "metrics": (metrics, {(each.name, float32(each.value), frames[each.channel]) for each in expected.metrics}),
-        "documents": (
-            [each["NAME"] for each in server.documents if each["MODELDB_model_id"] == model["id"]],
-            [expected.model_name] if expected.metadata is not None else [],
-        ),
+        "documents": (documents, documents_due),
     }
     return found + [f"{word} {got} instead of {due}" for word, (got, due) in shown.items() if got != due]
 

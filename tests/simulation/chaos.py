@@ -1,0 +1,251 @@
+"""What a history can suffer, by name. Each begins, lasts its time, and ends; `World.calm` ends all of it for good.
+
+`OUTAGES` are faults of ModelDB as a whole, which must not cost a message a single receive. Everything else is in `CHAOS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.simulation import modeldb_v2_server, network
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from tests.simulation.world import Replica, World
+
+    Action = Callable[[World, random.Random], Awaitable[None]]
+
+_RESTART_SECONDS = (0.1, 45.0)
+
+
+async def _restart(world: World, chance: random.Random, replica: Replica) -> None:
+    await asyncio.wait([replica.gone], timeout=60)
+    if not replica.gone.done():
+        world.wrong(f"{replica.name} has not ended within 60 s")
+    await asyncio.sleep(chance.uniform(*_RESTART_SECONDS))
+    world.start_replica(world.new_name())
+
+
+async def kill(world: World, chance: random.Random) -> None:
+    """A replica is killed, and another begins some time later."""
+    if world.living:
+        replica = chance.choice(world.living)
+        replica.crash()
+        await asyncio.sleep(chance.uniform(*_RESTART_SECONDS))
+        world.start_replica(world.new_name())
+
+
+async def sigterm(world: World, chance: random.Random) -> None:
+    """A replica is stopped, perhaps killed while it stops, and another begins some time after its end."""
+    if world.living:
+        replica = chance.choice(world.living)
+        replica.stop()
+        if chance.random() < 0.2:
+            await asyncio.sleep(chance.uniform(0, 3))
+            replica.crash()
+            await asyncio.sleep(chance.uniform(*_RESTART_SECONDS))
+            world.start_replica(world.new_name())
+        else:
+            await _restart(world, chance, replica)
+
+
+async def cancel(world: World, chance: random.Random) -> None:
+    """A replica's one task is cancelled, once."""
+    if running := [replica for replica in world.living if not replica.stopping]:
+        replica = chance.choice(running)
+        replica.cancel()
+        await _restart(world, chance, replica)
+
+
+async def modeldb_down(world: World, chance: random.Random) -> None:
+    """ModelDB is restarted, or gone for minutes."""
+    seconds = chance.choice([chance.uniform(0.1, 5), chance.uniform(5, 300)])
+    if world.target == "modeldb-v1":
+        world.v1.restart(seconds)
+        await asyncio.sleep(seconds)
+    else:
+        world.v2.restart(seconds)
+        await asyncio.sleep(seconds)
+
+
+async def modeldb_database_down(world: World, chance: random.Random) -> None:
+    """ModelDB answers that its database is gone."""
+    seconds = chance.uniform(1, 200)
+    world.record(f"ModelDB's database is down for {seconds:.1f} s")
+    if world.target == "modeldb-v1":
+        world.v1.storage_busy = True
+        await asyncio.sleep(seconds)
+        world.v1.storage_busy = False
+    else:
+        world.v2.stand_in.faults.database_down = True
+        await asyncio.sleep(seconds)
+        world.v2.stand_in.faults.database_down = False
+
+
+async def modeldb_frozen(world: World, chance: random.Random) -> None:
+    """ModelDB accepts everything and answers nothing for a while; what it has is carried out afterwards."""
+    if world.target == "modeldb-v1":
+        world.v1.freeze(chance.uniform(1, 60))
+    else:
+        # longer than the settle time, nothing that was sent may still be carried out
+        seconds = chance.uniform(1, 0.6 * world.settings.target.settle_seconds)
+        world.record(f"ModelDB is frozen for {seconds:.1f} s")
+        world.v2.stand_in.faults.frozen = True
+        await asyncio.sleep(seconds)
+        world.v2.stand_in.faults.frozen = False
+
+
+async def modeldb_weather(world: World, chance: random.Random) -> None:
+    """Single calls of ModelDB go wrong in every way there is."""
+    seconds = chance.uniform(5, 120)
+    if world.target == "modeldb-v1":
+        world.v1.chance_of_slow_write = chance.choice([0.0, 0.02, 0.1])
+        end = world.loop.time() + seconds
+        while world.loop.time() < end and not world.is_calm:
+            await asyncio.sleep(chance.uniform(0.05, 10))
+            chance.choice([world.v1.lose_next_answer, world.v1.reset_connections, world.v1.die_in_next_write])()
+        world.v1.chance_of_slow_write = 0.0
+    else:
+        world.v2.chances = _weather(chance, modeldb_v2_server.FATES, 0.5)
+        world.record(f"ModelDB's weather for {seconds:.1f} s: {_shown(world.v2.chances)}")
+        await asyncio.sleep(seconds)
+        world.v2.chances = {}
+
+
+async def lost_create(world: World, chance: random.Random) -> None:
+    """The next creates of runs have unknown outcomes."""
+    for _ in range(chance.randint(1, 3)):
+        if world.target == "modeldb-v1":
+            world.v1.lose_next_answer(chance.choice(["storeExperimentRunEvent", "storeFitEvent", "storeMetricEvent", None]))
+        else:
+            fate = chance.choice(["answer lost", "no answer", "never arrives", "slow", "stalls", "stalls", "503 after", "502 page"])
+            world.v2.fate_of_next("createExperimentRun", fate)
+
+
+async def aws_weather(world: World, chance: random.Random) -> None:
+    """Single requests to AWS, and their answers, get lost or late."""
+    seconds = chance.uniform(5, 120)
+    world.network.chances = _weather(chance, network.FATES, 0.4)
+    world.record(f"AWS's network for {seconds:.1f} s: {_shown(world.network.chances)}")
+    await asyncio.sleep(seconds)
+    world.network.chances = {}
+
+
+async def queue_habits(world: World, chance: random.Random) -> None:
+    """What SQS may do but seldom does: deliver again what is hidden or deleted, fail entries, acknowledge late."""
+    chances = world.queue.chances
+    for name in (
+        "delivered_in_flight",
+        "fewer_than_asked",
+        "deleted_comes_back",
+        "entry_fails",
+        "entry_fails_after",
+        "acknowledged_late",
+    ):
+        setattr(chances, name, chance.choice([0.0, 0.1, 0.3]))
+    world.record(f"SQS: {chances}")
+    await asyncio.sleep(chance.uniform(20, 200))
+    world.queue_behaves()
+
+
+async def queue_down(world: World, chance: random.Random) -> None:
+    """SQS cannot be reached, or refuses the credentials."""
+    faults, seconds = world.sqs.faults, chance.uniform(1, 100)
+    expired = chance.random() < 0.3
+    world.record(f"SQS {'refuses the credentials' if expired else 'cannot be reached'} for {seconds:.1f} s")
+    faults.down, faults.credentials_expired = not expired, expired
+    await asyncio.sleep(seconds)
+    faults.down = faults.credentials_expired = False
+
+
+async def sagemaker_down(world: World, chance: random.Random) -> None:
+    """SageMaker throttles, fails, cannot be reached, or refuses the credentials."""
+    faults, seconds = world.sagemaker.faults, chance.uniform(1, 100)
+    what = chance.choice(["throttled", "failing", "down", "credentials_expired"])
+    world.record(f"SageMaker: {what} for {seconds:.1f} s")
+    setattr(faults, what, chance.uniform(0.3, 1) if what in {"throttled", "failing"} else True)
+    await asyncio.sleep(seconds)
+    world.sagemaker_works()
+
+
+async def disk_full(world: World, chance: random.Random) -> None:
+    """The checkpoint cannot be written."""
+    seconds = chance.uniform(0.5, 90)
+    world.record(f"the disk is full for {seconds:.1f} s")
+    world.disk_full = True
+    await asyncio.sleep(seconds)
+    world.disk_full = False
+
+
+async def disk_lies(world: World, chance: random.Random) -> None:
+    """Commits report failures and are durable all the same."""
+    world.disk_liar = chance.uniform(0.05, 0.4)
+    await asyncio.sleep(chance.uniform(1, 40))
+    world.disk_liar = 0.0
+
+
+async def disk_slow(world: World, chance: random.Random) -> None:
+    """The checkpoint takes seconds."""
+    world.disk_seconds = chance.uniform(0.5, 8)
+    world.record(f"the disk takes up to {world.disk_seconds:.1f} s")
+    await asyncio.sleep(chance.uniform(5, 60))
+    world.disk_seconds = 0.005
+
+
+async def clock_jump(world: World, chance: random.Random) -> None:
+    """The wall clock is set."""
+    seconds = chance.choice([-3600, -120, -20, 20, 90, 120, 3600]) * chance.random()
+    world.record(f"the clock jumps by {seconds:.1f} s")
+    world.loop.wall_offset += seconds
+
+
+async def checkpoint_deleted(world: World, chance: random.Random) -> None:
+    """Somebody deletes the checkpoint; each replica is stopped some time later, and others begin anew."""
+    world.record("the checkpoint is deleted")
+    for file in list(world.checkpoint.parent.iterdir()):
+        file.unlink()
+    for replica in world.living:
+        await asyncio.sleep(chance.uniform(0, 20))
+        if not replica.process.dead and not replica.task.done():
+            replica.stop()
+    await asyncio.sleep(chance.uniform(30, 60))
+    if not world.living:
+        world.start_replica(world.new_name())
+
+
+OUTAGES: dict[str, Action] = {
+    "modeldb_down": modeldb_down,
+    "modeldb_database_down": modeldb_database_down,
+    "modeldb_frozen": modeldb_frozen,
+}
+CHAOS: dict[str, Action] = {
+    "kill": kill,
+    "sigterm": sigterm,
+    "cancel": cancel,
+    "lost_create": lost_create,
+    "modeldb_weather": modeldb_weather,
+    "aws_weather": aws_weather,
+    "queue_habits": queue_habits,
+    "queue_down": queue_down,
+    "sagemaker_down": sagemaker_down,
+    "disk_full": disk_full,
+    "disk_lies": disk_lies,
+    "disk_slow": disk_slow,
+    "clock_jump": clock_jump,
+    "checkpoint_deleted": checkpoint_deleted,
+    **OUTAGES,
+}
+
+
+def _weather(chance: random.Random, fates: Iterable[str], most: float) -> dict[str, float]:
+    """Some of the fates, with at most so much of a chance in all."""
+    chosen = [fate for fate in fates if chance.random() < 0.5]
+    total = chance.uniform(0.05, most)
+    return {fate: total / len(chosen) for fate in chosen}
+
+
+def _shown(chances: dict[str, float]) -> str:
+    return ", ".join(f"{fate} {chance:.2f}" for fate, chance in chances.items()) or "fair"

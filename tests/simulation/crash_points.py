@@ -1,0 +1,87 @@
+"""A short history, ended at every point where it can be: killed, told to stop, or cancelled. Then another process goes on with it.
+
+The points are the steps of the daemon's process: each time one of its tasks, callbacks or disk writes gets its turn. A history has two
+jobs of one project, one of them told of twice, and one thing that goes wrong with ModelDB (`TROUBLES`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from tests.simulation.history import Plan, PlannedJob, Result, drain, lives_of, result_of, stop_all, until_done, verify, world_of
+from tests.simulation.jobs import SimulatedJob, full_tags
+from tests.simulation.loop import START
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.world import Replica, World
+
+TROUBLES = {
+    "modeldb-v2": ("", "createExperimentRun answer lost", "createExperimentRun stalls", "createProject answer lost"),
+    "modeldb-v1": ("", "storeExperimentRunEvent answer lost", "storeFitEvent answer lost", "storeMetricEvent answer lost"),
+}
+ENDS = ("kill", "sigterm", "cancel")
+SEED = 1
+
+
+def steps_of(target: str, trouble: str) -> int:
+    """How many points there are: the steps of the daemon when nobody stops it before its time."""
+    with world_of(SEED, target) as world:
+        plan = _plan(target)
+        until_done(world, lambda: _play(world, plan, trouble, None, ""))
+        assert not world.wrongs, world.wrongs
+        return world.replicas[0].process.steps
+
+
+def run_to(target: str, trouble: str, step: int, end: str) -> Result:
+    """The history in which the first process ends before a step."""
+    with world_of(SEED, target) as world:
+        plan = _plan(target)
+        until_done(world, lambda: _play(world, plan, trouble, step, end))
+        return result_of(world, plan)
+
+
+def _plan(target: str) -> Plan:
+    tags = full_tags("churn", "xgb")
+    jobs = [
+        PlannedJob(SimulatedJob("job-a", START - 600.0, "Completed", tags, tags), (0.01, 0.3)),
+        PlannedJob(SimulatedJob("job-b", START - 500.5, "Completed", tags, tags), (0.02,)),
+    ]
+    return Plan(SEED, target, "crash", 1, jobs, (), (), 60.0)
+
+
+async def _play(world: World, plan: Plan, trouble: str, step: int | None, end: str) -> None:
+    method, _, fate = trouble.partition(" ")
+    if trouble and world.target == "modeldb-v2":
+        world.v2.fate_of_next(method, fate)
+    elif trouble:
+        world.v1.lose_next_answer(method)
+    happenings = [each for planned in plan.jobs for each in lives_of(world, planned)]
+    for at, happen in happenings:
+        world.loop.call_later(at, happen)
+    first = world.start_replica(world.new_name())
+    if step is not None:
+        first.process.before_step = step, lambda: _end(world, first, end)
+    await asyncio.sleep(1.0)
+    await drain(world, quiet_seconds=30.0)
+    world.calm()
+    await stop_all(world)
+    verify(world, plan)
+
+
+def _end(world: World, replica: Replica, end: str) -> None:
+    match end:
+        case "kill":
+            replica.crash()
+        case "sigterm":
+            world.loop.outside(replica.stop)
+        case _:
+            world.loop.outside(replica.cancel)
+
+
+def some_points(steps: int, count: int) -> Sequence[int]:
+    """So many of the points, the same ones each time, spread over all of them."""
+    return sorted(random.Random(SEED).sample(range(1, steps + 1), min(count, steps)))

@@ -1,0 +1,332 @@
+"""Histories: what happens in them follows from a seed, and what must be true at their end.
+
+A history has jobs whose events come within some minutes, replicas of the daemon, and things that go wrong (`chaos`). Then everything
+works again, the queue is drained, the replicas are stopped, and `verify` looks at what is in ModelDB and in the queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daemon.outcome import Reason
+from tests.simulation.chaos import CHAOS, OUTAGES
+from tests.simulation.jobs import SimulatedJob, full_tags
+from tests.simulation.loop import START, StuckError, VirtualLoop, virtual
+from tests.simulation.sqs_message import CopyState
+from tests.simulation.world import World, logs_into
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+DRAIN_SECONDS = 8 * 3600.0
+QUIET_SECONDS = 50.0
+"""For so long nothing may be left before a history is over: what SQS or ModelDB does late must have happened."""
+
+
+KINDS = ("", "", "", "", "untagged", "incomplete", "failed", "late", "deleted", "again", "tags by list")
+"""Of jobs; the plain ones have all their tags in the event."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job, and when its events come (seconds)."""
+
+    job: SimulatedJob
+    events: tuple[float, ...]
+    deleted_at: float | None = None
+    """SageMaker forgets it then."""
+    completes_late: float = 0.0
+    """So long after the first event DescribeTrainingJob still says InProgress."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A history before it happens."""
+
+    seed: int
+    target: str
+    flavour: str
+    """One of `FLAVOURS`."""
+    replicas: int
+    jobs: Sequence[PlannedJob]
+    poison: tuple[float, ...]
+    """When messages come that nobody can read."""
+    chaos: Sequence[tuple[float, str]]
+    horizon: float
+    """When everything works again."""
+
+
+@dataclass
+class Result:
+    """What a history came to."""
+
+    plan: Plan
+    wrongs: list[str]
+    lines: list[str]
+    seconds: float
+    """Virtual."""
+    steps: int
+    """Of all replicas together: points at which one could have crashed."""
+    suffered: dict[str, int] = field(default_factory=dict)
+
+
+FLAVOURS = {
+    "mixed": 40,
+    "outages": 15,
+    "lost creates": 25,
+    "amnesia": 10,
+    "crowd": 10,
+}
+"""What a history is mostly about, and how many of a hundred are."""
+_LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
+
+
+def plan_of(seed: int, target: str) -> Plan:
+    """A long history."""
+    chance = random.Random(f"plan {target} {seed}")
+    flavour = chance.choices(list(FLAVOURS), list(FLAVOURS.values()))[0]
+    horizon = chance.uniform(40, 250)
+    replicas = chance.choice([1, 1, 2, 3])
+    kinds = chance.sample(list(CHAOS), chance.randint(1, 6))
+    happenings = chance.randint(1, 8)
+    match flavour:
+        case "outages":
+            kinds = list(OUTAGES)
+        case "lost creates":
+            kinds = ["lost_create", "lost_create", *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2)]
+            horizon /= 3
+        case "amnesia":
+            kinds = ["checkpoint_deleted", chance.choice(list(CHAOS))]
+            happenings = min(happenings, 3)
+        case "crowd":
+            kinds = [chance.choice(_LEAVES_NAMES_ALONE)]
+            replicas = chance.choice([2, 3])
+    jobs = _jobs(chance, horizon, flavour)
+    chaos = sorted((chance.uniform(0, horizon), chance.choice(kinds)) for _ in range(happenings))
+    poison = tuple(chance.uniform(0, horizon) for _ in range(chance.choice([0, 0, 1])))
+    return Plan(seed, target, flavour, replicas, jobs, poison, chaos, horizon)
+
+
+def _jobs(chance: random.Random, horizon: float, flavour: str) -> list[PlannedJob]:
+    planned: list[PlannedJob] = []
+    plain = flavour == "outages"
+    together = chance.random() < (1.0 if flavour == "crowd" else 0.5)
+    burst = chance.uniform(0, horizon / 2)
+    for number in range(chance.randint(1, 9)):
+        name = f"job-{number}"
+        tags = full_tags(f"project-{chance.randrange(3)}", f"model-{chance.randrange(2)}")
+        created = START - 3600 + number + chance.random()
+        at = burst + chance.random() if together else chance.uniform(0, horizon)
+        again = chance.choice([0, 0, 1, 2]) if not plain else 0
+        longest = {"amnesia": horizon - at, "lost creates": 25}.get(flavour, 120)
+        events = tuple(sorted([at, *(at + chance.choice([0.0, 0.05, chance.uniform(0, longest)]) for _ in range(again))]))
+        kind = chance.choice(KINDS) if not plain else ""
+        match kind:
+            case "untagged":
+                tags.pop("MODEL_DB_SYNC")
+            case "incomplete":
+                tags["MODEL_DB_MODEL_NAME"] = "  "
+        event_tags = None if kind == "tags by list" else tags
+        job = SimulatedJob(name, created, "Failed" if kind == "failed" else "Completed", tags, event_tags)
+        deleted = at + chance.uniform(0, 60) if kind == "deleted" else None
+        if kind == "again":
+            deleted = at + chance.uniform(0, 60)
+            newer = SimulatedJob(name, created + 1800, "Completed", tags, event_tags)
+            planned.append(PlannedJob(newer, (deleted + 0.002 + chance.uniform(0, 60),)))
+        planned.append(PlannedJob(job, events, deleted, chance.uniform(0, 30) if kind == "late" else 0.0))
+    return planned
+
+
+@contextlib.contextmanager
+def world_of(seed: int, target: str) -> Iterator[World]:
+    """A world before anything has happened in it, on a loop of its own with virtual time."""
+    chance = random.Random(f"world {target} {seed}")
+    random.seed(chance.random())  # the libraries' own jitter
+    shared = Path("/dev/shm")  # a disk without a disk: what is durable there is for the simulation to say
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=shared if shared.is_dir() else None))
+    loop = VirtualLoop()
+    try:
+        with virtual(loop, random.Random(f"ids {target} {seed}")):
+            world = World(loop, chance, target, folder)
+            with logs_into(world):
+                yield world
+                world.is_over = True
+                loop.end()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(seed: int, target: str) -> Result:
+    """Lets the long history of a seed happen."""
+    plan = plan_of(seed, target)
+    with world_of(seed, target) as world:
+        until_done(world, lambda: play(world, plan))
+        return result_of(world, plan)
+
+
+def until_done(world: World, script: Callable[[], Awaitable[None]]) -> None:
+    async def play_it() -> None:
+        await script()
+
+    try:
+        world.loop.run_until_complete(play_it())
+    except StuckError as error:
+        world.wrong(str(error))
+
+
+def result_of(world: World, plan: Plan) -> Result:
+    steps = sum(replica.process.steps for replica in world.replicas)
+    suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
+    return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered)
+
+
+async def play(world: World, plan: Plan) -> None:
+    """The whole of a history."""
+    chance = random.Random(f"chaos {plan.target} {plan.seed}")
+    begin = world.loop.time()
+    happenings: list[tuple[float, Callable[[], object]]] = []
+    for planned in plan.jobs:
+        happenings += lives_of(world, planned)
+    happenings += [(at, lambda: world.queue.send("{this is no event")) for at in plan.poison]
+    actions: set[asyncio.Task[None]] = set()
+
+    def act(name: str) -> None:
+        world.record(f"CHAOS {name}")
+        task = world.loop.spawn(_quietly(CHAOS[name](world, chance)))
+        actions.add(task)
+
+    happenings += [(at, partial(act, name)) for at, name in plan.chaos]
+    for _ in range(plan.replicas):
+        world.start_replica(world.new_name())
+        await asyncio.sleep(chance.uniform(0, 2))
+    for at, happen in sorted(happenings, key=lambda each: each[0]):
+        await asyncio.sleep(max(0.0, begin + at - world.loop.time()))
+        happen()
+    await asyncio.sleep(max(0.0, begin + plan.horizon - world.loop.time()))
+    world.calm()
+    if actions:
+        await asyncio.wait(actions)
+        for task in actions:
+            task.result()
+    world.calm()  # what ended late may have begun late
+    await drain(world)
+    await stop_all(world)
+    verify(world, plan)
+
+
+async def _quietly(action: Awaitable[None]) -> None:
+    await action
+
+
+def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[], object]]]:
+    job = planned.job
+    first = planned.events[0]
+
+    def appear() -> None:
+        world.record(f"SageMaker: {job.name} is {job.status} (created {job.created - START:+.2f})")
+        world.sagemaker.create(job.description, job.tags, running=bool(planned.completes_late))
+        if planned.completes_late:
+            world.loop.call_later(planned.completes_late, world.sagemaker.end, job.name)
+
+    def tell() -> None:
+        message = world.queue.send(job.event)
+        world.record(f"EventBridge: {job.name} in message {message.message_id}")
+
+    def vanish() -> None:
+        world.record(f"SageMaker: {job.name} is deleted (created {job.created - START:+.2f})")
+        world.sagemaker.delete(job.name)
+
+    lives: list[tuple[float, Callable[[], object]]] = [(max(0.0, first - 0.001), appear)]
+    lives += [(at, tell) for at in planned.events]
+    if planned.deleted_at is not None:
+        lives.append((planned.deleted_at, vanish))
+    return lives
+
+
+async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
+    """Waits until nothing is left in the queue for a while, with at least one replica at work."""
+    deadline = world.loop.time() + DRAIN_SECONDS
+    quiet_since = world.loop.time()
+    while world.loop.time() - quiet_since < quiet_seconds:
+        if not world.living:
+            world.start_replica(world.new_name())
+        await asyncio.sleep(10)
+        if _left(world):
+            quiet_since = world.loop.time()
+        if world.loop.time() > deadline:
+            world.wrong(f"{_left(world)} messages are still in the queue {DRAIN_SECONDS / 3600:.0f} h after everything works again")
+            return
+
+
+def _left(world: World) -> int:
+    return sum(world.queue.count(state) for state in (CopyState.VISIBLE, CopyState.HIDDEN, CopyState.DELAYED))
+
+
+async def stop_all(world: World) -> None:
+    """Stops what runs, and waits for its end."""
+    living = world.living
+    for replica in living:
+        if replica.daemon is not None and len(replica.daemon._in_flight):
+            world.wrong(f"{replica.name} has {len(replica.daemon._in_flight)} messages in its ledger, and the queue is empty")
+        replica.stop()
+    if living:
+        await asyncio.wait([replica.gone for replica in living], timeout=60)
+    for replica in living:
+        if not replica.task.done() and not replica.process.dead:
+            world.wrong(f"{replica.name} has not ended within 60 s")
+
+
+def verify(world: World, plan: Plan) -> None:
+    """What must be true at the end of every history."""
+    expected = [planned.job.run for planned in plan.jobs if planned.deleted_at is None]
+    optional = [planned.job.run for planned in plan.jobs if planned.deleted_at is not None]
+    wrong = world.v1.wrong if plan.target == "modeldb-v1" else world.v2.wrong
+    there = [run for run in optional if run is not None and world.has(run)]
+    excused = () if plan.target == "modeldb-v2" else _told_as_incomplete(world)
+    for problem in wrong([run for run in expected if run is not None] + there):
+        if not problem.startswith(excused) or "runs" in problem:
+            world.wrong(problem)
+    for violation in world.v1.violations:
+        world.wrong(violation)
+    _verify_rejections(world, plan)
+    if plan.flavour == "crowd":
+        for twin in world.v2.twins():
+            world.wrong(twin)
+    if plan.flavour == "outages":  # nothing goes wrong but ModelDB as a whole: no message may be received twice
+        for message in world.queue.messages:
+            if message.receives > 1:
+                world.wrong(f"{message.message_id} was received {message.receives} times, and nothing but ModelDB was out of order")
+
+
+def _told_as_incomplete(world: World) -> tuple[str, ...]:
+    """How problems begin that a dead letter names: jobs that vanished half-way from SageMaker, and nobody who knew them lived on."""
+    letters = [letter for letter in world.dead_letters.contents() if "may be incomplete" in letter.texts.get("detail", "")]
+    return tuple(f"{json.loads(letter.body)['detail']['TrainingJobName']}: " for letter in letters)
+
+
+def _verify_rejections(world: World, plan: Plan) -> None:
+    """Only what is itself at fault is rejected; what has vanished before it could be synced is in the dead-letter queue."""
+    reasons = {reason.value for reason in Reason}
+    for letter in world.dead_letters.contents():
+        reason = letter.texts.get("reason")
+        if reason not in reasons:
+            world.wrong(f"{letter.message_id} is in the dead-letter queue without a reason of ours ({reason})")
+    bodies = [letter.body for letter in world.dead_letters.contents()]
+    for planned in plan.jobs:
+        job = planned.job
+        good = job.run is not None and planned.deleted_at is None
+        again = sum(other.job.name == job.name for other in plan.jobs) > 1
+        dead = sum(body == job.event for body in bodies)
+        if good and dead and not again:
+            world.wrong(f"{job.name} is in the dead-letter queue, and nothing is wrong with it")
+        if job.run is not None and planned.deleted_at is not None and not world.has(job.run) and not dead:
+            world.wrong(f"{job.name} is neither in ModelDB nor in the dead-letter queue")

@@ -1,0 +1,277 @@
+"""An event loop with virtual time and processes that can crash at any step, for deterministic simulation.
+
+Time passes only while nothing is left to do, so an hour of waiting costs nothing. Everything that happens follows from the program and
+the seed: no threads, no sockets, no clock of the machine, no order by address or hash.
+
+A `Process` is a part of the program that can die on its own: every task, callback and "thread" that is started inside it carries it in
+its context. When it crashes, nothing of it runs any more, not even a `finally`: its tasks are kept as they are until the history ends.
+
+What there is on the package index was looked at first: simloop and seedloop need Python 3.12, and seedloop's and looptime's crashes are
+cancellations, which run what a killed process never runs. asyncio's own scheduling is kept: only where it would wait, time is moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import selectors
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+
+T = TypeVar("T")
+
+START = 1_800_000_000.0
+"""The wall clock at virtual second 0 (2027-01-15)."""
+_RESOLUTION = 1e-6
+
+_process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+
+class StuckError(AssertionError):
+    """Nothing will ever happen again, and the history has not ended."""
+
+
+class Process:
+    """A part of the program that crashes as a whole.
+
+    Args:
+        name: for people.
+        on_crash: called when it crashes, outside of it.
+
+    Attributes:
+        steps: how often something of it has been run so far: every point at which it could have crashed.
+        before_step: the number of a step before which something happens to it, and what; None: nothing does.
+    """
+
+    def __init__(self, name: str, on_crash: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.steps = 0
+        self.before_step: tuple[int, Callable[[], None]] | None = None
+        self.dead = False
+        self._on_crash = on_crash
+
+    @staticmethod
+    def current() -> Process | None:
+        """The process that what is running now belongs to."""
+        return _process.get()
+
+    def crash(self) -> None:
+        """Nothing of it is run any more."""
+        if not self.dead:
+            self.dead = True
+            self._on_crash()
+
+    def may_step(self) -> bool:
+        """For the loop, before each step."""
+        if self.dead:
+            return False
+        self.steps += 1
+        if self.before_step is not None and self.steps == self.before_step[0]:
+            self.before_step[1]()
+        return not self.dead
+
+
+class _Handle(asyncio.Handle):
+    __slots__ = ()
+
+    def _run(self) -> None:
+        process = self._context.get(_process)  # type: ignore[attr-defined] # asyncio's own handle keeps it there
+        if process is None or process.may_step():
+            super()._run()
+
+
+class _TimerHandle(asyncio.TimerHandle):
+    __slots__ = ()
+
+    def _run(self) -> None:
+        process = self._context.get(_process)  # type: ignore[attr-defined] # as above
+        if process is None or process.may_step():
+            super()._run()
+
+
+class _Numbered:
+    """Sets of tasks and futures must not be ordered by where they lie in memory."""
+
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Task(_Numbered, asyncio.Task[Any]):
+    __hash__ = _Numbered.__hash__
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **more: Any) -> None:
+        self.number = number
+        super().__init__(coro, **more)
+
+
+class _Future(_Numbered, asyncio.Future[Any]):
+    __hash__ = _Numbered.__hash__
+
+    def __init__(self, *, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.number = number
+        super().__init__(loop=loop)
+
+
+class _NoSelector(selectors.BaseSelector):
+    """Instead of waiting for sockets, moves the time."""
+
+    def __init__(self) -> None:
+        self.advance: Callable[[float | None], None] = lambda _timeout: None
+        self._map: dict[Any, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = self._map[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._map.pop(fileobj)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.advance(timeout)
+        return []
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._map
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """See the module's text.
+
+    Attributes:
+        disk_seconds: asked before and after each call that the program sends to a thread, which is carried out here.
+        wall_offset: what the wall clock is ahead of the monotonic one; a jump of the clock changes it.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._numbers = 0
+        self._tasks: list[_Task] = []
+        self.disk_seconds: Callable[[], float] = lambda: 0.0
+        self.wall_offset = START
+        selector = _NoSelector()
+        super().__init__(selector)
+        selector.advance = self._advance
+        self._clock_resolution = _RESOLUTION
+        self.set_task_factory(self._make_task)
+
+    def time(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        """Epoch seconds."""
+        return self._now + self.wall_offset
+
+    def _advance(self, timeout: float | None) -> None:
+        if timeout is None:
+            raise StuckError(f"nothing will ever happen again (second {self._now:.1f})")
+        self._now += timeout
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self._numbers += 1
+        return _Future(number=self._numbers, loop=self)
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        self._numbers += 1
+        task = _Task(coro, number=self._numbers, loop=loop, **more)
+        self._tasks.append(task)
+        if len(self._tasks) > 4000:
+            self._tasks = [each for each in self._tasks if not each.done()]
+        return task
+
+    def _call_soon(self, callback: Any, args: Any, context: Any) -> asyncio.Handle:
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined] # asyncio's own queue
+        return handle
+
+    def call_at(  # type: ignore[override] # typeshed's has type variables that nothing here needs
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        timer.__class__ = _TimerHandle
+        return timer
+
+    def run_in_executor(  # type: ignore[override] # as above
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
+        """Carries it out in one go, a moment later; its result comes another moment later. A crash before, between or after is one."""
+        future = self.create_future()
+
+        def tell(set_it: Callable[[Any], None], value: object) -> None:
+            if not future.done():
+                set_it(value)
+
+        def carry_out() -> None:
+            try:
+                value = func(*args)
+            except Exception as error:  # noqa: BLE001 - whoever waits gets it
+                self.call_later(self.disk_seconds(), tell, future.set_exception, error)
+            else:
+                self.call_later(self.disk_seconds(), tell, future.set_result, value)
+
+        self.call_later(self.disk_seconds(), carry_out)
+        return future
+
+    def start(self, process: Process, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Starts a task as the first of a process."""
+        context = contextvars.Context()
+        context.run(_process.set, process)
+        return self.create_task(coro, name=name, context=context)
+
+    def spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Starts a task that belongs to no process, whoever asks for it."""
+        return self.create_task(coro, context=contextvars.Context())
+
+    def outside(self, callback: Callable[..., object], *args: Any) -> None:
+        """Runs something soon that belongs to no process."""
+        self.call_soon(callback, *args, context=contextvars.Context())
+
+    def end(self) -> None:
+        """Throws away what is left of crashed processes, and closes the loop."""
+        left = [task for task in self._tasks if not task.done()]
+        self._tasks = []
+        with _nobody_listens():
+            for task in left:
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # it is no mistake that they never end
+                with contextlib.suppress(BaseException):  # their `finally`, which no crash runs, fails here: it has no loop
+                    task.get_coro().close()
+            left.clear()
+            self.close()
+
+
+@contextlib.contextmanager
+def _nobody_listens() -> Iterator[None]:
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def virtual(loop: VirtualLoop, seeded: random.Random) -> Iterator[None]:
+    """The clocks, ids and chances of the whole interpreter follow the loop and the seed.
+
+    Cyclic garbage is not collected meanwhile: a finaliser would run at a moment that no seed determines.
+    """
+    real = time.time, time.time_ns, time.monotonic, uuid.uuid4
+    time.time, time.time_ns, time.monotonic = loop.wall, lambda: int(loop.wall() * 1e9), loop.time
+    uuid.uuid4 = lambda: uuid.UUID(int=seeded.getrandbits(128), version=4)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        time.time, time.time_ns, time.monotonic, uuid.uuid4 = real
+        if collecting:
+            gc.enable()

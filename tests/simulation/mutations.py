@@ -1,0 +1,199 @@
+"""Rules of the house, each broken on purpose: what the simulation must find. `python -m tests.simulation mutations`.
+
+A mutation is a context manager that breaks one rule in this interpreter. `found_after` counts the histories until one goes wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from daemon.checkpoint import claim_rows, writer_rows
+from daemon.checkpoint.base import Claim, WriterLease
+from daemon.checkpoint.journal import Journal
+from daemon.flow import Flow
+from daemon.intake.heartbeat import Heartbeat
+from daemon.intake.worker import Worker
+from daemon.outcome import Deferred, Held, Reason
+from daemon.targets.modeldb_v1.line import Line
+from daemon.targets.modeldb_v2 import target as v2_target
+from daemon.targets.modeldb_v2.errors import ApiError
+from daemon.training_job.tags import read_tags
+from tests.simulation.history import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One broken rule.
+
+    Attributes:
+        rule: what no longer holds.
+        targets: where it can show.
+        broken: breaks it as long as the context lasts.
+    """
+
+    rule: str
+    targets: tuple[str, ...]
+    broken: Callable[[], AbstractContextManager[object]]
+
+
+def found_after(mutation: Mutation, most: int) -> tuple[int, str] | None:
+    """How many histories it took until one went wrong, and what was wrong; None: none of so many did."""
+    with mutation.broken():
+        for number in range(most):
+            target = mutation.targets[number % len(mutation.targets)]
+            result = run(number // len(mutation.targets), target)
+            if result.wrongs:
+                return number + 1, f"{target} seed {result.plan.seed}: {result.wrongs[0]}"
+    return None
+
+
+def _async(value: object = None) -> Callable[..., Any]:
+    async def answer(*_arguments: object, **_more: object) -> object:
+        return value
+
+    return answer
+
+
+def _delete_before_record() -> AbstractContextManager[object]:
+    real = Worker._work
+
+    async def work(self: Worker, entry: Any) -> Any:
+        await self._acknowledgements.delete(entry)
+        return await real(self, entry)
+
+    return mock.patch.object(Worker, "_work", work)
+
+
+def _anybody_may_claim() -> AbstractContextManager[object]:
+    def take(connection: Any, owners: Any, job_arn: str, *, now: float, lease_seconds: float) -> Claim:
+        connection.execute("DELETE FROM claims WHERE job_arn = ?", (job_arn,))
+        fence = connection.execute(
+            "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)", (job_arn, owners.me, now + lease_seconds)
+        ).lastrowid
+        return Claim(job_arn, owners.me, fence)
+
+    @contextlib.contextmanager
+    def broken() -> Any:
+        for_ever = mock.patch.object(claim_rows, "require_lease", return_value=9e12)
+        with mock.patch.object(claim_rows, "take", take), for_ever, _no_locks():
+            yield
+
+    return broken()
+
+
+def _no_locks() -> AbstractContextManager[object]:
+    return mock.patch.object(claim_rows, "take_lock", return_value=None)
+
+
+def _no_intent() -> AbstractContextManager[object]:
+    async def begin_write(self: Journal, _lock_name: str) -> None:
+        self._unanswered += 1
+        self._write_under_way = self._begun = True
+
+    return mock.patch.object(Journal, "begin_write", begin_write)
+
+
+def _no_settling() -> AbstractContextManager[object]:
+    async def finished(self: Any, found: Any, *, created: bool = False) -> Any:
+        self._journal.settled()
+        return await self._runs.keep_oldest(found[:1], created=created)
+
+    return mock.patch.object(v2_target._JobSync, "_finished", finished)
+
+
+@contextlib.contextmanager
+def _no_look_up() -> Iterator[None]:
+    # either look alone is enough for most histories, because a run found late is healed: both are broken
+    with mock.patch.object(v2_target._JobSync, "_must_ask", property(lambda _self: False)), _no_settling():
+        yield
+
+
+def _a_time_out_means_not_done() -> AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def broken() -> Any:
+        real = ApiError.__init__
+
+        def init(self: ApiError, *arguments: Any, **more: Any) -> None:
+            real(self, *arguments, **{**more, "outcome_unknown": False})
+
+        with mock.patch.object(ApiError, "__init__", init):
+            yield
+
+    return broken()
+
+
+def _outages_are_deferred() -> AbstractContextManager[object]:
+    real = Flow.process
+
+    async def process(self: Flow, entry: Any) -> Any:
+        outcome = await real(self, entry)
+        if isinstance(outcome, Held):
+            return await self.record(entry, Deferred(Reason.TARGET_FAULT, outcome.detail))
+        return outcome
+
+    return mock.patch.object(Flow, "process", process)
+
+
+def _young_checkpoint_vouches() -> AbstractContextManager[object]:
+    return mock.patch.object(Journal, "look_up_first", property(lambda _self: False))
+
+
+def _event_tags_decide() -> AbstractContextManager[object]:
+    async def tags(self: Flow, _entry: Any, event: Any, _arn: Any) -> Any:
+        told = event.tags or {}
+        return read_tags(told, self._rules.tag_keys), told
+
+    return mock.patch.object(Flow, "_tags", tags)
+
+
+def _two_writers() -> AbstractContextManager[object]:
+    def take(_connection: Any, owners: Any, server_id: str, **_more: Any) -> WriterLease:
+        return WriterLease(server_id, owners.me, 1)
+
+    @contextlib.contextmanager
+    def broken() -> Any:
+        with mock.patch.object(writer_rows, "take", take), mock.patch.object(writer_rows, "renew", return_value=True):
+            yield
+
+    return broken()
+
+
+def _no_settling_after_connect() -> AbstractContextManager[object]:
+    real = Line.__init__
+
+    def init(self: Line, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **{**more, "settle_seconds": 0.0})
+
+    return mock.patch.object(Line, "__init__", init)
+
+
+BOTH = ("modeldb-v2", "modeldb-v1")
+V2, V1 = ("modeldb-v2",), ("modeldb-v1",)
+
+MUTATIONS = (
+    Mutation("a message is deleted only after its outcome is recorded", BOTH, _delete_before_record),
+    Mutation("the heartbeat keeps messages hidden", BOTH, lambda: mock.patch.object(Heartbeat, "_renew_messages", _async())),
+    Mutation("one process works on a job; a claim has an owner, a lease and a fence", V2, _anybody_may_claim),
+    Mutation("a project and an experiment are made under a lock of their name", V2, _no_locks),
+    Mutation("the intent of a create is durable before it is sent", V2, _no_intent),
+    Mutation("after a create without an answer the target is asked by the mark", V2, _no_look_up),
+    Mutation("after a success that follows an unknown create, doubles are healed", V2, _no_settling),
+    Mutation("a time-out is not taken for 'not done'", V2, _a_time_out_means_not_done),
+    Mutation("an outage of the target holds messages instead of giving them back", BOTH, _outages_are_deferred),
+    Mutation("a young checkpoint does not vouch that a job is new", BOTH, _young_checkpoint_vouches),
+    Mutation("no job is skipped or rejected for its event's tags", BOTH, _event_tags_decide),
+    Mutation("one process at a time writes to a ModelDB V1", V1, _two_writers),
+    Mutation("after a connect to ModelDB V1 nothing is read before it has settled", V1, _no_settling_after_connect),
+    Mutation(
+        "a rejected message goes to the dead-letter queue",
+        BOTH,
+        lambda: mock.patch.object(Worker, "_send_to_dead_letters", _async(True)),
+    ),
+)

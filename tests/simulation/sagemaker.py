@@ -1,0 +1,251 @@
+"""A model of SageMaker's training jobs, and its client in the shape of aiobotocore's.
+
+Every change is seen by all readers only some time after it was made; until then a reader sees now the new, now the old, because which
+of several servers answers is chance. So a job that has ended is described as running for a while, a new one is not found, and a name
+that was deleted and given again may still bring the old job.
+
+Errors are the recorded ones in ``tests/data/aws/errors``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tests.aws_vectors import errors
+from tests.simulation.aws_calls import ATTEMPTS, READ_SECONDS, AwsCaller, Fault, FaultAnswers, Refusal, ServiceFaults
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from tests.simulation.aws_calls import Network
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_KNOWN_AT_THE_END = {"TrainingEndTime", "FinalMetricDataList", "FailureReason", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
+_FEWEST_RESULTS = 50
+
+
+@dataclass(slots=True)
+class Lags:
+    """How long a change may take to be seen by all, at most, in seconds; may be changed at any time."""
+
+    created: float = 0.0
+    ended: float = 0.0
+    deleted: float = 0.0
+    tagged: float = 0.0
+
+
+class _Lagging(Generic[T]):
+    """A value that changes, for readers who see changes late."""
+
+    __slots__ = ("_pending", "_settled", "latest")
+
+    def __init__(self, value: T) -> None:
+        self.latest = value
+        self._settled = value
+        self._pending: list[tuple[float, T]] = []
+
+    def change(self, value: T, settled_at: float) -> None:
+        """Sets it, for all readers from a time on."""
+        self.latest = value
+        self._pending.append((settled_at, value))
+
+    def read(self, now: float, rng: random.Random) -> T:
+        """What one reader sees."""
+        for index in range(len(self._pending) - 1, -1, -1):
+            if self._pending[index][0] <= now:
+                self._settled = self._pending[index][1]
+                del self._pending[: index + 1]
+                break
+        if not self._pending:
+            return self._settled
+        return rng.choice([self._settled, *(value for _, value in self._pending)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    description: Mapping[str, Any]
+    ended: _Lagging[bool]
+
+    def described(self, now: float, rng: random.Random) -> dict[str, Any]:
+        if self.ended.read(now, rng):
+            return dict(self.description)
+        running = {name: value for name, value in self.description.items() if name not in _KNOWN_AT_THE_END}
+        return {**running, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}
+
+
+class SimulatedSageMaker:
+    """The training jobs of one account and region.
+
+    Args:
+        rng: for what a reader sees and every chance.
+
+    Attributes:
+        faults: what is wrong with the service.
+        lags: of changes.
+        short_pages: chance that a page of tags ends early, also without any tag.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.faults = ServiceFaults()
+        self.lags = Lags()
+        self.short_pages = 0.0
+        self.random = rng
+        self._tokens = itertools.count()
+        self._jobs: dict[str, _Lagging[_Job | None]] = {}
+        self._tags: dict[str, _Lagging[Mapping[str, str] | None]] = {}
+
+    def create(self, description: Mapping[str, Any], tags: Mapping[str, str] | None = None, *, running: bool = False) -> None:
+        """CreateTrainingJob.
+
+        Args:
+            description: as it is to be described when the job has ended.
+            tags: by key.
+            running: until `end`.
+
+        Raises:
+            ValueError: there is a job of this name; delete it first.
+        """
+        name, arn = description["TrainingJobName"], description["TrainingJobArn"]
+        job = self._jobs.setdefault(name, _Lagging(None))
+        if job.latest is not None:
+            raise ValueError(f"there is a job {name}")
+        ended = _Lagging(False)
+        job.change(_Job(description, ended), self._later(self.lags.created))
+        self._tags.setdefault(arn, _Lagging(None)).change(dict(tags or {}), self._later(self.lags.created))
+        if not running:
+            ended.change(True, self._later(self.lags.ended))
+
+    def end(self, name: str) -> None:
+        """A running job ends, as its description says."""
+        self._job(name).ended.change(True, self._later(self.lags.ended))
+
+    def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        """AddTags: may come at any time, also after the end."""
+        lagging = self._tags[self._job(name).description["TrainingJobArn"]]
+        lagging.change({**(lagging.latest or {}), **tags}, self._later(self.lags.tagged))
+
+    def delete(self, name: str) -> None:
+        """DeleteTrainingJob: its name may be given again at once."""
+        arn = self._job(name).description["TrainingJobArn"]
+        seen = self._later(self.lags.deleted)
+        self._jobs[name].change(None, seen)
+        self._tags[arn].change(None, seen)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """DescribeTrainingJob.
+
+        Raises:
+            Refusal: no such job, or no such name.
+        """
+        if not _NAME.fullmatch(name):
+            raise _refused("describe-bad-name.json", ("x_y", name))
+        job = self._jobs[name].read(_now(), self.random) if name in self._jobs else None
+        if job is None:
+            raise _refused("describe-not-found.json")
+        return job.described(_now(), self.random)
+
+    def list_tags(self, arn: str, limit: int, token: str | None) -> dict[str, Any]:
+        """ListTags. A token is the place of the next tag, and no other's.
+
+        Raises:
+            Refusal: no such job, an ARN in other case than the job's, or a wrong parameter.
+        """
+        if limit < _FEWEST_RESULTS:
+            raise Refusal(
+                "ValidationException", f"Value '{limit}' at 'maxResults' failed to satisfy constraint: at least {_FEWEST_RESULTS}"
+            )
+        tags = self._tags[arn].read(_now(), self.random) if arn in self._tags else None
+        if tags is None:
+            raise _refused("list-tags-not-found.json")
+        start = int((token or "0").partition("/")[0])
+        left = [{"Key": key, "Value": value} for key, value in tags.items()][start:]
+        size = min(limit, len(left))
+        if self.short_pages and self.random.random() < self.short_pages:
+            size = self.random.randrange(size + 1)
+        return {"Tags": left[:size]} | ({"NextToken": f"{start + size}/{next(self._tokens)}"} if size < len(left) else {})
+
+    def _job(self, name: str) -> _Job:
+        job = self._jobs[name].latest
+        assert job is not None, f"{name} is deleted"
+        return job
+
+    def _later(self, most: float) -> float:
+        return _now() + (self.random.uniform(0, most) if most else 0.0)
+
+
+class SimulatedSageMakerClient:
+    """What `daemon.aws.training_jobs.SageMakerTrainingJobs` calls of aiobotocore's client.
+
+    Args:
+        sagemaker: the service.
+        network: between them.
+    """
+
+    def __init__(
+        self, sagemaker: SimulatedSageMaker, network: Network, *, attempts: int = ATTEMPTS, read_seconds: float = READ_SECONDS
+    ) -> None:
+        self._sagemaker = sagemaker
+        self._caller = AwsCaller(
+            "sagemaker", network, sagemaker.faults, _answers(), sagemaker.random, attempts=attempts, read_seconds=read_seconds
+        )
+
+    @property
+    def calls(self) -> int:
+        """Requests so far, repeated ones too."""
+        return self._caller.calls
+
+    async def describe_training_job(self, **request: Any) -> dict[str, Any]:
+        """DescribeTrainingJob."""
+        return await self._caller.call("DescribeTrainingJob", lambda: self._sagemaker.describe(request["TrainingJobName"]))
+
+    async def list_tags(self, **request: Any) -> dict[str, Any]:
+        """ListTags."""
+
+        def carry_out() -> dict[str, Any]:
+            return self._sagemaker.list_tags(
+                request["ResourceArn"], request.get("MaxResults", _FEWEST_RESULTS), request.get("NextToken")
+            )
+
+        return await self._caller.call("ListTags", carry_out)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@functools.cache
+def _answers() -> FaultAnswers:
+    return FaultAnswers(
+        throttled=_recorded("describe-throttled.json"),
+        failing=(_recorded("describe-internal.json"), _recorded("describe-unavailable.json")),
+        credentials_expired=_recorded("describe-expired-token.json"),
+        denied=_denied,
+    )
+
+
+def _denied(operation: str) -> Fault:
+    fault = _recorded("describe-access-denied.json")
+    return Fault(fault.code, fault.message.replace("DescribeTrainingJob", operation), fault.http_status)
+
+
+@functools.cache
+def _recorded(file: str) -> Fault:
+    """An error as the service was seen or is known to word it."""
+    vector = next(each for each in errors() if each.file == file)
+    body = json.loads(vector.body)
+    return Fault(body["__type"], body.get("message", ""), vector.http_status)
+
+
+def _refused(file: str, *replace: tuple[str, str]) -> Refusal:
+    fault = _recorded(file)
+    message = functools.reduce(lambda text, pair: text.replace(*pair), replace, fault.message)
+    return Refusal(fault.code, message, fault.http_status)

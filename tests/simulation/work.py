@@ -1,0 +1,30 @@
+"""One history as a piece of work for another process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation import crash_points, history
+
+if TYPE_CHECKING:
+    from tests.simulation.history import Result
+
+Work = tuple[str, ...]
+"""A kind and its arguments, as texts."""
+Done = tuple[Work, list[str], float, int, dict[str, int]]
+"""That, what was wrong, virtual seconds, points, and what it suffered."""
+
+
+def do(work: Work) -> Done:
+    result = result_of_work(work)
+    return work, result.wrongs, result.seconds, result.steps, result.suffered
+
+
+def result_of_work(work: Work) -> Result:
+    """Lets a history happen."""
+    match work:
+        case ("history", target, seed):
+            return history.run(int(seed), target)
+        case ("crash", target, trouble, end, step):
+            return crash_points.run_to(target, trouble, int(step), end)
+    raise AssertionError(work)
