@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint audit lock dist sbom licenses image clean
+.PHONY: demo test simulate soak lint audit lock dist sbom licenses image clean
 
 # Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
 # --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
@@ -25,7 +25,11 @@ demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL and MODELDB_V1_LAB name one
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
+SEEDS ?= 1000
 MINUTES ?= 60
+
+simulate: $(VENV)/.dev ## SEEDS long histories of the simulated daemon with each target; tests/simulation/__main__.py says what else there is
+	$(BIN)/python -m tests.simulation histories --seeds $(SEEDS) $(ARGS)
 
 soak: $(VENV)/.dev ## chaos with the real daemon and real servers, for MINUTES; tests/soak/__main__.py says which variables name them
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

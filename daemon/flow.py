@@ -5,7 +5,6 @@ Nothing here knows SQS, aiohttp or SQLite; what can block or fail stands behind 
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +14,7 @@ import structlog
 
 from daemon.checkpoint.base import ClaimedElsewhere, JobState
 from daemon.checkpoint.journal import Journal
-from daemon.clock import wall
+from daemon.clock import monotonic, wall
 from daemon.faults import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
@@ -310,11 +309,11 @@ class Flow:
     @contextmanager
     def _timed(self, entry: Entry, step: str) -> Iterator[None]:
         entry.step = step
-        begun = time.perf_counter()
+        begun = monotonic()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - begun
+            seconds = monotonic() - begun
             entry.durations[step] = seconds
             self._on_step(step, seconds)
         self._on_success(step, entry.message.message_id)

@@ -21,22 +21,12 @@ from typing import TYPE_CHECKING
 
 from tests.simulation import crash_points
 from tests.simulation.mutations import MUTATIONS, found_after
-from tests.simulation.work import Work, do, result_of_work
+from tests.simulation.work import TARGETS, Work, do, replay_command, result_of_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-TARGETS = ("modeldb-v2", "modeldb-v1")
 SHOWN = 20
-
-
-def _replay_command(work: Work) -> str:
-    match work:
-        case ("history", target, seed):
-            return f"python -m tests.simulation replay {target} {seed}"
-        case ("crash", target, trouble, end, step):
-            return f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} --step {step}"
-    raise AssertionError(work)
 
 
 def _histories(options: argparse.Namespace) -> Iterator[Work]:
@@ -67,7 +57,7 @@ def _run_all(options: argparse.Namespace, everything: Iterable[Work]) -> int:
             if wrongs:
                 wrong += 1
                 if wrong <= SHOWN:
-                    print(f"{_replay_command(work)}\n    " + "\n    ".join(wrongs[:5]), flush=True)
+                    print(f"{replay_command(work)}\n    " + "\n    ".join(wrongs[:5]), flush=True)
             if count % 1000 == 0:
                 print(f"{count} histories, {wrong} wrong, {time.perf_counter() - begun:.0f} s", flush=True)
     print(

@@ -159,8 +159,7 @@ def world_of(seed: int, target: str) -> Iterator[World]:
             world = World(loop, chance, target, folder)
             with logs_into(world):
                 yield world
-                world.is_over = True
-                loop.end()
+                world.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

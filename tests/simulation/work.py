@@ -9,6 +9,8 @@ from tests.simulation import crash_points, history
 if TYPE_CHECKING:
     from tests.simulation.history import Result
 
+TARGETS = ("modeldb-v2", "modeldb-v1")
+
 Work = tuple[str, ...]
 """A kind and its arguments, as texts."""
 Done = tuple[Work, list[str], float, int, dict[str, int]]
@@ -27,4 +29,14 @@ def result_of_work(work: Work) -> Result:
             return history.run(int(seed), target)
         case ("crash", target, trouble, end, step):
             return crash_points.run_to(target, trouble, int(step), end)
+    raise AssertionError(work)
+
+
+def replay_command(work: Work) -> str:
+    """Lets it happen again, told line by line."""
+    match work:
+        case ("history", target, seed):
+            return f"python -m tests.simulation replay {target} {seed}"
+        case ("crash", target, trouble, end, step):
+            return f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} --step {step}"
     raise AssertionError(work)

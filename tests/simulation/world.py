@@ -168,6 +168,14 @@ class World:
         self.v2.calm()
         self.v1.mend()
 
+    def end(self) -> None:
+        """Throws away what is left of crashed processes: nothing that happens from now on counts."""
+        self.is_over = True
+        for replica in self.replicas:
+            if replica.database is not None:
+                replica.database.vanish()
+        self.loop.end()
+
     def queue_behaves(self) -> None:
         """Nothing that SQS may do but need not."""
         self.queue.chances = Chances(old_handle_deletes=self.queue.chances.old_handle_deletes)
@@ -269,6 +277,7 @@ class SimulatedDatabase(Database):
         self._give_up()
         if self._owners is not None:
             self._owners.leave(claims_ended=False)
+            self._owners = None
 
 
 class SimulatedParts:

@@ -1,0 +1,59 @@
+"""A fixed quick set of the simulation; `make simulate` runs as many histories as wanted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation import crash_points, history
+from tests.simulation.mutations import MUTATIONS, found_after
+from tests.simulation.work import TARGETS, replay_command, result_of_work
+
+SEEDS = 48
+SEEDS_AT_ONCE = 12
+POINTS = 30
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_same_seed_is_the_same_history(target: str) -> None:
+    first, second = (history.run(3, target) for _ in range(2))
+    assert first.lines == second.lines
+    assert (first.steps, first.seconds) == (second.steps, second.seconds)
+    assert history.run(4, target).lines != first.lines
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_AT_ONCE))
+@pytest.mark.parametrize("target", TARGETS)
+def test_long_histories(target: str, first: int) -> None:
+    for seed in range(first, first + SEEDS_AT_ONCE):
+        _require_right(("history", target, str(seed)))
+
+
+@pytest.mark.parametrize("end", crash_points.ENDS)
+@pytest.mark.parametrize(("target", "trouble"), [(target, trouble) for target in TARGETS for trouble in crash_points.TROUBLES[target]])
+def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str) -> None:
+    steps = crash_points.steps_of(target, trouble)
+    for step in crash_points.some_points(steps, POINTS if end == "kill" else POINTS // 3):
+        _require_right(("crash", target, trouble, end, str(step)))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a message is deleted only after its outcome is recorded",
+        "after a create without an answer the target is asked by the mark",
+        "an outage of the target holds messages instead of giving them back",
+        "one process at a time writes to a ModelDB V1",
+    ],
+)
+def test_a_broken_rule_is_found(rule: str) -> None:
+    (mutation,) = [each for each in MUTATIONS if each.rule == rule]
+    assert found_after(mutation, 150) is not None
+
+
+def _require_right(work: tuple[str, ...]) -> None:
+    result = result_of_work(work)
+    if result.wrongs:
+        print("\n".join(result.lines))
+    assert result.wrongs == [], replay_command(work)
