@@ -64,7 +64,8 @@ async def _read(path: Path, wanted: HistoryFilter) -> tuple[Sequence[JobRecord],
         await checkpoint.aclose()
     shown = {job.message_id for job in jobs}
     needle = wanted.job.lower()
-    return jobs, [each for each in messages if each.message_id not in shown and needle in each.job_arn]
+    # A message is told with its job, unless its body is kept here, which is nowhere else.
+    return jobs, [each for each in messages if (each.message_id not in shown or each.body is not None) and needle in each.job_arn]
 
 
 def _json_lines(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> Iterator[str]:

@@ -75,7 +75,11 @@ async def modeldb_database_down(world: World, chance: random.Random) -> None:
     """ModelDB answers that its database is gone."""
     seconds = chance.uniform(1, 200)
     world.record(f"ModelDB's database is down for {seconds:.1f} s")
-    if world.target == "modeldb-v1":
+    if world.target == "modeldb-v1" and world.v1.metadata_store and chance.random() < 0.6:
+        world.v1.mongo_down = True
+        await asyncio.sleep(seconds)
+        world.v1.mongo_down = False
+    elif world.target == "modeldb-v1":
         world.v1.storage_busy = True
         await asyncio.sleep(seconds)
         world.v1.storage_busy = False

@@ -87,7 +87,8 @@ class World:
         self.disk_full = False
         self.disk_liar = 0.0
         """The chance that a commit reports a failure although it is durable."""
-        self.settings = settings_of(target, self.checkpoint)
+        metadata_store = seeded.random() < 0.5
+        self.settings = settings_of(target, self.checkpoint, metadata_store=metadata_store)
         self.dead_letters = SimulatedQueue("jobs-dlq", seeded)
         self.queue = SimulatedQueue(
             "jobs",
@@ -99,7 +100,7 @@ class World:
         self.sqs = SimulatedSqs(seeded, self.queue, self.dead_letters)
         self.network = SimulatedNetwork(loop, seeded, self.record)
         self.sagemaker = SimulatedSageMaker(seeded)
-        self.v1 = SimulatedModelDbV1(seeded, loop.spawn, self.record, metadata_store=False)
+        self.v1 = SimulatedModelDbV1(seeded, loop.spawn, self.record, metadata_store=metadata_store, bounded=False)
         self.v2 = SimulatedModelDbV2(
             loop,
             seeded,
@@ -332,11 +333,11 @@ class _NoHttp:
         """Nothing listens."""
 
 
-def settings_of(target: str, checkpoint: Path) -> Settings:
+def settings_of(target: str, checkpoint: Path, *, metadata_store: bool) -> Settings:
     """As short as the waiting times may be configured, so that a history has more in it."""
     sections: dict[str, dict[str, Any]] = {
         "modeldb-v2": {"kind": "modeldb-v2", "url": "http://modeldb:8080/v1"},
-        "modeldb-v1": {"kind": "modeldb-v1", "host": "modeldb", "metadata_store": False},
+        "modeldb-v1": {"kind": "modeldb-v1", "host": "modeldb", "metadata_store": metadata_store},
     }
     return Settings.model_validate(
         {
