@@ -19,7 +19,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    FilePath,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -141,8 +140,20 @@ _HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
 """One character: no control character, no half of a surrogate pair."""
 
+
+def _existing_file(path: Path) -> Path:
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # in a folder that this user may not enter; a name that no file can have
+        found = False
+    if not found:
+        raise _refused("must be the path of an existing file")
+    return path
+
+
 Whole = Annotated[int, BeforeValidator(_no_truth_value)]
 Number = Annotated[float, BeforeValidator(_no_truth_value)]
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 QueueUrl = Annotated[str, AfterValidator(_queue_url)]
 Region = Annotated[str, _matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")]
@@ -371,9 +382,9 @@ class ModelDbV2Settings(Section):
         default_factory=dict,
         description="More request headers, as name: value. Values are secrets. With auth below 7 kB. As a variable: JSON.",
     )
-    ca_file: FilePath | None = Field(None, description="PEM file of the authorities to trust. null: the system's.")
-    client_cert_file: FilePath | None = Field(None, description="PEM file of the client certificate. null: none is sent.")
-    client_key_file: FilePath | None = Field(
+    ca_file: ExistingFile | None = Field(None, description="PEM file of the authorities to trust. null: the system's.")
+    client_cert_file: ExistingFile | None = Field(None, description="PEM file of the client certificate. null: none is sent.")
+    client_key_file: ExistingFile | None = Field(
         None, description="PEM file of the client certificate's key. null: it is in client_cert_file."
     )
     timeout_seconds: Number = Field(
@@ -447,7 +458,9 @@ class ModelDbV1Settings(Section):
     host: Host = Field(description="Host name or IP address of the server, without scheme, port and path. Required.")
     port: Whole = Field(6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535).")
     tls: bool = Field(False, description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.")
-    ca_file: FilePath | None = Field(None, description="PEM file of the authorities to trust, only with tls: true. null: the system's.")
+    ca_file: ExistingFile | None = Field(
+        None, description="PEM file of the authorities to trust, only with tls: true. null: the system's."
+    )
     server_id: Word | None = Field(
         None,
         description="Names the right to write to this server, the writer lease in the checkpoint. Every process that writes to one"

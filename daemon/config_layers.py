@@ -269,7 +269,6 @@ _ALLOWED = {
     "tuple_type": "must be a list",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
-    "path_not_file": "must be the path of an existing file",
 }
 """In place of pydantic's words for some types of error."""
 

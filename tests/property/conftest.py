@@ -1,6 +1,7 @@
 """How many examples hypothesis tries, and from where.
 
-The profile `fixed` is CI's: the same examples on every run. For a long search of new ones: ``HYPOTHESIS_PROFILE=explore``.
+The profile `fixed` is CI's: the same examples on every run. For a long search of new ones:
+``HYPOTHESIS_PROFILE=explore python -m pytest --timeout=0 tests/property``.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ async def test_a_wall_clock_that_is_set_forward_ends_the_right_at_once(
 
 
 async def test_whoever_waits_for_a_right_that_ran_out_unnoticed_waits(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
-    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps it had not had its turn: a poller that
-    # asked again and again without ever letting go stopped the whole process.
+    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps it had not had its turn: a poller
+    # that asked again and again without ever letting go stopped the whole process.
     role = Role(checkpoint, clock)
     await role.round()
     clock.now += CALL + SPARE_SECONDS
