@@ -12,11 +12,12 @@ from tests.simulation import modeldb_v2_server, network
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
 
     from tests.simulation.world import Replica, World
 
-    Action = Callable[[World, random.Random], Awaitable[None]]
+    Action = Callable[[World, random.Random], Coroutine[Any, Any, None]]
 
 _RESTART_SECONDS = (0.1, 45.0)
 
@@ -65,10 +66,9 @@ async def modeldb_down(world: World, chance: random.Random) -> None:
     seconds = chance.choice([chance.uniform(0.1, 5), chance.uniform(5, 300)])
     if world.target == "modeldb-v1":
         world.v1.restart(seconds)
-        await asyncio.sleep(seconds)
     else:
         world.v2.restart(seconds)
-        await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)
 
 
 async def modeldb_database_down(world: World, chance: random.Random) -> None:

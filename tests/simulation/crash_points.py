@@ -31,7 +31,7 @@ def steps_of(target: str, trouble: str) -> int:
     """How many points there are: the steps of the daemon when nobody stops it before its time."""
     with world_of(SEED, target) as world:
         plan = _plan(target)
-        until_done(world, lambda: _play(world, plan, trouble, None, ""))
+        until_done(world, _play(world, plan, trouble, None, ""))
         assert not world.wrongs, world.wrongs
         return world.replicas[0].process.steps
 
@@ -40,7 +40,7 @@ def run_to(target: str, trouble: str, step: int, end: str) -> Result:
     """The history in which the first process ends before a step."""
     with world_of(SEED, target) as world:
         plan = _plan(target)
-        until_done(world, lambda: _play(world, plan, trouble, step, end))
+        until_done(world, _play(world, plan, trouble, step, end))
         return result_of(world, plan)
 
 

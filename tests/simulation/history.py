@@ -25,7 +25,8 @@ from tests.simulation.sqs_message import CopyState, SimulatedMessage
 from tests.simulation.world import World, logs_into
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from typing import Any
 
 DRAIN_SECONDS = 8 * 3600.0
 QUIET_SECONDS = 50.0
@@ -168,21 +169,20 @@ def run(seed: int, target: str) -> Result:
     """Lets the long history of a seed happen."""
     plan = plan_of(seed, target)
     with world_of(seed, target) as world:
-        until_done(world, lambda: play(world, plan))
+        until_done(world, play(world, plan))
         return result_of(world, plan)
 
 
-def until_done(world: World, script: Callable[[], Awaitable[None]]) -> None:
-    async def play_it() -> None:
-        await script()
-
+def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
+    """Lets a script play in a world."""
     try:
-        world.loop.run_until_complete(play_it())
+        world.loop.run_until_complete(script)
     except StuckError as error:
         world.wrong(str(error))
 
 
 def result_of(world: World, plan: Plan) -> Result:
+    """What has come out of it."""
     steps = sum(replica.process.steps for replica in world.replicas)
     suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
     return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered)
@@ -200,8 +200,7 @@ async def play(world: World, plan: Plan) -> None:
 
     def act(name: str) -> None:
         world.record(f"CHAOS {name}")
-        task = world.loop.spawn(_quietly(CHAOS[name](world, chance)))
-        actions.add(task)
+        actions.add(world.loop.spawn(CHAOS[name](world, chance)))
 
     happenings += [(at, partial(act, name)) for at, name in plan.chaos]
     for _ in range(plan.replicas):
@@ -222,11 +221,8 @@ async def play(world: World, plan: Plan) -> None:
     verify(world, plan)
 
 
-async def _quietly(action: Awaitable[None]) -> None:
-    await action
-
-
 def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[], object]]]:
+    """What happens to a job and when (seconds from the beginning)."""
     job = planned.job
     first = planned.events[0]
 

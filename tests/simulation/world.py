@@ -67,7 +67,6 @@ class World:
     Attributes:
         lines: the history so far, for people.
         wrongs: what must not happen and has happened.
-        outcomes: the daemons' log lines of outcomes.
     """
 
     def __init__(self, loop: VirtualLoop, seeded: random.Random, target: str, folder: Path) -> None:
@@ -77,7 +76,6 @@ class World:
         self.checkpoint = folder / "checkpoint.db"
         self.lines: list[str] = []
         self.wrongs: list[str] = []
-        self.outcomes: list[Mapping[str, Any]] = []
         self.replicas: list[Replica] = []
         self.is_calm = False
         self.is_over = False
@@ -133,7 +131,6 @@ class World:
         fields = " ".join(f"{name}={value}" for name, value in entry.items() if name not in {"event", "level", "exc_info", "settings"})
         self.record(f"{process.name if process is not None else '?'}: {entry.get('event')} {fields}")
         if entry.get("event") == "job outcome":
-            self.outcomes.append(dict(entry))
             if entry.get("reason") == Reason.INTERNAL_ERROR:
                 self.wrong("a bug of the daemon's own: see its log above")
         elif entry.get("exc_info") is not None:
