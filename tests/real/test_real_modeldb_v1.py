@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import signal
@@ -160,7 +161,8 @@ class Fault:
         self._proxy.on_answer = self._judge
 
     async def _judge(self, _number: int, method: str) -> bool:
-        if method in {"getProjectIds", "getModelIds", "getRunsAndExperimentsInProject"}:  # probes and look-ups change nothing
+        # probes, look-ups and the calls of settling change nothing
+        if method in {"getProjectIds", "getModelIds", "getRunsAndExperimentsInProject", "testConnection"}:
             return True
         self.methods.append(method)
         self._left -= 1
@@ -290,9 +292,10 @@ async def test_whichever_answer_is_lost_each_job_is_one_complete_run(with_mongo:
     jobs = []
     async with fault_proxy(with_mongo.port) as proxy:
         for k in range(5, 17):
+            answers = itertools.count(1)
 
-            async def lose(number: int, _method: str, k: int = k) -> bool:
-                return number % k != 0
+            async def lose(_number: int, method: str, k: int = k, answers: itertools.count[int] = answers) -> bool:
+                return method == "testConnection" or next(answers) % k != 0  # settling asks as often as it takes
 
             proxy.on_answer = lose
             async with target_on(proxy.port, metadata_store=True, settle_seconds=0.3) as target:

@@ -45,7 +45,8 @@ def _crash_points(options: argparse.Namespace) -> Iterator[Work]:
                     yield ("crash", target, trouble, end, str(step))
 
 
-def _run_all(options: argparse.Namespace, everything: Iterable[Work]) -> int:
+def _run_all(options: argparse.Namespace, works: Iterable[Work]) -> int:
+    everything = list(works)  # before there is a pool, whose threads go by the clock that a simulation sets
     begun = time.perf_counter()
     count = wrong = 0
     virtual, steps, suffered = 0.0, 0, Counter[str]()
