@@ -12,7 +12,7 @@ import json
 import random
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 DRAIN_SECONDS = 8 * 3600.0
+PROJECT_TAG = "MODEL_DB_PROJECT_NAME"
+ANOTHER_PROJECT = "another project"
 QUIET_SECONDS = 50.0
 """For so long nothing may be left before a history is over: what SQS or ModelDB does late must have happened."""
 
@@ -47,6 +49,8 @@ class PlannedJob:
     """SageMaker forgets it then."""
     completes_late: float = 0.0
     """So long after the first event DescribeTrainingJob still says InProgress."""
+    moved_at: float | None = None
+    """Somebody changes its project tag then: it may end in either project."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def plan_of(seed: int, target: str) -> Plan:
             kinds = [chance.choice(_LEAVES_NAMES_ALONE)]
             replicas = chance.choice([2, 3])
     jobs = _jobs(chance, horizon, flavour)
+    if flavour == "amnesia":
+        jobs = [_moved(planned, random.Random(f"moves {target} {seed} {planned.job.name}")) for planned in jobs]
     chaos = sorted((chance.uniform(0, horizon), chance.choice(kinds)) for _ in range(happenings))
     poison = tuple(chance.uniform(0, horizon) for _ in range(chance.choice([0, 0, 1])))
     return Plan(seed, target, flavour, replicas, jobs, poison, chaos, horizon)
@@ -145,6 +151,12 @@ def _jobs(chance: random.Random, horizon: float, flavour: str) -> list[PlannedJo
             planned.append(PlannedJob(newer, (deleted + 0.002 + chance.uniform(0, 60),)))
         planned.append(PlannedJob(job, events, deleted, chance.uniform(0, 30) if kind == "late" else 0.0))
     return planned
+
+
+def _moved(planned: PlannedJob, chance: random.Random) -> PlannedJob:
+    if planned.job.run is None or planned.deleted_at is not None or len(planned.events) == 1 or chance.random() < 0.4:
+        return planned
+    return replace(planned, moved_at=chance.uniform(planned.events[0], planned.events[-1]))
 
 
 @contextlib.contextmanager
@@ -232,16 +244,24 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
         if planned.completes_late:
             world.loop.call_later(planned.completes_late, world.sagemaker.end, job.name)
 
-    def tell() -> None:
-        message = world.queue.send(job.event)
+    def tell(told: SimulatedJob) -> None:
+        message = world.queue.send(told.event)
         world.record(f"EventBridge: {job.name} in message {message.message_id}")
+
+    def move() -> None:
+        world.record(f"SageMaker: {job.name} has the project tag {ANOTHER_PROJECT}")
+        world.sagemaker.tag(job.name, {PROJECT_TAG: ANOTHER_PROJECT})
 
     def vanish() -> None:
         world.record(f"SageMaker: {job.name} is deleted (created {job.created - START:+.2f})")
         world.sagemaker.delete(job.name)
 
     lives: list[tuple[float, Callable[[], object]]] = [(max(0.0, first - 0.001), appear)]
-    lives += [(at, tell) for at in planned.events]
+    moved_at = float("inf") if planned.moved_at is None else planned.moved_at
+    moved = replace(job, tags={**job.tags, PROJECT_TAG: ANOTHER_PROJECT}, event_tags=None)
+    lives += [(at, partial(tell, job if at <= moved_at else moved)) for at in planned.events]
+    if planned.moved_at is not None:
+        lives.append((planned.moved_at, move))
     if planned.deleted_at is not None:
         lives.append((planned.deleted_at, vanish))
     return lives
@@ -287,6 +307,7 @@ def verify(world: World, plan: Plan) -> None:
     wrong = world.v1.wrong if plan.target == "modeldb-v1" else world.v2.wrong
     there = [run for run in optional if run is not None and world.has(run)]
     excused = _nobody_knew(world, plan)
+    excused += tuple(f"{planned.job.name}: project " for planned in plan.jobs if planned.moved_at is not None)
     for problem in wrong([run for run in expected if run is not None] + there):
         if not problem.startswith(excused):
             world.wrong(problem)
