@@ -20,6 +20,7 @@ import selectors
 import sys
 import time
 import uuid
+import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -237,15 +238,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def end(self) -> None:
         """Throws away what is left of crashed processes, and closes the loop."""
-        left = [task for task in self._tasks if not task.done()]
-        self._tasks = []
         with _nobody_listens():
-            for task in left:
-                task._log_destroy_pending = False  # type: ignore[attr-defined] # it is no mistake that they never end
-                with contextlib.suppress(BaseException):  # their `finally`, which no crash runs, fails here: it has no loop
-                    task.get_coro().close()
-            left.clear()
+            # Their `finally`, which no crash runs, runs here, as far as it gets: what it starts must not end up on another loop.
+            asyncio._set_running_loop(self)
+            try:
+                while left := [task for task in self._tasks if not task.done()]:
+                    self._tasks = []
+                    for task in left:
+                        task._log_destroy_pending = False  # type: ignore[attr-defined] # it is no mistake that they never end
+                        with contextlib.suppress(BaseException):
+                            task.get_coro().close()
+            finally:
+                asyncio._set_running_loop(None)
             self.close()
+            # What is left must not be found later, in the middle of something else. It is all young.
+            gc.collect(0)
 
 
 @contextlib.contextmanager
@@ -253,7 +260,8 @@ def _nobody_listens() -> Iterator[None]:
     before = sys.unraisablehook
     sys.unraisablehook = lambda _unraisable: None
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         sys.unraisablehook = before
 
