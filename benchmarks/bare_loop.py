@@ -87,7 +87,7 @@ class BareLoop:
 
     async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, dict[str, str]]:
         async with self.http.post(self.arguments.modeldb + path, json=body) as answer:
-            assert answer.status == 200, await answer.text()  # noqa: PLR2004 - HTTP
+            assert answer.status == 200, await answer.text()  # noqa: PLR2004 - HTTP's own word for OK
             parsed: dict[str, dict[str, str]] = await answer.json()
             return parsed
 

@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 # The client is not among the libraries of this tree.
-from modeldb.basic.ModelDbSyncerBase import Syncer  # type: ignore[import-not-found]  # see above
-from modeldb.basic.Structs import Dataset, Model, ModelConfig, ModelMetrics  # type: ignore[import-not-found]  # see above
+from modeldb.basic.ModelDbSyncerBase import Syncer  # type: ignore[import-not-found] # the client is in no index
+from modeldb.basic.Structs import Dataset, Model, ModelConfig, ModelMetrics  # type: ignore[import-not-found] # the client is in no index
 
 
 def write(port: int, description: dict[str, Any], tags: dict[str, str]) -> None:

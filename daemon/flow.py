@@ -191,7 +191,8 @@ class Flow:
         """
         assert entry.event is not None  # noqa: S101 - only a job that was asked for is gone; tells the type checker
         rows = await self._rows_meant(entry.event, entry.job_arn)
-        if rows and rows[0].state is JobState.SYNCED:
+        # Without a creation time the message may be of a later job of this name, of which nothing is recorded: that is for a person.
+        if entry.event.creation_time is not None and rows and rows[0].state is JobState.SYNCED:
             return Duplicate(Reason.ALREADY_SYNCED, rows[0].target_ids)
         # Of another kind of target, this one can say nothing.
         for row in [row for row in rows if row.unanswered_writes and row.target == self._target.kind]:

@@ -508,3 +508,14 @@ async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gon
     assert isinstance(again, Duplicate)
     assert again.reason is Reason.ALREADY_SYNCED
     assert again.target_ids["run_id"] == v2.runs()[0]["id"]
+
+
+async def test_a_message_without_a_creation_time_is_no_duplicate_of_an_earlier_job_of_its_name(
+    tmp_path: Path, v2: ModelDBV2StandIn
+) -> None:
+    # The job that is recorded may be another one than the message's: taken for done, the message would vanish without a word.
+    jobs = SageMaker()
+    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+        assert isinstance(await daemon.process(), Synced)
+        jobs.delete()
+        assert await daemon.process(message(event_body(CreationTime=None))) == GONE
