@@ -20,8 +20,8 @@ from aiobotocore.session import get_session
 
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.event import TrainingJobEvent, parse_event
-from daemon.training_job.run import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.training_run import training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.modeldb_v1_fault_proxy import fault_proxy
+from tests.support.modeldb_v1_fault_proxy import fault_proxy
 
 
 async def main() -> None:

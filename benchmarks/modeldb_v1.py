@@ -43,21 +43,21 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.modeldb_v1_jobs import PROJECTS, incomplete, run_of, some_jobs  # noqa: E402 - the path to the tree comes first
-from daemon.checkpoint.base import Claim  # noqa: E402 - the path to the tree comes first
+from daemon.app import LEASE_SECONDS  # noqa: E402 - the path to the tree comes first
 from daemon.checkpoint.journal import Journal  # noqa: E402 - the path to the tree comes first
-from daemon.checkpoint.sqlite import open_checkpoint  # noqa: E402 - the path to the tree comes first
+from daemon.checkpoint.ports import Claim  # noqa: E402 - the path to the tree comes first
+from daemon.checkpoint.sqlite.store import open_checkpoint  # noqa: E402 - the path to the tree comes first
 from daemon.outcome import Reason  # noqa: E402 - the path to the tree comes first
-from daemon.service import LEASE_SECONDS  # noqa: E402 - the path to the tree comes first
 from daemon.targets.modeldb_v1.connection import Connection  # noqa: E402 - the path to the tree comes first
-from tests.modeldb_v1_target_stage import target_on  # noqa: E402 - the path to the tree comes first
 from tests.real.modeldb_v1_lab import LAB, LabServer, lab_server  # noqa: E402 - the path to the tree comes first
+from tests.support.modeldb_v1_target import target_on  # noqa: E402 - the path to the tree comes first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from daemon.checkpoint.sqlite import SqliteCheckpoint
+    from daemon.checkpoint.sqlite.store import SqliteCheckpoint
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
-    from tests.stage import Job
+    from tests.support.daemon_process import Job
 
 WANTED = 4.0
 """At least so many times the original's jobs per second, over the slow line."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.mapping import map_job
-from daemon.training_job.run import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.aws_vectors import parsed_description
+from daemon.training_job.training_run import training_run
 from tests.real.modeldb_v1_lab import expected_model
-from tests.stage import FULL_TAGS, Job
+from tests.support.aws_vectors import parsed_description
+from tests.support.daemon_process import FULL_TAGS, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
     from tests.real.modeldb_v1_lab import LabServer, StoredRun
 
 PROJECTS = 4

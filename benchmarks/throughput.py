@@ -27,8 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from daemon.checkpoint.sqlite import open_checkpoint  # noqa: E402 - the path to the tree comes first
-from tests.stage import FULL_TAGS, Job, Stage, stage  # noqa: E402 - see above
+from daemon.checkpoint.sqlite.store import open_checkpoint  # noqa: E402 - the path to the tree comes first
+from tests.support.daemon_process import FULL_TAGS, Job, Stage, stage  # noqa: E402 - see above
 
 BARE = Path(__file__).with_name("bare_loop.py")
 
@@ -76,7 +76,7 @@ async def main() -> None:
 
 async def start_stand_in(latency: float) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon.demo.modeldb_v2", "--port", str(free_port()), "--latency", str(latency),
+        sys.executable, "-m", "daemon.demo.modeldb_v2.server", "--port", str(free_port()), "--latency", str(latency),
         stdout=asyncio.subprocess.PIPE, cwd=ROOT,
     )  # fmt: skip
 

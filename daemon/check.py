@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.sqlite import open_checkpoint
-from daemon.faults import DaemonError, EdgeFault, SetupFault
-from daemon.parts import open_configured_clients
+from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.target_advice import advice_where_it_fails, advice_where_it_works
 from daemon.targets.registry import open_target
+from daemon.wiring import open_configured_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from daemon.aws.base import QueueState
     from daemon.aws.clients import AwsClients
-    from daemon.config import Settings
+    from daemon.aws.ports import QueueState
+    from daemon.config.settings import Settings
 
 LEAST_RECEIVES = 3
 """A redrive policy with fewer sends a job to the dead-letter queue at its first bad moment."""

@@ -10,7 +10,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
-    from daemon.liveness import Liveness
+    from daemon.observability.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -20,12 +20,12 @@ class Supervisor:
 
     Args:
         stop: set when a loop has died: the daemon's one stop path.
-        liveness: told of dead loops.
+        watchdog: told of dead loops.
     """
 
-    def __init__(self, stop: asyncio.Event, liveness: Liveness) -> None:
+    def __init__(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         self._stop = stop
-        self._liveness = liveness
+        self._watchdog = watchdog
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self.failure: BaseException | None = None
@@ -60,7 +60,7 @@ class Supervisor:
         if self._stop.is_set() and not task.cancelled() and task.exception() is None:
             return
         error = None if task.cancelled() else task.exception()
-        self._liveness.pulse(task.get_name()).dead = True
+        self._watchdog.pulse(task.get_name()).dead = True
         self._fail(task.get_name(), error or RuntimeError(f"the loop {task.get_name()} ended"))
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from daemon.targets.which_server import V2_PATHS, Kind, Server, which_server
+from daemon.targets.which_server import V2_PATHS, Server, ServerKind, which_server
 
 if TYPE_CHECKING:
-    from daemon.config import ModelDbV1Settings, ModelDbV2Settings, TargetSettings
+    from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, TargetSettings
 
 _OTHER_WRITERS = (
     "switch off every other program that writes to this server, such as the rule of AWS's sample amazon-sagemaker-modeldb-sync: two "
     "writers mix up each other's rows"
 )
-_MODELDB = frozenset({Kind.MODELDB_V1, Kind.MODELDB_V2})
+_MODELDB = frozenset({ServerKind.MODELDB_V1, ServerKind.MODELDB_V2})
 _FROM_IN_FRONT = frozenset({401, 403, 407, 429, *range(500, 600)})
 """Statuses by which something in front speaks of the server behind it."""
 
@@ -44,7 +44,7 @@ async def advice_where_it_fails(target: TargetSettings) -> tuple[str, ...]:
         there_plain = await _ask(plain, target)
         if there_plain.kind in _MODELDB:
             address, there = plain, there_plain
-    if there.kind is Kind.OTHER:
+    if there.kind is ServerKind.OTHER:
         return (f"what answers at {address} speaks neither the Thrift of ModelDB V1 nor HTTP",)
     return _advice_on_v1(target, address, there) if target.kind == "modeldb-v1" else _advice_on_v2(target, address, there)
 
@@ -76,17 +76,17 @@ async def _ask(address: _Address, target: TargetSettings) -> Server:
 
 def _advice_on_v1(target: ModelDbV1Settings, address: _Address, there: Server) -> tuple[str, ...]:
     match there.kind:
-        case Kind.MODELDB_V1 if target.tls != address.encrypted:
+        case ServerKind.MODELDB_V1 if target.tls != address.encrypted:
             return (f"a ModelDB V1 server answers at {address} without TLS: set target.tls: false",)
-        case Kind.MODELDB_V2:
+        case ServerKind.MODELDB_V2:
             return (f"the REST API of ModelDB V2 answers at {address}: set target.kind: modeldb-v2, target.url: {there.url}",)
-        case Kind.HTTP if there.status in _FROM_IN_FRONT:
+        case ServerKind.HTTP if there.status in _FROM_IN_FRONT:
             what = f"an HTTP server answers at {address} with status {there.status}, perhaps in front of a ModelDB V2"
             return (f"{what}: for that, set target.kind: modeldb-v2, target.url and, where it wants a login, target.auth",)
-        case Kind.HTTP:
+        case ServerKind.HTTP:
             wanted = "target.port must be that of ModelDB V1's Thrift interface, usually 6543, not that of its web pages"
             return (f"an HTTP server that is not ModelDB answers at {address}: {wanted}",)
-        case Kind.SILENT:
+        case ServerKind.SILENT:
             return (f"{address} takes connections and stays silent, as a ModelDB V1 does that has 100 connections already",)
         case _:
             return ()
@@ -94,13 +94,13 @@ def _advice_on_v1(target: ModelDbV1Settings, address: _Address, there: Server) -
 
 def _advice_on_v2(target: ModelDbV2Settings, address: _Address, there: Server) -> tuple[str, ...]:
     match there.kind:
-        case Kind.MODELDB_V1:
+        case ServerKind.MODELDB_V1:
             tls = ", target.tls: true" if address.encrypted else ""
             where = f"target.host: {address.host}, target.port: {address.port}{tls}"
             return (f"a ModelDB V1 server answers at {address}: set target.kind: modeldb-v1, {where}, without target.url",)
-        case Kind.MODELDB_V2 if (there.path, address) != (address.path, _Address.of(target)):
+        case ServerKind.MODELDB_V2 if (there.path, address) != (address.path, _Address.of(target)):
             return (f"the REST API of ModelDB V2 answers at {address}: set target.url: {there.url}",)
-        case Kind.HTTP if there.status not in _FROM_IN_FRONT:
+        case ServerKind.HTTP if there.status not in _FROM_IN_FRONT:
             return (f"an HTTP server that is not ModelDB answers at {address}: target.url must be that of ModelDB's REST API",)
         case _:  # what the finding itself says is all there is to say
             return ()

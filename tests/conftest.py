@@ -23,7 +23,7 @@ def moto_endpoint() -> Iterator[str]:
     """The server of moto on a free port of the loopback interface."""
     from moto.server import ThreadedMotoServer
 
-    from daemon.demo.moto_repairs import make_deletes_atomic
+    from daemon.demo.moto_fixes import make_deletes_atomic
 
     make_deletes_atomic()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

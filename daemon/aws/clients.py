@@ -22,7 +22,7 @@ from botocore.parsers import ResponseParserError
 from daemon import __version__
 from daemon.aws.errors import CREDENTIAL_ERRORS, edge_fault, said
 from daemon.aws.service_models import lean_loader
-from daemon.faults import SetupFault
+from daemon.errors import SetupFault
 from daemon.outcome import Edge
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 from daemon.outcome import Edge, Reason
 from daemon.training_job.text import one_line
 

@@ -1,4 +1,4 @@
-"""The SQS queue that EventBridge writes to, behind `daemon.aws.base.Queue`."""
+"""The SQS queue that EventBridge writes to, behind `daemon.aws.ports.Queue`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from daemon.aws.base import Failed, Message, QueueState
 from daemon.aws.dead_letter import DETAIL, REASON
 from daemon.aws.errors import AWS_ERRORS, SQS, edge_call, edge_fault, error_code, observed, request_is_refused, said, unobserved
-from daemon.faults import EdgeFault, JobRefused
+from daemon.aws.ports import Failed, Message, QueueState
+from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Edge, Reason
 from daemon.training_job.text import one_line
 
@@ -76,7 +76,7 @@ class SqsQueue:
         return self._dead_letters.problem
 
     async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
-        """See `daemon.aws.base.Queue.receive`."""
+        """See `daemon.aws.ports.Queue.receive`."""
         with self._call("ReceiveMessage"):
             answer = await self._polling.receive_message(
                 QueueUrl=self._url,
@@ -89,7 +89,7 @@ class SqsQueue:
         return [_message(each) for each in answer.get("Messages") or []]
 
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
-        """See `daemon.aws.base.Queue.delete`."""
+        """See `daemon.aws.ports.Queue.delete`."""
         entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(receipt_handles)
         ]
@@ -100,7 +100,7 @@ class SqsQueue:
         )
 
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
-        """See `daemon.aws.base.Queue.hide`."""
+        """See `daemon.aws.ports.Queue.hide`."""
         batch_entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, (handle, seconds) in enumerate(entries)
         ]
@@ -111,7 +111,7 @@ class SqsQueue:
         )
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
-        """See `daemon.aws.base.Queue.send_dead_letter`."""
+        """See `daemon.aws.ports.Queue.send_dead_letter`."""
         try:
             with observed(self._observe, SQS, "SendMessage"):
                 await self._client.send_message(
@@ -125,7 +125,7 @@ class SqsQueue:
             raise _of_dead_letters(edge_fault(error, Edge.QUEUE), url) from error
 
     async def state(self) -> QueueState:
-        """See `daemon.aws.base.Queue.state`."""
+        """See `daemon.aws.ports.Queue.state`."""
         with self._call("GetQueueAttributes"):
             answer = await self._client.get_queue_attributes(
                 QueueUrl=self._url,

@@ -1,4 +1,4 @@
-"""SageMaker's training jobs, behind `daemon.aws.base.TrainingJobs`."""
+"""SageMaker's training jobs, behind `daemon.aws.ports.TrainingJobs`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daemon.aws.errors import (
     said,
     unobserved,
 )
-from daemon.faults import EdgeFault, JobFault, JobRefused
+from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Edge, Reason
 from daemon.training_job.identity import Home
 
@@ -93,7 +93,7 @@ class SageMakerTrainingJobs:
         return self._home
 
     async def describe(self, name: str) -> Mapping[str, Any]:
-        """See `daemon.aws.base.TrainingJobs.describe`."""
+        """See `daemon.aws.ports.TrainingJobs.describe`."""
         try:
             with observed(self._observe, SAGEMAKER, "DescribeTrainingJob"):
                 answer: dict[str, Any] = {**await self._client.describe_training_job(TrainingJobName=name)}
@@ -112,7 +112,7 @@ class SageMakerTrainingJobs:
         return answer
 
     async def tags(self, arn: str) -> Mapping[str, str]:
-        """See `daemon.aws.base.TrainingJobs.tags`."""
+        """See `daemon.aws.ports.TrainingJobs.tags`."""
         tags: dict[str, str] = {}
         page: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
@@ -131,7 +131,7 @@ class SageMakerTrainingJobs:
         raise JobFault(Reason.SAGEMAKER_FAULT, f"ListTags of {arn} hands out pages without end")
 
     async def probe(self) -> None:
-        """See `daemon.aws.base.TrainingJobs.probe`. Asks for the job that was described last, whose tags can be listed too."""
+        """See `daemon.aws.ports.TrainingJobs.probe`. Asks for the job that was described last, whose tags can be listed too."""
         name, arn = self._last_described or (PROBE_NAME, None)
         await self._ask("DescribeTrainingJob", self._client.describe_training_job(TrainingJobName=name))
         if arn is not None:

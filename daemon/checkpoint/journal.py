@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from daemon.checkpoint.base import NameLocked
+from daemon.checkpoint.ports import NameLocked
 from daemon.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from daemon.checkpoint.base import Checkpoint, Claim, JobRecord
+    from daemon.checkpoint.ports import Checkpoint, Claim, JobRecord
     from daemon.training_job.identity import JobMark
 
 LOCK_RETRY_SECONDS = 0.25
@@ -24,7 +24,7 @@ class Journal:
     Args:
         record: the job's row as it was when the attempt began; None: there is none.
         target: its kind.
-        look_up_first: as `daemon.targets.base.WriteJournal` has it.
+        look_up_first: as `daemon.targets.ports.WriteJournal` has it.
         lease_seconds: of the name locks, in seconds, and of the claim that they belong to.
         lock_patience_seconds: how long a name lock is waited for; None: until it must be free, or its holder is at work.
 

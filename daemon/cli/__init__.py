@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daemon import __version__
 from daemon.cli import check, demo, history, run
-from daemon.faults import DaemonError, SetupFault
+from daemon.errors import DaemonError, SetupFault
 from daemon.observability.logs import printable
 
 if TYPE_CHECKING:

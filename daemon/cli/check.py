@@ -12,7 +12,7 @@ from daemon.observability.logs import configure_logging, printable
 if TYPE_CHECKING:
     import argparse
 
-    from daemon.config import Settings
+    from daemon.config.settings import Settings
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.config import load_settings, secret_values
+from daemon.config.settings import load_settings, secret_values
 from daemon.observability.logs import configure_logging, register_secret
 
 if TYPE_CHECKING:
     import argparse
 
-    from daemon.config import Settings
+    from daemon.config.settings import Settings
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.faults import SetupFault
+from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     try:
-        from daemon.demo.show import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
+        from daemon.demo.scenario import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
     except ModuleNotFoundError as error:
         raise SetupFault(f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'") from error
     return run_demo(arguments.target, keep=arguments.keep)

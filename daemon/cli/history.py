@@ -8,10 +8,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daemon.checkpoint.base import HistoryFilter, JobState
-from daemon.checkpoint.sqlite import open_checkpoint
+from daemon.checkpoint.ports import HistoryFilter, JobState
+from daemon.checkpoint.sqlite.store import open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
-from daemon.faults import SetupFault
+from daemon.errors import SetupFault
 from daemon.observability.logs import printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from daemon.checkpoint.base import JobRecord, RejectedMessage
+    from daemon.checkpoint.ports import JobRecord, RejectedMessage
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,13 +7,13 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from daemon.app import Daemon
 from daemon.cli.common import add_config_option, settings_of, start_logging
-from daemon.service import Daemon
 
 if TYPE_CHECKING:
     import argparse
 
-    from daemon.config import Settings
+    from daemon.config.settings import Settings
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -23,8 +23,8 @@ from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 
 from daemon.aws.dead_letter import DETAIL, REASON
-from daemon.demo.jobs import ACCOUNT, REGION
-from daemon.demo.moto_repairs import make_deletes_atomic
+from daemon.demo.moto_fixes import make_deletes_atomic
+from daemon.demo.sample_jobs import ACCOUNT, REGION
 from daemon.training_job.event import DETAIL_TYPE, SOURCE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_sagemaker import SageMakerClient
     from types_aiobotocore_sqs import SQSClient
 
-    from daemon.demo.jobs import SampleJob
+    from daemon.demo.sample_jobs import SampleJob
 
 QUEUE = "modeldb-sync"
 DEAD_LETTER_QUEUE = "modeldb-sync-dead-letters"

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.training_job.identity import JobMark
@@ -97,7 +97,7 @@ async def running_modeldb(kind: str, http: aiohttp.ClientSession) -> AsyncIterat
     """
     match kind:
         case "modeldb-v2":
-            async with ModelDBV2StandIn() as v2:
+            async with ModelDbV2StandIn() as v2:
                 v2.faults.database_answer_seconds = DATABASE_ANSWER_SECONDS
                 yield DemoModelDbV2(v2, http)
         case "modeldb-v1":
@@ -113,7 +113,7 @@ class DemoModelDbV2:
     outage = "ModelDB's database goes down"
     recovery = "the database is back"
 
-    def __init__(self, server: ModelDBV2StandIn, http: aiohttp.ClientSession) -> None:
+    def __init__(self, server: ModelDbV2StandIn, http: aiohttp.ClientSession) -> None:
         self._server = server
         self._http = http
 

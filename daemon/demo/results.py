@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.demo.jobs import SECRETS
+from daemon.demo.sample_jobs import SECRETS
 from daemon.outcome import Held, Rejected, Skipped, Synced
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobMark, iso_milliseconds
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from daemon.demo.aws import DeadLetter
-    from daemon.demo.jobs import SampleJob, Story
     from daemon.demo.modeldb import ModelDbRun
+    from daemon.demo.sample_jobs import SampleJob, Story
 
 NO_EVENT = "(no event)"
 """Stands where a job's name would."""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from daemon.faults import DaemonError
+from daemon.errors import DaemonError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from daemon.aws.base import Failed, Queue
+    from daemon.aws.ports import Failed, Queue
     from daemon.intake.backoff import Backoff
     from daemon.intake.in_flight import Entry
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.clock import monotonic
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 from daemon.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from daemon.intake.backoff import Backoff
-    from daemon.liveness import Pulse
+    from daemon.observability.watchdog import Pulse
     from daemon.outcome import Edge
 
 log = structlog.get_logger(__name__)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.clock import monotonic
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import BATCH_SIZE
 from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from daemon.aws.base import Queue
-    from daemon.checkpoint.base import Checkpoint
+    from daemon.aws.ports import Queue
+    from daemon.checkpoint.ports import Checkpoint
     from daemon.intake.in_flight import Entry, InFlight
-    from daemon.liveness import Pulse
+    from daemon.observability.watchdog import Pulse
 
 log = structlog.get_logger(__name__)
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from daemon.aws.base import Message
-    from daemon.checkpoint.base import Claim
+    from daemon.aws.ports import Message
     from daemon.checkpoint.journal import Journal
+    from daemon.checkpoint.ports import Claim
     from daemon.outcome import Outcome
     from daemon.training_job.event import TrainingJobEvent
     from daemon.training_job.identity import JobMark
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 LONGEST_IN_FLIGHT_SECONDS = 12 * 3600.0
 """SQS: the visibility timeout can be extended to 12 h in all, counted from the receive."""

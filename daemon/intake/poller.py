@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.clock import monotonic
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 from daemon.outcome import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from daemon.aws.base import Message, Queue
+    from daemon.aws.ports import Message, Queue
     from daemon.intake.in_flight import Entry, InFlight, Slots
-    from daemon.liveness import Pulse
+    from daemon.observability.watchdog import Pulse
 
 log = structlog.get_logger(__name__)
 

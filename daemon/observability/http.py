@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from daemon.faults import SetupFault
+from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -16,7 +16,7 @@ from daemon.outcome import Edge, Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from daemon.aws.base import QueueState
+    from daemon.aws.ports import QueueState
     from daemon.intake.in_flight import InFlight
 
 STEPS = ("describe", "validate", "sync", "record")

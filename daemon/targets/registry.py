@@ -1,4 +1,4 @@
-"""The targets that exist. Adding one: its package, its configuration in `daemon.config`, its line here.
+"""The targets that exist. Adding one: its package, its configuration in `daemon.config.settings`, its line here.
 
 A kind's package is imported when it is opened, so that nobody pays for the libraries of the others.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.targets.base import NoPermit
+from daemon.targets.ports import NoPermit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.config import TargetSettings
-    from daemon.targets.base import Target, WritePermit
+    from daemon.config.settings import TargetSettings
+    from daemon.targets.ports import Target, WritePermit
 
 
 def open_target(

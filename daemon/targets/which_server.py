@@ -24,7 +24,7 @@ V2_PATHS = ("/v1", "/api/v1/modeldb")
 """Where the REST API of ModelDB V2 is: on its own proxy, and on the web front end."""
 
 
-class Kind(StrEnum):
+class ServerKind(StrEnum):
     """What is there."""
 
     MODELDB_V1 = "modeldb-v1"
@@ -39,7 +39,7 @@ class Kind(StrEnum):
 class Server:
     """Who answered."""
 
-    kind: Kind
+    kind: ServerKind
     url: str = ""
     """For `MODELDB_V2`: the base URL of its REST API."""
     path: str = ""
@@ -61,7 +61,7 @@ async def which_server(
         seconds: for all of it; each of the two questions gets half.
     """
     thrift = await _ask_thrift(host, port, tls, seconds / 2)
-    if thrift is not Kind.OTHER:
+    if thrift is not ServerKind.OTHER:
         return Server(thrift)
     return await _ask_http(host, port, tls, v2_paths, seconds / 2)
 
@@ -76,7 +76,7 @@ _ANSWER = b"\x80\x01\x00\x02" + _METHOD + _SEQUENCE_ID
 """How a reply begins; an exception, which a Thrift server without this method gives, begins otherwise."""
 
 
-async def _ask_thrift(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> Kind:
+async def _ask_thrift(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> ServerKind:
     """`MODELDB_V1`; `UNREACHABLE`; `OTHER` for every other reaction, and for none."""
     connected = False
     try:
@@ -92,8 +92,8 @@ async def _ask_thrift(host: str, port: int, tls: ssl.SSLContext | None, seconds:
                     await writer.wait_closed()
     except (OSError, asyncio.IncompleteReadError, UnicodeError):
         # TimeoutError and ssl.SSLError are OSErrors, too; UnicodeError: a host like a..b
-        return Kind.OTHER if connected else Kind.UNREACHABLE
-    return Kind.MODELDB_V1 if answer[_LENGTH_BYTES:] == _ANSWER else Kind.OTHER
+        return ServerKind.OTHER if connected else ServerKind.UNREACHABLE
+    return ServerKind.MODELDB_V1 if answer[_LENGTH_BYTES:] == _ANSWER else ServerKind.OTHER
 
 
 _LONGEST_ANSWER = 65_536
@@ -121,12 +121,12 @@ async def _ask_http(host: str, port: int, tls: ssl.SSLContext | None, paths: Seq
                 async with session.get(f"{base}/project/verifyConnection", allow_redirects=False) as response:
                     status = status or response.status
                     if _is_modeldb_v2(response.status, await _start_of(response)):
-                        return Server(Kind.MODELDB_V2, url=base, path=path)
+                        return Server(ServerKind.MODELDB_V2, url=base, path=path)
     except TimeoutError:
-        return Server(Kind.HTTP, status=status) if status else Server(Kind.SILENT)
+        return Server(ServerKind.HTTP, status=status) if status else Server(ServerKind.SILENT)
     except (aiohttp.ClientError, OSError):
-        return Server(Kind.HTTP, status=status) if status else Server(Kind.OTHER)
-    return Server(Kind.HTTP, status=status)
+        return Server(ServerKind.HTTP, status=status) if status else Server(ServerKind.OTHER)
+    return Server(ServerKind.HTTP, status=status)
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.members import section, sections, text
+from daemon.training_job.field_readers import section, sections, text
 from daemon.training_job.text import untaken
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.members import MAX_EXACT, texts
+from daemon.training_job.field_readers import MAX_EXACT, texts
 from daemon.training_job.redaction import REDACTED, is_secret
 from daemon.training_job.text import cleaned, untaken
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.members import sections, text, whole
+from daemon.training_job.field_readers import sections, text, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

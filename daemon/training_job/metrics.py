@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.members import moment, sections, text
+from daemon.training_job.field_readers import moment, sections, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.aws.base import QueueState
 from daemon.aws.errors import SAGEMAKER, SQS, STS, CallResult
-from daemon.checkpoint.base import JobState
+from daemon.aws.ports import QueueState
+from daemon.checkpoint.ports import JobState
 from daemon.observability.metrics import HEARTBEAT_RESULTS, STEPS, Metrics
-from daemon.targets.modeldb_v1.errors import Kind as KindOfV1
-from daemon.targets.modeldb_v2.errors import Kind as KindOfV2
+from daemon.targets.modeldb_v1.errors import CallErrorKind as KindOfV1
+from daemon.targets.modeldb_v2.errors import CallErrorKind as KindOfV2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

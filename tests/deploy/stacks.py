@@ -20,7 +20,7 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.cloudformation.utils import yaml_tag_constructor
 from yaml import Loader, add_multi_constructor, load
 
-from tests.stage import ACCOUNT, REGION
+from tests.support.daemon_process import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.deploy.watched_daemon import StallingQueue, watched_daemon
-from tests.stage import Job, jobs_named
+from tests.support.daemon_process import Job, jobs_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon import __version__
-from daemon.config import JobSettings, ModelDbV2Settings, TagKeySettings, load_settings, setting_keys
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+from daemon.config.settings import JobSettings, ModelDbV2Settings, TagKeySettings, load_settings, setting_keys
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
 from tests.deploy.aws_calls import granted
@@ -33,7 +33,7 @@ from tests.deploy.stacks import (
     refused_by_rules,
     template,
 )
-from tests.stage import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, DaemonProcess, Job, mark_of, stage
+from tests.support.daemon_process import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, DaemonProcess, Job, mark_of, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -539,7 +539,7 @@ def event_entry(job: Job, **detail: str) -> dict[str, Any]:
 async def test_an_event_on_the_bus_becomes_a_run(
     deployer: Deployer, moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int], mode: str
 ) -> None:
-    async with ModelDBV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
+    async with ModelDbV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
         stack = deployer.deploy(**MODES[mode] | ({"ModelDBUrl": modeldb.url} if mode == "fargate" else {}))
         play.queue_url, play.dead_letter_url = stack.outputs["QueueUrl"], stack.outputs["DeadLetterQueueUrl"]
         job, half = Job("through-the-rule"), Job("half-tagged", tags={"MODEL_DB_SYNC": ""})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config import ConfigError, ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings
+from daemon.config.settings import ConfigError, ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()

@@ -18,7 +18,7 @@ from tests.deploy.grafana_schema import refusals
 from tests.deploy.prometheus import MONITORING, alert_rules
 from tests.deploy.vocabulary import Expression, unknown_words
 from tests.deploy.watched_daemon import watched_daemon
-from tests.stage import Job, jobs_named
+from tests.support.daemon_process import Job, jobs_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

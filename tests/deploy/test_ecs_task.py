@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from daemon import __version__
-from daemon.config import HttpSettings, JobSettings, Settings, ShutdownSettings, SqliteSettings, load_settings
+from daemon.config.settings import HttpSettings, JobSettings, Settings, ShutdownSettings, SqliteSettings, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from tests.deploy.prometheus import tool
 from tests.deploy.stacks import FARGATE, ROOT, Deployer, Stack, as_request, client, ecs_objections, leave_no_value_out
-from tests.stage import ACCOUNT, REGION
+from tests.support.daemon_process import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

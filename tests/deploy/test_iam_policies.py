@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.session import get_session
 
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.deploy.aws_calls import ROOT, aws_calls, daemon_sources, granted, permissions, services_opened
 from tests.deploy.stacks import EXTERNAL, FARGATE, Deployer, leave_no_value_out
-from tests.stage import FULL_TAGS, Job, stage
+from tests.support.daemon_process import FULL_TAGS, Job, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +93,7 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
     half_tags = {key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"}
     done, half = Job("calls-done"), Job("calls-half", tags=half_tags)
     unfinished = Job("calls-unfinished")
-    async with ModelDBV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
+    async with ModelDbV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
         await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         play.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
         await play.send([done.event, half.event, unfinished.event])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.deploy.prometheus import Prometheus, eventually, prometheus
-from tests.stage import DaemonProcess, Stage, stage
+from tests.support.daemon_process import DaemonProcess, Stage, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class WatchedDaemon:
     play: Stage
-    modeldb: ModelDBV2StandIn
+    modeldb: ModelDbV2StandIn
     daemon: DaemonProcess
     prometheus: Prometheus
 
@@ -40,7 +40,7 @@ class WatchedDaemon:
 @contextlib.asynccontextmanager
 async def watched_daemon(sqs_endpoint: str, home: Path, free_port: Callable[[], int]) -> AsyncIterator[WatchedDaemon]:
     """Everything started, and the daemon scraped at least once."""
-    async with ModelDBV2StandIn() as modeldb, stage(sqs_endpoint, modeldb.url, home) as play:
+    async with ModelDbV2StandIn() as modeldb, stage(sqs_endpoint, modeldb.url, home) as play:
         modeldb.faults.database_answer_seconds = 0.05
         await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         port = free_port()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-from tests.stage import Stage, stage
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+from tests.support.daemon_process import Stage, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def modeldb() -> AsyncIterator[ModelDBV2StandIn]:
-    async with ModelDBV2StandIn() as server:
+async def modeldb() -> AsyncIterator[ModelDbV2StandIn]:
+    async with ModelDbV2StandIn() as server:
         server.faults.database_answer_seconds = 0.05
         yield server
 
 
 @pytest.fixture
-async def play(moto_endpoint: str, modeldb: ModelDBV2StandIn, tmp_path: Path) -> AsyncIterator[Stage]:
+async def play(moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path) -> AsyncIterator[Stage]:
     """A stage with a queue of its own."""
     async with stage(moto_endpoint, modeldb.url, tmp_path) as made:
         await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")

@@ -12,7 +12,7 @@ from aiohttp import web
 from daemon import __version__
 from daemon.aws.clients import Endpoints, QueueAddress, open_clients
 from daemon.aws.queue import SqsQueue
-from daemon.faults import EdgeFault, SetupFault
+from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Reason
 
 if TYPE_CHECKING:

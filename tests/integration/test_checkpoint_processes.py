@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.checkpoint.base import Claim, ClaimedElsewhere, JobState, WriterElsewhere, WriterLease
-from daemon.checkpoint.sqlite import open_checkpoint
-from tests import checkpoint_process
-from tests.checkpoint_calls import LEASE, arn_of, claimed, mark_of, row
+from daemon.checkpoint.ports import Claim, ClaimedElsewhere, JobState, WriterElsewhere, WriterLease
+from daemon.checkpoint.sqlite.store import open_checkpoint
+from tests.support import checkpoint_process
+from tests.support.checkpoint_calls import LEASE, arn_of, claimed, mark_of, row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
-from tests.aws_stub import Answer
-from tests.stage import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, Job, Stage, stage
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from tests.support.daemon_process import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, Job, Stage, stage
+from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
-    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 
 
 async def verb(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ class TestCheck:
         assert (await play.depth())["visible"] == 1
 
     async def test_every_failure_is_one_line_with_what_to_do(
-        self, play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+        self, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
     ) -> None:
         modeldb.faults.web_page = True
         with play.sagemaker.failing(None, "describe-access-denied.json"):
@@ -120,7 +120,7 @@ class TestCheck:
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
         assert methods == {"getProjectIds", "getModelIds"}
 
-    async def test_a_modeldb_v2_where_v1_is_configured_is_told(self, play: Stage, modeldb: ModelDBV2StandIn) -> None:
+    async def test_a_modeldb_v2_where_v1_is_configured_is_told(self, play: Stage, modeldb: ModelDbV2StandIn) -> None:
         target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
         done = await verb("check", "--config", config_of(play, target=target))
         assert done.returncode == 1
@@ -136,7 +136,7 @@ class TestCheck:
         assert finding.startswith("FAIL  target modeldb-v2: ")
         assert f"set target.kind: modeldb-v1, target.host: {server.host}, target.port: {server.port}" in note
 
-    async def test_a_missing_redrive_policy_is_advised(self, moto_endpoint: str, modeldb: ModelDBV2StandIn, tmp_path: Path) -> None:
+    async def test_a_missing_redrive_policy_is_advised(self, moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path) -> None:
         async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
             await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
             done = await verb("check", "--config", config_of(play))
@@ -207,7 +207,7 @@ class TestHistory:
 
 
 async def test_a_dead_letter_queue_that_is_not_there_defers_and_does_not_stop_the_queue(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     half, good = Job("d-half", {"MODEL_DB_SYNC": "x"}), Job("d-good", FULL_TAGS)
     play.finish_jobs([half, good])

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.targets.modeldb_v1.mapping import mark_in
-from tests.stage import Job, jobs_named, stage
+from tests.support.daemon_process import Job, jobs_named, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.stage import DaemonProcess, Stage
+    from tests.support.daemon_process import DaemonProcess, Stage
 
 
 @pytest.fixture

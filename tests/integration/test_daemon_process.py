@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from tests.aws_stub import Answer
-from tests.stage import FULL_TAGS, Job, Stage, jobs_named, mark_of, stage
+from tests.support.daemon_process import FULL_TAGS, Job, Stage, jobs_named, mark_of, stage
+from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 
 
-def marks(modeldb: ModelDBV2StandIn) -> list[tuple[str, str]]:
+def marks(modeldb: ModelDbV2StandIn) -> list[tuple[str, str]]:
     return sorted(mark_of(run) for run in modeldb.runs())
 
 
 async def test_a_finished_job_becomes_a_run_with_everything_in_it(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("churn-1")
     play.finish_jobs([job])
@@ -65,7 +65,7 @@ async def test_a_finished_job_becomes_a_run_with_everything_in_it(
 
 
 async def test_every_event_three_times_in_any_order_is_one_run_each(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("thrice", 30)
     play.finish_jobs(jobs)
@@ -105,7 +105,7 @@ async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(p
 
 
 async def test_a_redriven_message_takes_its_tags_from_list_tags(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("mended-1")
     half = Job("mended-1", tags={"MODEL_DB_SYNC": "true"})
@@ -122,7 +122,7 @@ async def test_a_redriven_message_takes_its_tags_from_list_tags(
 
 
 async def test_without_a_dead_letter_queue_the_body_is_kept_without_hyperparameters(
-    moto_endpoint: str, modeldb: ModelDBV2StandIn, tmp_path: Path, free_port: Callable[[], int]
+    moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
         await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
@@ -143,7 +143,7 @@ async def test_without_a_dead_letter_queue_the_body_is_kept_without_hyperparamet
 
 @pytest.mark.parametrize("outage", ["database_down", "backend_down", "frozen"])
 async def test_an_outage_holds_messages_and_burns_no_receive(
-    outage: str, play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    outage: str, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("outage", 20)
     play.finish_jobs(jobs)
@@ -174,7 +174,7 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     assert await daemon.stop() == 0
 
 
-async def test_lost_answers_make_no_second_run(play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_lost_answers_make_no_second_run(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
     jobs = jobs_named("lost", 12)
     play.finish_jobs(jobs)
     modeldb.faults.lose_next_answers(6, operation="createExperimentRun")
@@ -188,7 +188,7 @@ async def test_lost_answers_make_no_second_run(play: Stage, modeldb: ModelDBV2St
 
 
 async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     modeldb.latency_seconds = 0.1
     jobs = jobs_named("term", 60)
@@ -213,7 +213,7 @@ async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
 
 
 async def test_a_write_without_an_answer_stays_hidden_for_the_settle_time_only(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("unanswered-1")
     play.finish_jobs([job])
@@ -234,7 +234,7 @@ async def test_a_write_without_an_answer_stays_hidden_for_the_settle_time_only(
             await asyncio.sleep(0.1)
 
 
-async def test_a_second_signal_ends_at_once(play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_a_second_signal_ends_at_once(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
     play.finish_jobs([job := Job("twice-1")])
     daemon = play.daemon(free_port())
     await daemon.start()
@@ -249,7 +249,7 @@ async def test_a_second_signal_ends_at_once(play: Stage, modeldb: ModelDBV2Stand
 
 
 async def test_killed_again_and_again_no_job_is_lost_or_doubled(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)  # what a killed one held comes back soon
     modeldb.latency_seconds = 0.05
@@ -273,7 +273,7 @@ async def test_killed_again_and_again_no_job_is_lost_or_doubled(
 
 
 async def test_a_lost_checkpoint_makes_no_second_run(
-    play: Stage, modeldb: ModelDBV2StandIn, tmp_path: Path, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     moved = Job("moved-1", tags=FULL_TAGS | {"MODEL_DB_PROJECT_NAME": "churn-2026"})
     for job, path in [(Job("moved-1"), "one.db"), (moved, "two.db")]:
@@ -286,7 +286,7 @@ async def test_a_lost_checkpoint_makes_no_second_run(
     assert len(modeldb.runs()) == 1
 
 
-async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
     jobs = jobs_named("throttled", 8)
     play.finish_jobs(jobs)
     daemon = play.daemon(free_port())
@@ -302,7 +302,7 @@ async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDBV2Stand
 
 
 async def test_one_job_that_always_fails_does_not_hold_the_others(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     bad, good = Job("bad-1"), jobs_named("good", 3)
     play.finish_jobs([bad, *good])
@@ -324,7 +324,7 @@ class TestWhatCannotWork:
     """Found before the first receive: exit 2 when waiting cannot help, not ready when it can."""
 
     async def test_a_web_page_instead_of_modeldb_is_exit_2(
-        self, play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+        self, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
     ) -> None:
         modeldb.faults.web_page = True
         await play.send([Job("x-1").event])
@@ -375,7 +375,7 @@ class TestWhatCannotWork:
 
 
 async def test_the_account_is_asked_of_sts_and_foreign_jobs_are_rejected(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     foreign = Job("abroad-1").event.replace("123456789012", "210987654321")
     aws = {"account_id": None, "sts_endpoint_url": play.sagemaker.url}

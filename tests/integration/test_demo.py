@@ -23,9 +23,9 @@ import pytest
 
 import daemon
 from daemon.demo.aws import DeadLetter
-from daemon.demo.jobs import SECRETS, sample_story
 from daemon.demo.modeldb import ModelDbRun
 from daemon.demo.results import Evidence, Figures, shortcomings
+from daemon.demo.sample_jobs import SECRETS, sample_story
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.training_job.identity import JobMark
 
@@ -247,11 +247,11 @@ def test_a_reader_that_leaves_ends_it_in_order(start: Start, scratch: Path) -> N
 def test_a_lost_job_is_told_and_ends_it_with_status_1(start: Start, kind: str) -> None:
     demo = start(
         "-c",
-        "from daemon.demo import aws, show\n"
-        "show.PATIENCE_SECONDS = 4.0\n"
+        "from daemon.demo import aws, scenario\n"
+        "scenario.PATIENCE_SECONDS = 4.0\n"
         "put = aws.EmbeddedAws.put_events\n"
         "aws.EmbeddedAws.put_events = lambda self, events: put(self, [e for e in events if e[0].name != 'churn-mlp-118'])\n"
-        f"raise SystemExit(show.run_demo({kind!r}, keep=False))",
+        f"raise SystemExit(scenario.run_demo({kind!r}, keep=False))",
     )
     output, errors = demo.communicate(timeout=60)
     assert (demo.returncode, errors) == (1, ""), output

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.jobs import SECRETS, sample_story
 from daemon.demo.modeldb import DemoModelDbV1
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.results import Evidence, Figures, shortcomings
+from daemon.demo.sample_jobs import SECRETS, sample_story
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.connection import Connection
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.mapping import marker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from daemon.demo.jobs import SampleJob
+    from daemon.demo.sample_jobs import SampleJob
 
 STORY = sample_story(datetime.now(UTC))
 JOB = next(job for job in STORY.jobs if job.name == "fraud-vae-13")
@@ -155,13 +155,13 @@ async def test_the_outage_refuses_all_and_its_end_loses_the_answer_of_one_run(se
     for method, arguments in (("getProjectIds", {"keyValuePairs": {}}), ("storeExperimentRunEvent", {"er": run})):
         with pytest.raises(CallFailed) as refused:
             await connection.call(method, **arguments)
-        assert refused.value.kind is Kind.STORAGE
+        assert refused.value.kind is CallErrorKind.STORAGE
     assert modeldb.run_count == 1
 
     modeldb.come_back()
     with pytest.raises(CallFailed) as lost:
         await connection.call("storeExperimentRunEvent", er=run)
-    assert (lost.value.kind, lost.value.answered, modeldb.run_count) == (Kind.UNREACHABLE, False, 2)
+    assert (lost.value.kind, lost.value.answered, modeldb.run_count) == (CallErrorKind.UNREACHABLE, False, 2)
     await connection.aclose()
 
     connection = await connect()

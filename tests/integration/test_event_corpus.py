@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from daemon.aws.base import Message
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
+from daemon.aws.ports import Message
 from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.checkpoint.sqlite import open_checkpoint
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-from daemon.demo.modeldb_v2_store import Store
-from daemon.flow import Flow, FlowRules
+from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+from daemon.demo.modeldb_v2.store import Store
 from daemon.intake.in_flight import InFlight
 from daemon.observability.logs import configure_logging
 from daemon.outcome import Outcome, Reason
+from daemon.pipeline.flow import Flow, FlowRules
 from daemon.targets.registry import open_target
 from daemon.training_job.event import TrainingJobEvent, parse_event
-from tests.aws_stub import SageMakerStub
-from tests.aws_vectors import EventVector, describe_bytes, events, tags_bytes
-from tests.settings import settings
-from tests.stage import CREDENTIALS, mark_of
+from tests.support.aws_vectors import EventVector, describe_bytes, events, tags_bytes
+from tests.support.daemon_process import CREDENTIALS, mark_of
+from tests.support.sagemaker_stub import SageMakerStub
+from tests.support.settings_factory import settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")  # SageMaker's model is re
 class Runner:
     """The flow with everything around it, for one vector after the other."""
 
-    def __init__(self, stub: SageMakerStub, server: ModelDBV2StandIn, clients: contextlib.AsyncExitStack) -> None:
+    def __init__(self, stub: SageMakerStub, server: ModelDbV2StandIn, clients: contextlib.AsyncExitStack) -> None:
         self.stub = stub
         self.server = server
         self.path = Path()
@@ -109,7 +109,7 @@ async def runner() -> AsyncIterator[Runner]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        async with SageMakerStub() as stub, ModelDBV2StandIn() as server, contextlib.AsyncExitStack() as clients:
+        async with SageMakerStub() as stub, ModelDbV2StandIn() as server, contextlib.AsyncExitStack() as clients:
             yield Runner(stub, server, clients)
 
 

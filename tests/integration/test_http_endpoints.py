@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from daemon.faults import SetupFault
+from daemon.errors import SetupFault
 from daemon.observability.http import HealthReport, HttpServer, serve_http
 from daemon.observability.metrics import Metrics
 

@@ -13,13 +13,13 @@ import pytest
 from daemon.aws.clients import AwsClients, open_clients
 from daemon.aws.dead_letter import dead_letter
 from daemon.aws.queue import SqsQueue
-from daemon.faults import EdgeFault, JobRefused
+from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from daemon.aws.base import Message
+    from daemon.aws.ports import Message
 
 REGION = "eu-west-1"
 

@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
 from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
-from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused
+from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.outcome import Reason
 from daemon.training_job.identity import Home
-from tests.aws_stub import Answer, SageMakerStub
-from tests.aws_vectors import HOME, ErrorVector, describe, describe_bytes, describes, errors, tags, tags_bytes
+from tests.support.aws_vectors import HOME, ErrorVector, describe, describe_bytes, describes, errors, tags, tags_bytes
+from tests.support.sagemaker_stub import Answer, SageMakerStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.aws_vectors import events
 from tests.property.changes import changed
 from tests.property.descriptions import arns, job_names, tags
 from tests.property.texts import json_values, numbers, texts
+from tests.support.aws_vectors import events
 
 _MOST_CHARACTERS = 20_000
 """Of a recorded body that is changed: larger ones take long, and say no more."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from hypothesis import strategies as st
 
-from daemon.config import JobSettings
-from daemon.training_job.members import moment
-from daemon.training_job.run import TrainingRun, training_run
+from daemon.config.settings import JobSettings
+from daemon.training_job.field_readers import moment
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.aws_vectors import describe, describes
+from daemon.training_job.training_run import TrainingRun, training_run
 from tests.property.changes import changed
 from tests.property.texts import anything, json_values, numbers, texts, times
+from tests.support.aws_vectors import describe, describes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

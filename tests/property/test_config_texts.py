@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.config import ENV_PREFIX, BaseUrl, ConfigError, Host, Settings, load_settings, setting_keys, settings_for_log
-from tests.config_loader import EXAMPLE, QUEUE_URL, TARGET_URL
+from daemon.config.settings import ENV_PREFIX, BaseUrl, ConfigError, Host, Settings, load_settings, setting_keys, settings_for_log
 from tests.property.changes import changed
 from tests.property.texts import json_values, texts
+from tests.support.config_loader import EXAMPLE, QUEUE_URL, TARGET_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

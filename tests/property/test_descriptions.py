@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.training_job.identity import JobArn, JobMark
-from daemon.training_job.run import TrainingRun, described_identity, described_status, training_run
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagsIncomplete, read_tags
+from daemon.training_job.training_run import TrainingRun, described_identity, described_status, training_run
 from tests.property.descriptions import KEYS, MOST_CHARACTERS, NEEDED_TAGS, REDACT, descriptions, runs, tags, usable_descriptions
 from tests.property.texts import texts
 

@@ -22,9 +22,9 @@ from daemon.targets.modeldb_v1.codec import (
     encode_reply,
     plain,
 )
-from tests.modeldb_v1_exchanges import load
 from tests.property.structs import arguments, exceptions, results
 from tests.property.texts import sendable_texts, texts
+from tests.support.modeldb_v1_exchanges import load
 
 FRAMES = [frame for exchange in load() for frame in (exchange.request_frame, exchange.response_frame) if frame and len(frame) < 3_000]
 

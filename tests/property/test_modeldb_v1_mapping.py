@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.demo import modeldb_v1_calls as calls
-from daemon.demo.modeldb_v1_json import parse_document
-from daemon.demo.modeldb_v1_metadata import MODEL_ID, Documents
-from daemon.demo.modeldb_v1_reads import run_details
-from daemon.demo.modeldb_v1_store import Store
-from daemon.targets.modeldb_v1 import records
+from daemon.demo.modeldb_v1 import writes as calls
+from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents
+from daemon.demo.modeldb_v1.mongo_json import parse_document
+from daemon.demo.modeldb_v1.reads import run_details
+from daemon.demo.modeldb_v1.store import Store
+from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import decode_call, encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.limits import metadata_key, too_much
 from daemon.targets.modeldb_v1.mapping import MappedJob, map_job, mark_in, marker_of
-from daemon.targets.modeldb_v1.models import from_details, missing_metrics
+from daemon.targets.modeldb_v1.readback import from_details, missing_metrics
 from tests.property.descriptions import runs
 from tests.property.texts import texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 
 class Server:
@@ -47,14 +47,14 @@ class Server:
 
     def write(self, job: MappedJob) -> tuple[int, list[int]]:
         """A job's calls in their order. Returns the run, and the data frames by channel."""
-        project_id = self.call("storeProjectEvent", pr=records.project_event(job)).projectId
-        experiment_id = self.call("storeExperimentEvent", er=records.default_experiment_event(project_id)).experimentId
-        run_id = self.call("storeExperimentRunEvent", er=records.run_event(experiment_id, job)).experimentRunId
-        fit = self.call("storeFitEvent", fe=records.fit_event(run_id, job))
-        others = [self.call("storeDataFrame", df=records.data_frame(frame), experimentRunId=run_id) for frame in job.data_frames[1:]]
+        project_id = self.call("storeProjectEvent", pr=requests.project_event(job)).projectId
+        experiment_id = self.call("storeExperimentEvent", er=requests.default_experiment_event(project_id)).experimentId
+        run_id = self.call("storeExperimentRunEvent", er=requests.run_event(experiment_id, job)).experimentRunId
+        fit = self.call("storeFitEvent", fe=requests.fit_event(run_id, job))
+        others = [self.call("storeDataFrame", df=requests.data_frame(frame), experimentRunId=run_id) for frame in job.data_frames[1:]]
         frames = [fit.dfId, *others]
         for metric in job.metrics:
-            event = records.metric_event(run_id, fit.modelId, frames[metric.channel], metric)
+            event = requests.metric_event(run_id, fit.modelId, frames[metric.channel], metric)
             self.call("storeMetricEvent", me=event)
         return run_id, frames
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.demo.modeldb_v2_calls import EXPERIMENT_CALLS, PROJECT_CALLS, RUN_CALLS
-from daemon.demo.modeldb_v2_messages import parse_body
-from daemon.demo.modeldb_v2_store import Store
+from daemon.demo.modeldb_v2.calls import EXPERIMENT_CALLS, PROJECT_CALLS, RUN_CALLS
+from daemon.demo.modeldb_v2.messages import parse_body
+from daemon.demo.modeldb_v2.store import Store
 from daemon.targets.modeldb_v2 import entities
 from daemon.targets.modeldb_v2.limits import (
     BODY_BYTES,
@@ -37,8 +37,8 @@ from tests.property.texts import sendable_texts, texts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from daemon.demo.modeldb_v2_calls import Call
-    from daemon.training_job.run import TrainingRun
+    from daemon.demo.modeldb_v2.calls import Call
+    from daemon.training_job.training_run import TrainingRun
 
 ALPHABETS = {
     "hyperparameters": re.compile(r"[A-Za-z0-9_\-/]+"),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.redaction import REDACTED, is_secret, without_secrets
-from daemon.training_job.run import TrainingRun, training_run
 from daemon.training_job.tags import JobTags
+from daemon.training_job.training_run import TrainingRun, training_run
 from tests.property.descriptions import REDACT, usable_descriptions
 from tests.property.texts import texts
 

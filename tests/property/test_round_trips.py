@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.checkpoint import job_rows
-from daemon.checkpoint.base import HistoryFilter, JobRecord, JobState
-from daemon.checkpoint.schema import migrate
+from daemon.checkpoint.ports import HistoryFilter, JobRecord, JobState
+from daemon.checkpoint.sqlite import job_rows
+from daemon.checkpoint.sqlite.schema import migrate
 from daemon.intake.backoff import Backoff
 from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.mapping import mark_in, marker_of
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.targets.modeldb_v2.runs import carries
+from daemon.training_job.field_readers import moment
 from daemon.training_job.identity import JOB_NAME, Home, JobArn, JobMark, iso_milliseconds
-from daemon.training_job.members import moment
 from tests.property.descriptions import arns, job_names
 from tests.property.texts import sendable_texts, texts, times
 

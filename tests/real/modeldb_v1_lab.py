@@ -140,7 +140,7 @@ async def lab_server(*, mongo: bool) -> AsyncIterator[LabServer]:
 
 def expected_model(job: MappedJob) -> StoredModel:
     """What the mapping makes of a job, as SQL keeps it."""
-    from daemon.targets.modeldb_v1.models import float32
+    from daemon.targets.modeldb_v1.readback import float32
 
     return StoredModel(
         job.model_type,

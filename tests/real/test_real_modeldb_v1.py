@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.targets.modeldb_v1 import records
+from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
-from daemon.training_job.run import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.aws_vectors import describes, parsed_description
-from tests.modeldb_v1_fault_proxy import fault_proxy, pass_on
-from tests.modeldb_v1_target_stage import target_on, until_synced
-from tests.modeldb_v2_target_stage import MemoryJournal
+from daemon.training_job.training_run import training_run
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
-from tests.stage import FULL_TAGS, Job, jobs_named, stage
+from tests.support.aws_vectors import describes, parsed_description
+from tests.support.daemon_process import FULL_TAGS, Job, jobs_named, stage
+from tests.support.modeldb_v1_fault_proxy import fault_proxy, pass_on
+from tests.support.modeldb_v1_target import target_on, until_synced
+from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from daemon.targets.modeldb_v1.mapping import MappedJob
-    from daemon.training_job.run import TrainingRun
-    from tests.modeldb_v1_fault_proxy import FaultProxy
+    from daemon.training_job.training_run import TrainingRun
     from tests.real.modeldb_v1_lab import LabServer, StoredRun
-    from tests.stage import DaemonProcess, Stage
+    from tests.support.daemon_process import DaemonProcess, Stage
+    from tests.support.modeldb_v1_fault_proxy import FaultProxy
 
 pytestmark = [
     pytest.mark.real_modeldb,
@@ -442,12 +442,12 @@ async def another_writer(port: int) -> None:
     while True:
         connection = await Connection.open("127.0.0.1", port)
         with contextlib.suppress(CallFailed):
-            project = await connection.call("storeProjectEvent", pr=records.project_event(job))
-            experiment = await connection.call("storeExperimentEvent", er=records.default_experiment_event(project.projectId))
-            made = await connection.call("storeExperimentRunEvent", er=records.run_event(experiment.experimentId, job))
-            fit = await connection.call("storeFitEvent", fe=records.fit_event(made.experimentRunId, job))
+            project = await connection.call("storeProjectEvent", pr=requests.project_event(job))
+            experiment = await connection.call("storeExperimentEvent", er=requests.default_experiment_event(project.projectId))
+            made = await connection.call("storeExperimentRunEvent", er=requests.run_event(experiment.experimentId, job))
+            fit = await connection.call("storeFitEvent", fe=requests.fit_event(made.experimentRunId, job))
             for metric in job.metrics:
-                await connection.call("storeMetricEvent", me=records.metric_event(made.experimentRunId, fit.modelId, fit.dfId, metric))
+                await connection.call("storeMetricEvent", me=requests.metric_event(made.experimentRunId, fit.modelId, fit.dfId, metric))
         await connection.aclose()
 
 

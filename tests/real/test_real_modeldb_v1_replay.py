@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.modeldb_v1_replay import DatabaseHands, Story, replay_counted, stories
 from tests.real.modeldb_v1_lab import LAB, lab_server
+from tests.support.modeldb_v1_replay import DatabaseHands, Story, replay_counted, stories
 
 pytestmark = [
     pytest.mark.real_modeldb,

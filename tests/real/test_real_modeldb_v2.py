@@ -17,11 +17,11 @@ import aiohttp
 import pytest
 
 from daemon.targets.modeldb_v2.mapping import map_run
-from daemon.training_job.run import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.aws_vectors import describes, parsed_description
-from tests.modeldb_v2_exchanges import Replayer, load
-from tests.stage import FULL_TAGS, Job, Stage, mark_of, stage
+from daemon.training_job.training_run import training_run
+from tests.support.aws_vectors import describes, parsed_description
+from tests.support.daemon_process import FULL_TAGS, Job, Stage, mark_of, stage
+from tests.support.modeldb_v2_exchanges import Replayer, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.stage import ACCOUNT, REGION, Job
+from tests.support.daemon_process import ACCOUNT, REGION, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.cli import main
-from daemon.config import ConfigError, Settings, load_settings, secret_values, settings_for_log
+from daemon.config.settings import ConfigError, Settings, load_settings, secret_values, settings_for_log
 from daemon.targets.registry import open_target
 from tests.security.planted import Planted
-from tests.settings import QUEUE_URL
+from tests.support.settings_factory import QUEUE_URL
 
 if TYPE_CHECKING:
     from pathlib import Path

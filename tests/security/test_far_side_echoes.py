@@ -16,14 +16,14 @@ from aiohttp import web
 from daemon.aws.clients import Endpoints, open_clients
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.config import Settings
-from daemon.faults import DaemonError
+from daemon.config.settings import Settings
+from daemon.errors import DaemonError
 from daemon.targets.registry import open_target
 from daemon.training_job.identity import Home
-from tests.modeldb_v2_target_stage import MemoryJournal, job
-from tests.scripted_server import serving
 from tests.security.planted import Planted
-from tests.settings import QUEUE_URL
+from tests.support.modeldb_v2_scripted import serving
+from tests.support.modeldb_v2_target import MemoryJournal, job
+from tests.support.settings_factory import QUEUE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,20 +15,20 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.observability.metrics import Metrics
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.training_job.text import cleaned, one_line
-from tests.scripted_server import serving
 from tests.security.hostile import NO_JOBS, TEXTS, TOO_LONG, HostileJob
-from tests.stage import Job, mark_of, stage
+from tests.support.daemon_process import Job, mark_of, stage
+from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-    from tests.stage import DaemonProcess, Stage
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.daemon_process import DaemonProcess, Stage
 
 FILES = {"checkpoint.db", "checkpoint.db-shm", "checkpoint.db-wal"}
 ESCAPES = TEXTS["escapes"] + TEXTS["bidi"] + TEXTS["line-ends"]
@@ -91,7 +91,7 @@ def unsafe_on_a_terminal(text: str) -> set[str]:
     return {f"{ord(each):04x}" for each in text if each != "\n" and unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
 
 
-async def test_v2(play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
     jobs = hostile_jobs()
     daemon = play.daemon(free_port(), jobs={"statuses": ["Completed", "Failed"]})
     bounded = labels_in(Metrics(version="1", target="modeldb-v2").render("")[0].decode())

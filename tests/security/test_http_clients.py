@@ -16,13 +16,13 @@ import pytest
 from daemon.observability import http
 from daemon.observability.http import HealthReport, HttpServer, serve_http
 from daemon.observability.metrics import Metrics
-from tests.stage import jobs_named
+from tests.support.daemon_process import jobs_named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-    from tests.stage import Stage
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.daemon_process import Stage
 
 IDLE_SECONDS = 0.4
 GOOD = HealthReport(ok=True, state="ready", checks={})
@@ -254,7 +254,7 @@ async def test_pipelining_keeps_nobody_waiting(server: HttpServer, connect: Call
 
 
 async def test_the_daemon_goes_on_with_its_work_and_stops_in_time(
-    play: Stage, modeldb: ModelDBV2StandIn, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("crowd", 20)
     play.finish_jobs(jobs)

@@ -21,17 +21,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from daemon.demo.modeldb_v1 import ModelDbV1StandIn
-from daemon.demo.modeldb_v1_store import Table
-from tests.scripted_server import serving
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from daemon.demo.modeldb_v1.store import Table
 from tests.security.planted import Planted, files_in
 from tests.security.test_far_side_echoes import ANSWERS
-from tests.stage import FULL_TAGS, DaemonProcess, Job, Stage, stage
+from tests.support.daemon_process import FULL_TAGS, DaemonProcess, Job, Stage, stage
+from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from daemon.demo.modeldb_v2 import ModelDBV2StandIn
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 
 ROOT = Path(__file__).parent.parent.parent
 PATHS = [
@@ -51,14 +51,14 @@ SECRET_KEYS = ["DB_PASSWORD", "api_key", "hf_token", "aws_secret_access_key", "p
 FAILING = """\
 import sys
 sys.path.insert(0, {root!r})
-import daemon.flow
+import daemon.pipeline.flow
 
-def failing(description, *others, real=daemon.flow.training_run, password={password!r}):
+def failing(description, *others, real=daemon.pipeline.flow.training_run, password={password!r}):
     if description["TrainingJobName"] == "broken-1":
         raise RuntimeError(f"Invalid header value {{password!r}} " + {encoded!r})
     return real(description, *others)
 
-daemon.flow.training_run = failing
+daemon.pipeline.flow.training_run = failing
 """
 """A bug whose exception quotes the configuration, as those of HTTP libraries do, in a frame with secrets in its variables."""
 
@@ -118,7 +118,7 @@ class WatchedDaemon(DaemonProcess):
 class Front:
     """What stands before ModelDB: hands everything on, or answers by itself and repeats what it was sent."""
 
-    def __init__(self, modeldb: ModelDBV2StandIn, session: aiohttp.ClientSession) -> None:
+    def __init__(self, modeldb: ModelDbV2StandIn, session: aiohttp.ClientSession) -> None:
         self.answer = ""
         self.only = ""
         """Part of the path of what is answered so; empty: everything."""
@@ -137,7 +137,7 @@ class Front:
 
 
 @pytest.fixture
-async def front(modeldb: ModelDBV2StandIn) -> AsyncIterator[Front]:
+async def front(modeldb: ModelDbV2StandIn) -> AsyncIterator[Front]:
     async with aiohttp.ClientSession() as session:
         made = Front(modeldb, session)
         async with serving(made.serve) as made.url:
@@ -204,7 +204,7 @@ def checkpoint_of(home: Path) -> dict[str, bytes]:
 
 
 async def test_v2_through_success_and_every_failure(
-    play: Stage, modeldb: ModelDBV2StandIn, front: Front, free_port: Callable[[], int]
+    play: Stage, modeldb: ModelDbV2StandIn, front: Front, free_port: Callable[[], int]
 ) -> None:
     planted = Planted()
     password = planted.word("password", odd=True)
@@ -261,7 +261,7 @@ async def test_v2_through_success_and_every_failure(
 
 
 async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
-    moto_endpoint: str, modeldb: ModelDBV2StandIn, front: Front, tmp_path: Path, free_port: Callable[[], int]
+    moto_endpoint: str, modeldb: ModelDbV2StandIn, front: Front, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     planted = Planted()
     target = {"url": front.url, "auth": {"kind": "bearer", "token": planted.word("token")}, "settle_seconds": 1}

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.run import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.training_run import training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"

@@ -23,25 +23,25 @@ from typing import TYPE_CHECKING, Any
 
 from thriftpy2.thrift import TException
 
-from daemon.demo.modeldb_v1_backend import Backend, refusal
-from daemon.demo.modeldb_v1_calls import STORING, ConnectionBrokenError
-from daemon.demo.modeldb_v1_faults import Faults, ServerDiedError, Step
-from daemon.demo.modeldb_v1_frames import BrokenMessageError
-from daemon.demo.modeldb_v1_metadata import Documents
-from daemon.demo.modeldb_v1_store import ServerError, Store
+from daemon.demo.modeldb_v1.dispatch import Backend, refusal
+from daemon.demo.modeldb_v1.faults import Faults, ServerDiedError, Step
+from daemon.demo.modeldb_v1.frames import BrokenMessageError
+from daemon.demo.modeldb_v1.metadata import Documents
+from daemon.demo.modeldb_v1.store import ServerError, Store
+from daemon.demo.modeldb_v1.writes import STORING, ConnectionBrokenError
 from daemon.targets.modeldb_v1.connection import Connection
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
-from tests.modeldb_v1_target_stage import wrong
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.modeldb_v1_session import LENGTH, Session
 from tests.simulation.modeldb_v1_work import Work, writes
+from tests.support.modeldb_v1_target import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from random import Random
 
-    from daemon.demo.modeldb_v1_store import Row, Table
+    from daemon.demo.modeldb_v1.store import Row, Table
     from daemon.targets.modeldb_v1.codec import Call
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 ADDRESS = "modeldb-v1:6543"
 NETWORK_SECONDS = (0.0002, 0.01)
@@ -137,7 +137,7 @@ class SimulatedModelDbV1:
         try:
             reader, writer = await self.open_streams(owner=owner, call_seconds=call_seconds)
         except OSError as error:
-            raise CallFailed(Kind.UNREACHABLE, "connect", f"{ADDRESS}: Connection refused", sent=False) from error
+            raise CallFailed(CallErrorKind.UNREACHABLE, "connect", f"{ADDRESS}: Connection refused", sent=False) from error
         return Connection(reader, writer, ADDRESS, call_seconds=call_seconds, may_send=may_send, observe=observe)
 
     async def open_streams(
@@ -260,7 +260,7 @@ class SimulatedModelDbV1:
         return len(self._sessions)
 
     def wrong(self, jobs: Sequence[TrainingRun], *, documents_needed: bool = False) -> list[str]:
-        """What is not as it should be, as `tests.modeldb_v1_target_stage.wrong` says; [] when each job has exactly one complete run.
+        """What is not as it should be, as `tests.support.modeldb_v1_target.wrong` says; [] when each job has exactly one complete run.
 
         Args:
             jobs: all that are to be there, and no others.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
-from tests.modeldb_v1_plain_client import project, run
-from tests.modeldb_v1_target_stage import Permit
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.modeldb_v1_server import SimulatedModelDbV1
+from tests.support.modeldb_v1_plain_client import project, run
+from tests.support.modeldb_v1_target import Permit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,7 +6,7 @@ import asyncio
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.demo.modeldb_v1_frames import LARGEST_FRAME, BrokenMessageError, IncompleteMessageError, read_call
+from daemon.demo.modeldb_v1.frames import LARGEST_FRAME, BrokenMessageError, IncompleteMessageError, read_call
 from tests.simulation.modeldb_v1_wire import Wire
 
 if TYPE_CHECKING:

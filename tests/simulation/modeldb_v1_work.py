@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.demo.modeldb_v1_calls import STORING
+from daemon.demo.modeldb_v1.writes import STORING
 
 if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.codec import Call

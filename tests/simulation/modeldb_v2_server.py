@@ -17,8 +17,8 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 from multidict import MultiDict
 
-from daemon.demo.modeldb_v2 import ModelDBV2StandIn
-from daemon.targets.modeldb_v2.client import ModelDBV2Client
+from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE, map_run
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
     from tests.simulation.loop import VirtualLoop
 
 FATES = {
@@ -233,7 +233,7 @@ class SimulatedModelDbV2:
         return found + [f"a run that nobody wanted: {mark}" for mark in by_mark]
 
 
-class SimulatedClient(ModelDBV2Client):
+class SimulatedClient(ModelDbV2Client):
     """The real client, over the simulated network."""
 
     def __init__(self, server: SimulatedModelDbV2, **more: Any) -> None:
@@ -292,7 +292,7 @@ class _Exchange:
         yield self._body
 
 
-class _Hurried(ModelDBV2StandIn):
+class _Hurried(ModelDbV2StandIn):
     """Its calls take a few milliseconds, by chance.
 
     Attributes:

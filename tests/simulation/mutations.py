@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from daemon.checkpoint import claim_rows, writer_rows
-from daemon.checkpoint.base import Claim, WriterLease
 from daemon.checkpoint.journal import Journal
-from daemon.flow import Flow
+from daemon.checkpoint.ports import Claim, WriterLease
+from daemon.checkpoint.sqlite import claim_rows, writer_lease_rows
 from daemon.intake.heartbeat import Heartbeat
-from daemon.intake.worker import Worker
 from daemon.outcome import Deferred, Held, Reason
-from daemon.targets.modeldb_v1.line import Line
+from daemon.pipeline.flow import Flow
+from daemon.pipeline.worker import Worker
+from daemon.targets.modeldb_v1.write_session import WriteSession
 from daemon.targets.modeldb_v2 import target as v2_target
 from daemon.targets.modeldb_v2.errors import ApiError
 from daemon.training_job.tags import read_tags
@@ -159,19 +159,19 @@ def _two_writers() -> AbstractContextManager[object]:
 
     @contextlib.contextmanager
     def broken() -> Any:
-        with mock.patch.object(writer_rows, "take", take), mock.patch.object(writer_rows, "renew", return_value=True):
+        with mock.patch.object(writer_lease_rows, "take", take), mock.patch.object(writer_lease_rows, "renew", return_value=True):
             yield
 
     return broken()
 
 
 def _no_settling_after_connect() -> AbstractContextManager[object]:
-    real = Line.__init__
+    real = WriteSession.__init__
 
-    def init(self: Line, *arguments: Any, **more: Any) -> None:
+    def init(self: WriteSession, *arguments: Any, **more: Any) -> None:
         real(self, *arguments, **{**more, "settle_seconds": 0.0})
 
-    return mock.patch.object(Line, "__init__", init)
+    return mock.patch.object(WriteSession, "__init__", init)
 
 
 BOTH = ("modeldb-v2", "modeldb-v1")

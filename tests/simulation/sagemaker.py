@@ -17,8 +17,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tests.aws_vectors import errors
 from tests.simulation.aws_calls import ATTEMPTS, READ_SECONDS, AwsCaller, Fault, FaultAnswers, Refusal, ServiceFaults
+from tests.support.aws_vectors import errors
 
 if TYPE_CHECKING:
     import random

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from daemon.aws.queue import SqsQueue
-from daemon.faults import EdgeFault, JobRefused
+from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Reason
 from tests.simulation.sqs_places import MAX_RECEIVES, VISIBILITY_SECONDS
 

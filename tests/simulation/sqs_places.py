@@ -19,7 +19,7 @@ from tests.simulation.sqs_queue import REGION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from daemon.aws.base import Message
+    from daemon.aws.ports import Message
 
 VISIBILITY_SECONDS = 45
 MAX_RECEIVES = 3

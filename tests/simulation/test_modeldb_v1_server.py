@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.targets.modeldb_v1.codec import INTERFACE
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
-from tests.modeldb_v1_connections import failure_of
-from tests.modeldb_v1_plain_client import data_frame, fit, project, run
-from tests.modeldb_v1_replay import replay_counted, stories
-from tests.modeldb_v1_target_stage import full_job, until_synced
-from tests.modeldb_v2_target_stage import MemoryJournal
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
 from tests.simulation.modeldb_v1_server_stage import LINGER_SECONDS, SEEDS, SETTLE_SECONDS, new_run, now, play, target_of, until
+from tests.support.modeldb_v1_connections import failure_of
+from tests.support.modeldb_v1_plain_client import data_frame, fit, project, run
+from tests.support.modeldb_v1_replay import replay_counted, stories
+from tests.support.modeldb_v1_target import full_job, until_synced
+from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
-    from tests.modeldb_v1_replay import Story
+    from tests.support.modeldb_v1_replay import Story
 
 
 class TestTheRealTarget:
@@ -133,11 +133,11 @@ class TestConnections:
             )
             server.freeze(10.0)
             start = now()
-            assert (await failure_of(connection.call("testConnection"))).kind is Kind.UNREACHABLE
+            assert (await failure_of(connection.call("testConnection"))).kind is CallErrorKind.UNREACHABLE
             assert now() - start == pytest.approx(2.0)
-            assert seen == [("testConnection", Kind.UNREACHABLE)]
+            assert seen == [("testConnection", CallErrorKind.UNREACHABLE)]
             other = await server.connect(may_send=lambda: False)
-            assert (await failure_of(other.call("testConnection"))).kind is Kind.NOT_WRITER
+            assert (await failure_of(other.call("testConnection"))).kind is CallErrorKind.NOT_WRITER
             await other.aclose()
 
         play(call)
@@ -264,7 +264,7 @@ class TestTheRace:
             assert any(server.violations[0] in line for line in history)
         assert damaged > 5
         failures = [each for each in answers if isinstance(each, CallFailed)]
-        assert {each.kind for each in failures} == {Kind.OTHER_WRITER}
+        assert {each.kind for each in failures} == {CallErrorKind.OTHER_WRITER}
         assert len(failures) < len(answers) / 2, "not every collision does harm, and some harm is not told"
 
     def test_a_writer_and_readers_do_not_disturb_each_other(self) -> None:

@@ -7,11 +7,11 @@ import contextlib
 
 import pytest
 
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
-from tests.modeldb_v1_connections import failure_of
-from tests.modeldb_v1_plain_client import fit, run
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
 from tests.simulation.modeldb_v1_server_stage import LINGER_SECONDS, SEEDS, new_run, now, play, until
+from tests.support.modeldb_v1_connections import failure_of
+from tests.support.modeldb_v1_plain_client import fit, run
 
 
 class TestFaults:
@@ -21,9 +21,9 @@ class TestFaults:
             await new_run(connection)
             server.go_down()
             failed = await failure_of(connection.call("testConnection"))
-            assert failed.kind is Kind.UNREACHABLE
+            assert failed.kind is CallErrorKind.UNREACHABLE
             refused = await failure_of(server.connect())
-            assert (refused.kind, refused.method, refused.sent) == (Kind.UNREACHABLE, "connect", False)
+            assert (refused.kind, refused.method, refused.sent) == (CallErrorKind.UNREACHABLE, "connect", False)
             server.come_back()
             connection = await server.connect()
             assert await connection.call("getProjectIds", keyValuePairs={}) == [1], "the rows stay"
@@ -81,7 +81,7 @@ class TestFaults:
             server.lose_next_answer()
             assert await connection.call("testConnection") == 200, "no write"
             failed = await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))
-            assert (failed.kind, failed.sent, failed.answered) == (Kind.UNREACHABLE, True, False)
+            assert (failed.kind, failed.sent, failed.answered) == (CallErrorKind.UNREACHABLE, True, False)
             assert len(server.runs) == 2
             again = await server.connect()
             server.lose_next_answer("getProjectIds")
@@ -97,7 +97,7 @@ class TestFaults:
             await asyncio.sleep(0)
             server.reset_connections()
             failed = await calling
-            assert failed.kind is Kind.UNREACHABLE
+            assert failed.kind is CallErrorKind.UNREACHABLE
             assert "the connection was lost" in failed.detail
             await (await server.connect()).aclose()
 
@@ -132,10 +132,10 @@ class TestFaults:
             run_id = await new_run(connection)
             server.mongo_down = True
             failed = await failure_of(connection.call("storeFitEvent", fe=fit(run_id, metadata="{}")))
-            assert (failed.kind, failed.answered) == (Kind.METADATA_STORE_DOWN, True)
+            assert (failed.kind, failed.answered) == (CallErrorKind.METADATA_STORE_DOWN, True)
             at = now()
             failed = await failure_of(connection.call("getExperimentRunDetails", experimentRunId=run_id))
-            assert failed.kind is Kind.METADATA_STORE_DOWN
+            assert failed.kind is CallErrorKind.METADATA_STORE_DOWN
             assert now() - at == pytest.approx(30.0, abs=0.6)
             server.mongo_down = False
             assert await connection.call("getModelIds", keyValuePairs={}) == []
@@ -149,7 +149,7 @@ class TestFaults:
             connection = await server.connect()
             await new_run(connection)
             server.storage_busy = True
-            assert (await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))).kind is Kind.STORAGE
+            assert (await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))).kind is CallErrorKind.STORAGE
             assert now() > 3.0
             server.storage_busy = False
             assert len(server.runs) == 1

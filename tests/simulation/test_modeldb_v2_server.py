@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from tests.simulation.loop import VirtualLoop, virtual
 from tests.simulation.modeldb_v2_server import FATES, SimulatedClient, SimulatedModelDbV2
 
@@ -56,17 +56,17 @@ def test_all_is_well(server: SimulatedModelDbV2) -> None:
 @pytest.mark.parametrize(
     ("fate", "kind", "projects"),
     [
-        ("request lost", Kind.CONNECTION, 0),
-        ("answer lost", Kind.CONNECTION, 1),
-        ("no answer", Kind.TIMEOUT, 1),
-        ("never arrives", Kind.TIMEOUT, 0),
-        ("503", Kind.UNAVAILABLE, 0),
-        ("503 after", Kind.UNAVAILABLE, 1),
-        ("502 page", Kind.UNAVAILABLE, 1),
-        ("500 bare", Kind.BARE_500, 0),
+        ("request lost", ApiErrorKind.CONNECTION, 0),
+        ("answer lost", ApiErrorKind.CONNECTION, 1),
+        ("no answer", ApiErrorKind.TIMEOUT, 1),
+        ("never arrives", ApiErrorKind.TIMEOUT, 0),
+        ("503", ApiErrorKind.UNAVAILABLE, 0),
+        ("503 after", ApiErrorKind.UNAVAILABLE, 1),
+        ("502 page", ApiErrorKind.UNAVAILABLE, 1),
+        ("500 bare", ApiErrorKind.BARE_500, 0),
     ],
 )
-def test_a_fate_is_what_it_says(server: SimulatedModelDbV2, fate: str, kind: Kind, projects: int) -> None:
+def test_a_fate_is_what_it_says(server: SimulatedModelDbV2, fate: str, kind: ApiErrorKind, projects: int) -> None:
     server.fate_of_next("createProject", fate)
     error = create(server)
     assert error is not None
@@ -108,9 +108,9 @@ def test_a_server_that_is_down_takes_no_connections_and_answers_nothing_that_was
     server.fate_of_next("createProject", "slow")
     error = create(server)
     assert error is not None
-    assert (error.kind, error.outcome_unknown) == (Kind.CONNECTION, True)
+    assert (error.kind, error.outcome_unknown) == (ApiErrorKind.CONNECTION, True)
     refused = create(server, "another")
     assert refused is not None
-    assert (refused.kind, refused.outcome_unknown) == (Kind.CONNECTION, False)
+    assert (refused.kind, refused.outcome_unknown) == (ApiErrorKind.CONNECTION, False)
     server._loop.run_until_complete(asyncio.sleep(5))
     assert create(server, "a third") is None

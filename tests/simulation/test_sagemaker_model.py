@@ -13,13 +13,13 @@ import pytest
 
 from daemon.aws.clients import Endpoints, open_clients
 from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.faults import DaemonError, EdgeFault, JobRefused
+from daemon.errors import DaemonError, EdgeFault, JobRefused
 from daemon.outcome import Reason
-from tests.aws_stub import SageMakerStub
-from tests.aws_vectors import HOME, describe, describe_bytes, describes, tags
 from tests.simulation.aws_calls import PlainNetwork
 from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs_places import VirtualTimeLoop
+from tests.support.aws_vectors import HOME, describe, describe_bytes, describes, tags
+from tests.support.sagemaker_stub import SageMakerStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

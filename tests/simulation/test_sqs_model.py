@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from daemon.aws.queue import SqsQueue
-from daemon.faults import EdgeFault
+from daemon.errors import EdgeFault
 from daemon.outcome import Reason
 from tests.simulation.sqs import SimulatedQueue, SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_behaviours import BEHAVIOURS

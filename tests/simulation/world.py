@@ -1,6 +1,6 @@
 """Everything that is simulated, put together: SQS, SageMaker, ModelDB, a disk, and replicas of the real daemon.
 
-The daemon is `daemon.service.Daemon` as it is, with the parts that touch the outside replaced behind `daemon.parts.Parts`: the clients
+The daemon is `daemon.app.Daemon` as it is, with the parts that touch the outside replaced behind `daemon.wiring.Parts`: the clients
 of AWS, the connections to ModelDB, the clocks. The checkpoint is the real one on a real SQLite
 file, whose thread is carried out in virtual time.
 """
@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from daemon import clock
+from daemon.app import Daemon
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.checkpoint.database import Database
-from daemon.checkpoint.group_commit import GroupCommit
-from daemon.checkpoint.sqlite import SqliteCheckpoint
-from daemon.config import ModelDbV1Settings, Settings
-from daemon.faults import EdgeFault, SetupFault
+from daemon.checkpoint.sqlite.database import Database
+from daemon.checkpoint.sqlite.group_commit import GroupCommit
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint
+from daemon.config.settings import ModelDbV1Settings, Settings
+from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
-from daemon.service import Daemon
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
-from daemon.targets.modeldb_v2.target import ModelDBV2Target
+from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import Home
-from tests.modeldb_v1_target_stage import runs_of
 from tests.simulation.jobs import ACCOUNT, REGION
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.modeldb_v1_server import SimulatedModelDbV1
@@ -38,14 +37,15 @@ from tests.simulation.network import SimulatedNetwork
 from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs import SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_queue import Chances, SimulatedQueue
+from tests.support.modeldb_v1_target import runs_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.checkpoint.base import Checkpoint
-    from daemon.checkpoint.database import Answer, Operation
-    from daemon.training_job.run import TrainingRun
+    from daemon.checkpoint.ports import Checkpoint
+    from daemon.checkpoint.sqlite.database import Answer, Operation
+    from daemon.training_job.training_run import TrainingRun
 
 DISK_SECONDS = 0.005
 VISIBILITY_SECONDS = (12, 30, 30, 30)
@@ -279,7 +279,7 @@ class SimulatedDatabase(Database):
 
 
 class SimulatedParts:
-    """A `daemon.parts.Parts`."""
+    """A `daemon.wiring.Parts`."""
 
     def __init__(self, world: World, replica: Replica) -> None:
         self._world = world
@@ -303,7 +303,7 @@ class SimulatedParts:
             SageMakerTrainingJobs(sagemaker, Home(ACCOUNT, REGION, "aws"), observe=observe),
         )
 
-    def target(self, observe: Callable[[str, str], None], permit: Any) -> ModelDBV1Target | ModelDBV2Target:
+    def target(self, observe: Callable[[str, str], None], permit: Any) -> ModelDBV1Target | ModelDbV2Target:
         settings = self._world.settings.target
         if isinstance(settings, ModelDbV1Settings):
             return ModelDBV1Target(
@@ -317,7 +317,7 @@ class SimulatedParts:
         client = SimulatedClient(
             self._world.v2, timeout_seconds=settings.timeout_seconds, max_concurrency=settings.max_concurrency, observe=observe
         )
-        return ModelDBV2Target(client, settle_seconds=settings.settle_seconds)
+        return ModelDbV2Target(client, settle_seconds=settings.settle_seconds)
 
     async def http(self, **_more: object) -> Any:
         return _NoHttp()

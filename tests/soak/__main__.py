@@ -51,7 +51,7 @@ from tests.soak.feed import Feed
 from tests.soak.report import Report, arena_report, say
 from tests.soak.stories import Story, hour, outage
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v1, judge_v2, read_log
-from tests.stage import Stage, stage
+from tests.support.daemon_process import Stage, stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.soak.processes import SoakDaemon, Usage
-from tests.stage import CREDENTIALS
+from tests.support.daemon_process import CREDENTIALS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from tests.stage import Stage
+    from tests.support.daemon_process import Stage
 
 SETTLE_SECONDS = 6
 V2_TARGET = {"timeout_seconds": 10, "settle_seconds": SETTLE_SECONDS}

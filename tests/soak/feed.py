@@ -9,14 +9,14 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.aws_vectors import describes
-from tests.stage import FULL_TAGS, Job
+from tests.support.aws_vectors import describes
+from tests.support.daemon_process import FULL_TAGS, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
-    from tests.stage import Stage
+    from tests.support.daemon_process import Stage
 
 COMPLETED = [each.file for each in describes() if each.status == "Completed"]
 JOBS_PER_PROJECT = 200

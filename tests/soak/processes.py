@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.stage import DaemonProcess
+from tests.support.daemon_process import DaemonProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,14 +12,14 @@ from tests.soak.fault_proxy import Fault
 from tests.soak.feed import Books, Feed
 from tests.soak.processes import SoakDaemon, Usage
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v2, read_log
-from tests.stage import FULL_TAGS, Job
+from tests.support.daemon_process import FULL_TAGS, Job
 
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
     from tests.soak.fault_proxy import FaultProxy
-    from tests.stage import Stage
+    from tests.support.daemon_process import Stage
 
 EVENTS_A_SECOND = 5.0
 WARM_UP_SECONDS = 30.0

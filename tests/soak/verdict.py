@@ -13,10 +13,10 @@ import aiohttp
 
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
-from daemon.training_job.run import TrainingRun, training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.aws_vectors import parsed_description
+from daemon.training_job.training_run import TrainingRun, training_run
 from tests.real.modeldb_v1_lab import LabServer, expected_model
+from tests.support.aws_vectors import parsed_description
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.real.modeldb_v1_lab import StoredRun
     from tests.soak.feed import Books
-    from tests.stage import Job, Stage
+    from tests.support.daemon_process import Job, Stage
 
 PAGE = 1000
 """More than a project of a feed ever has."""

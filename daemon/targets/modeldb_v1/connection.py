@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.codec import MalformedMessageError, decode_reply, encode_call
 from daemon.targets.modeldb_v1.dialling import connected_socket, words_of
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind, classify
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,14 +93,14 @@ class Connection:
             connect_seconds: until the connection stands, TLS included.
             call_seconds: how long the oldest call may wait for its answer. It counts from when the call before it was answered.
             may_send: asked right before each call is sent.
-            observe: told (method, result) when a call ends, also one whose caller has gone; the result is "ok" or a word of `Kind`.
+            observe: told (method, result) when a call ends, also one whose caller has gone; the result is "ok" or a word of `CallErrorKind`.
 
         Raises:
             CallFailed: no connection, or no TLS on it; nothing was sent.
         """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-        def failed(kind: Kind, detail: str) -> CallFailed:
+        def failed(kind: CallErrorKind, detail: str) -> CallFailed:
             return CallFailed(kind, "connect", f"{address}: {detail}", sent=False)
 
         stage = "connection"
@@ -115,15 +115,15 @@ class Connection:
                     sock.close()
                     raise
         except TimeoutError as error:
-            raise failed(Kind.UNREACHABLE, f"no {stage} within {connect_seconds:g} s") from error
+            raise failed(CallErrorKind.UNREACHABLE, f"no {stage} within {connect_seconds:g} s") from error
         except ssl.SSLCertVerificationError as error:
             detail = f"its certificate is not trusted: {error.verify_message}; target.ca_file names the authorities to trust"
-            raise failed(Kind.UNREACHABLE, detail) from error
+            raise failed(CallErrorKind.UNREACHABLE, detail) from error
         except ssl.SSLError as error:
-            raise failed(Kind.NOT_THE_API, f"no TLS: {words_of(error)}; is target.tls right?") from error
+            raise failed(CallErrorKind.NOT_THE_API, f"no TLS: {words_of(error)}; is target.tls right?") from error
         except (OSError, ValueError) as error:  # of a host name that is none
             hint = "" if stage == "connection" else " in the TLS handshake; is target.tls right?"
-            raise failed(Kind.UNREACHABLE, f"{words_of(error)}{hint}") from error
+            raise failed(CallErrorKind.UNREACHABLE, f"{words_of(error)}{hint}") from error
         return cls(reader, writer, address, call_seconds=call_seconds, may_send=may_send, observe=observe)
 
     @property
@@ -167,12 +167,14 @@ class Connection:
             try:
                 frame = encode_call(method, arguments, self._sequence_id)
             except ValueError as error:
-                raise CallFailed(Kind.BAD_VALUE, method, str(error), sent=False) from error
+                raise CallFailed(CallErrorKind.BAD_VALUE, method, str(error), sent=False) from error
             if len(frame) > LONGEST_FRAME:
                 detail = f"the call takes {len(frame)} bytes; ModelDB V1 takes at most {LONGEST_FRAME}"
-                raise CallFailed(Kind.TOO_LARGE, method, detail, sent=False)
+                raise CallFailed(CallErrorKind.TOO_LARGE, method, detail, sent=False)
             if not self._may_send():
-                raise CallFailed(Kind.NOT_WRITER, method, "this process is not, or not for long enough, the writer", sent=False)
+                raise CallFailed(
+                    CallErrorKind.NOT_WRITER, method, "this process is not, or not for long enough, the writer", sent=False
+                )
             waiting = _Waiting(method, self._sequence_id, self._loop.create_future())
             self._sequence_id = 0 if self._sequence_id == _LARGEST_ID else self._sequence_id + 1
             self._line.append(waiting)
@@ -183,11 +185,11 @@ class Connection:
 
     def abort(self) -> None:
         """Ends the connection at once, without a word to the server. Calls without an answer have an unknown outcome."""
-        self._fail(Kind.UNREACHABLE, "the connection was cut off here")
+        self._fail(CallErrorKind.UNREACHABLE, "the connection was cut off here")
 
     async def aclose(self) -> None:
         """Ends the connection, within `CLOSE_SECONDS`. Calls without an answer have an unknown outcome."""
-        self._fail(Kind.UNREACHABLE, "the connection was closed here")
+        self._fail(CallErrorKind.UNREACHABLE, "the connection was closed here")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.wait_closed()
@@ -205,7 +207,7 @@ class Connection:
         self._deadline = None
         if self._line:
             self._deadline = self._loop.call_later(
-                self._call_seconds, self._fail, Kind.UNREACHABLE, f"no answer within {self._call_seconds:g} s"
+                self._call_seconds, self._fail, CallErrorKind.UNREACHABLE, f"no answer within {self._call_seconds:g} s"
             )
 
     async def _read(self) -> None:
@@ -214,15 +216,17 @@ class Connection:
             while True:
                 self._give(await self._frame())
         except asyncio.IncompleteReadError as error:
-            self._fail(Kind.UNREACHABLE, f"the server closed the connection{' in the middle of an answer' if error.partial else ''}")
+            self._fail(
+                CallErrorKind.UNREACHABLE, f"the server closed the connection{' in the middle of an answer' if error.partial else ''}"
+            )
         except OSError as error:
-            self._fail(Kind.UNREACHABLE, f"the connection was lost: {words_of(error)}")
+            self._fail(CallErrorKind.UNREACHABLE, f"the connection was lost: {words_of(error)}")
         except MalformedMessageError as error:
-            self._fail(Kind.NOT_THE_API, f"something else than ModelDB V1 answers: {error}")
+            self._fail(CallErrorKind.NOT_THE_API, f"something else than ModelDB V1 answers: {error}")
         except _WrongAnswerError as error:
-            self._fail(Kind.NOT_THE_API, str(error))
+            self._fail(CallErrorKind.NOT_THE_API, str(error))
         finally:
-            self._fail(Kind.UNREACHABLE, "nobody reads its answers any more")  # a bug, then: no caller may wait for ever
+            self._fail(CallErrorKind.UNREACHABLE, "nobody reads its answers any more")  # a bug, then: no caller may wait for ever
 
     async def _frame(self) -> bytes:
         head = await self._reader.readexactly(4)
@@ -252,7 +256,7 @@ class Connection:
         if not waiting.answer.done():  # else its caller has gone
             waiting.answer.set_result(reply.result)
 
-    def _fail(self, kind: Kind, detail: str) -> None:
+    def _fail(self, kind: CallErrorKind, detail: str) -> None:
         """Ends the connection, and every call on it that has no answer."""
         if self._end is not None:
             return

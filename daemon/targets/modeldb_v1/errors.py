@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DETAIL_CHARACTERS = 500
 
 
-class Kind(StrEnum):
+class CallErrorKind(StrEnum):
     """Also the results in the metrics."""
 
     UNREACHABLE = "unreachable"  # no connection, lost, no answer in time
@@ -46,7 +46,7 @@ class CallFailed(Exception):
         sent: False: the call never left this process, so nothing was done.
     """
 
-    def __init__(self, kind: Kind, method: str, detail: str, *, answered: bool = False, sent: bool = True) -> None:
+    def __init__(self, kind: CallErrorKind, method: str, detail: str, *, answered: bool = False, sent: bool = True) -> None:
         detail = " ".join("".join(letter if letter.isprintable() else " " for letter in detail).split())
         if len(detail) > DETAIL_CHARACTERS:
             detail = f"{detail[: DETAIL_CHARACTERS - 1]}…"
@@ -61,21 +61,21 @@ class CallFailed(Exception):
 _OTHER_WRITER_COLUMNS = "spec|transformerSpec|transformer|df|dfId|metadataKvId|eventId|experimentRun|experiment|project"
 """Columns that hold ids, which the server itself looks up."""
 
-_WORDS: Sequence[tuple[re.Pattern[str], Kind]] = tuple(
+_WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
     (re.compile(words, re.DOTALL), kind)
     for words, kind in (
-        (r"Mongo", Kind.METADATA_STORE_DOWN),
+        (r"Mongo", CallErrorKind.METADATA_STORE_DOWN),
         (
             r"(JSON|Json)ParseException|Bson\w+Exception|IllegalArgumentException|ClassCastException|NumberFormatException",
-            Kind.BAD_VALUE,
+            CallErrorKind.BAD_VALUE,
         ),
-        (r"TooManyRowsException", Kind.TWIN_ROWS),
+        (r"TooManyRowsException", CallErrorKind.TWIN_ROWS),
         # with "null" behind the colon, from Java 15 on with a sentence: the rows that the server had just written were not there
-        (r"NullPointerException", Kind.OTHER_WRITER),
-        (r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)", Kind.STORAGE),
-        (r".*\bno such table\b", Kind.SCHEMA_MISSING),
-        (rf".*\[SQLITE_CONSTRAINT_NOTNULL\].*\.({_OTHER_WRITER_COLUMNS})\b", Kind.OTHER_WRITER),
-        (r".*\[SQLITE_CONSTRAINT_NOTNULL\]", Kind.BAD_VALUE),
+        (r"NullPointerException", CallErrorKind.OTHER_WRITER),
+        (r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)", CallErrorKind.STORAGE),
+        (r".*\bno such table\b", CallErrorKind.SCHEMA_MISSING),
+        (rf".*\[SQLITE_CONSTRAINT_NOTNULL\].*\.({_OTHER_WRITER_COLUMNS})\b", CallErrorKind.OTHER_WRITER),
+        (r".*\[SQLITE_CONSTRAINT_NOTNULL\]", CallErrorKind.BAD_VALUE),
     )
 )
 """What a text begins with, the first that fits."""
@@ -87,9 +87,9 @@ _STATEMENT = re.compile(r"SQL \[.*?\]; ", re.DOTALL)
 """Long, of no use to a person, and it may hold values."""
 
 _BY_EXCEPTION = {
-    "InvalidExperimentRunException": Kind.UNKNOWN_RUN,
-    "ResourceNotFoundException": Kind.NOT_FOUND,
-    "InvalidFieldException": Kind.NOT_FOUND,
+    "InvalidExperimentRunException": CallErrorKind.UNKNOWN_RUN,
+    "ResourceNotFoundException": CallErrorKind.NOT_FOUND,
+    "InvalidFieldException": CallErrorKind.NOT_FOUND,
 }
 
 
@@ -108,7 +108,7 @@ def classify(exception: Any, method: str) -> CallFailed:  # noqa: ANN401 - an ex
     name, message = type(exception).__name__, _STATEMENT.sub("", exception.message or "")
     kind = _BY_EXCEPTION.get(name)
     if kind is None:
-        kind = next((kind for words, kind in _WORDS if words.match(message)), Kind.UNKNOWN)
+        kind = next((kind for words, kind in _WORDS if words.match(message)), CallErrorKind.UNKNOWN)
     echo = _ECHOES.match(message)
     return CallFailed(kind, method, (echo[1] if echo else message) or name, answered=True)
 
@@ -116,8 +116,8 @@ def classify(exception: Any, method: str) -> CallFailed:  # noqa: ANN401 - an ex
 def _of_application(exception: ApplicationException, method: str) -> CallFailed:
     if exception.number == UNKNOWN_METHOD:
         detail = f"the server does not know the method ({exception.message}); it is no ModelDB V1"
-        return CallFailed(Kind.NOT_THE_API, method, detail, answered=True)
+        return CallFailed(CallErrorKind.NOT_THE_API, method, detail, answered=True)
     if exception.number == INTERNAL_ERROR:  # not declared: the rows that the server had just written were not there
-        return CallFailed(Kind.OTHER_WRITER, method, exception.message or "an internal error of the server", answered=True)
+        return CallFailed(CallErrorKind.OTHER_WRITER, method, exception.message or "an internal error of the server", answered=True)
     detail = f"the server could not read the call ({exception.message or 'no reason given'}; Thrift's error {exception.number})"
-    return CallFailed(Kind.UNKNOWN, method, detail, answered=True)
+    return CallFailed(CallErrorKind.UNKNOWN, method, detail, answered=True)

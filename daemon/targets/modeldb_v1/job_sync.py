@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from daemon.targets.base import TargetRun
-from daemon.targets.modeldb_v1 import records
+from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
-from daemon.targets.modeldb_v1.models import StoredModel, data_frames_of_metrics, from_ancestry, from_details, missing_metrics
-from daemon.targets.modeldb_v1.projects import FoundRun, all_of, oldest_project, raise_first
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
+from daemon.targets.modeldb_v1.readback import StoredModel, data_frames_of_metrics, from_ancestry, from_details, missing_metrics
+from daemon.targets.modeldb_v1.run_index import FoundRun, all_of, oldest_project, raise_first
+from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from daemon.targets.base import WriteJournal
     from daemon.targets.modeldb_v1.connection import Connection
-    from daemon.targets.modeldb_v1.line import Term
     from daemon.targets.modeldb_v1.mapping import MappedJob
-    from daemon.targets.modeldb_v1.projects import Project
+    from daemon.targets.modeldb_v1.run_index import Project
+    from daemon.targets.modeldb_v1.write_session import Term
+    from daemon.targets.ports import WriteJournal
 
 log = structlog.get_logger(__name__)
 
@@ -147,16 +147,16 @@ class JobSync:
         """Finds or makes the project and its default experiment."""
         if project.id is None:
             key = {"name": self._job.project_name, "author": self._job.project_user}
-            project.id = await oldest_project(self._connection, records.project_event(self._job), key)
-        answer = await self._connection.call("storeExperimentEvent", er=records.default_experiment_event(project.id))
+            project.id = await oldest_project(self._connection, requests.project_event(self._job), key)
+        answer = await self._connection.call("storeExperimentEvent", er=requests.default_experiment_event(project.id))
         if answer.experimentId < 1:  # the server's way of saying that the project has none
-            answer = await self._connection.call("storeExperimentEvent", er=records.named_experiment_event(project.id))
+            answer = await self._connection.call("storeExperimentEvent", er=requests.named_experiment_event(project.id))
         project.experiment_id = answer.experimentId
 
     async def _store_run(self, project: Project) -> FoundRun:
         assert project.id is not None  # noqa: S101 - made before; tells the type checker
         assert project.experiment_id is not None  # noqa: S101 - as above
-        answer = await self._connection.call("storeExperimentRunEvent", er=records.run_event(project.experiment_id, self._job))
+        answer = await self._connection.call("storeExperimentRunEvent", er=requests.run_event(project.experiment_id, self._job))
         return FoundRun(project.id, project.experiment_id, answer.experimentRunId)
 
     async def _prove_own(self, run: FoundRun) -> None:
@@ -175,11 +175,11 @@ class JobSync:
     async def _fit(self, run: FoundRun) -> tuple[StoredModel, list[int]]:
         """Stores the model with its training data, and the other channels. They need only the run, so they go out together."""
         others = range(1, len(self._job.data_frames))
-        fit = self._connection.call("storeFitEvent", fe=records.fit_event(run.run_id, self._job))
+        fit = self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job))
         answers: list[Any] = await asyncio.gather(fit, *self._storing(run, others), return_exceptions=True)
         answer, *frames = answers
         steps = _frame_steps(dict(zip(others, frames, strict=True)))
-        if isinstance(answer, CallFailed) and answer.kind is Kind.METADATA_STORE_DOWN:
+        if isinstance(answer, CallFailed) and answer.kind is CallErrorKind.METADATA_STORE_DOWN:
             steps["fit"] = _WITHOUT_DOCUMENT
         elif not isinstance(answer, BaseException):
             steps |= {"model_id": str(answer.modelId), "fits": str(self._fits + 1), **_frame_steps({0: answer.dfId})}
@@ -188,7 +188,7 @@ class JobSync:
 
     def _storing(self, run: FoundRun, channels: Iterable[int]) -> list[Awaitable[Any]]:
         """The calls that store these channels' data frames."""
-        frames = [records.data_frame(self._job.data_frames[channel]) for channel in channels]
+        frames = [requests.data_frame(self._job.data_frames[channel]) for channel in channels]
         return [self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id) for frame in frames]
 
     async def _stored_model(self, run: FoundRun) -> StoredModel | None:
@@ -201,7 +201,7 @@ class JobSync:
         try:
             details = await self._details(run)
         except CallFailed as failed:
-            if failed.kind is not Kind.METADATA_STORE_DOWN or self._metadata_store:
+            if failed.kind is not CallErrorKind.METADATA_STORE_DOWN or self._metadata_store:
                 raise
             # Only a run that has a model needs the metadata store to be read: so it has one, whose number must be found.
             return await self._searched_model(run)
@@ -240,7 +240,7 @@ class JobSync:
                     log.warning("found the model of a run by trying numbers", run_id=run.run_id, model_id=model.model_id)
                     return model
         raise CallFailed(
-            Kind.NOT_FOUND,
+            CallErrorKind.NOT_FOUND,
             "computeModelAncestry",
             f"run {run.run_id} has a model that is not among the newest {MODELS_LOOKED_AT}: delete nothing; look at the run",
             answered=True,
@@ -267,7 +267,7 @@ class JobSync:
             try:
                 return await self._connection.call("computeModelAncestry", modelId=number)
             except CallFailed as failed:
-                if failed.kind in {Kind.NOT_FOUND, Kind.TWIN_ROWS}:
+                if failed.kind in {CallErrorKind.NOT_FOUND, CallErrorKind.TWIN_ROWS}:
                     return None
                 raise
 
@@ -283,7 +283,7 @@ class JobSync:
                 self._notes.append(_METADATA_MISSING)
                 log.warning("a model has no metadata and is left without", run_id=run.run_id, model_id=model.model_id)
             return model
-        await self._connection.call("storeFitEvent", fe=records.fit_event(run.run_id, self._job, model_id=model.model_id))
+        await self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job, model_id=model.model_id))
         return model
 
     async def _data_frames(self, run: FoundRun, model: StoredModel) -> list[int]:
@@ -318,7 +318,7 @@ class JobSync:
 
     async def _note_answers(self, answers: Sequence[Any], steps: Mapping[str, str]) -> None:
         """Notes what calls that went out together have done, also if some failed, then raises the first error."""
-        mixed_up = any(isinstance(each, CallFailed) and each.kind is Kind.OTHER_WRITER for each in answers)
+        mixed_up = any(isinstance(each, CallFailed) and each.kind is CallErrorKind.OTHER_WRITER for each in answers)
         if not mixed_up and any(self._journal.steps.get(word) != value for word, value in steps.items()):
             await self._journal.note_steps(steps)
         raise_first(answers)
@@ -327,7 +327,7 @@ class JobSync:
 
     async def _send_metrics(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int], missing: Sequence[int]) -> None:
         metrics = [self._job.metrics[number] for number in missing]
-        events = [records.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric) for metric in metrics]
+        events = [requests.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric) for metric in metrics]
         await all_of([self._connection.call("storeMetricEvent", me=event) for event in events])
 
     async def _read_back(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]) -> None:
@@ -350,20 +350,20 @@ class JobSync:
 def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
     """Raises `CallFailed` for a call that the server cannot take: before the first one, so that no half of a job is stored."""
     calls: list[tuple[str, dict[str, object]]] = [
-        ("storeProjectEvent", {"pr": records.project_event(job)}),
-        ("storeExperimentRunEvent", {"er": records.run_event(1, job)}),
-        ("storeFitEvent", {"fe": records.fit_event(1, job)}),
-        *(("storeDataFrame", {"df": records.data_frame(frame), "experimentRunId": 1}) for frame in job.data_frames[1:]),
-        *(("storeMetricEvent", {"me": records.metric_event(1, 1, 1, metric)}) for metric in job.metrics),
+        ("storeProjectEvent", {"pr": requests.project_event(job)}),
+        ("storeExperimentRunEvent", {"er": requests.run_event(1, job)}),
+        ("storeFitEvent", {"fe": requests.fit_event(1, job)}),
+        *(("storeDataFrame", {"df": requests.data_frame(frame), "experimentRunId": 1}) for frame in job.data_frames[1:]),
+        *(("storeMetricEvent", {"me": requests.metric_event(1, 1, 1, metric)}) for metric in job.metrics),
     ]
     for method, arguments in calls:
         try:
             size = len(encode_call(method, arguments, 0))
         except ValueError as error:
-            raise CallFailed(Kind.BAD_VALUE, method, str(error), sent=False) from error
+            raise CallFailed(CallErrorKind.BAD_VALUE, method, str(error), sent=False) from error
         if size > LONGEST_FRAME:
             detail = f"the call takes {size} bytes; ModelDB V1 takes at most {LONGEST_FRAME}"
-            raise CallFailed(Kind.TOO_LARGE, method, detail, sent=False)
+            raise CallFailed(CallErrorKind.TOO_LARGE, method, detail, sent=False)
 
 
 def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
@@ -372,4 +372,4 @@ def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
 
 
 def _mixed_up(method: str, detail: str) -> CallFailed:
-    return CallFailed(Kind.OTHER_WRITER, method, detail, answered=True)
+    return CallFailed(CallErrorKind.OTHER_WRITER, method, detail, answered=True)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from daemon.training_job.channels import Channel
     from daemon.training_job.identity import JobMark
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 _MARKER = re.compile(r"sagemaker-training-job (arn:\S+) ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)(?!\S)")
 _TRAINING_CHANNELS = ("train", "training")

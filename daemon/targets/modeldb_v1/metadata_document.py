@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from daemon.targets.job_facts import job_facts
+from daemon.targets.common_attributes import common_attributes
 from daemon.targets.modeldb_v1.limits import DOCUMENT_BYTES, metadata_key, shown, too_much
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from daemon.training_job.channels import Channel
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 _IN_PLACES_OF_THEIR_OWN = ("model_name", "model_type", "model_artifact_uri")
 _NEVER_LEFT_OUT = frozenset({"name", "arn", "creation_time"})
@@ -39,7 +39,7 @@ def metadata_document(run: TrainingRun, channels: Sequence[Channel], metrics_not
         metrics_not_stored: by name, as text.
         notes: gets a line for everything that is left out because the whole would be too large.
     """
-    facts = {word: value for word, value in job_facts(run).items() if word not in _IN_PLACES_OF_THEIR_OWN}
+    facts = {word: value for word, value in common_attributes(run).items() if word not in _IN_PLACES_OF_THEIR_OWN}
     document: dict[str, Any] = {
         "NAME": run.model_name,
         "TYPE": run.model_type,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,7 +49,9 @@ class Probe:
         except TimeoutError as error:
             self._pending = connection
             detail = f"no answer within {self._call_seconds:.0f} s"
-            raise CallFailed(Kind.UNREACHABLE, "getModelIds" if self._metadata_store else "getProjectIds", detail, sent=True) from error
+            raise CallFailed(
+                CallErrorKind.UNREACHABLE, "getModelIds" if self._metadata_store else "getProjectIds", detail, sent=True
+            ) from error
         except BaseException:
             await connection.aclose()
             raise

@@ -8,48 +8,48 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
+from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
 from daemon.outcome import Edge, Reason
-from daemon.targets.base import TargetRun
 from daemon.targets.modeldb_v1.connection import Connection
-from daemon.targets.modeldb_v1.errors import CallFailed, Kind
+from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.job_sync import JobSync
-from daemon.targets.modeldb_v1.line import STAND_BY_SECONDS, Line
 from daemon.targets.modeldb_v1.mapping import map_job, marker_of
 from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe
-from daemon.targets.modeldb_v1.projects import Projects
+from daemon.targets.modeldb_v1.run_index import RunIndex
+from daemon.targets.modeldb_v1.write_session import STAND_BY_SECONDS, WriteSession
+from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from daemon.config import ModelDbV1Settings
-    from daemon.targets.base import WriteJournal, WritePermit
-    from daemon.targets.modeldb_v1.projects import FoundRun
+    from daemon.config.settings import ModelDbV1Settings
+    from daemon.targets.modeldb_v1.run_index import FoundRun
+    from daemon.targets.ports import WriteJournal, WritePermit
     from daemon.training_job.identity import JobMark
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 log = structlog.get_logger(__name__)
 
 _OF_THE_EDGE = {
-    Kind.UNREACHABLE: Reason.UNREACHABLE,
-    Kind.STORAGE: Reason.UNAVAILABLE,
-    Kind.METADATA_STORE_DOWN: Reason.UNAVAILABLE,
-    Kind.UNKNOWN_RUN: Reason.UNAVAILABLE,
-    Kind.OTHER_WRITER: Reason.OTHER_WRITER,
-    Kind.NOT_THE_API: Reason.NOT_THE_API,
-    Kind.SCHEMA_MISSING: Reason.NOT_THE_API,
+    CallErrorKind.UNREACHABLE: Reason.UNREACHABLE,
+    CallErrorKind.STORAGE: Reason.UNAVAILABLE,
+    CallErrorKind.METADATA_STORE_DOWN: Reason.UNAVAILABLE,
+    CallErrorKind.UNKNOWN_RUN: Reason.UNAVAILABLE,
+    CallErrorKind.OTHER_WRITER: Reason.OTHER_WRITER,
+    CallErrorKind.NOT_THE_API: Reason.NOT_THE_API,
+    CallErrorKind.SCHEMA_MISSING: Reason.NOT_THE_API,
 }
-_NOT_CURABLE = frozenset({Kind.NOT_THE_API, Kind.SCHEMA_MISSING})
-_REFUSALS = frozenset({Kind.BAD_VALUE, Kind.TOO_LARGE})
-_CONNECTION_WORTHLESS = frozenset({Kind.OTHER_WRITER, Kind.UNKNOWN_RUN})
+_NOT_CURABLE = frozenset({CallErrorKind.NOT_THE_API, CallErrorKind.SCHEMA_MISSING})
+_REFUSALS = frozenset({CallErrorKind.BAD_VALUE, CallErrorKind.TOO_LARGE})
+_CONNECTION_WORTHLESS = frozenset({CallErrorKind.OTHER_WRITER, CallErrorKind.UNKNOWN_RUN})
 """What has been read over the connection cannot be trusted any more."""
 
 _ADVICE = {
-    Kind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: switch off every other writer (the rule of "
+    CallErrorKind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: switch off every other writer (the rule of "
     "AWS's sample, another daemon without this one's checkpoint or server_id)",
-    Kind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, set target.metadata_store to false",
-    Kind.SCHEMA_MISSING: "the server's database has no tables: create them with ModelDB's createDb.sql",
-    Kind.UNKNOWN_RUN: "the server no longer knows a run of its own: has its database been replaced?",
+    CallErrorKind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, set target.metadata_store to false",
+    CallErrorKind.SCHEMA_MISSING: "the server's database has no tables: create them with ModelDB's createDb.sql",
+    CallErrorKind.UNKNOWN_RUN: "the server no longer knows a run of its own: has its database been replaced?",
 }
 
 
@@ -82,7 +82,7 @@ def open_modeldb_v1(settings: ModelDbV1Settings, observe: Callable[[str, str], N
 
 
 class ModelDBV1Target:
-    """A `daemon.targets.base.Target`.
+    """A `daemon.targets.ports.Target`.
 
     Args:
         connect: `Connection.open` with the address.
@@ -105,7 +105,9 @@ class ModelDBV1Target:
     ) -> None:
         self._server_id = server_id
         self._metadata_store = metadata_store
-        self._line = Line(partial(connect, call_seconds=call_seconds, may_send=permit.may_send), permit, settle_seconds=settle_seconds)
+        self._line = WriteSession(
+            partial(connect, call_seconds=call_seconds, may_send=permit.may_send), permit, settle_seconds=settle_seconds
+        )
         self._connect_to_read = partial(connect, call_seconds=call_seconds)
         self._probe = Probe(partial(connect, call_seconds=PENDING_SECONDS), call_seconds=call_seconds, metadata_store=metadata_store)
 
@@ -146,7 +148,7 @@ class ModelDBV1Target:
         try:
             connection = await self._connect_to_read()
             try:
-                return await Projects(connection).marked_anywhere(marker)
+                return await RunIndex(connection).marked_anywhere(marker)
             finally:
                 await connection.aclose()
         except CallFailed as failed:
@@ -155,7 +157,7 @@ class ModelDBV1Target:
     def _fault_on_the_line(self, failed: CallFailed) -> DaemonError:
         if failed.kind in _CONNECTION_WORTHLESS:
             self._line.cut()
-        if failed.kind is Kind.OTHER_WRITER:
+        if failed.kind is CallErrorKind.OTHER_WRITER:
             log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)
         return fault_of(failed)
 
@@ -180,7 +182,7 @@ def fault_of(failed: CallFailed) -> DaemonError:
         detail = f"{detail}: {_ADVICE[failed.kind]}"
     if failed.kind in _OF_THE_EDGE:
         return EdgeFault(Edge.TARGET, _OF_THE_EDGE[failed.kind], detail, curable=failed.kind not in _NOT_CURABLE)
-    if failed.kind is Kind.NOT_WRITER:
+    if failed.kind is CallErrorKind.NOT_WRITER:
         return JobFault(Reason.STANDING_BY, detail, delay_seconds=STAND_BY_SECONDS)
     if failed.kind in _REFUSALS:
         return JobRefused(Reason.TARGET_REFUSED, detail)

@@ -6,13 +6,13 @@ import base64
 import ssl
 from typing import TYPE_CHECKING, assert_never
 
-from daemon.config import BasicAuth, BearerAuth, NoAuth, VertaAuth
-from daemon.faults import SetupFault
+from daemon.config.settings import BasicAuth, BearerAuth, NoAuth, VertaAuth
+from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from daemon.config import Auth
+    from daemon.config.settings import Auth
 
 
 def auth_headers(auth: Auth) -> dict[str, str]:

@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from daemon.targets.modeldb_v2.entities import Experiment, Project, Run, deleted, one, several
-from daemon.targets.modeldb_v2.errors import Answer, ApiError, Kind, Question, judged, not_the_api, shortened
+from daemon.targets.modeldb_v2.errors import Answer, ApiError, ApiErrorKind, Question, judged, not_the_api, shortened
 
 if TYPE_CHECKING:
     import ssl
@@ -39,7 +39,7 @@ _SHORTEST_SECRET = 6
 Value = TypeVar("Value")
 
 
-class ModelDBV2Client:
+class ModelDbV2Client:
     """A client for one server, over one session. To be made inside a running event loop.
 
     Args:
@@ -49,7 +49,7 @@ class ModelDBV2Client:
         timeout_seconds: the time for one call, from the moment it has its turn until its answer is read.
         max_concurrency: calls at the same time.
         workspace: sent as workspace_name where ModelDB takes one; the open-source server ignores it.
-        observe: told (operation, result) of each request; results are ``ok``, the words of `Kind`, and ``interrupted``.
+        observe: told (operation, result) of each request; results are ``ok``, the words of `ApiErrorKind`, and ``interrupted``.
 
     Every call raises `ApiError`.
     """
@@ -73,7 +73,7 @@ class ModelDBV2Client:
         self._observe = observe
         self._secrets = _secrets(headers)
         self._outages = 0
-        self._last_outage: tuple[Kind, str] | None = None
+        self._last_outage: tuple[ApiErrorKind, str] | None = None
         self._session = self._open_session({"Accept": "application/json", **headers}, tls)
 
     def _open_session(self, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
@@ -191,7 +191,7 @@ class ModelDBV2Client:
         return sorted(found, key=lambda run: run.age_order)
 
     async def delete_experiment_runs(self, run_ids: Sequence[str]) -> None:
-        """Deletes runs. `Kind.ABSENT` when all of them are gone already."""
+        """Deletes runs. `ApiErrorKind.ABSENT` when all of them are gone already."""
         await self._ask("DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)})
 
     async def _ask(
@@ -233,10 +233,10 @@ class ModelDBV2Client:
         """The HTTP part of a call.
 
         Raises:
-            ApiError: `Kind.TIMEOUT`, `Kind.CONNECTION` or, when it is no HTTP that comes back, `Kind.NOT_THE_API`.
+            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, when it is no HTTP that comes back, `ApiErrorKind.NOT_THE_API`.
         """
 
-        def lost(kind: Kind, detail: str, *, unknown: bool) -> ApiError:
+        def lost(kind: ApiErrorKind, detail: str, *, unknown: bool) -> ApiError:
             return ApiError(kind, question.operation, detail, outcome_unknown=unknown)
 
         headers = {} if data is None else {"Content-Type": "application/json"}
@@ -255,20 +255,20 @@ class ModelDBV2Client:
                 )
         except aiohttp.ClientConnectorCertificateError as error:
             hint = "set target.ca_file to the PEM file of its certificate authority, or mend its certificate"
-            raise lost(Kind.CONNECTION, f"{url.authority} is not trusted: {_said(error)}; {hint}", unknown=False) from error
+            raise lost(ApiErrorKind.CONNECTION, f"{url.authority} is not trusted: {_said(error)}; {hint}", unknown=False) from error
         except aiohttp.ClientConnectorSSLError as error:
             hint = "does target.url say https where it should be http, or name another port?"
-            raise lost(Kind.CONNECTION, f"no TLS with {url.authority}: {_said(error)}; {hint}", unknown=False) from error
+            raise lost(ApiErrorKind.CONNECTION, f"no TLS with {url.authority}: {_said(error)}; {hint}", unknown=False) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise lost(Kind.CONNECTION, f"cannot connect to {url.authority}: {_said(error)}", unknown=False) from error
+            raise lost(ApiErrorKind.CONNECTION, f"cannot connect to {url.authority}: {_said(error)}", unknown=False) from error
         except TimeoutError as error:
-            raise lost(Kind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True) from error
+            raise lost(ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True) from error
         except aiohttp.ClientResponseError as error:
             what = f"{question.url} does not speak HTTP 1 ({shortened(self._scrub(error.message), 80)})"
             hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"
-            raise lost(Kind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
+            raise lost(ApiErrorKind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise lost(Kind.CONNECTION, f"the connection to {url.authority} was lost: {_said(error)}", unknown=True) from error
+            raise lost(ApiErrorKind.CONNECTION, f"the connection to {url.authority} was lost: {_said(error)}", unknown=True) from error
 
     def _scrub(self, text: str) -> str:
         for secret in self._secrets:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Kind(StrEnum):
+class ApiErrorKind(StrEnum):
     """What is wrong. The words are metric labels."""
 
     # about what was asked
@@ -46,14 +46,14 @@ class Kind(StrEnum):
 
 _OF_THE_SERVER = frozenset(
     {
-        Kind.DATABASE_DOWN,
-        Kind.UNAVAILABLE,
-        Kind.THROTTLED,
-        Kind.TIMEOUT,
-        Kind.CONNECTION,
-        Kind.UNAUTHENTICATED,
-        Kind.HEADERS,
-        Kind.NOT_THE_API,
+        ApiErrorKind.DATABASE_DOWN,
+        ApiErrorKind.UNAVAILABLE,
+        ApiErrorKind.THROTTLED,
+        ApiErrorKind.TIMEOUT,
+        ApiErrorKind.CONNECTION,
+        ApiErrorKind.UNAUTHENTICATED,
+        ApiErrorKind.HEADERS,
+        ApiErrorKind.NOT_THE_API,
     }
 )
 
@@ -72,7 +72,7 @@ class ApiError(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ApiErrorKind,
         operation: str,
         detail: str,
         *,
@@ -144,19 +144,19 @@ _STATUS_OF_CODE = {
 """grpc-gateway's HTTPStatusFromCode."""
 
 _KIND_OF_CODE = {
-    2: Kind.BARE_500,
-    3: Kind.INVALID,
-    4: Kind.TIMEOUT,
-    5: Kind.ABSENT,
-    6: Kind.EXISTS,
-    7: Kind.ABSENT,  # "Access is denied. … not found for given ids": deleted or unknown ids
-    12: Kind.UNIMPLEMENTED,
-    14: Kind.UNAVAILABLE,
-    16: Kind.UNAUTHENTICATED,
+    2: ApiErrorKind.BARE_500,
+    3: ApiErrorKind.INVALID,
+    4: ApiErrorKind.TIMEOUT,
+    5: ApiErrorKind.ABSENT,
+    6: ApiErrorKind.EXISTS,
+    7: ApiErrorKind.ABSENT,  # "Access is denied. … not found for given ids": deleted or unknown ids
+    12: ApiErrorKind.UNIMPLEMENTED,
+    14: ApiErrorKind.UNAVAILABLE,
+    16: ApiErrorKind.UNAUTHENTICATED,
 }
 """The codes that mean the same whatever the text says; 1, 8, 13 depend on it, the rest is never seen."""
 
-_SURELY_NOT_DONE = frozenset({Kind.DUPLICATES, Kind.HEADERS, Kind.UNIMPLEMENTED})
+_SURELY_NOT_DONE = frozenset({ApiErrorKind.DUPLICATES, ApiErrorKind.HEADERS, ApiErrorKind.UNIMPLEMENTED})
 """Server errors (5xx) before anything was carried out."""
 
 
@@ -189,7 +189,7 @@ def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
         came += f" {first_words!r}"
     because = f" ({why})" if why else ""
     return ApiError(
-        Kind.NOT_THE_API,
+        ApiErrorKind.NOT_THE_API,
         question.operation,
         f"{question.url} answered {came}{because} instead of ModelDB's API; {_HOW_TO_ADDRESS}",
         status=answer.status,
@@ -240,42 +240,44 @@ def _from_the_api(status: int, content: dict[str, Any], question: Question) -> A
     kind = _kind_of(code, text, question)
     words = shortened(question.scrub(text), 500) or "no text"
     hint = ""
-    if kind is Kind.HEADERS:
+    if kind is ApiErrorKind.HEADERS:
         hint = "; shorten target.headers or the credentials: all headers together must stay below 8 kB"
-    elif kind is Kind.UNAUTHENTICATED:
+    elif kind is ApiErrorKind.UNAUTHENTICATED:
         hint = "; check target.auth"
-    elif kind is Kind.NOT_THE_API:
+    elif kind is ApiErrorKind.NOT_THE_API:
         hint = f"; {_HOW_TO_ADDRESS}, of a ModelDB 2.0"
     # An answer over the proxy's limit comes after the create was carried out (seen).
-    unknown = (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE) or code == 8 or (code == 1 and kind is not Kind.TOO_LARGE)  # noqa: PLR2004
+    unknown = (
+        (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE) or code == 8 or (code == 1 and kind is not ApiErrorKind.TOO_LARGE)
+    )  # noqa: PLR2004
     return ApiError(kind, question.operation, f"{status} code {code}: {words}{hint}", status=status, code=code, outcome_unknown=unknown)
 
 
-def _kind_of(code: int, text: str, question: Question) -> Kind:
+def _kind_of(code: int, text: str, question: Question) -> ApiErrorKind:
     match code:
         case 1:
             # A body over the limit ends in a cancelled stream; so may a small one when the backend stops.
-            return Kind.TOO_LARGE if question.body_bytes > _BODY_LIMIT_BYTES // 4 else Kind.UNAVAILABLE
+            return ApiErrorKind.TOO_LARGE if question.body_bytes > _BODY_LIMIT_BYTES // 4 else ApiErrorKind.UNAVAILABLE
         case 8:
-            return Kind.TOO_LARGE if "larger than max" in text else Kind.THROTTLED
+            return ApiErrorKind.TOO_LARGE if "larger than max" in text else ApiErrorKind.THROTTLED
         case 12 if text.startswith(("Method not found", "unknown service", "unknown method")):
-            return Kind.NOT_THE_API
+            return ApiErrorKind.NOT_THE_API
         case 13:
             return _kind_of_internal(text)
         case _:
-            return _KIND_OF_CODE.get(code, Kind.INTERNAL)
+            return _KIND_OF_CODE.get(code, ApiErrorKind.INTERNAL)
 
 
-def _kind_of_internal(text: str) -> Kind:
+def _kind_of_internal(text: str) -> ApiErrorKind:
     if "DB connection" in text or text.startswith("UNAVAILABLE"):
-        return Kind.DATABASE_DOWN
+        return ApiErrorKind.DATABASE_DOWN
     if text.startswith("Multiple"):
-        return Kind.DUPLICATES
+        return ApiErrorKind.DUPLICATES
     if text.startswith("header list size"):
-        return Kind.HEADERS
+        return ApiErrorKind.HEADERS
     if "RST_STREAM" in text or "without sending trailers" in text:  # grpc-go's words for a connection that broke
-        return Kind.UNAVAILABLE
-    return Kind.INTERNAL
+        return ApiErrorKind.UNAVAILABLE
+    return ApiErrorKind.INTERNAL
 
 
 def _from_in_between(answer: Answer, question: Question) -> ApiError:
@@ -284,19 +286,19 @@ def _from_in_between(answer: Answer, question: Question) -> ApiError:
     words = _first_words(answer, question)
     said = f"{question.url} answered {status} {_content_type(answer, question)} {words!r}, which is not ModelDB's own word"
 
-    def error(kind: Kind, hint: str, *, unknown: bool) -> ApiError:
+    def error(kind: ApiErrorKind, hint: str, *, unknown: bool) -> ApiError:
         return ApiError(kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown)
 
     match status:
         case 401 | 403 | 407:
-            return error(Kind.UNAUTHENTICATED, "check target.auth", unknown=False)
+            return error(ApiErrorKind.UNAUTHENTICATED, "check target.auth", unknown=False)
         case 408:
-            return error(Kind.TIMEOUT, "something between here and ModelDB gave up waiting", unknown=True)
+            return error(ApiErrorKind.TIMEOUT, "something between here and ModelDB gave up waiting", unknown=True)
         case 413:
-            return error(Kind.TOO_LARGE, "raise the body limit of what stands before ModelDB", unknown=False)
+            return error(ApiErrorKind.TOO_LARGE, "raise the body limit of what stands before ModelDB", unknown=False)
         case 429:
-            return error(Kind.THROTTLED, "something before ModelDB limits the rate", unknown=False)
+            return error(ApiErrorKind.THROTTLED, "something before ModelDB limits the rate", unknown=False)
         case _ if status >= _SERVER_ERROR:
-            return error(Kind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True)
+            return error(ApiErrorKind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True)
         case _:
             return not_the_api(answer, question)

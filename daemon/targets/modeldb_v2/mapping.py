@@ -22,7 +22,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.targets.job_facts import job_facts
+from daemon.targets.common_attributes import common_attributes
 from daemon.targets.modeldb_v2.limits import (
     BODY_BYTES,
     NAME_UNITS,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from daemon.training_job.channels import Channel
     from daemon.training_job.hyperparameters import Hyperparameter
     from daemon.training_job.identity import JobMark
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 ARN_ATTRIBUTE = "sagemaker_training_job_arn"
 CREATION_TIME_ATTRIBUTE = "sagemaker_creation_time"
@@ -234,7 +234,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     attributes: dict[str, float | str | bool | None] = {
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
-        **job_facts(run),
+        **common_attributes(run),
         "metrics_not_finite": ", ".join(f"{name}={value}" for name, value in run.non_finite_metrics.items()),
         **_channel_attributes(run.channels, notes),
         **_full_texts(run),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import stamina
 
-from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 
 
 def _says_nothing(error: Exception) -> bool:
-    return isinstance(error, ApiError) and error.kind is Kind.BARE_500
+    return isinstance(error, ApiError) and error.kind is ApiErrorKind.BARE_500
 
 
 patiently = stamina.AsyncRetryingCaller(attempts=3, timeout=None, wait_initial=0.5, wait_max=2.0, wait_jitter=0.5).on(_says_nothing)

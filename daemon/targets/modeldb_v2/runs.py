@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.targets.base import TargetRun
-from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.targets.modeldb_v2.retries import patiently
+from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.targets.modeldb_v2.client import ModelDBV2Client
+    from daemon.targets.modeldb_v2.client import ModelDbV2Client
     from daemon.targets.modeldb_v2.entities import Run
     from daemon.training_job.identity import JobMark
 
@@ -33,7 +33,7 @@ class Runs:
         workspace: as the links need it; None: that of the open-source server.
     """
 
-    def __init__(self, client: ModelDBV2Client, ui_url: str | None, workspace: str | None) -> None:
+    def __init__(self, client: ModelDbV2Client, ui_url: str | None, workspace: str | None) -> None:
         self._client = client
         self._pages = None if ui_url is None else f"{ui_url.rstrip('/')}/{workspace or OPEN_SOURCE_WORKSPACE}/projects"
 
@@ -70,7 +70,7 @@ class Runs:
         try:
             await patiently(lambda: self._client.delete_experiment_runs(run_ids))
         except ApiError as error:
-            if error.kind is not Kind.ABSENT:
+            if error.kind is not ApiErrorKind.ABSENT:
                 raise
             return 0  # somebody else has healed them
         return len(run_ids)

@@ -13,26 +13,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemon.faults import DaemonError, EdgeFault, JobFault, JobRefused
+from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.outcome import Edge, Reason
 from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
-from daemon.targets.modeldb_v2.client import ModelDBV2Client
+from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.entities import Run
-from daemon.targets.modeldb_v2.errors import ApiError, Kind
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
-from daemon.targets.modeldb_v2.names import Names
+from daemon.targets.modeldb_v2.placement import Placement
 from daemon.targets.modeldb_v2.retries import patiently
 from daemon.targets.modeldb_v2.runs import Runs, carries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from daemon.config import ModelDbV2Settings
-    from daemon.targets.base import TargetRun, WriteJournal
+    from daemon.config.settings import ModelDbV2Settings
     from daemon.targets.modeldb_v2.mapping import MappedRun
-    from daemon.targets.modeldb_v2.names import Place
+    from daemon.targets.modeldb_v2.placement import Place
+    from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.identity import JobMark
-    from daemon.training_job.run import TrainingRun
+    from daemon.training_job.training_run import TrainingRun
 
 PLACES_TRIED = 3
 """How often project and experiment are looked up for one job when people delete them meanwhile."""
@@ -42,22 +42,22 @@ CREATES_BEGUN_PER_SLOT = 2
 create that has been begun cannot be given back when the daemon stops."""
 
 _REASONS = {
-    Kind.DATABASE_DOWN: Reason.UNAVAILABLE,
-    Kind.UNAVAILABLE: Reason.UNAVAILABLE,
-    Kind.THROTTLED: Reason.THROTTLED,
-    Kind.TIMEOUT: Reason.UNREACHABLE,
-    Kind.CONNECTION: Reason.UNREACHABLE,
-    Kind.UNAUTHENTICATED: Reason.CREDENTIALS,
-    Kind.HEADERS: Reason.NOT_THE_API,
-    Kind.NOT_THE_API: Reason.NOT_THE_API,
+    ApiErrorKind.DATABASE_DOWN: Reason.UNAVAILABLE,
+    ApiErrorKind.UNAVAILABLE: Reason.UNAVAILABLE,
+    ApiErrorKind.THROTTLED: Reason.THROTTLED,
+    ApiErrorKind.TIMEOUT: Reason.UNREACHABLE,
+    ApiErrorKind.CONNECTION: Reason.UNREACHABLE,
+    ApiErrorKind.UNAUTHENTICATED: Reason.CREDENTIALS,
+    ApiErrorKind.HEADERS: Reason.NOT_THE_API,
+    ApiErrorKind.NOT_THE_API: Reason.NOT_THE_API,
 }
-_NOT_CURABLE = frozenset({Kind.HEADERS, Kind.NOT_THE_API})
+_NOT_CURABLE = frozenset({ApiErrorKind.HEADERS, ApiErrorKind.NOT_THE_API})
 
-_REFUSALS = frozenset({Kind.INVALID, Kind.TOO_LARGE, Kind.UNIMPLEMENTED})
+_REFUSALS = frozenset({ApiErrorKind.INVALID, ApiErrorKind.TOO_LARGE, ApiErrorKind.UNIMPLEMENTED})
 _CREATES = frozenset({"createProject", "createExperiment", "createExperimentRun"})
 
 
-def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], None]) -> ModelDBV2Target:
+def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], None]) -> ModelDbV2Target:
     """The target as configured, not yet connected. To be called inside a running event loop.
 
     Args:
@@ -67,7 +67,7 @@ def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], N
     Raises:
         SetupFault: a file that the settings name cannot be used.
     """
-    client = ModelDBV2Client(
+    client = ModelDbV2Client(
         settings.url,
         headers={name: value.get_secret_value() for name, value in settings.headers.items()} | auth_headers(settings.auth),
         tls=ssl_context(settings.ca_file, settings.client_cert_file, settings.client_key_file),
@@ -76,11 +76,11 @@ def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], N
         workspace=settings.workspace,
         observe=observe,
     )
-    return ModelDBV2Target(client, settle_seconds=settings.settle_seconds, ui_url=settings.ui_url, workspace=settings.workspace)
+    return ModelDbV2Target(client, settle_seconds=settings.settle_seconds, ui_url=settings.ui_url, workspace=settings.workspace)
 
 
-class ModelDBV2Target:
-    """A `daemon.targets.base.Target`.
+class ModelDbV2Target:
+    """A `daemon.targets.ports.Target`.
 
     Args:
         client: closed with the target.
@@ -92,7 +92,7 @@ class ModelDBV2Target:
 
     def __init__(
         self,
-        client: ModelDBV2Client,
+        client: ModelDbV2Client,
         *,
         settle_seconds: float,
         ui_url: str | None = None,
@@ -101,7 +101,7 @@ class ModelDBV2Target:
     ) -> None:
         self._client = client
         self._runs = Runs(client, ui_url, workspace)
-        self._names = Names(client)
+        self._names = Placement(client)
         self._creates = asyncio.Semaphore(CREATES_BEGUN_PER_SLOT * client.max_concurrency)
         self._settle_seconds = settle_seconds
         self._sleep = sleep
@@ -140,7 +140,7 @@ class ModelDBV2Target:
                 try:
                     await ask("none")
                 except ApiError as error:
-                    if error.kind is not Kind.ABSENT:
+                    if error.kind is not ApiErrorKind.ABSENT:
                         raise
         except ApiError as error:
             raise _probe_fault(error) from error
@@ -163,7 +163,7 @@ def _probe_fault(error: ApiError) -> DaemonError:
     fault = fault_of(error)
     if isinstance(fault, EdgeFault):
         return fault
-    if error.kind in {Kind.BARE_500, Kind.INTERNAL}:
+    if error.kind in {ApiErrorKind.BARE_500, ApiErrorKind.INTERNAL}:
         return EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, error.detail)
     return EdgeFault(Edge.TARGET, Reason.NOT_THE_API, error.detail, curable=False)
 
@@ -173,8 +173,8 @@ class _JobSync:
 
     def __init__(
         self,
-        client: ModelDBV2Client,
-        names: Names,
+        client: ModelDbV2Client,
+        names: Placement,
         runs: Runs,
         creates: asyncio.Semaphore,
         settle: Callable[[], Awaitable[None]],
@@ -211,7 +211,7 @@ class _JobSync:
                 self._place_notes = place.notes
                 return await self._under_a_free_name(place)
             except ApiError as error:
-                if error.kind is not Kind.ABSENT:
+                if error.kind is not ApiErrorKind.ABSENT:
                     raise
                 self._names.forget(self._mapped)
                 gone = error.detail
@@ -261,7 +261,7 @@ class _JobSync:
         except ApiError as error:
             if not error.outcome_unknown:
                 self._journal.answered()
-            if error.kind is Kind.EXISTS:
+            if error.kind is ApiErrorKind.EXISTS:
                 return None
             raise
         if not carries(run, self._mark):
@@ -280,9 +280,9 @@ class _JobSync:
         try:
             run = await self._client.get_experiment_run_by_name(place.experiment_id, name)
         except ApiError as error:
-            if error.kind is Kind.ABSENT:
+            if error.kind is ApiErrorKind.ABSENT:
                 raise JobFault(Reason.TARGET_FAULT, f"run {name!r} was there and is gone: deleted just now?") from error
-            if error.kind is not Kind.DUPLICATES:
+            if error.kind is not ApiErrorKind.DUPLICATES:
                 raise
             return await self._ask()
         return [run] if carries(run, self._mark) else []

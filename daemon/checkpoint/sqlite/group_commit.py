@@ -1,0 +1,108 @@
+"""Many operations, one transaction: what is asked for while a commit is under way goes into the next one together.
+
+So the number of fsyncs does not grow with the number of jobs worked on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from daemon.errors import EdgeFault
+from daemon.outcome import Edge, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daemon.checkpoint.sqlite.database import Answer, Database, Operation
+
+T = TypeVar("T")
+
+
+class GroupCommit:
+    """Carries operations from the event loop to the database's own thread, in the order they came.
+
+    Raises from every call after `aclose`, and when the storage fails: `EdgeFault`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Opens the database.
+
+        Raises:
+            SetupFault: it cannot be used.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.open)
+        except BaseException:
+            await self.aclose()  # after a cancellation too: the thread goes on with what it has begun
+            raise
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Returns when the operation is durable. It is carried out even when the caller is cancelled meanwhile.
+
+        Raises:
+            EdgeFault: the storage failed.
+            Exception: whatever the operation raised; it changed nothing.
+        """
+        if self._closer is not None:
+            raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "the checkpoint is closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((operation, future))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = loop.create_task(self._flush(), name="checkpoint flusher")
+        return await future
+
+    async def aclose(self) -> None:
+        """Carries out what is waiting, then closes the database. May be called again, also after a cancellation."""
+        if self._closer is None:
+            self._closer = asyncio.get_running_loop().create_task(self._close(), name="checkpoint closer")
+        await asyncio.shield(self._closer)
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            futures = [future for _, future in batch]
+            try:
+                answers = await loop.run_in_executor(self._thread, self._database.apply, [operation for operation, _ in batch])
+            except EdgeFault as fault:
+                for future in futures:
+                    _fail(future, EdgeFault(fault.edge, fault.reason, fault.detail))
+            except Exception as error:  # noqa: BLE001 - a bug: those who wait must hear of it
+                for future in futures:
+                    _fail(future, error)
+            else:
+                _resolve(futures, answers)
+            finally:
+                for future in futures:
+                    future.cancel()  # without effect on those that have their answer
+            await asyncio.sleep(0)  # callers that go on right away belong into the next batch
+
+    async def _close(self) -> None:
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher])
+        await self._flush()  # for the case that the flusher was cancelled
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
+        self._thread.shutdown(wait=False)
+
+
+def _resolve(futures: Sequence[asyncio.Future[Any]], answers: Sequence[Answer]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if answer.error is not None:
+            _fail(future, answer.error)
+        elif not future.done():
+            future.set_result(answer.value)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

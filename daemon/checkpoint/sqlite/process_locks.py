@@ -1,0 +1,133 @@
+"""Who is alive: every process proves it by an flock on a file of its own beside the database.
+
+The kernel frees the lock however the process ends, so a lock that can be had is the proof that its owner is gone. That holds on
+one host (as SQLite's WAL does), over containers too as long as they share the kernel. An owner whose file is missing or cannot be
+opened is not known to be gone: its leases decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+
+def _lock_file(database: Path, owner: str) -> Path:
+    return database.with_name(f"{database.name}.owner-{owner}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    path: Path
+    descriptor: int
+
+    @classmethod
+    def create(cls, database: Path, owner: str) -> _Lock:
+        """Makes the file of this process. It gets its name when it is locked already, so nobody ever sees it free.
+
+        Raises:
+            OSError: the directory cannot be written, or its file system knows no flock.
+        """
+        path = _lock_file(database, owner)
+        nameless = database.with_name(f"{database.name}.new-{owner}")
+        descriptor = os.open(nameless, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            nameless.rename(path)
+        except BaseException:
+            nameless.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor)
+
+    @classmethod
+    def of_gone(cls, database: Path, owner: str) -> _Lock | None:
+        """The lock of a process that is gone, held; None while that is not certain."""
+        path = _lock_file(database, owner)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return cls(path, descriptor)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):  # a file that stays is only untidy: the next start removes it
+            self.path.unlink()
+        self.close()
+
+
+def end_rights(connection: sqlite3.Connection, owner: str) -> None:
+    """Ends the claims, name locks and writer leases of an owner that ends or is gone: with it, all its connections are."""
+    connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+    connection.execute("UPDATE writer_leases SET lease_until = 0 WHERE owner = ?", (owner,))
+
+
+class ProcessLocks:
+    """This process and the others with the same database.
+
+    `forget…` are called within a write transaction, so one process at a time asks who is alive. The lock files of those who are
+    not are removed when that transaction is durable: where a lock file stays, the next process asks again.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Makes this process known as alive.
+
+        Raises:
+            OSError: its lock file cannot be made.
+        """
+        self.me = uuid.uuid4().hex
+        self._database = database
+        self._mine = _Lock.create(database, self.me)
+        self._gone: list[_Lock] = []
+
+    def forget_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
+        """Ends the claims, name locks and writer leases of an owner that is known to be gone; says whether it is."""
+        lock = _Lock.of_gone(self._database, owner)
+        if lock is None:
+            return False
+        self._gone.append(lock)
+        end_rights(connection, owner)
+        return True
+
+    def forget_all_gone(self, connection: sqlite3.Connection) -> None:
+        """The same for every owner that left a lock file."""
+        prefix = _lock_file(self._database, "").name
+        for file in self._database.parent.iterdir():
+            if file.name.startswith(prefix):
+                self.forget_if_gone(connection, file.name.removeprefix(prefix))
+
+    @property
+    def forgotten(self) -> int:
+        """How many owners the transaction has forgotten so far."""
+        return len(self._gone)
+
+    def committed(self) -> None:
+        while self._gone:
+            self._gone.pop().remove()
+
+    def rolled_back(self, to: int = 0) -> None:
+        """The transaction, or its part after the first `to` forgotten owners, did not happen."""
+        while len(self._gone) > to:
+            self._gone.pop().close()
+
+    def leave(self, *, claims_ended: bool) -> None:
+        """Ends the proof of life, once. The lock file stays where claims stay, so that the next process takes them over at once."""
+        if claims_ended:
+            self._mine.remove()
+        else:
+            self._mine.close()

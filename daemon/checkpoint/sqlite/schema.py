@@ -1,0 +1,134 @@
+"""The tables of the SQLite checkpoint, as the list of steps that leads from an empty file to the newest version.
+
+A step that was ever released is never changed: a new version is a new step at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.errors import SetupFault
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from pathlib import Path
+
+APPLICATION_ID = 0x6D64_7379
+"""Marks the file as ours ("mdsy"), for SQLite files of other programs also start at version 0."""
+
+_VERSION_1 = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    # created_at, probed_at: epoch seconds
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
+    "INSERT INTO meta (name, value) VALUES ('created_at', :now)",
+    # AUTOINCREMENT never gives a number twice, not even after the newest claim has been deleted: that makes it the fence.
+    """
+    CREATE TABLE claims (
+        fence INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_arn TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        lease_until REAL NOT NULL
+    )
+    """,
+    # A lock ends with the claim it was taken under, however that ends.
+    """
+    CREATE TABLE name_locks (
+        name TEXT PRIMARY KEY,
+        fence INTEGER NOT NULL REFERENCES claims (fence) ON DELETE CASCADE,
+        lease_until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX name_locks_by_fence ON name_locks (fence)",
+    """
+    CREATE TABLE jobs (
+        job_arn TEXT NOT NULL,
+        creation_time TEXT NOT NULL,
+        job_name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        unanswered_writes INTEGER NOT NULL,
+        target TEXT NOT NULL,
+        target_ids TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        first_seen_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        PRIMARY KEY (job_arn, creation_time)
+    )
+    """,
+    "CREATE INDEX jobs_by_state ON jobs (state, updated_at)",
+    "CREATE INDEX jobs_by_update ON jobs (updated_at)",
+    """
+    CREATE TABLE rejected_messages (
+        message_id TEXT PRIMARY KEY,
+        job_arn TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        body TEXT,
+        rejected_at REAL NOT NULL
+    )
+    """,
+    "CREATE INDEX rejected_messages_by_time ON rejected_messages (rejected_at)",
+)
+
+_VERSION_2 = (
+    "ALTER TABLE jobs ADD COLUMN steps TEXT NOT NULL DEFAULT '{}'",
+    # A row stays for good: its term never goes back. lease_until 0: given back, or its holder is known to be gone.
+    """
+    CREATE TABLE writer_leases (
+        server_id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        term INTEGER NOT NULL,
+        lease_until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
+"""Step n leads from version n to n + 1. A statement may use ``:now`` (epoch seconds)."""
+
+
+def migrate(connection: sqlite3.Connection, path: Path, now: float, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Brings a file to the newest version, all steps in one transaction, one process at a time.
+
+    Args:
+        connection: in autocommit mode (``isolation_level=None``).
+        path: for the error's text.
+        now: epoch seconds.
+        steps: as `MIGRATIONS`.
+
+    Raises:
+        SetupFault: a file of another program, or of a newer version of this one; it is left as it was.
+        sqlite3.Error: the storage failed; nothing was changed.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection, path, newest=len(steps))
+        for step in steps[version:]:
+            for statement in step:
+                connection.execute(statement, {"now": now})
+        if version < len(steps):
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if (tables or version) and application_id != APPLICATION_ID:
+        raise SetupFault(
+            f"checkpoint {path}: this SQLite database belongs to another program; set checkpoint.path to a file of its own"
+        )
+    if version > newest:
+        raise SetupFault(
+            f"checkpoint {path}: written by a newer version of this program (its schema is version {version}, this program "
+            f"knows {newest}); start that newer version, or set checkpoint.path to a new file"
+        )
+    return int(version)

@@ -1,0 +1,691 @@
+"""Settings: every key, its default, its check and its documentation.
+
+A description here is also the comment in ``config.example.yaml`` (a test compares them).
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from daemon.config.sources import KeyIndex, Layers, read_file, read_secret_files, read_variables
+from daemon.errors import SetupFault
+from daemon.training_job.tags import TagKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENV_PREFIX = "MODELDB_SYNC_"
+FILE_VARIABLE = "MODELDB_SYNC_CONFIG"
+DEFAULT_FILE = Path("/etc/modeldb-sync/config.yaml")
+SECRETS_DIR = Path("/run/secrets")
+
+DAY_SECONDS = 86_400
+HEADER_BYTES = 7168
+"""What configured headers may take together. ModelDB refuses a request with more than 8 kB of headers (error 500, code 13), and
+the client adds its own."""
+
+
+class ConfigError(SetupFault):
+    """The configuration cannot be used.
+
+    Args:
+        problems: one line each: the key, its value (never a secret), what is allowed and where it came from.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _refused(text: str, *, key: str = "") -> PydanticCustomError:
+    """An error of ours.
+
+    Args:
+        text: what is allowed; continues "key = value:".
+        key: the key below the checked one, where a whole section is checked.
+    """
+    return PydanticCustomError("refused", "{text}", {"text": text, "key": key})
+
+
+def _matching(pattern: str, allowed: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise _refused(allowed)
+        return text
+
+    return AfterValidator(check)
+
+
+def _secret_matching(pattern: str, allowed: str) -> AfterValidator:
+    def check(secret: SecretStr) -> SecretStr:
+        if not re.fullmatch(pattern, secret.get_secret_value()):
+            raise _refused(allowed)
+        return secret
+
+    return AfterValidator(check)
+
+
+def _base_url(text: str) -> str:
+    wanted = "must be an http:// or https:// URL with a host"
+    if not text.isprintable() or " " in text:
+        raise _refused(f"{wanted}, without spaces and control characters")
+    if "@" in text:
+        raise _refused("must not contain a user or a password: it is shown in logs")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        usable = False
+    if not usable:
+        raise _refused(wanted)
+    if "?" in text or "#" in text:
+        raise _refused("must not have a query (?) or a fragment (#)")
+    return text.rstrip("/")
+
+
+def _queue_url(text: str) -> str:
+    url = _base_url(text)
+    if url.endswith(".fifo"):
+        raise _refused("must be a standard queue: FIFO queues are not supported")
+    if not re.search(r"/\d{12}/[A-Za-z0-9_-]{1,80}$", url):
+        raise _refused("must be the queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync")
+    return url
+
+
+def _host(text: str) -> str:
+    """An IPv6 address without brackets and in its shortest form, for the host also names the server in the checkpoint."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    host = text[1:-1] if bracketed else text
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        address = ""
+    if address and re.fullmatch(r"[!-~]+", address) and (":" in address or not bracketed):
+        return address
+    if bracketed or len(host) > _HOST_CHARACTERS or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host):
+        raise _refused("must be a host name or an IP address, without scheme, port and path")
+    return host
+
+
+def _no_truth_value(value: object) -> object:
+    # YAML makes a truth value of yes, no, on and off, and pydantic takes it for 1 or 0.
+    if isinstance(value, bool):
+        raise _refused("must be a number, not true or false")
+    return value
+
+
+_HOST_CHARACTERS = 253
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+"""With the underscore that Docker's and Windows' names have."""
+
+_TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
+"""One character: no control character, no half of a surrogate pair."""
+
+
+def _existing_file(path: Path) -> Path:
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # in a folder that this user may not enter; a name that no file can have
+        found = False
+    if not found:
+        raise _refused("must be the path of an existing file")
+    return path
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Number = Annotated[float, BeforeValidator(_no_truth_value)]
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+QueueUrl = Annotated[str, AfterValidator(_queue_url)]
+Region = Annotated[str, _matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")]
+AccountId = Annotated[str, _matching(r"[0-9]{12}", "must be 12 digits")]
+TagKey = Annotated[str, _matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")]
+KeyPattern = Annotated[str, _matching(rf"{_TEXT}+", "must not be empty")]
+JobStatus = Literal["Completed", "Stopped", "Failed"]
+Word = Annotated[str, _matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")]
+SecretWord = Annotated[SecretStr, _secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")]
+SecretText = Annotated[SecretStr, _secret_matching(rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters")]
+Headers = Mapping[str, SecretText]
+Host = Annotated[str, AfterValidator(_host)]
+
+
+class Section(BaseModel):
+    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class AwsSettings(Section):
+    """Where AWS is."""
+
+    region: Region | None = Field(
+        None,
+        description="Region of the queue and of SageMaker. null: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile's, else the"
+        " one in queue.url.",
+    )
+    account_id: AccountId | None = Field(
+        None,
+        description="Account whose training jobs are synced: 12 digits in quotes. null: asked of STS once; where STS does not"
+        " answer, each job's ARN is compared with the one that DescribeTrainingJob returns.",
+    )
+    sqs_endpoint_url: BaseUrl | None = Field(
+        None, description="Base URL of SQS, for VPC endpoints and tests. null: the region's public endpoint."
+    )
+    sagemaker_endpoint_url: BaseUrl | None = Field(
+        None, description="Base URL of SageMaker, for VPC endpoints and tests. null: the region's public endpoint."
+    )
+    sts_endpoint_url: BaseUrl | None = Field(
+        None, description="Base URL of STS, for VPC endpoints and tests. null: the region's public endpoint."
+    )
+
+    @field_validator("account_id", mode="before")
+    @classmethod
+    def _no_number(cls, value: object) -> object:
+        if isinstance(value, int):
+            raise _refused("must be 12 digits in quotes: YAML drops leading zeros and may read the number as octal")
+        return value
+
+
+class RetrySettings(Section):
+    """How long a deferred message is hidden."""
+
+    initial_seconds: Whole = Field(
+        10, ge=1, le=43_200, description="Delay after the first receive, in seconds (1 to 43200). Doubles with each receive."
+    )
+    max_seconds: Whole = Field(
+        900,
+        ge=1,
+        le=43_200,
+        description="Longest delay, in seconds (1 to 43200, not below initial_seconds). The queue's redrive policy decides how"
+        " many receives a message gets.",
+    )
+
+    @field_validator("max_seconds")
+    @classmethod
+    def _not_below_initial(cls, value: int, info: ValidationInfo) -> int:
+        initial = info.data.get("initial_seconds")
+        if initial is not None and value < initial:
+            raise _refused(f"must not be below queue.retry.initial_seconds, which is {initial}")
+        return value
+
+
+class QueueSettings(Section):
+    """The SQS queue."""
+
+    url: QueueUrl = Field(
+        description="URL of the standard SQS queue that the EventBridge rule sends to. Required. FIFO queues are refused."
+    )
+    dead_letter_url: QueueUrl | None = Field(
+        None, description="URL of the queue for rejected messages. null: found from the queue's redrive policy."
+    )
+    pollers: Whole = Field(1, ge=1, le=10, description="Concurrent long polls (1 to 10).")
+    wait_seconds: Whole = Field(
+        20,
+        ge=0,
+        le=20,
+        description="Longest wait of one long poll, in seconds (0 to 20). A lower value costs more requests and makes a stop"
+        " shorter, which waits for the running poll.",
+    )
+    max_in_flight: Whole = Field(64, ge=1, le=1000, description="Messages held at once, from receive to acknowledgement (1 to 1000).")
+    visibility_seconds: Whole | None = Field(
+        None,
+        ge=30,
+        le=43_200,
+        description="How long a received message stays hidden from others, in seconds (30 to 43200); renewed while it is worked"
+        " on. After a crash messages come back this much later. null: the queue's own.",
+    )
+    retry: RetrySettings = Field(RetrySettings(), description="How long a deferred message is hidden, with jitter.")
+
+    @field_validator("dead_letter_url")
+    @classmethod
+    def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("url"):
+            raise _refused("must not be queue.url itself: rejected messages would come back for ever")
+        return value
+
+
+class TagKeySettings(Section):
+    """Keys of the six tags that a training job carries for ModelDB."""
+
+    sync: TagKey = Field("MODEL_DB_SYNC", description="A job with this tag is synced, whatever the tag's value.")
+    project_name: TagKey = Field("MODEL_DB_PROJECT_NAME", description="Its value names the project.")
+    project_user: TagKey = Field("MODEL_DB_PROJECT_USER", description="Its value names the project's user.")
+    project_description: TagKey = Field("MODEL_DB_PROJECT_DESC", description="Its value describes the project.")
+    model_name: TagKey = Field("MODEL_DB_MODEL_NAME", description="Its value names the model, and so the experiment.")
+    model_type: TagKey = Field("MODEL_DB_MODEL_TYPE", description="Its value tells the type of the model.")
+
+    @field_validator("*")
+    @classmethod
+    def _distinct(cls, value: str, info: ValidationInfo) -> str:
+        for other, key in info.data.items():
+            if key == value:
+                raise _refused(f"must differ from jobs.tag_keys.{other}")
+        return value
+
+    def as_tag_keys(self) -> TagKeys:
+        """The same as plain data, for the code that knows no configuration."""
+        return TagKeys(**self.model_dump())
+
+
+class JobSettings(Section):
+    """Which jobs are synced and how they are read."""
+
+    statuses: tuple[JobStatus, ...] = Field(
+        ("Completed",), min_length=1, description="Statuses that are synced: any of Completed, Stopped, Failed."
+    )
+    tag_keys: TagKeySettings = Field(
+        TagKeySettings(), description="Keys of the six tags: 1 to 128 characters, all different; upper and lower case count."
+    )
+    redact: tuple[KeyPattern, ...] = Field(
+        (
+            "*password*",
+            "*passwd*",
+            "*secret*",
+            "token",
+            "*_token",
+            "*-token",
+            "*api_key*",
+            "*apikey*",
+            "*credential*",
+            "*private_key*",
+        ),
+        description="Hyperparameters whose key matches one of these patterns (with * and ?, compared without case) get the value"
+        ' "[redacted]"; the keys stay. []: none.',
+    )
+
+    @field_validator("statuses")
+    @classmethod
+    def _once_each(cls, value: tuple[JobStatus, ...]) -> tuple[JobStatus, ...]:
+        if len(set(value)) != len(value):
+            raise _refused("must name each status once")
+        return value
+
+
+class ReconcileSettings(Section):
+    """How far back things may come again."""
+
+    look_back_seconds: Whole = Field(
+        DAY_SECONDS,
+        ge=60,
+        le=365 * DAY_SECONDS,
+        description="In seconds (60 to 31536000). A checkpoint younger than this may have forgotten jobs: the target is asked for a"
+        " job that it does not know before the job is written.",
+    )
+
+
+class NoAuth(Section):
+    """The target asks for no login."""
+
+    kind: Literal["none"] = Field("none", description="none: no login; open-source ModelDB has none.")
+
+
+class BasicAuth(Section):
+    """HTTP basic authentication."""
+
+    kind: Literal["basic"] = Field(description="basic: a user name and a password (HTTP basic authentication).")
+    username: Annotated[str, _matching(r"[^:\x00-\x1f\x7f]+", "must not be empty and not contain a colon or control characters")] = (
+        Field(description="User name, without a colon.")
+    )
+    password: SecretText = Field(description="Password. Secret.")
+
+
+class BearerAuth(Section):
+    """A bearer token."""
+
+    kind: Literal["bearer"] = Field(description="bearer: a token in the Authorization header.")
+    token: SecretWord = Field(description="The token, without the word Bearer. Secret.")
+
+
+class VertaAuth(Section):
+    """A developer key of hosted Verta, sent as the official client sends it."""
+
+    kind: Literal["verta"] = Field(description="verta: e-mail address and developer key of a hosted Verta account.")
+    email: Word = Field(description="E-mail address of the account.")
+    developer_key: SecretWord = Field(description="Developer key. Secret.")
+    organization_id: Word | None = Field(None, description="Organization of the account. null: the account's default.")
+
+
+Auth = NoAuth | BasicAuth | BearerAuth | VertaAuth
+
+_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+
+
+class ModelDbV2Settings(Section):
+    """ModelDB V2 over REST."""
+
+    kind: Literal["modeldb-v2"] = Field("modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1.")
+    url: BaseUrl = Field(
+        description="Base URL of ModelDB's REST API. Required. The proxy's is http://HOST:8080/v1, the web front-end's"
+        " http://HOST:3000/api/v1/modeldb."
+    )
+    auth: Auth = Field(NoAuth(), discriminator="kind", description="How to log in, by kind: none, basic, bearer, verta.")
+    headers: Headers = Field(
+        default_factory=dict,
+        description="More request headers, as name: value. Values are secrets. With auth below 7 kB. As a variable: JSON.",
+    )
+    ca_file: ExistingFile | None = Field(None, description="PEM file of the authorities to trust. null: the system's.")
+    client_cert_file: ExistingFile | None = Field(None, description="PEM file of the client certificate. null: none is sent.")
+    client_key_file: ExistingFile | None = Field(
+        None, description="PEM file of the client certificate's key. null: it is in client_cert_file."
+    )
+    timeout_seconds: Number = Field(
+        30,
+        ge=10,
+        le=300,
+        description="Deadline of one request, in seconds (10 to 300). The server takes 5.1 s to tell that its database is down,"
+        " and a request that was cut off has an unknown outcome.",
+    )
+    max_concurrency: Whole = Field(
+        4, ge=1, le=8, description="Concurrent requests (1 to 8). Beyond 8 the server gets no faster and may wedge."
+    )
+    settle_seconds: Number = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="In seconds (1 to 3600). A write without an answer is taken to be over, done or not, after this time.",
+    )
+    workspace: Word | None = Field(
+        None, description="Workspace in hosted Verta, sent as workspace_name; ModelDB 2.0.8.1 ignores it. null: not sent."
+    )
+    ui_url: BaseUrl | None = Field(
+        None, description="Base URL of ModelDB's web front-end, http://HOST:3000, for links to runs. null: no links."
+    )
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.url
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: Headers, info: ValidationInfo) -> Headers:
+        auth = info.data.get("auth")
+        for name in value:
+            low = name.lower()
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                raise _refused("must be the name of a header: letters, digits and -", key=name)
+            if low in _OWN_HEADERS:
+                raise _refused("must not be set: the client sets it itself", key=name)
+            if low == "authorization" and not isinstance(auth, NoAuth):
+                raise _refused("must not be set beside target.auth", key=name)
+        secrets = [*value.values(), *_secrets_in(auth)]
+        size = sum(len(f"{name}: ") for name in value) + sum(len(secret.get_secret_value().encode()) for secret in secrets)
+        if size > HEADER_BYTES:
+            raise _refused(f"must take at most {HEADER_BYTES} bytes together with target.auth; they take {size}")
+        return value
+
+    @field_validator("ca_file", "client_cert_file")
+    @classmethod
+    def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("url", "").startswith("http:"):
+            raise _refused("must not be set unless target.url begins with https://")
+        return value
+
+    @field_validator("client_key_file")
+    @classmethod
+    def _only_with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("client_cert_file", value) is None:
+            raise _refused("must not be set without target.client_cert_file")
+        return value
+
+
+class ModelDbV1Settings(Section):
+    """ModelDB V1 over its Thrift interface, the "Light API"."""
+
+    kind: Literal["modeldb-v1"] = Field(
+        description="modeldb-v1: ModelDB V1 over Thrift. It takes one writer only: switch off every other program that writes to"
+        " it, such as the rule of AWS's sample."
+    )
+    host: Host = Field(description="Host name or IP address of the server, without scheme, port and path. Required.")
+    port: Whole = Field(6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535).")
+    tls: bool = Field(False, description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.")
+    ca_file: ExistingFile | None = Field(
+        None, description="PEM file of the authorities to trust, only with tls: true. null: the system's."
+    )
+    server_id: Word | None = Field(
+        None,
+        description="Names the right to write to this server, the writer lease in the checkpoint. Every process that writes to one"
+        " server must use the same. null: host:port in lower case.",
+    )
+    metadata_store: bool = Field(
+        True,
+        description="Whether the server has its MongoDB. true: model name, type and path go into the model's metadata, and the"
+        " server needs MongoDB to take them. false: they go into fields that SQL keeps (the spec's tag, key-values of the training"
+        " data frame).",
+    )
+    timeout_seconds: Number = Field(
+        45,
+        ge=31,
+        le=300,
+        description="Deadline of one call, in seconds (31 to 300). Above the server's own wait of 30 s for MongoDB.",
+    )
+    settle_seconds: Number = Field(
+        5,
+        ge=1,
+        le=3600,
+        description="In seconds (1 to 3600). How long after a lost connection the server may still be writing what was sent on it;"
+        " nothing is written meanwhile.",
+    )
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def writer_id(self) -> str:
+        """The name of the writer lease."""
+        return self.server_id or self.address.lower()
+
+    @field_validator("ca_file")
+    @classmethod
+    def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not info.data.get("tls"):
+            raise _refused("must not be set unless target.tls is true")
+        return value
+
+
+TargetSettings = ModelDbV2Settings | ModelDbV1Settings
+
+
+class SqliteSettings(Section):
+    """The checkpoint in one SQLite file."""
+
+    kind: Literal["sqlite"] = Field("sqlite", description="Kind of checkpoint: sqlite, one file for the processes of one host.")
+    path: Path = Field(
+        Path("/var/lib/modeldb-sync/checkpoint.db"),
+        description="The file, on a disk that outlives the process; never on a network file system.",
+    )
+    keep_days: Whole = Field(
+        400,
+        ge=1,
+        le=36_500,
+        description="Days after which finished jobs are forgotten (1 to 36500, never below reconcile.look_back_seconds).",
+    )
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _built(cls, value: object) -> object:
+        if value == "dynamodb":
+            raise _refused("is not built yet; allowed: sqlite")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _a_file(cls, value: Path) -> Path:
+        text = str(value)
+        if value.name in {"", ".."} or text.startswith((":memory:", "file:")) or not text.isprintable():
+            raise _refused("must be the path of a file: the checkpoint outlives the process")
+        return value
+
+
+class HttpSettings(Section):
+    """Where Prometheus and health checks ask."""
+
+    host: Word = Field(
+        "0.0.0.0",  # noqa: S104 - Prometheus and the kubelet come from outside the container
+        description="Address to listen on. 0.0.0.0: every IPv4 address of the machine.",
+    )
+    port: Whole = Field(
+        9090,
+        ge=0,
+        le=65_535,
+        description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a container leave host and port alone, "
+        "or set the port by MODELDB_SYNC_HTTP__PORT: the image's health check reads that.",
+    )
+
+
+class LogSettings(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged: debug, info, warning, error."
+    )
+    format: Literal["json", "console"] | None = Field(
+        None, description="json, one object per line, or console, for people. null: console on a terminal, else json."
+    )
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class ShutdownSettings(Section):
+    """How the daemon stops."""
+
+    grace_seconds: Whole = Field(
+        25,
+        ge=5,
+        le=3600,
+        description="Longest time from SIGTERM to the end, in seconds (5 to 3600, at least queue.wait_seconds + 5). Keep it below"
+        " the container's own.",
+    )
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    aws: AwsSettings = Field(AwsSettings(), description="Where AWS is. Credentials come from the usual AWS chain.")
+    queue: QueueSettings = Field(description="The SQS queue with the training job events.")
+    jobs: JobSettings = Field(JobSettings(), description="Which jobs are synced and how they are read.")
+    reconcile: ReconcileSettings = Field(ReconcileSettings(), description="How far back things may come again.")
+    target: TargetSettings = Field(discriminator="kind", description="Where the runs are written.")
+    checkpoint: SqliteSettings = Field(SqliteSettings(), description="Where the daemon remembers what is done.")
+    http: HttpSettings = Field(HttpSettings(), description="Where Prometheus and health checks ask.")
+    log: LogSettings = Field(LogSettings(), description="What is logged, to standard error.")
+    shutdown: ShutdownSettings = Field(ShutdownSettings(), description="How the daemon stops.")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _with_a_kind(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("kind") == "mlflow":
+            raise _refused("is not built yet; allowed: modeldb-v2, modeldb-v1", key="kind")
+        return {"kind": "modeldb-v2", **value}
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _remembers_long_enough(cls, value: SqliteSettings, info: ValidationInfo) -> SqliteSettings:
+        reconcile = info.data.get("reconcile")
+        if reconcile is not None and value.keep_days * DAY_SECONDS < reconcile.look_back_seconds:
+            days = reconcile.look_back_seconds / DAY_SECONDS
+            raise _refused(f"must not be below reconcile.look_back_seconds, which is {days:.1f} days", key="keep_days")
+        return value
+
+    @field_validator("shutdown")
+    @classmethod
+    def _outlives_a_poll(cls, value: ShutdownSettings, info: ValidationInfo) -> ShutdownSettings:
+        queue = info.data.get("queue")
+        if queue is not None and value.grace_seconds < queue.wait_seconds + 5:
+            least = queue.wait_seconds + 5
+            raise _refused(f"must be at least queue.wait_seconds + 5 = {least}: a long poll is not cut off", key="grace_seconds")
+        return value
+
+
+def load_settings(
+    path: Path | None,
+    environ: Mapping[str, str],
+    secrets_dir: Path = SECRETS_DIR,
+    default_path: Path = DEFAULT_FILE,
+) -> Settings:
+    """Reads the configuration: the YAML file, over it secret files, over those environment variables.
+
+    Args:
+        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names, else `default_path`.
+        environ: the environment variables.
+        secrets_dir: where secret files ``<section>__<key>`` are; may be missing.
+        default_path: a file that may be missing.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    layers = Layers(setting_keys())
+    if path is None and environ.get(FILE_VARIABLE):
+        path = Path(environ[FILE_VARIABLE])
+    if path is None and default_path.exists():
+        path = default_path
+    readable = path is None or read_file(path, layers)
+    read_secret_files(secrets_dir, layers)
+    read_variables(environ, layers)
+    if readable:  # without the file, what it says would be reported as missing
+        try:
+            settings = Settings.model_validate(layers.tree())
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False):
+                layers.explain(error)
+        else:
+            if not layers.problems:
+                return settings
+    raise ConfigError(tuple(dict.fromkeys(layers.problems)))
+
+
+def setting_keys() -> KeyIndex:
+    """Every key there is."""
+    return KeyIndex(Settings, ENV_PREFIX)
+
+
+def settings_for_log(settings: Settings) -> dict[str, Any]:
+    """The effective configuration as plain JSON data, with every secret and every header's value as ``**********``."""
+    return settings.model_dump(mode="json")
+
+
+def secret_values(settings: Settings) -> tuple[str, ...]:
+    """Every secret of the configuration, in each form in which it travels: what must never be seen in a log."""
+    found = [secret.get_secret_value() for secret in _secrets_in(settings)]
+    auth = settings.target.auth if isinstance(settings.target, ModelDbV2Settings) else None
+    if isinstance(auth, BasicAuth):
+        login = f"{auth.username}:{auth.password.get_secret_value()}"
+        found.append(base64.b64encode(login.encode()).decode())
+    return tuple(found)
+
+
+def _secrets_in(value: object) -> Iterator[SecretStr]:
+    if isinstance(value, SecretStr):
+        yield value
+    elif isinstance(value, Section):
+        for _, inner in value:
+            yield from _secrets_in(inner)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _secrets_in(inner)

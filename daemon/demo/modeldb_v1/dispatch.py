@@ -1,0 +1,134 @@
+"""From a request to its answer: the part of the ModelDB V1 stand-in between its connections and what it stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thriftpy2.thrift import TException
+
+from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents
+from daemon.demo.modeldb_v1.mongo_json import parse_document
+from daemon.demo.modeldb_v1.reads import READING, project_ids_statement
+from daemon.demo.modeldb_v1.store import ServerError, Store, null_pointer
+from daemon.demo.modeldb_v1.writes import STORING
+from daemon.targets.modeldb_v1.codec import (
+    INTERFACE,
+    METHODS,
+    ApplicationException,
+    encode_application_exception,
+    encode_exception,
+    encode_reply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.demo.modeldb_v1.faults import Faults
+    from daemon.targets.modeldb_v1.codec import Call
+
+_UNKNOWN_METHOD, _INTERNAL_ERROR = 1, 6
+_SQL_CALLS = {**STORING, **READING}
+_WITHOUT_STORAGE = {"testConnection", *(METHODS - _SQL_CALLS.keys())}
+_INSERT_RUN = "insert into ExperimentRun (id, experiment, description, created) values (?, ?, ?, ?)"
+
+
+class Backend:
+    """Both of the server's databases, and its calls for them.
+
+    Args:
+        store: the tables of SQLite.
+        documents: what is in MongoDB.
+        faults: asked whether the two can be reached.
+    """
+
+    def __init__(self, store: Store, documents: Documents, faults: Faults) -> None:
+        self._store = store
+        self._documents = documents
+        self._faults = faults
+
+    async def answer(self, call: Call) -> bytes:
+        """Carries a call out.
+
+        Returns:
+            The answer as a frame without its length.
+
+        Raises:
+            daemon.demo.modeldb_v1.writes.ConnectionBrokenError: there is none: the connection is to be closed.
+            daemon.demo.modeldb_v1.faults.ServerDiedError: in the middle of it.
+        """
+        if call.method not in METHODS:
+            return refusal(call, ApplicationException(_UNKNOWN_METHOD, f"Invalid method name: '{call.method}'"))
+        try:
+            result = await self._perform(call.method, call.arguments)
+        except ServerError as error:
+            return refusal(call, INTERFACE.ServerLogicException(str(error)))
+        except TException as exception:
+            return refusal(call, exception)
+        return encode_reply(call.method, call.sequence_id, result)
+
+    async def _perform(self, method: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result of the interface
+        if method not in _WITHOUT_STORAGE:
+            await self._faults.reach_storage(_first_statement(method, arguments))
+        if method not in _SQL_CALLS:
+            return await self._perform_in_mongo(method, arguments)
+        result = _SQL_CALLS[method](self._store, arguments)
+        match method:
+            case "storeFitEvent":
+                await self._store_document(result.modelId, arguments["fe"].metadata)
+            case "getModel":
+                await self._add_metadata(result)
+            case "getExperimentRunDetails":
+                for model in result.modelResponses:
+                    await self._add_metadata(model)
+        return result
+
+    async def _store_document(self, model_id: int, metadata: str | None) -> None:
+        if metadata is not None:
+            document = parse_document(metadata)
+            document[MODEL_ID] = model_id
+            await self._faults.reach_mongo(to_write=True)
+            self._documents.insert(document)
+
+    async def _add_metadata(self, model: Any) -> None:  # noqa: ANN401 - a struct of the interface
+        await self._faults.reach_mongo(to_write=False)
+        model.metadata = self._documents.printed_of(model.id)
+
+    async def _perform_in_mongo(self, method: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result of the interface
+        if method == "getModelIds" and arguments["keyValuePairs"] is None:
+            raise null_pointer()
+        await self._faults.reach_mongo(to_write=method != "getModelIds")
+        documents, model_id = self._documents, arguments.get("modelId", 0)
+        match method:
+            case "getModelIds":
+                return documents.model_ids(arguments["keyValuePairs"])
+            case "createVectorField":
+                return documents.create_vector(model_id, arguments["vectorName"])
+            case "appendToVectorField":
+                return documents.append_to_vector(model_id, arguments["vectorName"], arguments["value"], arguments["valueType"])
+            case "updateVectorField":
+                if arguments["key"] is None:
+                    raise null_pointer()
+                name = f"{arguments['key']}.{arguments['valueIndex']}"
+                return documents.set_scalar(model_id, name, arguments["value"], arguments["valueType"])
+        return documents.set_scalar(model_id, arguments["key"], arguments["value"], arguments["valueType"])
+
+
+def refusal(call: Call, exception: object) -> bytes:
+    """An answer with an exception; one that the method does not declare is an internal error."""
+    if isinstance(exception, ApplicationException):
+        return encode_application_exception(call.method, call.sequence_id, exception)
+    try:
+        return encode_exception(call.method, call.sequence_id, exception)
+    except ValueError:
+        failure = ApplicationException(_INTERNAL_ERROR, f"Internal error processing {call.method}")
+        return encode_application_exception(call.method, call.sequence_id, failure)
+
+
+def _first_statement(method: str, arguments: Mapping[str, Any]) -> str:
+    """What stands in the error of a locked database; only the two that were recorded are spelled out."""
+    match method:
+        case "getProjectIds":
+            return project_ids_statement(arguments)
+        case "storeExperimentRunEvent":
+            return _INSERT_RUN
+    return "select …"

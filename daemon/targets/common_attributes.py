@@ -1,0 +1,87 @@
+"""What every target says of a job under the same words, wherever it has no better place for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon import __version__
+from daemon.training_job.identity import iso_milliseconds
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daemon.training_job.training_run import TrainingRun
+
+
+def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
+    """What a job is besides its channels, hyperparameters, metrics and tags.
+
+    Each key always has one type, over all runs: one word under a numeric key breaks queries on it.
+    """
+    return {
+        "model_name": run.model_name,
+        "model_type": run.model_type,
+        "project_user": run.project_user,
+        "status": run.status,
+        "secondary_status": run.secondary_status,
+        "failure_reason": run.failure_reason,
+        "region": run.region,
+        "account": run.account,
+        "partition": run.partition,
+        "console_url": run.console_url,
+        "start_time": _iso(run.start_time),
+        "end_time": _iso(run.end_time),
+        "last_modified_time": _iso(run.last_modified_time),
+        "training_time_s": run.training_seconds,
+        "billable_time_s": run.billable_seconds,
+        "billable_tokens": run.billable_tokens,
+        "max_runtime_s": run.max_runtime_seconds,
+        "instances": run.instances,
+        "instance_type": run.instance_type,
+        "instance_count": run.instance_count,
+        "volume_size_gb": run.volume_gb,
+        "volume_kms_key": run.volume_kms_key,
+        "managed_spot": run.managed_spot,
+        "network_isolation": run.network_isolation,
+        "inter_container_encryption": run.inter_container_encryption,
+        "training_image": run.training_image,
+        "algorithm_name": run.algorithm_name,
+        "input_mode": run.input_mode,
+        "role_arn": run.role_arn,
+        "program": run.program,
+        "source_code_uri": run.source_code_uri,
+        "model_artifact_uri": run.model_location,
+        "output_path": run.output_path,
+        "output_compression": run.output_compression,
+        "output_kms_key": run.output_kms_key,
+        "checkpoint_uri": run.checkpoint_uri,
+        "tensorboard_uri": run.tensorboard_uri,
+        "debugger_uri": run.debugger_uri,
+        "tuning_job_arn": run.tuning_job_arn,
+        "auto_ml_job_arn": run.auto_ml_job_arn,
+        "labeling_job_arn": run.labeling_job_arn,
+        "pipeline_execution": run.pipeline_execution,
+        "pipeline_step": run.pipeline_step,
+        "sagemaker_experiment": run.experiment_name,
+        "sagemaker_trial": run.trial_name,
+        "sagemaker_trial_component": run.trial_component_name,
+        "sagemaker_experiment_run": run.experiment_run_name,
+        "model_package_arn": run.model_package_arn,
+        "model_package_group_arn": run.model_package_group_arn,
+        "source_model_package_arn": run.source_model_package_arn,
+        "base_model_arn": run.base_model_arn,
+        "serverless_job_type": run.serverless_job_type,
+        "customization_technique": run.customization_technique,
+        "peft": run.peft,
+        "sequence_length": run.sequence_length,
+        "mlflow_resource_arn": run.mlflow_resource_arn,
+        "mlflow_experiment_name": run.mlflow_experiment_name,
+        "mlflow_experiment_id": run.mlflow_experiment_id,
+        "mlflow_run_name": run.mlflow_run_name,
+        "mlflow_run_id": run.mlflow_run_id,
+        "sync_version": __version__,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso_milliseconds(moment)

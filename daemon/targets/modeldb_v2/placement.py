@@ -1,0 +1,219 @@
+"""Project and experiment of a job: from names to ids, created where they are missing.
+
+ModelDB checks a name and then inserts it, with no constraint in its database, so creates of one name that overlap make twins. Here they
+queue: jobs of this process behind each other, processes with one checkpoint through its name locks. Where there are twins all the same,
+everybody takes the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
+from daemon.targets.modeldb_v2.retries import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from daemon.targets.modeldb_v2.client import ModelDbV2Client
+    from daemon.targets.modeldb_v2.entities import Experiment, Project
+    from daemon.targets.modeldb_v2.mapping import MappedRun
+    from daemon.targets.ports import WriteJournal
+
+USER_ATTRIBUTE = "project_user"
+DESCRIPTION_ATTRIBUTE = "sagemaker_project_description"
+"""The text that this program wrote last as a project's description; when it is another one, a person has changed it."""
+
+REMEMBERED = 10_000
+"""Projects, and experiments, whose ids are kept in memory."""
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run belongs."""
+
+    project_id: str
+    experiment_id: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownProject:
+    id: str
+    description: str
+    """With `user`: the job's tags that the project was last brought up to."""
+    user: str
+
+
+class Placement:
+    """The ids of projects and experiments by name, remembered until somebody finds them gone. Safe for concurrent calls."""
+
+    def __init__(self, client: ModelDbV2Client) -> None:
+        self._client = client
+        self._projects: dict[str, _KnownProject] = {}
+        self._experiments: dict[tuple[str, str], str] = {}
+        self._queues = _Queues()
+
+    async def place(self, mapped: MappedRun, journal: WriteJournal) -> Place:
+        """Finds or creates project and experiment; brings an existing project's user and description up to the job's.
+
+        Raises:
+            ApiError: `ApiErrorKind.ABSENT` when a remembered project is gone: `forget`, then ask again.
+            JobFault, EdgeFault: of the journal's name locks.
+        """
+        project_id, notes = await self._project(mapped, journal)
+        experiment_id = await self._experiment(project_id, mapped.experiment_name, journal)
+        return Place(project_id, experiment_id, notes)
+
+    def forget(self, mapped: MappedRun) -> None:
+        """Drops the ids of a job's project and experiment."""
+        known = self._projects.pop(mapped.project_name, None)
+        if known is not None:
+            self._experiments.pop((known.id, mapped.experiment_name), None)
+
+    async def _project(self, mapped: MappedRun, journal: WriteJournal) -> tuple[str, tuple[str, ...]]:
+        name, description, user = mapped.project_name, mapped.project_description, mapped.project_user
+        known = self._projects.get(name)
+        if known is not None and (known.description, known.user) == (description, user):
+            return known.id, ()
+        async with self._in_turn(f"project/{name}"):
+            known = self._projects.get(name)
+            if known is None or known.description != description:
+                # Read also when the id is known: since then a person may have edited the description.
+                project = await self._project_called(mapped, journal)
+                project_id, notes = project.id, await self._bring_up_to_date(project, mapped)
+            elif known.user != user:
+                project_id, notes = known.id, await _noting(self._set_attribute(known.id, USER_ATTRIBUTE, user))
+            else:
+                return known.id, ()
+            _remember(self._projects, name, _KnownProject(project_id, description, user))
+            return project_id, notes
+
+    async def _experiment(self, project_id: str, name: str, journal: WriteJournal) -> str:
+        known = self._experiments.get((project_id, name))
+        if known is not None:
+            return known
+        async with self._in_turn(f"experiment/{project_id}/{name}"):
+            known = self._experiments.get((project_id, name))
+            if known is None:
+                experiment = await self._experiment_called(project_id, name, journal)
+                known = experiment.id
+                _remember(self._experiments, (project_id, name), known)
+            return known
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self, name: str) -> AsyncIterator[None]:
+        """One job of this process at a time; the rest of the queue does not meet an outage once more."""
+        outages = self._client.outages
+        async with self._queues.turn(name):
+            self._client.refuse_if_out_since(outages, f"look-up of {name}")
+            yield
+
+    async def _project_called(self, mapped: MappedRun, journal: WriteJournal) -> Project:
+        name = mapped.project_name
+        fields = {
+            "name": name,
+            "description": mapped.project_description,
+            "attributes": [
+                {"key": USER_ATTRIBUTE, "value": mapped.project_user},
+                {"key": DESCRIPTION_ATTRIBUTE, "value": mapped.project_description},
+            ],
+        }
+        return await self._found_or_created(
+            lambda: self._client.find_projects(name),
+            lambda: self._client.create_project(fields),
+            journal,
+            f"modeldb-v2/project/{name}",
+        )
+
+    async def _experiment_called(self, project_id: str, name: str, journal: WriteJournal) -> Experiment:
+        return await self._found_or_created(
+            lambda: self._client.find_experiments(project_id, name),
+            lambda: self._client.create_experiment({"project_id": project_id, "name": name}),
+            journal,
+            f"modeldb-v2/experiment/{project_id}/{name}",
+        )
+
+    async def _found_or_created(
+        self,
+        find: Callable[[], Awaitable[Sequence[Found]]],
+        create: Callable[[], Awaitable[Found]],
+        journal: WriteJournal,
+        lock_name: str,
+    ) -> Found:
+        async def find_or_create() -> Found:
+            if found := await find():
+                return found[0]
+            try:
+                return await create()
+            except ApiError as error:
+                if error.kind is ApiErrorKind.EXISTS and (found := await find()):
+                    return found[0]
+                raise
+
+        if found := await patiently(find):
+            return found[0]
+        async with journal.name_lock(lock_name):
+            return await patiently(find_or_create)
+
+    async def _bring_up_to_date(self, project: Project, mapped: MappedRun) -> tuple[str, ...]:
+        """Writes what the job's tags say and no person has said otherwise. Returns what could not be written."""
+        notes: tuple[str, ...] = ()
+        written = project.attributes.get(DESCRIPTION_ATTRIBUTE)
+        wanted = mapped.project_description
+        if project.description != wanted and (not project.description or project.description == written):
+            notes += await _noting(self._describe(project.id, wanted))
+        elif project.description == wanted and written != wanted:  # ours, but its writer ended before it could say so
+            notes += await _noting(self._set_attribute(project.id, DESCRIPTION_ATTRIBUTE, wanted))
+        if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
+            notes += await _noting(self._set_attribute(project.id, USER_ATTRIBUTE, mapped.project_user))
+        return notes
+
+    async def _describe(self, project_id: str, description: str) -> None:
+        await patiently(lambda: self._client.update_project_description(project_id, description))
+        await self._set_attribute(project_id, DESCRIPTION_ATTRIBUTE, description)
+
+    async def _set_attribute(self, project_id: str, key: str, value: str) -> None:
+        await patiently(lambda: self._client.update_project_attribute(project_id, key, value))
+
+
+async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
+    """Awaits an update of a project that no run should fail for. Returns what a person should know of it."""
+    try:
+        await update
+    except ApiError as error:
+        if error.kind.is_of_the_server or error.kind is ApiErrorKind.ABSENT:
+            raise
+        return (f"the project is not up to date with the job's tags: {error.detail}",)
+    return ()
+
+
+class _Queues:
+    """A lock for each name that somebody wants."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @contextlib.asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        lock, waiting = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._locks.pop(name)
+            if waiting > 1:
+                self._locks[name] = (lock, waiting - 1)
+
+
+def _remember(known: dict[Key, Found], key: Key, value: Found) -> None:
+    known[key] = value
+    if len(known) > REMEMBERED:
+        known.pop(next(iter(known)))

@@ -1,0 +1,247 @@
+"""`docs/failure-modes.md` is complete, and names only what exists: tests, metrics, log lines, reasons, alerts, keys, links."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
+from daemon.observability.metrics import REASONS
+from daemon.outcome import Edge, Reason
+from tests.deploy.exported import exported_families, exported_samples
+from tests.deploy.vocabulary import Expression, unknown_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs/failure-modes.md"
+TEXT = DOCUMENT.read_text(encoding="utf-8")
+
+FAILURES = ("what fails", "what the daemon does", "what you see", "what you do", "shown by")
+RULES = ("rule", "what would go wrong without it", "shown by")
+
+GROUPS_OF_THE_PROMISE = (
+    "Identity",
+    "Claims and the ledger",
+    "Ambiguous writes",
+    "Outages",
+    "Stop",
+    "Dead letters",
+    "Reconcile",
+)
+EDGES = ("Queue", "SageMaker", "ModelDB V2", "ModelDB V1", "Checkpoint", "Process and host", "Messages and jobs", "Time", "Security")
+
+LEVELS_FOR_PEOPLE = {"warning", "error", "exception", "critical"}
+LOGGED_BY_LEVEL = {"probe failed": "warning", "job outcome": "warning"}
+"""Events whose level is chosen at run time; at their worst they are this."""
+
+SECTIONS_WITH_KINDS = {"target": (ModelDbV1Settings, ModelDbV2Settings)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table and the heading above it."""
+
+    heading: str
+    header: tuple[str, ...]
+    cells: tuple[str, ...]
+
+
+def rows(text: str = TEXT) -> Iterator[Row]:
+    heading = ""
+    header: tuple[str, ...] = ()
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading, header = line.lstrip("# "), ()
+        elif not line.startswith("|"):
+            header = ()
+        else:
+            cells = tuple(cell.strip() for cell in line.strip("|").split(" | "))
+            if not header:
+                header = cells
+            elif not set(line) <= set("|-"):
+                yield Row(heading, header, cells)
+
+
+ROWS = list(rows())
+SPANS = set(re.findall(r"`([^`\n]+)`", TEXT))
+
+
+def names_of_tests(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@cache
+def defined_in(file: str) -> frozenset[str]:
+    """``test_name`` and ``TestClass::test_name`` of a file below ``tests``; a name that two classes have, with its class only."""
+    path = ROOT / "tests" / file
+    if not path.exists():
+        return frozenset()
+    found: list[tuple[str, str]] = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        owner, members = (f"{node.name}::", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
+        found += [(owner, each.name) for each in members if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    names = [name for _, name in found]
+    alone = {name for name in names if names.count(name) == 1}
+    return frozenset({owner + name for owner, name in found} | alone)
+
+
+@cache
+def logged_events() -> Mapping[str, frozenset[str]]:
+    """The levels of each event that the daemon logs, by its text; the demonstration has none of its own."""
+    found: dict[str, set[str]] = {event: {level} for event, level in LOGGED_BY_LEVEL.items()}
+    for path in (ROOT / "daemon").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[ast.Constant(value=str(event)), *_]):
+                    found.setdefault(event, set()).add(level)
+    return {event: frozenset(levels) for event, levels in found.items()}
+
+
+def alerts() -> set[str]:
+    groups = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return {rule["alert"] for group in groups for rule in group["rules"]}
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.+)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+# The tables ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_whole() -> None:
+    assert len(ROWS) > 100
+    for row in ROWS:
+        assert row.header in {FAILURES, RULES}, row
+        assert len(row.cells) == len(row.header), row.cells[0]
+        assert all(row.cells), row.cells[0]
+    told = [(row.heading, row.cells[0]) for row in ROWS]
+    assert [each for each in told if told.count(each) > 1] == []
+
+
+def test_every_edge_has_its_failures() -> None:
+    failures = {row.heading for row in ROWS if row.header == FAILURES}
+    assert set(EDGES) | {"Dead letters", "What is not covered"} == failures
+
+
+def test_every_group_of_rules_of_the_promise_has_its_rules() -> None:
+    promise = TEXT[TEXT.index("\n## The promise") : TEXT.index("\n## Queue")]
+    assert tuple(re.findall(r"(?m)^### (.+)$", promise)) == GROUPS_OF_THE_PROMISE
+    with_rules = {row.heading for row in ROWS if row.header == RULES}
+    assert with_rules == {"The promise", *GROUPS_OF_THE_PROMISE} - {"Reconcile"}  # not built yet
+    assert "does not look for jobs whose event never came" in promise
+
+
+def test_every_section_is_in_the_contents() -> None:
+    sections = {heading.lower().replace(" ", "-") for heading in re.findall(r"(?m)^## (.+)$", TEXT)}
+    contents = TEXT[TEXT.index("Contents:") : TEXT.index("\n## ")]
+    assert set(re.findall(r"\]\(#([\w-]+)\)", contents)) == sections
+
+
+# What it names ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.heading}: {row.cells[0][:60]}")
+def test_the_tests_of_a_row_exist(row: Row) -> None:
+    shown_by = row.cells[-1]
+    named = names_of_tests(shown_by)
+    assert named, "no test shows it"
+    assert re.sub(r"`[^`]+`", "", shown_by).strip() == ""
+    assert len(set(named)) == len(named)
+    for name in named:
+        file, _, test = name.partition("::")
+        assert test in defined_in(file), name
+
+
+def test_a_test_that_there_is_not_is_found() -> None:
+    assert "test_a_loop_hangs" not in defined_in("unit/test_health.py")
+    assert "test_of_nothing" not in defined_in("unit/test_of_nothing.py")
+    of_two_classes = defined_in("unit/test_target_advice.py")
+    assert "TestV1IsConfigured::test_and_what_is_there_is_silent" in of_two_classes
+    assert "test_and_what_is_there_is_silent" not in of_two_classes, "which is meant?"
+
+
+def test_its_metrics_are_exported_and_all_are_there() -> None:
+    metrics = {span for span in SPANS if "modeldb_sync_" in span}
+    without_values = {span for span in metrics if re.search(r"\{\w+(,\w+)*\}", span)}
+    whole = {f"metric {name}" for name in exported_families()}  # a histogram by its own name
+    assert [words for span in metrics - without_values if (words := set(unknown_words(Expression(span))) - whole)] == []
+    for span in without_values:
+        name, _, labels = span.strip("}").partition("{")
+        assert set(labels.split(",")) <= set(exported_samples()[name]), span
+    named = {name for span in metrics for name in re.findall(r"modeldb_sync_\w+", span)}
+    families = {name: set(samples) | {name} for name, samples in exported_families().items() if name.startswith("modeldb_sync_")}
+    assert [family for family, samples in families.items() if not samples & named] == []
+
+
+def test_its_log_lines_are_logged_and_all_that_people_must_see_are_there() -> None:
+    quoted = {span.strip('"') for span in SPANS if span.startswith('"') and span.endswith('"')}
+    assert quoted - set(logged_events()) == set()
+    for_people = {event for event, levels in logged_events().items() if levels & LEVELS_FOR_PEOPLE}
+    assert for_people - quoted == set()
+
+
+def test_no_event_of_the_log_is_put_together() -> None:
+    """Such a text would be missed here, and by who searches for it."""
+    for path in (ROOT / "daemon").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[first, *_]) if (
+                    level in LEVELS_FOR_PEOPLE | {"info"}
+                ):
+                    assert isinstance(first, ast.Constant | ast.Name), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_there(reason: Reason) -> None:
+    in_rows = {span for row in ROWS for cell in row.cells[:-1] for span in re.findall(r"`([^`]+)`", cell)}
+    assert reason in in_rows
+
+
+def test_a_reason_stands_with_the_outcome_that_has_it() -> None:
+    pairs = re.findall(rf"`({'|'.join(REASONS)})`, `(\w+)`", TEXT)
+    assert pairs
+    assert [(outcome, word) for outcome, word in pairs if word not in {*REASONS[outcome], *REASONS}] == []
+
+
+def test_every_alert_is_there() -> None:
+    named = set(re.findall(r"\[(ModelDBSync\w+)\]\(runbook\.md#\w+\)", TEXT))
+    assert named == alerts()
+    for name, anchor in re.findall(r"\[(ModelDBSync\w+)\]\(runbook\.md#(\w+)\)", TEXT):
+        assert anchor == name.lower()
+
+
+def test_its_keys_are_keys_of_the_configuration() -> None:
+    keys = {match for span in SPANS if "::" not in span for match in re.findall(r"^([a-z]+)\.([a-z_]+)\b", span)}
+    keys = {(section, key) for section, key in keys if section in Settings.model_fields}
+    assert len(keys) > 10
+    for section, key in keys:
+        kinds = SECTIONS_WITH_KINDS.get(section) or (Settings.model_fields[section].annotation,)
+        assert any(key in kind.model_fields for kind in kinds if kind is not None), f"{section}.{key}"
+
+
+def test_its_edges_are_the_programs() -> None:
+    told = re.search(r"Every edge \((.+?)\) has one breaker", TEXT)
+    assert told is not None
+    assert set(re.findall(r"`(\w+)`", told[1])) == set(Edge)
+
+
+def test_its_links_lead_somewhere_and_the_readme_leads_here() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    for link in links:
+        file, _, anchor = link.partition("#")
+        path = (DOCUMENT.parent / file).resolve() if file else DOCUMENT
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+    assert "](docs/failure-modes.md)" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,67 @@
+"""What the README says of files, keys, metrics and words is so."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daemon.config.settings import Settings
+from daemon.observability.metrics import REASONS, Metrics
+from daemon.outcome import Reason
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return found
+
+
+def without_sids(policy: dict[str, Any]) -> dict[str, Any]:
+    return policy | {"Statement": [{k: v for k, v in each.items() if k != "Sid"} for each in policy["Statement"]]}
+
+
+def test_its_json_is_that_of_the_files_it_names() -> None:
+    pattern, policy = map(json.loads, blocks("json"))
+    assert pattern == json.loads((ROOT / "deploy/eventbridge/rule-pattern.json").read_text())
+    assert policy == without_sids(json.loads((ROOT / "deploy/iam/task-policy.json").read_text()))
+    json.loads((ROOT / "deploy/eventbridge/queue-policy.json").read_text())
+
+
+def test_its_attributes_of_a_queue_are_json_within_json() -> None:
+    [text] = re.findall(r"--attributes '(\{.*?\})'", README, flags=re.DOTALL)
+    attributes = json.loads(text)
+    assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == "10"
+
+
+def test_its_shortest_configuration_is_one() -> None:
+    Settings.model_validate(yaml.safe_load(blocks("yaml")[0]))
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_its_metrics_are_all_there_are() -> None:
+    told = set(re.findall(r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`", README))
+    own = {
+        family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
+        for family in Metrics(version="0", target="modeldb-v2").registry.collect()
+        if family.name.startswith("modeldb_sync_")
+    }
+    assert {name.removeprefix("modeldb_sync_") for name in own} <= told
+
+
+def test_its_words_for_outcomes_and_reasons_are_the_programs() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ", README, flags=re.MULTILINE)
+    assert set(REASONS) <= set(rows)
+    for word in ("found_in_target", "target_fault", "sagemaker_fault", "credentials", "access_denied", "throttled"):
+        assert word in README
+        assert Reason(word)

@@ -1,0 +1,467 @@
+"""The flow and the intake without a network: doubles of the small protocols, and a bench that puts them together.
+
+`MemoryQueue`, `MemoryTrainingJobs` and `ScriptedTarget` stand for `Queue`, `TrainingJobs` and `Target`; the checkpoint is the real one
+on a file. Failures are given beforehand; what was asked can be looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from daemon.aws.ports import Failed, Message, QueueState
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
+from daemon.errors import EdgeFault
+from daemon.intake.acknowledgements import Acknowledgements
+from daemon.intake.backoff import Backoff
+from daemon.intake.breaker import Breaker
+from daemon.intake.in_flight import InFlight, Slots
+from daemon.observability.watchdog import Pulse
+from daemon.outcome import Edge, Reason
+from daemon.pipeline.flow import EDGE_OF_STEP, Flow, FlowRules
+from daemon.pipeline.worker import Worker
+from daemon.targets.ports import TargetRun
+from daemon.training_job.identity import Home, JobArn, JobMark
+from tests.support.checkpoint_calls import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from daemon.intake.in_flight import Entry
+    from daemon.outcome import Outcome
+    from daemon.targets.ports import WriteJournal
+    from daemon.training_job.training_run import TrainingRun
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
+DEAD_LETTER_URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/modeldb-sync-dlq"
+SETTLE_SECONDS = 30.0
+DAY = 86400.0
+TAGS = {
+    "MODEL_DB_SYNC": "true",
+    "MODEL_DB_PROJECT_NAME": "churn",
+    "MODEL_DB_PROJECT_USER": "amara.okafor",
+    "MODEL_DB_PROJECT_DESC": "Predicts who leaves",
+    "MODEL_DB_MODEL_NAME": "churn-xgb",
+    "MODEL_DB_MODEL_TYPE": "XGBoost",
+}
+
+
+def without(*keys: str) -> dict[str, str]:
+    """All tags but some."""
+    return {key: value for key, value in TAGS.items() if key not in keys}
+
+
+def arn_of(name: str, *, account: str = ACCOUNT, region: str = REGION) -> str:
+    return f"arn:aws:sagemaker:{region}:{account}:training-job/{name}"
+
+
+def mark_of(name: str, created: datetime = CREATED) -> JobMark:
+    return JobMark.of(JobArn.parse(arn_of(name)), created)
+
+
+def edge_fault(edge: Edge = Edge.TARGET, reason: Reason = Reason.UNAVAILABLE) -> EdgeFault:
+    return EdgeFault(edge, reason, f"the {edge} does not work")
+
+
+def event_body(name: str = "churn-1", *, arn: str | None = None, envelope: Mapping[str, Any] | None = None, **detail: Any) -> str:
+    """An EventBridge event of a completed job. Keywords are members of its detail; None leaves one out."""
+    arn = arn or arn_of(name)
+    members = {
+        "TrainingJobName": name,
+        "TrainingJobArn": arn,
+        "TrainingJobStatus": "Completed",
+        "CreationTime": round(CREATED.timestamp() * 1000),
+        "Tags": TAGS,
+        **detail,
+    }
+    _, _, _, region, account, _ = arn.split(":", 5)
+    return json.dumps(
+        {
+            "detail-type": "SageMaker Training Job State Change",
+            "source": "aws.sagemaker",
+            "account": account,
+            "region": region,
+            "time": "2025-11-20T09:00:00Z",
+            "detail": {key: value for key, value in members.items() if value is not None},
+            **(envelope or {}),
+        }
+    )
+
+
+def message(
+    body: str | None = None, message_id: str = "m-1", *, receive_count: int = 1, attributes: Mapping[str, str] | None = None
+) -> Message:
+    """One receive of a message, by default of the event of ``churn-1``."""
+    body = event_body() if body is None else body
+    return Message(message_id, f"{message_id}/{receive_count}", body, receive_count, CREATED.timestamp(), attributes or {})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Lets everything else run until something is so."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def a_while() -> None:
+    """Lets everything that can go on without a timer go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def _nothing(_call: str) -> None: ...
+
+
+class CountingPulse(Pulse):
+    """How often a loop has gone round."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+        self.rounds = 0
+
+    def work(self, limit_seconds: float) -> None:
+        self.rounds += 1
+        super().work(limit_seconds)
+
+
+class CountingBackoff(Backoff):
+    """Does not pause, and notes the attempt that each pause is for."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0, random.Random(1))
+        object.__setattr__(self, "asked", [])
+
+    asked: list[int]
+
+    def delay(self, attempt: int) -> float:
+        self.asked.append(attempt)
+        return 0.0
+
+
+class MemoryQueue:
+    """A `Queue` whose receives are answered by the test.
+
+    Attributes:
+        answers: what each receive returns or raises; a receive without one waits.
+        receives: the limit of each receive that has begun.
+        deleted, hidden: every handle, and (handle, seconds), that was asked for and not refused.
+        batches: (call, number of entries) of each batch.
+        refusals: by handle: what the next batches say of it.
+        faults: by call (receive, delete, hide, send): what the next calls raise.
+        dead_letters: (url, body, attributes) of each message that was sent.
+        witness: awaited before each delete, hide and send, with the call's name.
+    """
+
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[Sequence[Message] | EdgeFault] = asyncio.Queue()
+        self.receives: list[int] = []
+        self.deleted: list[str] = []
+        self.hidden: list[tuple[str, int]] = []
+        self.batches: list[tuple[str, int]] = []
+        self.refusals: dict[str, deque[Failed]] = {}
+        self.faults: dict[str, deque[Exception]] = {}
+        self.dead_letters: list[tuple[str, str, Mapping[str, str]]] = []
+        self.witness: Callable[[str], Awaitable[None]] = _nothing
+
+    async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+        self.receives.append(limit)
+        answer = await self.answers.get()
+        if isinstance(answer, EdgeFault):
+            raise answer
+        return answer
+
+    async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
+        await self._begin("delete", len(receipt_handles))
+        answers = [self._refusal(handle) for handle in receipt_handles]
+        self.deleted += [handle for handle, failed in zip(receipt_handles, answers, strict=True) if failed is None]
+        return answers
+
+    async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
+        await self._begin("hide", len(entries))
+        answers = [self._refusal(handle) for handle, _ in entries]
+        self.hidden += [entry for entry, failed in zip(entries, answers, strict=True) if failed is None]
+        return answers
+
+    async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
+        await self._begin("send", 1)
+        self.dead_letters.append((url, body, attributes))
+
+    async def state(self) -> QueueState:
+        return QueueState(0, 0, 0, 30, None, None, None)
+
+    async def _begin(self, call: str, entries: int) -> None:
+        await self.witness(call)
+        self.batches.append((call, entries))
+        if self.faults.get(call):
+            raise self.faults[call].popleft()
+
+    def _refusal(self, handle: str) -> Failed | None:
+        waiting = self.refusals.get(handle)
+        return waiting.popleft() if waiting else None
+
+
+class MemoryTrainingJobs:
+    """`TrainingJobs` of a dictionary.
+
+    Attributes:
+        home: where the jobs are.
+        faults: by call (describe, tags): what the next calls raise.
+        asked: (call, argument) of every call.
+    """
+
+    def __init__(self) -> None:
+        self.home = Home(ACCOUNT, REGION)
+        self.faults: dict[str, deque[Exception]] = {}
+        self.asked: list[tuple[str, str]] = []
+        self._descriptions: dict[str, Mapping[str, Any]] = {}
+        self._tags: dict[str, Mapping[str, str]] = {}
+
+    def put(self, name: str, *, arn: str | None = None, tags: Mapping[str, str] | None = None, **members: Any) -> None:
+        """Makes a job. Keywords are members of its description; its tags are listed under the described ARN alone."""
+        arn = arn or arn_of(name)
+        described = {"TrainingJobName": name, "TrainingJobArn": arn, "TrainingJobStatus": "Completed", "CreationTime": CREATED}
+        self._descriptions[name] = described | members
+        self._tags[arn] = TAGS if tags is None else tags
+
+    async def describe(self, name: str) -> Mapping[str, Any]:
+        self._begin("describe", name)
+        return self._descriptions[name]
+
+    async def tags(self, arn: str) -> Mapping[str, str]:
+        self._begin("tags", arn)
+        return self._tags[arn]
+
+    async def probe(self) -> None: ...
+
+    def _begin(self, call: str, argument: str) -> None:
+        self.asked.append((call, argument))
+        if self.faults.get(call):
+            raise self.faults[call].popleft()
+
+
+class ScriptedTarget:
+    """A `Target` that does what the test says, attempt by attempt, and then creates a run as a target should.
+
+    Attributes:
+        script: the next attempts.
+        runs: the run of every attempt.
+        told: (unanswered writes, look up first) as every attempt found them.
+        created: names of the jobs that were created.
+    """
+
+    kind = "modeldb-v2"
+
+    def __init__(self) -> None:
+        self.script: deque[Callable[[TrainingRun, WriteJournal], Awaitable[TargetRun]]] = deque()
+        self.runs: list[TrainingRun] = []
+        self.told: list[tuple[int, bool]] = []
+        self.created: list[str] = []
+
+    async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        self.runs.append(run)
+        self.told.append((journal.unanswered_writes, journal.look_up_first))
+        return await (self.script.popleft() if self.script else self.create)(run, journal)
+
+    async def create(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        """One create that works."""
+        await journal.begin_write(f"run/{run.name}")
+        self.created.append(run.name)
+        journal.answered()
+        journal.settled()
+        return TargetRun(created=True, ids={"run_id": f"id-of-{run.name}"})
+
+    def then_raise(self, error: Exception, *, begun: int = 0, answered: int = 0) -> None:
+        """The next attempt begins and has answered so many creates before it fails."""
+
+        async def attempt(run: TrainingRun, journal: WriteJournal) -> TargetRun:
+            for number in range(begun):
+                await journal.begin_write(f"run/{run.name}/{number}")
+                if number < answered:
+                    journal.answered()
+            raise error
+
+        self.script.append(attempt)
+
+    def then_wait(self, *, begun: bool, then: Exception | None = None) -> Waiting:
+        """The next attempt waits, before a create or for the answer of one, until the test lets it go on to its success or failure."""
+        waiting = Waiting()
+
+        async def attempt(run: TrainingRun, journal: WriteJournal) -> TargetRun:
+            if begun:
+                await journal.begin_write(f"run/{run.name}")
+            try:
+                await waiting.pause()
+            except asyncio.CancelledError:
+                waiting.cancelled = True
+                raise
+            if then is not None:
+                raise then
+            if not begun:
+                return await self.create(run, journal)
+            journal.answered()
+            journal.settled()
+            self.created.append(run.name)
+            return TargetRun(created=True, ids={"run_id": f"id-of-{run.name}"})
+
+        self.script.append(attempt)
+        return waiting
+
+    async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
+        return None
+
+    async def probe(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Waiting:
+    """A place where something waits for the test."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = False
+
+    async def pause(self) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+
+
+@dataclass
+class Bench:
+    """One daemon's flow and worker. Made by `bench`.
+
+    Attributes:
+        back: by edge: a probe passes only while this is set.
+        outcomes: (message id, outcome) of each that was reported.
+        faults: each fault that was reported.
+        steps: each step whose time was told.
+        slots: all taken by `bench`, so that what a worker gives back can be counted.
+    """
+
+    queue: MemoryQueue
+    jobs: MemoryTrainingJobs
+    target: ScriptedTarget
+    checkpoint: SqliteCheckpoint
+    clock: FakeClock
+    in_flight: InFlight = field(default_factory=InFlight)
+    slots: Slots = field(default_factory=lambda: Slots(1))
+    rules: FlowRules = field(default_factory=FlowRules)
+    dead_letter_url: str | None = DEAD_LETTER_URL
+    outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
+    faults: list[EdgeFault] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.back = {edge: asyncio.Event() for edge in Edge}
+        self.breakers: dict[Edge, Breaker] = {}
+        for edge, back in self.back.items():
+            back.set()
+            self.breakers[edge] = Breaker(edge, back.wait, CountingBackoff(), lambda _open: None, proven=True)
+        self.flow = Flow(
+            self.jobs,
+            self.checkpoint,
+            self.target,
+            self.in_flight,
+            self.rules,
+            on_success=self.succeeded,
+            on_step=lambda step, _seconds: self.steps.append(step),
+            clock=self.clock,
+        )
+        self.acknowledgements = Acknowledgements(self.queue, CountingBackoff(), self.fault)
+        self.worker = Worker(
+            self.flow,
+            self.queue,
+            self.checkpoint,
+            self.in_flight,
+            self.slots,
+            self.acknowledgements,
+            self.breakers,
+            dead_letter_url=lambda: self.dead_letter_url,
+            backoff=Backoff(10, 900, random.Random(1)),
+            settle_seconds=SETTLE_SECONDS,
+            on_outcome=lambda entry, outcome: self.outcomes.append((entry.message.message_id, outcome)),
+            on_fault=self.fault,
+        )
+
+    def succeeded(self, step: str, token: str) -> None:
+        """As the service tells the breakers of a step that worked."""
+        if step in EDGE_OF_STEP:
+            self.breakers[EDGE_OF_STEP[step]].succeeded(step, token)
+
+    def fault(self, fault: EdgeFault) -> None:
+        """As the service tells the breakers of a fault."""
+        self.faults.append(fault)
+        self.breakers[fault.edge].trip(fault)
+
+    def receive(self, received: Message | None = None) -> Entry:
+        """Enters a message in the ledger."""
+        entry = self.in_flight.add(received or message(), 30)
+        assert entry is not None
+        return entry
+
+    async def process(self, received: Message | None = None) -> Outcome:
+        """One attempt of the flow at one message, without a worker."""
+        entry = self.receive(received)
+        outcome = await self.flow.process(entry)
+        self.in_flight.finish(entry, outcome)
+        self.in_flight.remove(entry)
+        return outcome
+
+    def start(self, received: Message | None = None) -> tuple[Entry, asyncio.Task[None]]:
+        """A worker begins with a message."""
+        entry = self.receive(received)
+        return entry, asyncio.create_task(self.worker.handle(entry))
+
+    async def handle(self, received: Message | None = None) -> Outcome:
+        """A worker takes a message to its end. Returns what was reported last."""
+        async with asyncio.timeout(5):
+            await self.start(received)[1]
+        return self.outcomes[-1][1]
+
+    async def waiting_for(self, edge: Edge) -> None:
+        """Until an outcome is held because of an edge, and its breaker is open."""
+        await until(lambda: self.breakers[edge].is_open and self.outcomes and self.outcomes[-1][1].kind == "held")
+
+    async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
+        """Whether another process would have to wait for the job."""
+        other = await open_checkpoint(path, clock=self.clock)
+        try:
+            return type(await other.claim(arn_of(name), 1.0)).__name__ == "ClaimedElsewhere"
+        finally:
+            await other.aclose()
+
+
+@contextlib.asynccontextmanager
+async def bench(path: Path, *, age_seconds: float = 2 * DAY, rules: FlowRules | None = None) -> AsyncIterator[Bench]:
+    """A bench with the job ``churn-1`` and running acknowledgements and breakers.
+
+    Args:
+        path: of the checkpoint.
+        age_seconds: of the checkpoint; by default it is old enough to vouch for what it does not know.
+        rules: of the flow.
+    """
+    clock = FakeClock()
+    checkpoint = await open_checkpoint(path, clock=clock)
+    clock.now += age_seconds
+    made = Bench(MemoryQueue(), MemoryTrainingJobs(), ScriptedTarget(), checkpoint, clock, rules=rules or FlowRules())
+    made.jobs.put("churn-1")
+    await made.slots.take(1)
+    loops = [asyncio.create_task(made.acknowledgements.run_deletes()), asyncio.create_task(made.acknowledgements.run_hides())]
+    loops += [asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None)) for breaker in made.breakers.values()]
+    try:
+        yield made
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await checkpoint.aclose()

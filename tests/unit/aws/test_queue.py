@@ -1,0 +1,341 @@
+"""What the queue makes of answers that AWS, moto and ElasticMQ give in different forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from structlog.testing import capture_logs
+
+from daemon.aws.ports import Message
+from daemon.aws.queue import SqsQueue
+from daemon.errors import EdgeFault, JobRefused
+from daemon.outcome import Reason
+
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
+DEAD_LETTERS = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead"
+ATTRIBUTES = {
+    "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:jobs",
+    "VisibilityTimeout": "30",
+    "ApproximateNumberOfMessages": "7",
+    "ApproximateNumberOfMessagesNotVisible": "2",
+    "ApproximateNumberOfMessagesDelayed": "1",
+}
+
+
+class Sqs:
+    """A client that gives prepared answers, by method or by (method, URL of the queue)."""
+
+    def __init__(self, answers: dict[Any, Any]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(**parameters: Any) -> Any:
+            self.calls.append((method, parameters))
+            answer = self.answers.get((method, parameters.get("QueueUrl")), self.answers.get(method))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def queue(answers: dict[Any, Any], **options: Any) -> tuple[SqsQueue, Sqs]:
+    client: Any = Sqs(answers)
+    return SqsQueue(client, client, URL, **options), client
+
+
+def refusal(code: str, operation: str = "SendMessage", message: str = "no") -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}},  # type: ignore[typeddict-item] # the members that matter
+        operation,
+    )
+
+
+@pytest.mark.parametrize("answer", [{}, {"Messages": []}, {"Messages": None}], ids=["AWS", "ElasticMQ", "null"])
+async def test_an_empty_receive_is_no_message(answer: dict[str, Any]) -> None:
+    sqs, _ = queue({"receive_message": answer})
+
+    assert await sqs.receive(limit=10, wait_seconds=20, visibility_seconds=60) == []
+
+
+async def test_a_receive_asks_for_what_the_daemon_uses() -> None:
+    sqs, client = queue({"receive_message": {}})
+
+    await sqs.receive(limit=7, wait_seconds=20, visibility_seconds=60)
+
+    assert client.calls == [
+        (
+            "receive_message",
+            {
+                "QueueUrl": URL,
+                "MaxNumberOfMessages": 7,
+                "WaitTimeSeconds": 20,
+                "VisibilityTimeout": 60,
+                "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
+                "MessageAttributeNames": ["reason", "detail"],
+            },
+        )
+    ]
+
+
+async def test_a_message_is_read_whole() -> None:
+    received = {
+        "MessageId": "m",
+        "ReceiptHandle": "h",
+        "Body": "b",
+        "Attributes": {"ApproximateReceiveCount": "3", "SentTimestamp": "1763628000050"},
+        "MessageAttributes": {
+            "reason": {"DataType": "String", "StringValue": "job_gone"},
+            "detail": {"DataType": "Binary", "BinaryValue": b"x"},
+        },
+    }
+    sqs, _ = queue({"receive_message": {"Messages": [received]}})
+
+    (message,) = await sqs.receive(limit=1, wait_seconds=0, visibility_seconds=30)
+
+    assert message == Message("m", "h", "b", 3, 1763628000.05, {"reason": "job_gone"})
+
+
+async def test_a_message_of_a_server_that_tells_little_is_a_first_receive() -> None:
+    sqs, _ = queue({"receive_message": {"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]}})
+
+    (message,) = await sqs.receive(limit=1, wait_seconds=0, visibility_seconds=30)
+
+    assert message == Message("m", "h", "b", 1, None, {})
+
+
+TOTAL = "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for the message is beyond"
+EXPIRED = "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "stale"),
+    [
+        ("ReceiptHandleIsInvalid", "The input receipt handle is invalid.", True),
+        ("AWS.SimpleQueueService.MessageNotInflight", "", True),
+        ("MessageNotInflight", "", True),
+        ("InvalidParameterValue", TOTAL, True),
+        ("InvalidParameterValue", EXPIRED, True),
+        ("InvalidParameterValue", "Visibility timeout invalid", False),
+        ("InternalError", "We encountered an internal error. Please try again.", False),
+    ],
+)
+@pytest.mark.parametrize("call", ["delete", "hide"])
+async def test_every_refused_entry_is_told_apart(code: str, message: str, call: str, *, stale: bool) -> None:
+    answer = {"Successful": [{"Id": "0"}, {"Id": "2"}], "Failed": [{"Id": "1", "Code": code, "Message": message}]}
+    sqs, _ = queue({"delete_message_batch": answer, "change_message_visibility_batch": answer})
+
+    if call == "delete":
+        entries = await sqs.delete(["a", "b", "c"])
+    else:
+        entries = await sqs.hide([("a", 0), ("b", 30), ("c", 60)])
+
+    assert entries[0] is entries[2] is None
+    assert entries[1] is not None
+    assert (entries[1].code, entries[1].stale) == (code.removeprefix("AWS.SimpleQueueService."), stale)
+
+
+class RefusesOldHandles(Sqs):
+    """Refuses a whole batch for one entry, as moto does for some."""
+
+    async def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803 - SQS's names
+        self.calls.append(("delete_message_batch", {"Entries": Entries}))
+        if any(entry["ReceiptHandle"] == "old" for entry in Entries):
+            raise refusal("ReceiptHandleIsInvalid", "DeleteMessageBatch")
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+
+async def test_one_bad_entry_does_not_spoil_its_batch_and_is_no_outage() -> None:
+    client: Any = RefusesOldHandles({})
+
+    first, old, last = await SqsQueue(client, client, URL).delete(["a", "old", "b"])
+
+    assert first is last is None
+    assert old is not None
+    assert (old.code, old.stale) == ("ReceiptHandleIsInvalid", True)
+    assert len(client.calls) == 4
+
+
+async def test_an_outage_of_a_batch_is_not_tried_one_by_one() -> None:
+    sqs, client = queue({"delete_message_batch": EndpointConnectionError(endpoint_url=URL)})
+
+    with pytest.raises(EdgeFault):
+        await sqs.delete(["a", "b"])
+
+    assert len(client.calls) == 1
+
+
+@pytest.mark.parametrize("size", [0, 11])
+async def test_a_batch_has_one_to_ten_entries(size: int) -> None:
+    sqs, client = queue({})
+
+    with pytest.raises(ValueError, match="1 to 10"):
+        await sqs.delete(["h"] * size)
+    with pytest.raises(ValueError, match="1 to 10"):
+        await sqs.hide([("h", 0)] * size)
+
+    assert client.calls == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue", "MissingParameter"],
+)
+async def test_a_letter_that_sqs_refuses_is_refused_and_no_outage(code: str) -> None:
+    sqs, _ = queue({"send_message": refusal(code, message="too long")})
+
+    with pytest.raises(JobRefused, match="too long"):
+        await sqs.send_dead_letter(DEAD_LETTERS, "body", {})
+
+
+@pytest.mark.parametrize("code", ["AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"])
+async def test_a_missing_dead_letter_queue_is_named_and_no_reason_to_end(code: str) -> None:
+    sqs, _ = queue({"send_message": refusal(code)})
+
+    with pytest.raises(EdgeFault, match=DEAD_LETTERS) as caught:
+        await sqs.send_dead_letter(DEAD_LETTERS, "body", {})
+
+    assert (caught.value.reason, caught.value.curable) == (Reason.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize("code", ["AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"])
+async def test_a_missing_queue_is_incurable(code: str) -> None:
+    sqs, _ = queue({"receive_message": refusal(code, "ReceiveMessage")})
+
+    with pytest.raises(EdgeFault, match=r"queue\.url") as caught:
+        await sqs.receive(limit=1, wait_seconds=0, visibility_seconds=30)
+
+    assert not caught.value.curable
+
+
+async def test_calls_are_counted() -> None:
+    counted: list[tuple[str, str, str]] = []
+    answers = {
+        "receive_message": {},
+        "delete_message_batch": {},
+        "change_message_visibility_batch": refusal("RequestThrottled", "ChangeMessageVisibilityBatch"),
+        "send_message": refusal("InvalidMessageContents"),
+    }
+    sqs, _ = queue(answers, observe=lambda *call: counted.append(call))
+
+    await sqs.receive(limit=1, wait_seconds=0, visibility_seconds=30)
+    await sqs.delete(["h"])
+    with pytest.raises(EdgeFault):
+        await sqs.hide([("h", 0)])
+    with pytest.raises(JobRefused):
+        await sqs.send_dead_letter(DEAD_LETTERS, "body", {})
+
+    assert counted == [
+        ("sqs", "ReceiveMessage", "ok"),
+        ("sqs", "DeleteMessageBatch", "ok"),
+        ("sqs", "ChangeMessageVisibilityBatch", "throttled"),
+        ("sqs", "SendMessage", "refused"),
+    ]
+
+
+def redriving(arn: str, max_receive_count: int | str = 3) -> dict[str, Any]:
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})
+    return {"Attributes": ATTRIBUTES | {"RedrivePolicy": policy}}
+
+
+@pytest.mark.parametrize("count", [3, "3"], ids=["number", "text"])
+async def test_the_state_has_all_counts(count: int | str) -> None:
+    answers = {
+        ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead", count),
+        ("get_queue_attributes", DEAD_LETTERS): {"Attributes": {"ApproximateNumberOfMessages": "5"}},
+        "get_queue_url": {"QueueUrl": DEAD_LETTERS},
+    }
+    sqs, client = queue(answers)
+
+    state = await sqs.state()
+    again = await sqs.state()
+
+    assert state == again
+    assert (state.visible, state.in_flight, state.delayed, state.visibility_seconds) == (7, 2, 1, 30)
+    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (3, DEAD_LETTERS, 5)
+    assert [parameters for method, parameters in client.calls if method == "get_queue_url"] == [{"QueueName": "dead"}]
+
+
+async def test_a_dead_letter_queue_of_another_account_is_asked_for_with_its_owner() -> None:
+    answers = {
+        ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:000000000042:dead"),
+        "get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "5"}},
+        "get_queue_url": {"QueueUrl": DEAD_LETTERS},
+    }
+    sqs, client = queue(answers)
+
+    await sqs.state()
+
+    owner = {"QueueName": "dead", "QueueOwnerAWSAccountId": "000000000042"}
+    assert ("get_queue_url", owner) in client.calls
+
+
+async def test_a_queue_without_redrive_policy_has_no_dead_letter_queue() -> None:
+    sqs, _ = queue({"get_queue_attributes": {"Attributes": ATTRIBUTES}})
+
+    state = await sqs.state()
+
+    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (None, None, None)
+    assert sqs.dead_letter_problem is None
+
+
+async def test_a_missing_permission_to_find_the_dead_letter_queue_is_told_once() -> None:
+    answers = {
+        ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead"),
+        "get_queue_url": refusal("AccessDenied", "GetQueueUrl"),
+    }
+    sqs, _ = queue(answers)
+
+    with capture_logs() as logs:
+        state = await sqs.state()
+        await sqs.state()
+
+    assert (state.visible, state.dead_letter_url, state.dead_letter_messages) == (7, None, None)
+    assert sqs.dead_letter_problem is not None
+    assert "sqs:GetQueueUrl" in sqs.dead_letter_problem
+    assert [line["detail"] for line in logs] == [sqs.dead_letter_problem]
+
+
+async def test_a_missing_permission_to_count_dead_letters_leaves_their_url() -> None:
+    answers = {
+        ("get_queue_attributes", URL): {"Attributes": ATTRIBUTES},
+        ("get_queue_attributes", DEAD_LETTERS): refusal("AccessDenied", "GetQueueAttributes"),
+    }
+    sqs, client = queue(answers, dead_letter_url=DEAD_LETTERS)
+
+    state = await sqs.state()
+    problem = sqs.dead_letter_problem
+    client.answers["get_queue_attributes", DEAD_LETTERS] = {"Attributes": {"ApproximateNumberOfMessages": "5"}}
+    later = await sqs.state()
+
+    assert (state.dead_letter_url, state.dead_letter_messages) == (DEAD_LETTERS, None)
+    assert problem is not None
+    assert "sqs:GetQueueAttributes" in problem
+    assert (later.dead_letter_messages, sqs.dead_letter_problem) == (5, None)
+
+
+async def test_an_outage_is_not_taken_for_a_queue_without_dead_letters() -> None:
+    answers = {
+        ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead"),
+        "get_queue_url": EndpointConnectionError(endpoint_url=URL),
+    }
+    sqs, _ = queue(answers)
+
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.state()
+
+    assert caught.value.reason is Reason.UNREACHABLE
+
+
+@pytest.mark.parametrize("attributes", [{}, ATTRIBUTES | {"VisibilityTimeout": "soon"}], ids=["none", "odd"])
+async def test_an_answer_that_is_not_of_sqs_is_said_to_be_so(attributes: dict[str, str]) -> None:
+    sqs, _ = queue({"get_queue_attributes": {"Attributes": attributes}})
+
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.state()
+
+    assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, False)

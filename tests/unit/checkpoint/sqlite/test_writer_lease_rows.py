@@ -1,0 +1,111 @@
+"""The writer lease in the checkpoint: one holder at a time, over processes, terms and the grace of a lease that was not given back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from daemon.checkpoint.ports import WriterElsewhere, WriterLease
+from tests.support.checkpoint_calls import LEASE, FakeClock, several_owners
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from daemon.checkpoint.ports import Checkpoint
+    from tests.support.checkpoint_calls import Start
+
+GRACE = 50.0
+SERVER = "modeldb:6543"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.db"
+
+
+@pytest_asyncio.fixture
+async def start(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
+    async with several_owners(path, clock) as start:
+        yield start
+
+
+async def take(checkpoint: Checkpoint, server: str = SERVER) -> WriterLease | WriterElsewhere:
+    return await checkpoint.take_writer_lease(server, LEASE, grace_seconds=GRACE)
+
+
+async def taken(checkpoint: Checkpoint, server: str = SERVER) -> WriterLease:
+    lease = await take(checkpoint, server)
+    assert isinstance(lease, WriterLease)
+    return lease
+
+
+async def test_one_process_writes_and_the_other_learns_who_and_how_long(start: Start) -> None:
+    first, second = await start(), await start()
+    lease = await taken(first)
+    assert lease.term == 1
+    assert await take(second) == WriterElsewhere(lease.owner, LEASE + GRACE)
+
+
+async def test_each_server_has_a_writer_of_its_own(start: Start) -> None:
+    first, second = await start(), await start()
+    await taken(first)
+    assert (await taken(second, "another:6543")).server_id == "another:6543"
+
+
+async def test_a_lease_is_taken_over_only_when_the_last_call_of_its_holder_is_over(start: Start, clock: FakeClock) -> None:
+    first, second = await start(), await start()
+    lease = await taken(first)
+    clock.now += LEASE + GRACE - 1
+    assert await take(second) == WriterElsewhere(lease.owner, 1)
+    clock.now += 1
+    assert (await taken(second)).term == 2
+    assert not await first.renew_writer_lease(lease, LEASE)
+
+
+async def test_a_lease_that_is_renewed_stays(start: Start, clock: FakeClock) -> None:
+    first, second = await start(), await start()
+    lease = await taken(first)
+    for _ in range(3):
+        clock.now += LEASE + GRACE - 1
+        assert await first.renew_writer_lease(lease, LEASE)
+    assert await take(second) == WriterElsewhere(lease.owner, LEASE + GRACE)
+
+
+async def test_a_lease_that_is_given_back_is_free_at_once(start: Start) -> None:
+    first, second = await start(), await start()
+    await first.release_writer_lease(await taken(first))
+    assert (await taken(second)).term == 2
+
+
+async def test_who_lost_the_lease_gives_nothing_back(start: Start, clock: FakeClock) -> None:
+    first, second = await start(), await start()
+    old = await taken(first)
+    clock.now += LEASE + GRACE
+    new = await taken(second)
+    await first.release_writer_lease(old)
+    assert await take(first) == WriterElsewhere(new.owner, LEASE + GRACE)
+
+
+async def test_the_holder_takes_again_and_keeps_its_term_while_the_lease_lasts(start: Start, clock: FakeClock) -> None:
+    checkpoint = await start()
+    first = await taken(checkpoint)
+    clock.now += LEASE - 1
+    assert await taken(checkpoint) == first
+    clock.now += LEASE + 1
+    assert (await taken(checkpoint)).term == 2
+
+
+async def test_a_holder_that_has_ended_needs_no_grace(start: Start) -> None:
+    first = await start()
+    await taken(first)
+    await first.aclose()  # without giving the lease back
+    second = await start()
+    assert (await taken(second)).term == 2

@@ -1,0 +1,120 @@
+"""Alive: every loop goes round, whatever is down outside. Ready: queue and checkpoint work, and nothing waits for a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.errors import EdgeFault
+from daemon.intake.breaker import Breaker
+from daemon.observability.health import liveness_report, readiness_report
+from daemon.observability.watchdog import Watchdog
+from daemon.outcome import Edge, Reason
+from tests.support.flow_doubles import CountingBackoff
+
+
+class Now:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def _passes() -> None: ...
+
+
+def breakers(*, unproven: Edge | None = None) -> dict[Edge, Breaker]:
+    return {edge: Breaker(edge, _passes, CountingBackoff(), lambda _open: None, proven=edge is not unproven) for edge in Edge}
+
+
+def fault(edge: Edge, reason: Reason = Reason.UNREACHABLE, *, curable: bool = True) -> EdgeFault:
+    return EdgeFault(edge, reason, "no answer", curable=curable)
+
+
+def test_alive_while_every_loop_rests_or_is_within_its_time() -> None:
+    now = Now()
+    watchdog = Watchdog(now)
+    watchdog.pulse("poller 1").work(35)
+    watchdog.pulse("heartbeat").rest()
+    now.seconds = 34
+    report = liveness_report(watchdog)
+    assert (report.ok, report.state) == (True, "alive")
+    assert dict(report.checks) == {"poller 1": "ok", "heartbeat": "ok"}
+
+
+def test_a_loop_that_rests_is_alive_for_as_long_as_it_takes() -> None:
+    now = Now()
+    watchdog = Watchdog(now)
+    watchdog.pulse("poller 1").work(35)
+    watchdog.pulse("poller 1").rest()
+    now.seconds = 1e6
+    assert liveness_report(watchdog).ok
+
+
+def test_a_loop_beyond_its_time_hangs() -> None:
+    now = Now()
+    watchdog = Watchdog(now)
+    watchdog.pulse("poller 1").work(35)
+    watchdog.pulse("heartbeat").rest()
+    now.seconds = 45
+    report = liveness_report(watchdog)
+    assert (report.ok, report.state) == (False, "hanging")
+    assert dict(report.checks) == {"poller 1": "hangs: 10 s over its time", "heartbeat": "ok"}
+    watchdog.pulse("poller 1").work(35)
+    assert liveness_report(watchdog).ok
+
+
+def test_a_dead_loop_is_no_life() -> None:
+    watchdog = Watchdog(Now())
+    watchdog.pulse("heartbeat").dead = True
+    report = liveness_report(watchdog)
+    assert not report.ok
+    assert report.checks["heartbeat"] == "ended"
+
+
+def test_ready_when_every_edge_works() -> None:
+    report = readiness_report(breakers(), stopping=False)
+    assert (report.ok, report.state, set(report.checks.values())) == (True, "ready", {"ok"})
+    assert set(report.checks) == {"target", "sagemaker", "queue", "checkpoint"}
+
+
+def test_not_ready_while_it_stops() -> None:
+    report = readiness_report(breakers(), stopping=True)
+    assert (report.ok, report.state) == (False, "stopping")
+
+
+@pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER])
+@pytest.mark.parametrize("reason", [Reason.UNREACHABLE, Reason.UNAVAILABLE, Reason.THROTTLED])
+def test_paused_and_ready_during_an_outage_that_will_pass(edge: Edge, reason: Reason) -> None:
+    all_of_them = breakers()
+    all_of_them[edge].trip(fault(edge, reason))
+    report = readiness_report(all_of_them, stopping=False)
+    assert (report.ok, report.state) == (True, "paused")
+    assert report.checks[edge.value] == f"{reason}: no answer"
+
+
+@pytest.mark.parametrize("edge", [Edge.QUEUE, Edge.CHECKPOINT])
+def test_not_ready_without_queue_or_checkpoint(edge: Edge) -> None:
+    all_of_them = breakers()
+    all_of_them[edge].trip(fault(edge))
+    report = readiness_report(all_of_them, stopping=False)
+    assert (report.ok, report.state) == (False, "not ready")
+
+
+@pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER])
+@pytest.mark.parametrize("reason", [Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND])
+def test_not_ready_while_a_person_must_mend_something(edge: Edge, reason: Reason) -> None:
+    all_of_them = breakers()
+    all_of_them[edge].trip(fault(edge, reason))
+    assert not readiness_report(all_of_them, stopping=False).ok
+
+
+def test_not_ready_while_waiting_cannot_help() -> None:
+    all_of_them = breakers()
+    all_of_them[Edge.TARGET].trip(fault(Edge.TARGET, Reason.UNAVAILABLE, curable=False))
+    assert not readiness_report(all_of_them, stopping=False).ok
+
+
+@pytest.mark.parametrize("edge", list(Edge))
+def test_not_ready_before_an_edge_has_worked_once(edge: Edge) -> None:
+    report = readiness_report(breakers(unproven=edge), stopping=False)
+    assert (report.ok, report.state, report.checks[edge.value]) == (False, "not ready", "not asked yet")

@@ -1,0 +1,178 @@
+"""A ModelDB V1 without its MongoDB: no read leads from a run to its model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from daemon.errors import JobFault
+from daemon.outcome import Reason
+from tests.support.modeldb_v1_connections import nothing_left_behind, until
+from tests.support.modeldb_v1_target import (
+    CHANNELS,
+    at_each_call,
+    cancel_in,
+    edge_fault,
+    full_job,
+    lose,
+    move_models,
+    runs_of,
+    target_on,
+    wrong,
+)
+from tests.support.modeldb_v2_target import MemoryJournal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.targets.modeldb_v1.target import ModelDBV1Target
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left_behind() -> AsyncIterator[None]:
+    async with nothing_left_behind():
+        yield
+
+
+@pytest.fixture
+async def bare() -> AsyncIterator[ModelDbV1StandIn]:
+    """A server without a metadata store."""
+    async with ModelDbV1StandIn(metadata_store=False, mongo_timeout_seconds=0.0) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+async def bare_target(bare: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
+    async with target_on(bare.port, metadata_store=False) as made:
+        yield made
+
+
+def add_models(server: ModelDbV1StandIn, count: int) -> None:
+    """Of other jobs, each in a run of its own."""
+    store = server.store
+    for _ in range(count):
+        run = store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})["id"]
+        frame = store.data_frames.insert({"tag": "train", "numRows": -1, "experimentRun": run, "filepath": "s3://data/other/train"})
+        spec = store.specs.insert({"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run})
+        model = store.models.insert({"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run})
+        store.fits.insert(
+            {
+                "transformerSpec": spec["id"],
+                "transformer": model["id"],
+                "df": frame["id"],
+                "predictionColumns": "",
+                "labelColumns": "",
+                "experimentRun": run,
+                "problemType": "undefined",
+            }
+        )
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)])
+async def test_a_model_without_an_answer_is_found_by_its_number(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target, before: int, after: int
+) -> None:
+    add_models(bare, before)
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeFitEvent", journal)
+    add_models(bare, after)
+    synced = await bare_target.sync(full_job(), journal)
+    assert synced.ids["model_id"] == str(before + 1)
+    assert len(bare.fits) == before + 1 + after
+    assert len(runs_of(bare, full_job())) == 1
+    assert len(bare.metrics) == 4
+
+
+async def test_a_model_among_numbers_without_a_fit(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeFitEvent", journal)
+    for _ in range(20):
+        bare.store.models.insert({"transformerType": "", "tag": "", "experimentRun": 1})
+    assert (await bare_target.sync(full_job(), journal)).ids["model_id"] == "1"
+
+
+async def test_a_model_that_cannot_be_found_is_not_stored_again(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeFitEvent", journal)
+    for row in bare.store.specs:
+        row["tag"] = "changed by somebody"
+    with pytest.raises(JobFault) as caught:
+        await bare_target.sync(full_job(), journal)
+    assert caught.value.reason is Reason.TARGET_FAULT
+    assert "run 1 has a model that is not among the newest 10000" in caught.value.detail
+    assert len(bare.fits) == 1
+
+
+async def test_a_noted_model_is_used_without_a_search(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    add_models(bare, 40)
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeMetricEvent", journal)
+    assert journal.steps["model_id"] == "41"
+    bare.received.clear()
+    await bare_target.sync(full_job(), journal)
+    assert bare.calls.count("computeModelAncestry") == 2
+    assert bare.calls.count("getExperimentRunDetails") == 0
+    assert len(bare.fits) == 41
+
+
+async def test_a_noted_model_that_is_no_longer_there(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    """The database is a copy of before the model."""
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeMetricEvent", journal)
+    for table in (bare.store.fits, bare.store.models, bare.store.metrics, bare.store.data_frames):
+        for row in list(table):
+            table.delete(row["id"])
+    await bare_target.sync(full_job(), journal)
+    assert len(bare.fits) == 1
+    assert wrong(bare, [full_job()], metadata_store=False) == []
+
+
+async def test_a_noted_model_that_is_anothers_now(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeMetricEvent", journal)
+    move_models(bare)
+    await bare_target.sync(full_job(), journal)
+    assert [each["experimentRun"] for each in bare.fits] == [2, 1]
+
+
+async def test_a_run_is_read_over_a_connection_of_its_own(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    """It may take 30 s, in which no other job would get an answer."""
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeFitEvent", journal)
+    bare.received.clear()
+    await bare_target.sync(full_job(), journal)
+    reading = {each.connection for each in bare.received if each.method == "getExperimentRunDetails"}
+    writing = {each.connection for each in bare.received if each.method.startswith("store")}
+    assert (len(reading), len(writing), reading & writing) == (1, 1, set())
+    await until(lambda: bare.open_connections == 1)
+
+
+async def test_a_run_is_read_when_what_was_sent_before_is_carried_out(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+    journal = MemoryJournal(look_up_first=True)
+    hold = await cancel_in(bare_target, bare, "storeFitEvent", journal)
+    fits: list[int] = []
+    at_each_call(bare, "getExperimentRunDetails", lambda: fits.append(len(bare.fits)))
+    again = asyncio.create_task(bare_target.sync(full_job(), journal))
+    await asyncio.wait([again], timeout=0.05)  # enough for a read that does not wait for the fit
+    hold.release()
+    await again
+    assert fits == [1]
+    assert len(bare.fits) == 1
+
+
+async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
+    """Without the note of the fit, its model would have to be searched."""
+    journal = MemoryJournal()
+    bare.faults.drop_before_execution(nth=2, method="storeDataFrame")
+    await edge_fault(bare_target.sync(full_job(), journal))
+    noted = {word: journal.steps.get(word) for word in ("model_id", "fits", "data_frame_0", "data_frame_1", "data_frame_2")}
+    assert noted == {"model_id": "1", "fits": "1", "data_frame_0": "1", "data_frame_1": "2", "data_frame_2": None}
+    bare.received.clear()
+    await bare_target.sync(full_job(), journal)
+    assert (bare.calls.count("storeDataFrame"), bare.calls.count("getExperimentRunDetails")) == (1, 0)
+    assert len(bare.data_frames) == len(CHANNELS)

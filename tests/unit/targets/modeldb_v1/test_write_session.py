@@ -1,0 +1,222 @@
+"""The one connection for all writes: connect, settle, read, write, in this order, and only for the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from daemon.errors import JobFault
+from daemon.outcome import Reason
+from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.job_sync import JobSync
+from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.targets.modeldb_v1.write_session import WriteSession
+from tests.support.modeldb_v1_connections import failure_of, nothing_left_behind, until
+from tests.support.modeldb_v1_target import Permit, full_job, wrong
+from tests.support.modeldb_v2_target import MemoryJournal, Settling
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.targets.modeldb_v1.write_session import Term
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left_behind() -> AsyncIterator[None]:
+    async with nothing_left_behind():
+        yield
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ModelDbV1StandIn]:
+    async with ModelDbV1StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def permit() -> Permit:
+    return Permit()
+
+
+@pytest.fixture
+def settling() -> Settling:
+    return Settling()
+
+
+@pytest.fixture
+async def line(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> AsyncIterator[WriteSession]:
+    async with line_to(server, permit, settling) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def line_to(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> AsyncIterator[WriteSession]:
+    connect = partial(Connection.open, "127.0.0.1", server.port, may_send=permit.may_send)
+    line = WriteSession(connect, permit, settle_seconds=5.0, sleep=settling)
+    try:
+        yield line
+    finally:
+        await line.aclose()
+
+
+async def sync(term: Term) -> None:
+    async def no_second_connection() -> Connection:
+        raise AssertionError
+
+    journal = MemoryJournal()
+    job = map_job(full_job(), metadata_store=True)
+    await JobSync("test", term, no_second_connection, job, journal, metadata_store=True).sync()
+
+
+async def test_connect_settle_read_write_after_each_connect(server: ModelDbV1StandIn, line: WriteSession, settling: Settling) -> None:
+    order: list[str] = []
+
+    async def note() -> None:
+        order.append(f"settling on {server.open_connections} connection")
+
+    settling.during = note
+    for expected in (1, 2):
+        server.received.clear()
+        order.clear()
+        term = await line.term()
+        assert order == ["settling on 1 connection"] * 5
+        assert server.calls == ["testConnection"] * 5, "nothing else leaves before the server has settled"
+        await sync(term)
+        assert server.calls[5] == "getProjectIds", "nothing is written before it has been read"
+        assert {each.connection for each in server.received} == {expected}
+        await server.restart()
+        await until(lambda term=term: term.connection.closed)  # type: ignore[misc] # the loop's own
+    assert settling.slept == [1.0] * 10
+    assert wrong(server, [full_job()], metadata_store=True) == []
+
+
+async def test_all_get_the_same_connection(server: ModelDbV1StandIn, line: WriteSession, settling: Settling) -> None:
+    terms = await asyncio.gather(*(line.term() for _ in range(5)))
+    assert {id(each) for each in terms} == {id(terms[0])}
+    assert settling.slept == [1.0] * 5
+    assert server.open_connections == 1
+
+
+async def test_a_server_that_was_frozen_meanwhile_settles_anew(
+    server: ModelDbV1StandIn, line: WriteSession, settling: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A daemon was killed with calls on their way to a server that had just frozen (a paused machine, a long garbage collection). Its
+    # successor connected, slept its settle time and asked; when the server went on, it carried out both at once: two fits in one run.
+    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
+    asked = server.faults.hold_before_answer(method="testConnection", nth=4)
+    getting = asyncio.create_task(line.term())
+    await asked.reached.wait()
+    await asyncio.sleep(0.1)  # it is the time itself that counts
+    asked.release()
+    await getting
+    assert settling.slept == [1.0] * (4 + 5)
+
+
+async def test_what_was_read_over_a_lost_connection_is_forgotten(line: WriteSession) -> None:
+    first = await line.term()
+    line.cut()
+    second = await line.term()
+    assert second.connection is not first.connection
+    assert second.projects is not first.projects
+
+
+async def test_only_the_writer_connects(server: ModelDbV1StandIn, line: WriteSession, permit: Permit) -> None:
+    permit.holds = False
+    with pytest.raises(JobFault) as caught:
+        await line.term()
+    assert (caught.value.reason, caught.value.delay_seconds) == (Reason.STANDING_BY, 5.0)
+    assert server.open_connections == 0
+
+
+async def test_a_living_connection_is_not_for_those_who_are_no_longer_the_writer(line: WriteSession, permit: Permit) -> None:
+    await line.term()
+    permit.holds = False
+    with pytest.raises(JobFault, match="standing_by"):
+        await line.term()
+
+
+async def test_the_permit_ends_while_the_server_settles(
+    server: ModelDbV1StandIn, line: WriteSession, permit: Permit, settling: Settling
+) -> None:
+    async def end() -> None:
+        permit.end()
+
+    settling.during = end
+    with pytest.raises(JobFault, match="standing_by"):
+        await line.term()
+    await until(lambda: server.open_connections == 0)
+    settling.during, permit.holds = None, True
+    await line.term()
+    assert settling.slept == [1.0] * (1 + 5), "another process may have written meanwhile"
+
+
+async def test_the_end_of_the_permit_cuts_the_connection_with_what_is_under_way(
+    server: ModelDbV1StandIn, line: WriteSession, permit: Permit
+) -> None:
+    connection = (await line.term()).connection
+    hold = server.faults.hold_before_answer(method="getProjectIds")
+    calling = asyncio.create_task(connection.call("getProjectIds", keyValuePairs={}))
+    await hold.reached.wait()
+    permit.end()
+    assert connection.closed
+    failed = await failure_of(calling)
+    assert (failed.sent, failed.answered) == (True, False)
+    hold.release()
+
+
+async def test_the_end_of_the_permit_before_there_is_a_connection(line: WriteSession, permit: Permit) -> None:
+    permit.end()
+    permit.holds = True
+    await line.term()
+
+
+async def test_whoever_is_cancelled_while_the_server_settles_leaves_no_connection(
+    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+) -> None:
+    reached = asyncio.Event()
+
+    async def for_ever() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    settling.during = for_ever
+    waiting = asyncio.create_task(line.term())
+    await reached.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_the_permit_is_given_back_when_nothing_is_under_way(
+    server: ModelDbV1StandIn, permit: Permit, settling: Settling, *, connected: bool
+) -> None:
+    async with line_to(server, permit, settling) as line:
+        if connected:
+            term = await line.term()
+            await term.connection.call("getProjectIds", keyValuePairs={})
+    assert permit.released == 1
+
+
+async def test_the_permit_is_kept_while_something_is_under_way(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> None:
+    async with line_to(server, permit, settling) as line:
+        hold = server.faults.hold_before_answer(method="getProjectIds")
+        calling = asyncio.create_task((await line.term()).connection.call("getProjectIds", keyValuePairs={}))
+        await hold.reached.wait()
+        calling.cancel()
+    assert permit.released == 0
+    hold.release()
+
+
+async def test_the_permit_is_kept_when_the_connection_was_lost(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> None:
+    async with line_to(server, permit, settling) as line:
+        term = await line.term()
+        server.faults.drop_before_answer()
+        await failure_of(term.connection.call("getProjectIds", keyValuePairs={}))
+    assert permit.released == 0

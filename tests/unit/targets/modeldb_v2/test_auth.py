@@ -1,0 +1,172 @@
+"""Who the ModelDB V2 client says it is, and whom it trusts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from daemon.config.settings import ModelDbV2Settings
+from daemon.errors import SetupFault
+from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
+from daemon.targets.modeldb_v2.errors import ApiErrorKind
+from tests.support.modeldb_v2_scripted import asking, error_of, json_answer, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp import web
+
+VERTA = {
+    "Grpc-Metadata-source": "PythonClient",
+    "Grpc-Metadata-email": "ml@example.com",
+    "Grpc-Metadata-developer_key": "dev-key",
+    "Grpc-Metadata-developer-key": "dev-key",
+}
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers"),
+    [
+        ({"kind": "none"}, {}),
+        ({"kind": "basic", "username": "ml", "password": "pässword:"}, {"Authorization": "Basic bWw6cMOkc3N3b3JkOg=="}),
+        ({"kind": "bearer", "token": "abc.def"}, {"Authorization": "Bearer abc.def"}),
+        ({"kind": "verta", "email": "ml@example.com", "developer_key": "dev-key"}, VERTA),
+        (
+            {"kind": "verta", "email": "ml@example.com", "developer_key": "dev-key", "organization_id": "org"},
+            VERTA | {"Grpc-Metadata-organization-id": "org"},
+        ),
+    ],
+    ids=lambda value: value.get("kind") if isinstance(value, dict) else None,
+)
+def test_headers_of_each_kind_of_login(auth: dict[str, Any], headers: dict[str, str]) -> None:
+    settings = ModelDbV2Settings.model_validate({"url": "http://modeldb/v1", "auth": auth})
+
+    assert auth_headers(settings.auth) == headers
+
+
+class Authority:
+    """A certificate authority of the test's own, as PEM files in a folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        usage = x509.KeyUsage(
+            digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+            key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        certificate = (
+            self._builder(self._subject, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *, passphrase: bytes | None = None) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1 and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            self._builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), key)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        cert_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+        key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
+        return cert_file, key_file
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+
+
+async def no_projects(_request: web.Request) -> web.Response:
+    return json_answer(200, {})
+
+
+def serving_as(files: tuple[Path, Path], clients: Authority | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients.file)
+    return context
+
+
+async def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    async with serving(no_projects, ssl=serving_as(authority.issue("server"))) as url:
+        async with asking(url) as client:
+            error = await error_of(client.create_experiment_run({}))
+        async with asking(url, tls=ssl_context(authority.file, None, None)) as client:
+            assert await client.get_projects_page() == ()
+
+    assert (error.kind, error.outcome_unknown) == (ApiErrorKind.CONNECTION, False)
+    assert "set target.ca_file" in error.detail
+
+
+async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    cert_file, key_file = authority.issue("daemon")
+    both = tmp_path / "both.pem"
+    both.write_bytes(cert_file.read_bytes() + key_file.read_bytes())
+    async with serving(no_projects, ssl=serving_as(authority.issue("server"), authority)) as url:
+        for files in ((cert_file, key_file), (both, None)):
+            async with asking(url, tls=ssl_context(authority.file, *files)) as client:
+                assert await client.get_projects_page() == ()
+        async with asking(url, tls=ssl_context(authority.file, None, None)) as client:
+            assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.CONNECTION
+
+
+async def test_a_url_with_the_wrong_scheme_is_told(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    async with serving(no_projects) as url, asking(url.replace("http:", "https:")) as client:
+        error = await error_of(client.create_experiment_run({}))
+    assert (error.kind, error.outcome_unknown) == (ApiErrorKind.CONNECTION, False)
+    assert "https where it should be http" in error.detail
+    async with serving(no_projects, ssl=serving_as(authority.issue("server"))) as url, asking(url.replace("https:", "http:")) as client:
+        assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.CONNECTION
+
+
+def test_without_files_the_systems_authorities_are_trusted() -> None:
+    assert ssl_context(None, None, None) is None
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    cert_file, key_file = authority.issue("daemon")
+    _, other_key = authority.issue("other")
+    _, locked_key = authority.issue("locked", passphrase=b"open sesame")
+    missing, junk = tmp_path / "missing.pem", tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    for files, words in [
+        ((missing, None, None), ("target.ca_file", "missing.pem", "No such file")),
+        ((junk, None, None), ("target.ca_file", "junk.pem")),
+        ((None, missing, key_file), ("target.client_cert_file", "missing.pem", "target.client_key_file")),
+        ((None, cert_file, None), ("target.client_cert_file", "daemon.crt")),
+        ((None, cert_file, other_key), ("target.client_cert_file", "other.key")),
+        ((None, cert_file, locked_key), ("target.client_key_file", "locked.key", "without pass phrase")),
+    ]:
+        with pytest.raises(SetupFault) as caught:
+            ssl_context(*files)
+        assert all(word in str(caught.value) for word in words)
