@@ -1,7 +1,8 @@
 """The floor: the same calls as the daemon's, without anything that makes them safe.
 
-Receive ten, describe each, create its run, delete ten: aiobotocore and aiohttp, as many at once as the daemon has, no checkpoint, no
-heartbeat, no breaker, no look-up, no metrics, one log line a job. Prints one JSON object when the queue is empty.
+Receive ten, describe each, create its run, delete ten: aiobotocore and aiohttp, as many at once as
+the daemon has, no checkpoint, no heartbeat, no breaker, no look-up, no metrics, one log line a job.
+Prints one JSON object when the queue is empty.
 """
 
 from __future__ import annotations
@@ -42,11 +43,19 @@ class BareLoop:
     async def run(self) -> None:
         arguments = self.arguments
         session = get_session()
-        known: dict[str, Any] = {"region_name": "eu-west-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
+        known: dict[str, Any] = {
+            "region_name": "eu-west-1",
+            "aws_access_key_id": "x",
+            "aws_secret_access_key": "x",
+        }
         config = AioConfig(max_pool_connections=16)
         async with (
-            session.create_client("sqs", endpoint_url=arguments.sqs, config=config, **known) as self.sqs,
-            session.create_client("sagemaker", endpoint_url=arguments.sagemaker, config=config, **known) as self.sagemaker,
+            session.create_client(
+                "sqs", endpoint_url=arguments.sqs, config=config, **known
+            ) as self.sqs,
+            session.create_client(
+                "sagemaker", endpoint_url=arguments.sagemaker, config=config, **known
+            ) as self.sagemaker,
             aiohttp.ClientSession() as self.http,
         ):
             self.project_id, self.experiment_ids = await self._places()
@@ -54,7 +63,9 @@ class BareLoop:
             await asyncio.gather(*workers)
 
     async def _places(self) -> tuple[str, dict[str, str]]:
-        """The project and its experiments, made beforehand so that every job costs the one call that it must."""
+        """The project and its experiments, made beforehand so that every job costs the one call
+        that it must.
+        """
         project = await self._post("/project/createProject", {"name": self.arguments.project})
         project_id: str = project["project"]["id"]
         experiment = {"project_id": project_id, "name": "churn-xgb"}
@@ -64,12 +75,18 @@ class BareLoop:
     async def _worker(self) -> None:
         while len(self.done) < self.arguments.jobs:
             answer = await self.sqs.receive_message(
-                QueueUrl=self.arguments.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageSystemAttributeNames=["All"]
+                QueueUrl=self.arguments.queue,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=1,
+                MessageSystemAttributeNames=["All"],
             )
             messages = answer.get("Messages") or []
             if messages:
                 await asyncio.gather(*(self._sync(message["Body"]) for message in messages))
-                entries = [{"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]} for number, each in enumerate(messages)]
+                entries = [
+                    {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
+                    for number, each in enumerate(messages)
+                ]
                 await self.sqs.delete_message_batch(QueueUrl=self.arguments.queue, Entries=entries)
                 self.done += [time.time()] * len(messages)
 
@@ -80,10 +97,16 @@ class BareLoop:
         tags = read_tags(event.tags or {}, TagKeys())
         assert isinstance(tags, JobTags)
         mapped = map_run(training_run(description, tags, event.tags or {}, ()))
-        places = {"project_id": self.project_id, "experiment_id": self.experiment_ids[mapped.experiment_name]}
+        places = {
+            "project_id": self.project_id,
+            "experiment_id": self.experiment_ids[mapped.experiment_name],
+        }
         async with self._creates:
             created = await self._post("/experiment-run/createExperimentRun", mapped.body | places)
-        print(json.dumps({"job": event.name, "run_id": created["experiment_run"]["id"]}), file=sys.stderr)
+        print(
+            json.dumps({"job": event.name, "run_id": created["experiment_run"]["id"]}),
+            file=sys.stderr,
+        )
 
     async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, dict[str, str]]:
         async with self.http.post(self.arguments.modeldb + path, json=body) as answer:
@@ -101,7 +124,16 @@ def main() -> None:
     loop = BareLoop(parser.parse_args())
     asyncio.run(loop.run())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"first": loop.done[0], "last": loop.done[-1], "jobs": len(loop.done), "peak_rss_mb": round(peak, 1)}))
+    print(
+        json.dumps(
+            {
+                "first": loop.done[0],
+                "last": loop.done[-1],
+                "jobs": len(loop.done),
+                "peak_rss_mb": round(peak, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A line to a ModelDB V1 on this machine that is as slow as the network is told to be. Prints its port; runs until it is ended.
+"""A line to a ModelDB V1 on this machine that is as slow as the network is told to be. Prints its
+port; runs until it is ended.
 
-A process of its own, so that it takes no time from either of the clients that are measured. Calls are only delayed, not kept in step:
-as many as a client sends are on their way at once.
+A process of its own, so that it takes no time from either of the clients that are measured. Calls
+are only delayed, not kept in step: as many as a client sends are on their way at once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Writes jobs to ModelDB V1 with its original client (PyPI modeldb), one by one, in the steps of AWS's sample. Prints one JSON object.
+"""Writes jobs to ModelDB V1 with its original client (PyPI modeldb), one by one, in the steps of
+AWS's sample. Prints one JSON object.
 
-Reads from stdin ``{"port": .., "jobs": [{"description": .., "tags": ..}, ..], "untimed": ..}``: so many
-of the first jobs are not timed. Runs in an environment of its own that has the client, see `modeldb_v1.py`, and therefore imports
-nothing of this tree.
+Reads from stdin ``{"port": .., "jobs": [{"description": .., "tags": ..}, ..], "untimed": ..}``: so
+many of the first jobs are not timed. Runs in an environment of its own that has the client, see
+`modeldb_v1.py`, and therefore imports nothing of this tree.
 
-The sample never closes its connections. Here each is closed when its job is done, or the server would have none left after 100 jobs.
+The sample never closes its connections. Here each is closed when its job is done, or the server
+would have none left after 100 jobs.
 """
 
 from __future__ import annotations
@@ -23,12 +25,22 @@ from modeldb.basic.Structs import Dataset, Model, ModelConfig, ModelMetrics  # t
 def write(port: int, description: dict[str, Any], tags: dict[str, str]) -> None:
     """One job: connect, project, experiment and run at once, then model and metrics."""
     syncer = Syncer.create_syncer(
-        tags["MODEL_DB_PROJECT_NAME"], tags["MODEL_DB_PROJECT_USER"], tags["MODEL_DB_PROJECT_DESC"], host="127.0.0.1", port=port
+        tags["MODEL_DB_PROJECT_NAME"],
+        tags["MODEL_DB_PROJECT_USER"],
+        tags["MODEL_DB_PROJECT_DESC"],
+        host="127.0.0.1",
+        port=port,
     )
-    datasets = {channel["ChannelName"]: dataset(channel) for channel in description["InputDataConfig"]}
+    datasets = {
+        channel["ChannelName"]: dataset(channel) for channel in description["InputDataConfig"]
+    }
     model_type = tags["MODEL_DB_MODEL_TYPE"]
-    model = Model(model_type, tags["MODEL_DB_MODEL_NAME"], description["ModelArtifacts"]["S3ModelArtifacts"])
-    metrics = {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
+    model = Model(
+        model_type, tags["MODEL_DB_MODEL_NAME"], description["ModelArtifacts"]["S3ModelArtifacts"]
+    )
+    metrics = {
+        metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]
+    }
     syncer.sync_datasets(datasets)
     syncer.sync_model("train", ModelConfig(model_type, description["HyperParameters"]), model)
     syncer.sync_metrics("test", model, ModelMetrics(metrics))

@@ -1,22 +1,24 @@
-"""Jobs per second to a real ModelDB V1: this daemon's target beside the original Light API client, in one run.
+"""Jobs per second to a real ModelDB V1: this daemon's target beside the original Light API client,
+in one run.
 
-    python3 -m venv .venv-light-api
-    .venv-light-api/bin/pip install --no-deps modeldb==0.0.1a30
-    .venv-light-api/bin/pip install thrift future PyYAML
-    MODELDB_V1_LAB=.../control-script .venv/bin/python benchmarks/modeldb_v1.py --light-api .venv-light-api/bin/python
+    python3 -m venv .venv-light-api .venv-light-api/bin/pip install --no-deps modeldb==0.0.1a30
+    .venv-light-api/bin/pip install thrift future PyYAML MODELDB_V1_LAB=.../control-script
+    .venv/bin/python benchmarks/modeldb_v1.py --light-api .venv-light-api/bin/python
 
-(``--no-deps``: the package asks for one named sklearn, which cannot be installed any more.) The control script starts and ends the
-server, see tests/real/modeldb_v1_lab.py. Three ways to write the same jobs (10 hyperparameters, 2 channels, 5 metrics) take turns in
-each round, so that a machine that gets slower meets them all:
+(``--no-deps``: the package asks for one named sklearn, which cannot be installed any more.) The
+control script starts and ends the server, see tests/real/modeldb_v1_lab.py. Three ways to write the
+same jobs (10 hyperparameters, 2 channels, 5 metrics) take turns in each round, so that a machine
+that gets slower meets them all:
 
 * the original client, a job after the other, in the steps of AWS's sample (`light_api_job.py`);
 * ours, a job after the other;
 * ours, as many jobs at once as the daemon holds messages, over its one connection.
 
-Ours is the whole of it: claim, journal and record in a SQLite checkpoint on the disk, and the proofs that the run and the model are the
-job's own. Before the time is taken, each has written a job to each project. The line between client and server has no delay, then that
-of ``--round-trip``, made by `delayed_line.py` alike for both; it delays calls and answers, not the connect, of which the original makes
-one per job. At the end every job of ours is looked for in the server's database.
+Ours is the whole of it: claim, journal and record in a SQLite checkpoint on the disk, and the
+proofs that the run and the model are the job's own. Before the time is taken, each has written a
+job to each project. The line between client and server has no delay, then that of ``--round-trip``,
+made by `delayed_line.py` alike for both; it delays calls and answers, not the connect, of which the
+original makes one per job. At the end every job of ours is looked for in the server's database.
 
 Without MongoDB (``--no-mongo``) the original client ends no job; one job of it shows that.
 """
@@ -61,7 +63,11 @@ if TYPE_CHECKING:
 
 WANTED = 4.0
 """At least so many times the original's jobs per second, over the slow line."""
-ORIGINAL, OURS_SINGLE, OURS = "original client, one by one", "ours, one by one", "ours, many at once"
+ORIGINAL, OURS_SINGLE, OURS = (
+    "original client, one by one",
+    "ours, one by one",
+    "ours, many at once",
+)
 
 
 @dataclass(frozen=True)
@@ -122,9 +128,12 @@ class Benchmark:
             if rows:
                 rows[number].figures.append(count / seconds)
         if rows:
-            print(f"{rows[0].line}: jobs/s of {', '.join(told)}; load {os.getloadavg()[0]:.1f}", flush=True)
+            print(
+                f"{rows[0].line}: jobs/s of {', '.join(told)}; load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
 
-    # --- the original client -------------------------------------------------------------------------------------------------
+    # --- the original client ----------------------------------------------------------------------
 
     async def _original(self, port: int, count: int) -> float:
         jobs = some_jobs("original", str(self._rounds), PROJECTS + count)
@@ -133,22 +142,36 @@ class Benchmark:
         self._of_the_original += done
         return seconds
 
-    async def _light_api(self, port: int, jobs: Sequence[Job], *, untimed: int) -> tuple[int, float, str]:
+    async def _light_api(
+        self, port: int, jobs: Sequence[Job], *, untimed: int
+    ) -> tuple[int, float, str]:
         """Jobs done, seconds that they took, and what ended it early."""
-        asked = {"port": port, "untimed": untimed, "jobs": [{"description": job.description, "tags": job.tags} for job in jobs]}
+        asked = {
+            "port": port,
+            "untimed": untimed,
+            "jobs": [{"description": job.description, "tags": job.tags} for job in jobs],
+        }
         process = await asyncio.create_subprocess_exec(
-            self._arguments.light_api, str(Path(__file__).with_name("light_api_job.py")),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={"PATH": ""},
-        )  # fmt: skip
+            self._arguments.light_api,
+            str(Path(__file__).with_name("light_api_job.py")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": ""},
+        )
         output, _ = await process.communicate(json.dumps(asked).encode())
         told = json.loads(output)
         return told["done"], told["seconds"], told["error"]
 
     async def _one_job_of_the_original(self) -> None:
-        _, seconds, error = await self._light_api(self._server.port, some_jobs("original", "single", 1), untimed=0)
-        print(f"the original client without MongoDB, one job, after {seconds:.1f} s: {error[:150] or 'stored'}")
+        _, seconds, error = await self._light_api(
+            self._server.port, some_jobs("original", "single", 1), untimed=0
+        )
+        print(
+            f"the original client without MongoDB, one job, after {seconds:.1f} s: "
+            f"{error[:150] or 'stored'}"
+        )
 
-    # --- ours ----------------------------------------------------------------------------------------------------------------
+    # --- ours -------------------------------------------------------------------------------------
 
     async def _ours(self, port: int, name: str, count: int, at_once: int) -> float:
         jobs = some_jobs("ours", name, PROJECTS + count)
@@ -172,24 +195,36 @@ class Benchmark:
         finally:
             await checkpoint.aclose()
 
-    # --- what is told --------------------------------------------------------------------------------------------------------
+    # --- what is told -----------------------------------------------------------------------------
 
     def _print_table(self, rows: Sequence[Row]) -> None:
         arguments = self._arguments
-        print(f"\nJobs per second; {arguments.rounds} rounds of {arguments.jobs} jobs, {arguments.at_once} at once")
-        print("\n| round trip | client | min | median | max | times the original | in each round |\n|---|---|---|---|---|---|---|")
+        print(
+            f"\nJobs per second; {arguments.rounds} rounds of {arguments.jobs} jobs, "
+            f"{arguments.at_once} at once"
+        )
+        print(
+            "\n| round trip | client | min | median | max | times the original | in each round "
+            "|\n|---|---|---|---|---|---|---|"
+        )
         for row in rows:
-            numbers = f"{min(row.figures):.1f} | {statistics.median(row.figures):.1f} | {max(row.figures):.1f}"
+            numbers = f"{min(row.figures):.1f} | {statistics.median(row.figures):.1f} | {max(row.figures):.1f}"  # noqa: E501
             print(f"| {row.line} | {row.way} | {numbers} | {ratios(row, rows)} |")
         if not arguments.no_mongo:
             ratio = median_ratio(rows[-1], rows)
-            print(f"\nover the slow line: {ratio:.2f} times the original (wanted {WANTED:g}): {'yes' if ratio >= WANTED else 'NO'}")
+            print(
+                f"\nover the slow line: {ratio:.2f} times the original (wanted {WANTED:g}): "
+                f"{'yes' if ratio >= WANTED else 'NO'}"
+            )
 
     def _print_check(self) -> bool:
         wrong = incomplete(self._written, self._server, metadata_store=not self._arguments.no_mongo)
         for each in wrong[:10]:
             print(each)
-        print(f"{len(self._written) - len(wrong)} of our {len(self._written)} jobs are in the server exactly once and complete")
+        print(
+            f"{len(self._written) - len(wrong)} of our {len(self._written)} jobs are in the "
+            f"server exactly once and complete"
+        )
         fits, theirs = self._server.counts()["FitEvent"], self._of_the_original
         if self._arguments.no_mongo:
             return not wrong
@@ -203,13 +238,26 @@ async def write(target: ModelDBV1Target, checkpoint: SqliteCheckpoint, job: Job)
     claim = await checkpoint.claim(job.arn, LEASE_SECONDS)
     assert isinstance(claim, Claim)
     journal = Journal(
-        checkpoint, claim, run.mark, job.name, await checkpoint.job(run.mark),
-        target=target.kind, look_up_first=False, lease_seconds=LEASE_SECONDS,
-    )  # fmt: skip
+        checkpoint,
+        claim,
+        run.mark,
+        job.name,
+        await checkpoint.job(run.mark),
+        target=target.kind,
+        look_up_first=False,
+        lease_seconds=LEASE_SECONDS,
+    )
     done = await target.sync(run, journal)
     assert done.created
     await checkpoint.record_synced(
-        claim, run.mark, job.name, reason=Reason.CREATED, detail="", target=target.kind, target_ids=done.ids, message_id=job.name
+        claim,
+        run.mark,
+        job.name,
+        reason=Reason.CREATED,
+        detail="",
+        target=target.kind,
+        target_ids=done.ids,
+        message_id=job.name,
     )
 
 
@@ -239,9 +287,15 @@ async def line_to(server_port: int, seconds: float) -> AsyncIterator[int]:
         yield server_port
         return
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(__file__).with_name("delayed_line.py")), "--server", str(server_port), "--round-trip", str(seconds),
-        stdout=asyncio.subprocess.PIPE, env={"PATH": ""},
-    )  # fmt: skip
+        sys.executable,
+        str(Path(__file__).with_name("delayed_line.py")),
+        "--server",
+        str(server_port),
+        "--round-trip",
+        str(seconds),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": ""},
+    )
     assert process.stdout is not None
     try:
         yield int(await process.stdout.readline())
@@ -263,19 +317,33 @@ async def round_trip(port: int) -> float:
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--light-api", required=True, help="the Python of the environment with the original client")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--light-api", required=True, help="the Python of the environment with the original client"
+    )
     parser.add_argument("--no-mongo", action="store_true", help="a server without MongoDB")
-    parser.add_argument("--round-trip", type=float, default=0.02, help="of the slow line, in seconds")
+    parser.add_argument(
+        "--round-trip", type=float, default=0.02, help="of the slow line, in seconds"
+    )
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--at-once", type=int, default=64, help="jobs of ours; the daemon's own number is queue.max_in_flight")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=64,
+        help="jobs of ours; the daemon's own number is queue.max_in_flight",
+    )
     arguments = parser.parse_args()
     if not LAB:
         parser.error("MODELDB_V1_LAB names no control script")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     mongo = "without" if arguments.no_mongo else "with"
-    print(f"ModelDB V1 {mongo} MongoDB; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the start")
+    print(
+        f"ModelDB V1 {mongo} MongoDB; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} "
+        f"at the start"
+    )
     with tempfile.TemporaryDirectory() as home:
         async with lab_server(mongo=not arguments.no_mongo) as server:
             good = await Benchmark(server, Path(home), arguments).run()

@@ -1,4 +1,6 @@
-"""The jobs of `modeldb_v1.py`, each for one of the two clients, and whether ours are all in the server as they should be."""
+"""The jobs of `modeldb_v1.py`, each for one of the two clients, and whether ours are all in the
+server as they should be.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,24 @@ if TYPE_CHECKING:
 
 PROJECTS = 4
 HYPERPARAMETERS = {
-    "objective": "binary:logistic", "eval_metric": "auc", "num_round": "200", "eta": "0.1", "max_depth": "6", "gamma": "4",
-    "min_child_weight": "6", "subsample": "0.8", "alpha": "0.05", "seed": "42",
-}  # fmt: skip
-METRICS = {"train:auc": 0.9412, "train:error": 0.1123, "test:auc": 0.9107, "test:error": 0.138, "ObjectiveMetric": 0.9107}
+    "objective": "binary:logistic",
+    "eval_metric": "auc",
+    "num_round": "200",
+    "eta": "0.1",
+    "max_depth": "6",
+    "gamma": "4",
+    "min_child_weight": "6",
+    "subsample": "0.8",
+    "alpha": "0.05",
+    "seed": "42",
+}
+METRICS = {
+    "train:auc": 0.9412,
+    "train:error": 0.1123,
+    "test:auc": 0.9107,
+    "test:error": 0.138,
+    "ObjectiveMetric": 0.9107,
+}
 
 
 @dataclass(frozen=True)
@@ -39,18 +55,33 @@ class BenchmarkJob(Job):
             channel
             | {
                 "ChannelName": name,
-                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://acme-ml/{self.name}/{name}/"}},
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": f"s3://acme-ml/{self.name}/{name}/",
+                    }
+                },
             }
             for name in ("train", "test")
         ]
-        metrics = [{"MetricName": name, "Value": value, "Timestamp": 1763628860} for name, value in METRICS.items()]
-        return described | {"HyperParameters": HYPERPARAMETERS, "InputDataConfig": channels, "FinalMetricDataList": metrics}
+        metrics = [
+            {"MetricName": name, "Value": value, "Timestamp": 1763628860}
+            for name, value in METRICS.items()
+        ]
+        return described | {
+            "HyperParameters": HYPERPARAMETERS,
+            "InputDataConfig": channels,
+            "FinalMetricDataList": metrics,
+        }
 
 
 def some_jobs(client: str, round_name: str, count: int) -> list[BenchmarkJob]:
     """Jobs with names of their own, in a few projects of the client."""
     return [
-        BenchmarkJob(f"{client}-{round_name}-{number:03d}", FULL_TAGS | {"MODEL_DB_PROJECT_NAME": f"{client}-{number % PROJECTS}"})
+        BenchmarkJob(
+            f"{client}-{round_name}-{number:03d}",
+            FULL_TAGS | {"MODEL_DB_PROJECT_NAME": f"{client}-{number % PROJECTS}"},
+        )
         for number in range(count)
     ]
 
@@ -59,7 +90,9 @@ def run_of(job: Job) -> TrainingRun:
     """As the daemon has read it."""
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
-    return training_run(parsed_description(json.dumps(job.description).encode()), tags, job.tags, ())
+    return training_run(
+        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+    )
 
 
 def incomplete(jobs: Sequence[Job], server: LabServer, *, metadata_store: bool) -> list[str]:
@@ -75,6 +108,8 @@ def incomplete(jobs: Sequence[Job], server: LabServer, *, metadata_store: bool) 
         models = [expected_model(expected)]
         frames = {(frame.tag, frame.filepath) for frame in expected.data_frames}
         project = (expected.project_name, expected.project_user, expected.project_description)
-        if [(run.project, list(run.models), set(run.data_frames)) for run in runs] != [(project, models, frames)]:
+        if [(run.project, list(run.models), set(run.data_frames)) for run in runs] != [
+            (project, models, frames)
+        ]:
             found.append(f"{job.name}: {runs}")
     return found + [f"a run that nobody wanted: {marker}" for marker in by_marker]

@@ -1,12 +1,15 @@
-"""Jobs per second and memory of the daemon, beside a bare loop that makes the same calls, in one run.
+"""Jobs per second and memory of the daemon, beside a bare loop that makes the same calls, in one
+run.
 
-    python benchmarks/throughput.py --sqs http://localhost:9324                      # the stand-in for ModelDB, answering after 20 ms
-    python benchmarks/throughput.py --sqs http://localhost:9324 --modeldb http://127.0.0.1:8080/v1
+    python benchmarks/throughput.py --sqs http://localhost:9324 # the stand-in for ModelDB,
+    answering after 20 ms python benchmarks/throughput.py --sqs http://localhost:9324 --modeldb
+    http://127.0.0.1:8080/v1
 
-Each round makes a queue, fills it, lets one of the two empty it, and counts from the first job done to the last. The two take turns, so
-that a machine that gets slower meets both. The daemon's checkpoint is older than the look-back, as in its second day: each new job
-costs one receive, one describe, one create, one delete in both programs. SQS should be a server that does not slow down with depth
-(ElasticMQ, not moto).
+Each round makes a queue, fills it, lets one of the two empty it, and counts from the first job done
+to the last. The two take turns, so that a machine that gets slower meets both. The daemon's
+checkpoint is older than the look-back, as in its second day: each new job costs one receive, one
+describe, one create, one delete in both programs. SQS should be a server that does not slow down
+with depth (ElasticMQ, not moto).
 """
 
 from __future__ import annotations
@@ -44,13 +47,19 @@ class Figure:
 
 async def main() -> None:
     """Runs the rounds and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sqs", required=True, help="endpoint of an SQS server")
-    parser.add_argument("--modeldb", help="base URL of a ModelDB V2; default: the stand-in in a process of its own")
+    parser.add_argument(
+        "--modeldb", help="base URL of a ModelDB V2; default: the stand-in in a process of its own"
+    )
     parser.add_argument("--latency", type=float, default=0.02, help="of the stand-in, in seconds")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, default=4, help="requests to ModelDB at once, in both programs")
+    parser.add_argument(
+        "--concurrency", type=int, default=4, help="requests to ModelDB at once, in both programs"
+    )
     arguments = parser.parse_args()
     stand_in = None if arguments.modeldb else await start_stand_in(arguments.latency)
     url = arguments.modeldb or await first_line(stand_in)
@@ -63,22 +72,40 @@ async def main() -> None:
                         jobs = await fill(play, arguments.jobs)
                         figure = await run(play, jobs, arguments)
                 figures[program].append(figure)
-                print(f"round {number + 1}  {program:9}  {figure.jobs_per_second:7.1f} jobs/s  peak {figure.peak_rss_mb:.1f} MB")
+                print(
+                    f"round {number + 1}  {program:9}  {figure.jobs_per_second:7.1f} jobs/s  peak "
+                    f"{figure.peak_rss_mb:.1f} MB"
+                )
     finally:
         if stand_in is not None:
             stand_in.terminate()
             await stand_in.wait()
-    bare, daemon = (statistics.median(each.jobs_per_second for each in figures[name]) for name in figures)
+    bare, daemon = (
+        statistics.median(each.jobs_per_second for each in figures[name]) for name in figures
+    )
     last = figures["daemon"][-1]
-    print(f"\nmedian of {arguments.rounds}: bare loop {bare:.1f} jobs/s, daemon {daemon:.1f} jobs/s, ratio {daemon / bare:.2f}")
-    print(f"daemon RSS: {last.idle_rss_mb:.1f} MB before the first job, {last.peak_rss_mb:.1f} MB at most")
+    print(
+        f"\nmedian of {arguments.rounds}: bare loop {bare:.1f} jobs/s, daemon {daemon:.1f} "
+        f"jobs/s, ratio {daemon / bare:.2f}"
+    )
+    print(
+        f"daemon RSS: {last.idle_rss_mb:.1f} MB before the first job, {last.peak_rss_mb:.1f} MB "
+        f"at most"
+    )
 
 
 async def start_stand_in(latency: float) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon.demo.modeldb_v2.server", "--port", str(free_port()), "--latency", str(latency),
-        stdout=asyncio.subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "daemon.demo.modeldb_v2.server",
+        "--port",
+        str(free_port()),
+        "--latency",
+        str(latency),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
 
 
 async def first_line(process: asyncio.subprocess.Process | None) -> str:
@@ -91,7 +118,10 @@ async def fill(play: Stage, count: int) -> list[Job]:
     """A queue full of finished jobs of one project and one model."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}"
     await play.make_queues(prefix, visibility=120)
-    jobs = [Job(f"{prefix}-{number:05d}", FULL_TAGS | {"MODEL_DB_PROJECT_NAME": prefix}) for number in range(count)]
+    jobs = [
+        Job(f"{prefix}-{number:05d}", FULL_TAGS | {"MODEL_DB_PROJECT_NAME": prefix})
+        for number in range(count)
+    ]
     play.finish_jobs(jobs)
     await play.send(job.event for job in jobs)
     return jobs
@@ -99,11 +129,27 @@ async def fill(play: Stage, count: int) -> list[Job]:
 
 async def run_bare(play: Stage, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(BARE), "--sqs", arguments.sqs, "--queue", play.queue_url, "--sagemaker", play.sagemaker.url,
-        "--modeldb", play.target["url"], "--project", jobs[0].tags["MODEL_DB_PROJECT_NAME"], "--jobs", str(len(jobs)),
-        "--concurrency", str(arguments.concurrency), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT,
+        sys.executable,
+        str(BARE),
+        "--sqs",
+        arguments.sqs,
+        "--queue",
+        play.queue_url,
+        "--sagemaker",
+        play.sagemaker.url,
+        "--modeldb",
+        play.target["url"],
+        "--project",
+        jobs[0].tags["MODEL_DB_PROJECT_NAME"],
+        "--jobs",
+        str(len(jobs)),
+        "--concurrency",
+        str(arguments.concurrency),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )  # fmt: skip
+    )
     output, _ = await process.communicate()
     told = json.loads(output)
     return Figure((told["jobs"] - 1) / (told["last"] - told["first"]), 0.0, told["peak_rss_mb"])

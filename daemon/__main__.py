@@ -16,7 +16,8 @@ def main() -> int:
     Returns:
         The exit status (`daemon.cli.main`).
     """
-    # Process 1 of a container has no default action for SIGTERM: without a handler a stop during the imports would wait for SIGKILL.
+    # Process 1 of a container has no default action for SIGTERM: without a handler a stop during
+    # the imports would wait for SIGKILL.
     signal.signal(signal.SIGTERM, _end)
     from daemon.cli import main as run_verb  # noqa: PLC0415 - takes most of a second, in which a stop can already come
 
@@ -24,7 +25,9 @@ def main() -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Nothing has begun yet, or the verb ends by itself; ``run`` puts a handler of its own in this one's place."""
+    """Nothing has begun yet, or the verb ends by itself; ``run`` puts a handler of its own in this
+    one's place.
+    """
     del frame
     sys.exit(128 + number)
 

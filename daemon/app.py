@@ -1,7 +1,8 @@
-"""The daemon: builds the parts, supervises them, stops them. The only module that knows all of them.
+"""The daemon: builds the parts, supervises them, stops them. The only module that knows all of
+them.
 
-Stopping has one path, whatever began it (SIGTERM, SIGINT, cancellation, a dead loop): one event, then the steps of `Daemon._stop`,
-each with a deadline.
+Stopping has one path, whatever began it (SIGTERM, SIGINT, cancellation, a dead loop): one event,
+then the steps of `Daemon._stop`, each with a deadline.
 """
 
 from __future__ import annotations
@@ -57,9 +58,11 @@ PROBE_BACKOFF = (1.0, 60.0)
 """Initial and longest pause between two probes of an edge, in seconds."""
 ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
 CLOSE_SECONDS = 1.0
-"""For each part that is closed at the end; with the deadlines in `_stop_parts` the whole stop stays within the grace time."""
+"""For each part that is closed at the end; with the deadlines in `_stop_parts` the whole stop stays
+within the grace time."""
 LEAST_VISIBILITY_SECONDS = 10
-"""A queue with a shorter visibility timeout would show messages again before the heartbeat comes round."""
+"""A queue with a shorter visibility timeout would show messages again before the heartbeat comes
+round."""
 
 
 class Daemon:
@@ -76,7 +79,9 @@ class Daemon:
         started: set when everything is built and the first probes are under way.
     """
 
-    def __init__(self, settings: Settings, parts: Parts | None = None, *, jitter: random.Random | None = None) -> None:
+    def __init__(
+        self, settings: Settings, parts: Parts | None = None, *, jitter: random.Random | None = None
+    ) -> None:
         self._settings = settings
         self._parts = parts if parts is not None else ConfiguredParts(settings)
         self.metrics = Metrics(version=__version__, target=settings.target.kind)
@@ -96,7 +101,9 @@ class Daemon:
         self._random = jitter if jitter is not None else random.Random()  # noqa: S311 - jitter, no secret
 
     def stop(self) -> None:
-        """Begins the stop; `run` returns when it is done. To be called from the event loop's thread."""
+        """Begins the stop; `run` returns when it is done. To be called from the event loop's
+        thread.
+        """
         self._stop.set()
 
     async def run(self) -> None:
@@ -124,7 +131,9 @@ class Daemon:
         closing.push_async_callback(_closing, "target", target.aclose)
 
         self._make_breakers(queue, jobs, checkpoint, target)
-        http = await self._parts.http(metrics=self.metrics, healthz=self._healthz, readyz=self._readyz)
+        http = await self._parts.http(
+            metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
+        )
         closing.push_async_callback(_closing, "http", http.aclose)
         self.http_port = http.port
         pollers = self._start(queue, jobs, checkpoint, target)
@@ -150,7 +159,9 @@ class Daemon:
             on_change=lambda holds: self.metrics.standing_by.set(0 if holds else 1),
         )
 
-    def _make_breakers(self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target) -> None:
+    def _make_breakers(
+        self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target
+    ) -> None:
         async def probe_queue() -> None:
             self._queue_state = await queue.state()
 
@@ -165,10 +176,14 @@ class Daemon:
             backoff = Backoff(*PROBE_BACKOFF, self._random)
             self._breakers[edge] = Breaker(edge, probe, backoff, gauge.set)
 
-    def _start(self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target) -> Sequence[asyncio.Task[None]]:
+    def _start(
+        self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target
+    ) -> Sequence[asyncio.Task[None]]:
         """Starts every loop. Returns the pollers."""
         settings = self._settings
-        acknowledgements = Acknowledgements(queue, Backoff(*ACKNOWLEDGE_BACKOFF, self._random), self._on_fault)
+        acknowledgements = Acknowledgements(
+            queue, Backoff(*ACKNOWLEDGE_BACKOFF, self._random), self._on_fault
+        )
         flow = Flow(
             jobs,
             checkpoint,
@@ -192,8 +207,12 @@ class Daemon:
             self._slots,
             acknowledgements,
             self._breakers,
-            dead_letter_url=lambda: self._queue_state.dead_letter_url if self._queue_state is not None else None,
-            backoff=Backoff(settings.queue.retry.initial_seconds, settings.queue.retry.max_seconds, self._random),
+            dead_letter_url=lambda: (
+                self._queue_state.dead_letter_url if self._queue_state is not None else None
+            ),
+            backoff=Backoff(
+                settings.queue.retry.initial_seconds, settings.queue.retry.max_seconds, self._random
+            ),
             settle_seconds=settings.target.settle_seconds,
             on_outcome=self._reporter.report,
             on_fault=self._on_fault,
@@ -209,13 +228,17 @@ class Daemon:
         )
 
         async def return_unstarted(messages: Sequence[Message]) -> None:
-            with contextlib.suppress(EdgeFault):  # they are seen again when their visibility timeout ends
+            # they are seen again when their visibility timeout ends
+            with contextlib.suppress(EdgeFault):
                 await queue.hide([(message.receipt_handle, 0) for message in messages])
 
         self.metrics.watch_in_flight(self._in_flight)
         loops = self._supervisor
         for edge, breaker in self._breakers.items():
-            loops.loop(f"breaker {edge}", breaker.run(self._watchdog.pulse(f"breaker {edge}"), self._on_fault))
+            loops.loop(
+                f"breaker {edge}",
+                breaker.run(self._watchdog.pulse(f"breaker {edge}"), self._on_fault),
+            )
         if self._writer is not None:
             loops.loop("writer", self._writer.run(self._watchdog.pulse("writer")))
         loops.loop("heartbeat", heartbeat.run(self._watchdog.pulse("heartbeat")))
@@ -241,7 +264,7 @@ class Daemon:
             pollers.append(loops.loop(name, poller.run(self._stop, self._watchdog.pulse(name))))
         return pollers
 
-    # --- what the parts tell -------------------------------------------------------------------------------------------------
+    # --- what the parts tell ----------------------------------------------------------------------
 
     def _on_receive(self, count: int) -> None:
         self._received = True
@@ -256,13 +279,17 @@ class Daemon:
         self._breakers[fault.edge].trip(fault)
         if fault.curable:
             return
-        log.error("the configuration is wrong; waiting cannot help", edge=fault.edge, detail=fault.detail)
+        log.error(
+            "the configuration is wrong; waiting cannot help", edge=fault.edge, detail=fault.detail
+        )
         if not self._received:
             self._setup_fault = SetupFault(fault.detail)
             self._stop.set()
 
     async def _may_receive(self) -> None:
-        """Returns when every edge works and, where the target takes one writer only, this process is the writer."""
+        """Returns when every edge works and, where the target takes one writer only, this process
+        is the writer.
+        """
         while True:
             if self._writer is not None and not self._writer.holds:
                 await self._writer.wait_held()
@@ -275,7 +302,11 @@ class Daemon:
         configured = self._settings.queue.visibility_seconds
         if configured is not None:
             return configured
-        own = self._queue_state.visibility_seconds if self._queue_state is not None else LEAST_VISIBILITY_SECONDS
+        own = (
+            self._queue_state.visibility_seconds
+            if self._queue_state is not None
+            else LEAST_VISIBILITY_SECONDS
+        )
         return max(own, LEAST_VISIBILITY_SECONDS)
 
     def _healthz(self) -> HealthReport:
@@ -283,9 +314,11 @@ class Daemon:
 
     def _readyz(self) -> HealthReport:
         standing_by_for = "" if self._writer is None else self._writer.standing_by_for
-        return readiness_report(self._breakers, stopping=self._stop.is_set(), standing_by_for=standing_by_for)
+        return readiness_report(
+            self._breakers, stopping=self._stop.is_set(), standing_by_for=standing_by_for
+        )
 
-    # --- housekeeping --------------------------------------------------------------------------------------------------------
+    # --- housekeeping -----------------------------------------------------------------------------
 
     async def _sample(self, queue: Queue, checkpoint: Checkpoint) -> None:
         pulse = self._watchdog.pulse("sampler")
@@ -303,17 +336,21 @@ class Daemon:
     async def _prune(self, checkpoint: Checkpoint) -> None:
         while True:
             try:
-                pruned = await checkpoint.prune(wall() - self._settings.checkpoint.keep_days * 86400)
+                pruned = await checkpoint.prune(
+                    wall() - self._settings.checkpoint.keep_days * 86400
+                )
                 if pruned:
                     log.info("old checkpoint rows deleted", rows=pruned)
             except EdgeFault as fault:
                 self._on_fault(fault)
             await asyncio.sleep(PRUNE_SECONDS)
 
-    # --- stop ----------------------------------------------------------------------------------------------------------------
+    # --- stop -------------------------------------------------------------------------------------
 
     async def _stop_parts(self, pollers: Sequence[asyncio.Task[None]]) -> None:
-        """Polls and what is in flight end side by side; then the loops; the parts are closed by the exit stack."""
+        """Polls and what is in flight end side by side; then the loops; the parts are closed by the
+        exit stack.
+        """
         self._stop.set()
         begun = monotonic()
         grace = self._settings.shutdown.grace_seconds
@@ -321,12 +358,17 @@ class Daemon:
         await asyncio.gather(self._end_polls(pollers, grace - 4), self._drain(max(1, grace - 6)))
         await self._supervisor.cancel_jobs()
         await self._supervisor.cancel_loops()
-        log.info("drained", left_in_flight=len(self._in_flight), seconds=round(monotonic() - begun, 2))
+        log.info(
+            "drained", left_in_flight=len(self._in_flight), seconds=round(monotonic() - begun, 2)
+        )
 
     async def _end_polls(self, pollers: Sequence[asyncio.Task[None]], deadline: float) -> None:
         _, running = await asyncio.wait(pollers, timeout=deadline)
         if running:
-            log.warning("a long poll did not end in time; what it takes stays hidden for its visibility timeout")
+            log.warning(
+                "a long poll did not end in time; what it takes stays hidden for its visibility "
+                "timeout"
+            )
 
     async def _drain(self, deadline: float) -> None:
         for entry in self._in_flight:

@@ -1,4 +1,6 @@
-"""The questions of ``check``: what `run` asks its edges at the start, one after the other, each with an answer for a person."""
+"""The questions of ``check``: what `run` asks its edges at the start, one after the other, each
+with an answer for a person.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ LEAST_RECEIVES = 3
 """A redrive policy with fewer sends a job to the dead-letter queue at its first bad moment."""
 
 NO_REDRIVE_POLICY = (
-    "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, and a job that never works is tried "
+    "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, "
+    "and a job that never works is tried "
     "until its message expires"
 )
 
@@ -40,7 +43,9 @@ class Finding:
 
 
 async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
-    """Asks the queue, its dead-letter queue, SageMaker, the checkpoint and the target. Never raises for what it finds."""
+    """Asks the queue, its dead-letter queue, SageMaker, the checkpoint and the target. Never raises
+    for what it finds.
+    """
     try:
         async with open_configured_clients(settings) as clients:
             for finding in await _queue(settings, clients):
@@ -53,21 +58,35 @@ async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
-    queue = SqsQueue(clients.sqs_polling, clients.sqs, settings.queue.url, dead_letter_url=settings.queue.dead_letter_url)
+    queue = SqsQueue(
+        clients.sqs_polling,
+        clients.sqs,
+        settings.queue.url,
+        dead_letter_url=settings.queue.dead_letter_url,
+    )
     try:
         state = await queue.state()
         # a handle that cannot exist: the permission is checked, nothing is deleted
         await queue.delete(["modeldb-sync-check"])
     except EdgeFault as fault:
         return [Finding("queue", ok=False, detail=fault.detail)]
-    words = f"{settings.queue.url} has {state.visible} visible, {state.in_flight} in flight, {state.delayed} delayed"
-    return [Finding("queue", ok=True, detail=words, advice=_queue_advice(state)), _dead_letters(state, queue.dead_letter_problem)]
+    words = (
+        f"{settings.queue.url} has {state.visible} visible, {state.in_flight} in flight, "
+        f"{state.delayed} delayed"
+    )
+    return [
+        Finding("queue", ok=True, detail=words, advice=_queue_advice(state)),
+        _dead_letters(state, queue.dead_letter_problem),
+    ]
 
 
 def _queue_advice(state: QueueState) -> tuple[str, ...]:
     advice = ["sqs:ReceiveMessage is not asked, because a receive counts"]
     if state.max_receive_count is not None and state.max_receive_count < LEAST_RECEIVES:
-        advice.append(f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more (10 is usual)")
+        advice.append(
+            f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more "
+            f"(10 is usual)"
+        )
     return tuple(advice)
 
 
@@ -81,7 +100,11 @@ def _dead_letters(state: QueueState, problem: str | None) -> Finding:
             detail="none",
             advice=(NO_REDRIVE_POLICY,),
         )
-    return Finding("dead-letter queue", ok=True, detail=f"{state.dead_letter_url} has {state.dead_letter_messages} messages")
+    return Finding(
+        "dead-letter queue",
+        ok=True,
+        detail=f"{state.dead_letter_url} has {state.dead_letter_messages} messages",
+    )
 
 
 async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
@@ -89,9 +112,22 @@ async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
         home = await resolve_home(clients, settings.aws.account_id)
         await SageMakerTrainingJobs(clients.sagemaker, home).probe()
     except DaemonError as fault:
-        return Finding("SageMaker", ok=False, detail=fault.detail if isinstance(fault, EdgeFault) else str(fault))
-    advice = () if home.account else ("the account is unknown: set aws.account_id, or let the daemon reach STS",)
-    return Finding("SageMaker", ok=True, detail=f"account {home.account or 'unknown'} in {home.region}", advice=advice)
+        return Finding(
+            "SageMaker",
+            ok=False,
+            detail=fault.detail if isinstance(fault, EdgeFault) else str(fault),
+        )
+    advice = (
+        ()
+        if home.account
+        else ("the account is unknown: set aws.account_id, or let the daemon reach STS",)
+    )
+    return Finding(
+        "SageMaker",
+        ok=True,
+        detail=f"account {home.account or 'unknown'} in {home.region}",
+        advice=advice,
+    )
 
 
 async def _checkpoint(settings: Settings) -> Finding:
@@ -117,7 +153,11 @@ async def _target(settings: Settings) -> Finding:
         finally:
             await target.aclose()
     except EdgeFault as fault:
-        return Finding(what, ok=False, detail=fault.detail, advice=await advice_where_it_fails(settings.target))
+        return Finding(
+            what, ok=False, detail=fault.detail, advice=await advice_where_it_fails(settings.target)
+        )
     except DaemonError as fault:
         return Finding(what, ok=False, detail=str(fault))
-    return Finding(what, ok=True, detail=settings.target.address, advice=advice_where_it_works(settings.target))
+    return Finding(
+        what, ok=True, detail=settings.target.address, advice=advice_where_it_works(settings.target)
+    )

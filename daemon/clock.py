@@ -1,6 +1,8 @@
-"""The two clocks of the program. Every other module asks here, so that a simulation can move them for all of it.
+"""The two clocks of the program. Every other module asks here, so that a simulation can move them
+for all of it.
 
-The monotonic clock measures how long something takes in this process; the wall clock dates what other processes read, and may jump.
+The monotonic clock measures how long something takes in this process; the wall clock dates what
+other processes read, and may jump.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ class DaemonError(Exception):
 
 
 class SetupFault(DaemonError):
-    """Something a person must change before the program can start (configuration, a corrupt checkpoint file)."""
+    """Something a person must change before the program can start (configuration, a corrupt
+    checkpoint file).
+    """
 
 
 class EdgeFault(DaemonError):
@@ -33,8 +35,9 @@ class EdgeFault(DaemonError):
         edge: which one.
         reason: one of the reasons under "held" in `daemon.outcome.Reason`.
         detail: what was seen and what to do, in one line.
-        curable: False when waiting cannot help because the configuration is wrong (a web page instead of the API, a queue that
-            does not exist): `run` then ends with status 2 if that is found before the first receive.
+        curable: False when waiting cannot help because the configuration is wrong (a web page
+            instead of the API, a queue that does not exist): `run` then ends with status 2 if that
+            is found before the first receive.
     """
 
     def __init__(self, edge: Edge, reason: Reason, detail: str, *, curable: bool = True) -> None:
@@ -51,7 +54,8 @@ class JobFault(DaemonError):
     Args:
         reason: one of the reasons under "deferred".
         detail: what was seen, in one line.
-        delay_seconds: how long to wait, where the far side tells (a lease's end); None: the configured back-off.
+        delay_seconds: how long to wait, where the far side tells (a lease's end); None: the
+            configured back-off.
     """
 
     def __init__(self, reason: Reason, detail: str, *, delay_seconds: float | None = None) -> None:

@@ -1,6 +1,7 @@
 """What can become of a message: six outcomes and a closed set of reasons.
 
-The words are part of the contract: they are metric labels, log fields, checkpoint values and dead-letter attributes.
+The words are part of the contract: they are metric labels, log fields, checkpoint values and
+dead-letter attributes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
-    """Why an outcome is what it is. A word here never changes its meaning; new ones may be added."""
+    """Why an outcome is what it is. A word here never changes its meaning; new ones may be
+    added.
+    """
 
     # synced
     CREATED = "created"  # this program created the run just now
@@ -23,7 +26,8 @@ class Reason(StrEnum):
     ALREADY_SYNCED = "already_synced"  # the checkpoint says so
     JOINED = "joined"  # a second message of a job that was in flight shared its outcome
     # skipped
-    OTHER_EVENT = "other_event"  # another event type, another source, no event at all but a service's own notice
+    # another event type, another source, no event at all but a service's own notice
+    OTHER_EVENT = "other_event"
     STATUS_NOT_CONFIGURED = "status_not_configured"  # the job's status is not one of jobs.statuses
     NOT_TAGGED = "not_tagged"  # ListTags confirmed that the sync tag is absent
     # rejected
@@ -41,21 +45,26 @@ class Reason(StrEnum):
     NAME_LOCKED = "name_locked"  # another process creates something of the same name
     TARGET_FAULT = "target_fault"  # the target failed on this job while it works for others
     SAGEMAKER_FAULT = "sagemaker_fault"  # SageMaker failed on this job while it works for others
-    DEAD_LETTER_FAILED = "dead_letter_failed"  # a rejected message could not be sent to the dead-letter queue
+    # a rejected message could not be sent to the dead-letter queue
+    DEAD_LETTER_FAILED = "dead_letter_failed"
     STANDING_BY = "standing_by"  # another process is the writer of this ModelDB V1
     STOPPING = "stopping"  # the daemon stopped before the job was begun
     INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has the traceback
     HELD_TOO_LONG = "held_too_long"  # held for 11.5 h; received again with a new 12 h
     # held, and the state of an edge
     UNREACHABLE = "unreachable"  # connection refused, reset, timed out; DNS
-    UNAVAILABLE = "unavailable"  # the service answers that it cannot serve now (5xx, its database is down)
+    # the service answers that it cannot serve now (5xx, its database is down)
+    UNAVAILABLE = "unavailable"
     THROTTLED = "throttled"  # too many requests
     CREDENTIALS = "credentials"  # missing, expired or unknown credentials; a refused login
     ACCESS_DENIED = "access_denied"  # a permission is missing
     NOT_THE_API = "not_the_api"  # something else answers at this address (a web page, a wrong path)
-    OTHER_WRITER = "other_writer"  # somebody else writes to this ModelDB V1, which mixes up the rows
-    NOT_FOUND = "not_found"  # the queue or another resource named in the configuration does not exist
-    STORAGE = "storage"  # the checkpoint cannot be written or read (disk full, file gone, I/O error)
+    # somebody else writes to this ModelDB V1, which mixes up the rows
+    OTHER_WRITER = "other_writer"
+    # the queue or another resource named in the configuration does not exist
+    NOT_FOUND = "not_found"
+    # the checkpoint cannot be written or read (disk full, file gone, I/O error)
+    STORAGE = "storage"
 
 
 @dataclass(frozen=True, slots=True)

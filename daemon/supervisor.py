@@ -69,7 +69,9 @@ class Supervisor:
             self._fail("job", error)
 
     def _fail(self, name: str, error: BaseException) -> None:
-        log.error("a task of the daemon ended; stopping", task=name, error=repr(error), exc_info=error)
+        log.error(
+            "a task of the daemon ended; stopping", task=name, error=repr(error), exc_info=error
+        )
         if self.failure is None:
             self.failure = error
         self._stop.set()

@@ -1,4 +1,6 @@
-"""What a person should know about the configured target beside whether it works: another server at its address, and other writers."""
+"""What a person should know about the configured target beside whether it works: another server at
+its address, and other writers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, TargetSettings
 
 _OTHER_WRITERS = (
-    "switch off every other program that writes to this server, such as the rule of AWS's sample amazon-sagemaker-modeldb-sync: two "
+    "switch off every other program that writes to this server, such as the rule of AWS's sample "
+    "amazon-sagemaker-modeldb-sync: two "
     "writers mix up each other's rows"
 )
 _MODELDB = frozenset({ServerKind.MODELDB_V1, ServerKind.MODELDB_V2})
@@ -26,14 +29,16 @@ def advice_where_it_works(target: TargetSettings) -> tuple[str, ...]:
     if target.kind != "modeldb-v1":
         return ()
     lease = (
-        f"the right to write is the writer lease {target.writer_id} in the checkpoint: every process that writes to this server must "
+        f"the right to write is the writer lease {target.writer_id} in the checkpoint: every "
+        f"process that writes to this server must "
         "use the same checkpoint and the same target.server_id"
     )
     return (_OTHER_WRITERS, lease)
 
 
 async def advice_where_it_fails(target: TargetSettings) -> tuple[str, ...]:
-    """Advice on a target that does not: what to change when another server than the configured one is at its address.
+    """Advice on a target that does not: what to change when another server than the configured one
+    is at its address.
 
     Takes up to 5 seconds, or 10 with TLS.
     """
@@ -46,7 +51,11 @@ async def advice_where_it_fails(target: TargetSettings) -> tuple[str, ...]:
             address, there = plain, there_plain
     if there.kind is ServerKind.OTHER:
         return (f"what answers at {address} speaks neither the Thrift of ModelDB V1 nor HTTP",)
-    return _advice_on_v1(target, address, there) if target.kind == "modeldb-v1" else _advice_on_v2(target, address, there)
+    return (
+        _advice_on_v1(target, address, there)
+        if target.kind == "modeldb-v1"
+        else _advice_on_v2(target, address, there)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,12 @@ class _Address:
 
 async def _ask(address: _Address, target: TargetSettings) -> Server:
     tls = ssl.create_default_context(cafile=target.ca_file) if address.encrypted else None
-    return await which_server(address.host, address.port, tls=tls, v2_paths=tuple(dict.fromkeys((address.path, *V2_PATHS))))
+    return await which_server(
+        address.host,
+        address.port,
+        tls=tls,
+        v2_paths=tuple(dict.fromkeys((address.path, *V2_PATHS))),
+    )
 
 
 def _advice_on_v1(target: ModelDbV1Settings, address: _Address, there: Server) -> tuple[str, ...]:
@@ -79,15 +93,41 @@ def _advice_on_v1(target: ModelDbV1Settings, address: _Address, there: Server) -
         case ServerKind.MODELDB_V1 if target.tls != address.encrypted:
             return (f"a ModelDB V1 server answers at {address} without TLS: set target.tls: false",)
         case ServerKind.MODELDB_V2:
-            return (f"the REST API of ModelDB V2 answers at {address}: set target.kind: modeldb-v2, target.url: {there.url}",)
+            return (
+                (
+                    f"the REST API of ModelDB V2 answers at {address}: set target.kind: "
+                    f"modeldb-v2, "
+                    f"target.url: {there.url}"
+                ),
+            )
         case ServerKind.HTTP if there.status in _FROM_IN_FRONT:
-            what = f"an HTTP server answers at {address} with status {there.status}, perhaps in front of a ModelDB V2"
-            return (f"{what}: for that, set target.kind: modeldb-v2, target.url and, where it wants a login, target.auth",)
+            what = (
+                f"an HTTP server answers at {address} with status {there.status}, perhaps in "
+                f"front of a "
+                f"ModelDB V2"
+            )
+            return (
+                (
+                    f"{what}: for that, set target.kind: modeldb-v2, target.url and, where it "
+                    f"wants a "
+                    f"login, target.auth"
+                ),
+            )
         case ServerKind.HTTP:
-            wanted = "target.port must be that of ModelDB V1's Thrift interface, usually 6543, not that of its web pages"
+            wanted = (
+                "target.port must be that of ModelDB V1's Thrift interface, usually 6543, not "
+                "that of its "
+                "web pages"
+            )
             return (f"an HTTP server that is not ModelDB answers at {address}: {wanted}",)
         case ServerKind.SILENT:
-            return (f"{address} takes connections and stays silent, as a ModelDB V1 does that has 100 connections already",)
+            return (
+                (
+                    f"{address} takes connections and stays silent, as a ModelDB V1 does that has "
+                    f"100 "
+                    f"connections already"
+                ),
+            )
         case _:
             return ()
 
@@ -97,10 +137,23 @@ def _advice_on_v2(target: ModelDbV2Settings, address: _Address, there: Server) -
         case ServerKind.MODELDB_V1:
             tls = ", target.tls: true" if address.encrypted else ""
             where = f"target.host: {address.host}, target.port: {address.port}{tls}"
-            return (f"a ModelDB V1 server answers at {address}: set target.kind: modeldb-v1, {where}, without target.url",)
+            return (
+                (
+                    f"a ModelDB V1 server answers at {address}: set target.kind: modeldb-v1, "
+                    f"{where}, "
+                    f"without target.url"
+                ),
+            )
         case ServerKind.MODELDB_V2 if (there.path, address) != (address.path, _Address.of(target)):
-            return (f"the REST API of ModelDB V2 answers at {address}: set target.url: {there.url}",)
+            return (
+                f"the REST API of ModelDB V2 answers at {address}: set target.url: {there.url}",
+            )
         case ServerKind.HTTP if there.status not in _FROM_IN_FRONT:
-            return (f"an HTTP server that is not ModelDB answers at {address}: target.url must be that of ModelDB's REST API",)
+            return (
+                (
+                    f"an HTTP server that is not ModelDB answers at {address}: target.url must be "
+                    f"that of ModelDB's REST API"
+                ),
+            )
         case _:  # what the finding itself says is all there is to say
             return ()

@@ -1,4 +1,6 @@
-"""The parts of the daemon that touch the outside, built from the settings. The simulation in tests/simulation builds others."""
+"""The parts of the daemon that touch the outside, built from the settings. The simulation in
+tests/simulation builds others.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class Parts(Protocol):
-    """What `daemon.app.Daemon` is made of beside its own loops. Each is opened once, in the order of the methods."""
+    """What `daemon.app.Daemon` is made of beside its own loops. Each is opened once, in the order
+    of the methods.
+    """
 
     async def checkpoint(self) -> Checkpoint:
         """Opened; closed by the caller."""
@@ -48,7 +52,13 @@ class Parts(Protocol):
             permit: to write, for a target that takes one writer only.
         """
 
-    async def http(self, *, metrics: Metrics, healthz: Callable[[], HealthReport], readyz: Callable[[], HealthReport]) -> HttpServer:
+    async def http(
+        self,
+        *,
+        metrics: Metrics,
+        healthz: Callable[[], HealthReport],
+        readyz: Callable[[], HealthReport],
+    ) -> HttpServer:
         """Listening; closed by the caller."""
 
 
@@ -66,7 +76,13 @@ class ConfiguredParts:
         aws, queue = self._settings.aws, self._settings.queue
         async with open_configured_clients(self._settings) as clients:
             yield (
-                SqsQueue(clients.sqs_polling, clients.sqs, queue.url, dead_letter_url=queue.dead_letter_url, observe=observe),
+                SqsQueue(
+                    clients.sqs_polling,
+                    clients.sqs,
+                    queue.url,
+                    dead_letter_url=queue.dead_letter_url,
+                    observe=observe,
+                ),
                 SageMakerTrainingJobs(
                     clients.sagemaker,
                     Home(aws.account_id, clients.region, clients.partition),
@@ -78,13 +94,23 @@ class ConfiguredParts:
     def target(self, observe: Callable[[str, str], None], permit: WritePermit | None) -> Target:
         return open_target(self._settings.target, observe, permit)
 
-    async def http(self, *, metrics: Metrics, healthz: Callable[[], HealthReport], readyz: Callable[[], HealthReport]) -> HttpServer:
+    async def http(
+        self,
+        *,
+        metrics: Metrics,
+        healthz: Callable[[], HealthReport],
+        readyz: Callable[[], HealthReport],
+    ) -> HttpServer:
         http = self._settings.http
-        return await serve_http(http.host, http.port, metrics=metrics, healthz=healthz, readyz=readyz)
+        return await serve_http(
+            http.host, http.port, metrics=metrics, healthz=healthz, readyz=readyz
+        )
 
 
 def open_configured_clients(settings: Settings) -> AbstractAsyncContextManager[AwsClients]:
-    """The AWS clients as the sections ``aws`` and ``queue`` want them; see `daemon.aws.clients.open_clients`."""
+    """The AWS clients as the sections ``aws`` and ``queue`` want them; see
+    `daemon.aws.clients.open_clients`.
+    """
     return open_clients(
         queue_url=settings.queue.url,
         region=settings.aws.region,

@@ -11,7 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Before anything of AWS's libraries is imported: no test may find real credentials or ask for an instance's.
+# Before anything of AWS's libraries is imported: no test may find real credentials or ask for an
+# instance's.
 for name in [name for name in os.environ if name.startswith(("AWS_", "MODELDB_SYNC_"))]:
     del os.environ[name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"

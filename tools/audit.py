@@ -1,11 +1,12 @@
-"""Asks an advisory service about every package of a lock: ``python -m tools.audit [--must-ask] [LOCK …]``.
+"""Asks an advisory service about every package of a lock: ``python -m tools.audit [--must-ask]
+[LOCK …]``.
 
-Needs nothing but Python: pip-audit comes from a lock of its own into an environment of its own, so that its packages are in none of
-ours. A service counts only if it tells of a release that is known to be vulnerable: a mirror that gives an empty list for everything
-would otherwise pass everything.
+Needs nothing but Python: pip-audit comes from a lock of its own into an environment of its own, so
+that its packages are in none of ours. A service counts only if it tells of a release that is known
+to be vulnerable: a mirror that gives an empty list for everything would otherwise pass everything.
 
-Exit status: 0 nothing known, or nobody could be asked; 1 a known vulnerability; 2 the audit itself failed, or nobody could be asked and
-``--must-ask`` was given.
+Exit status: 0 nothing known, or nobody could be asked; 1 a known vulnerability; 2 the audit itself
+failed, or nobody could be asked and ``--must-ask`` was given.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ KNOWN_AS_VULNERABLE = "https://pypi.org/pypi/urllib3/1.24.1/json"
 ASK_SECONDS = 15
 
 ACCEPTED: Mapping[str, str] = {}
-"""Advisories that do not concern this program: id, and why. Goes again with the version that mends it."""
+"""Advisories that do not concern this program: id, and why. Goes again with the version that mends
+it."""
 
 
 class AuditError(Exception):
@@ -69,7 +71,11 @@ def why_nobody_can_be_asked(url: str = KNOWN_AS_VULNERABLE) -> str | None:
 
 def locked(lock: Path) -> dict[str, str]:
     """Version by name."""
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    return dict(
+        re.findall(
+            r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
 
 
 def advisories(lock: Path, pip_audit: Sequence[str]) -> list[Advisory]:
@@ -82,18 +88,35 @@ def advisories(lock: Path, pip_audit: Sequence[str]) -> list[Advisory]:
     Raises:
         AuditError: pip-audit failed, or did not answer for every package.
     """
-    options = ("--format=json", "--progress-spinner=off", "--disable-pip", "--require-hashes", "--strict", f"--requirement={lock}")
+    options = (
+        "--format=json",
+        "--progress-spinner=off",
+        "--disable-pip",
+        "--require-hashes",
+        "--strict",
+        f"--requirement={lock}",
+    )
     ignored = [f"--ignore-vuln={advisory}" for advisory in ACCEPTED]
-    done = subprocess.run([*pip_audit, *options, *ignored], capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*pip_audit, *options, *ignored], capture_output=True, text=True, check=False
+    )
     try:
         answered: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         found = [
-            Advisory(package["name"], package["version"], known["id"], tuple(known.get("fix_versions", ())))
+            Advisory(
+                package["name"],
+                package["version"],
+                known["id"],
+                tuple(known.get("fix_versions", ())),
+            )
             for package in answered
             for known in package["vulns"]
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise AuditError(f"pip-audit gives no answer (exit status {done.returncode}): {done.stderr.strip() or error}") from error
+        raise AuditError(
+            f"pip-audit gives no answer (exit status {done.returncode}): "
+            f"{done.stderr.strip() or error}"
+        ) from error
     if unasked := set(locked(lock)) - {package["name"] for package in answered}:
         raise AuditError(f"pip-audit does not answer for {', '.join(sorted(unasked))}")
     if done.returncode and not found:
@@ -131,7 +154,10 @@ def installed_pip_audit(home: Path) -> Sequence[str]:
 
 
 def main(
-    arguments: Sequence[str] | None = None, *, pip_audit: Sequence[str] | None = None, service_url: str = KNOWN_AS_VULNERABLE
+    arguments: Sequence[str] | None = None,
+    *,
+    pip_audit: Sequence[str] | None = None,
+    service_url: str = KNOWN_AS_VULNERABLE,
 ) -> int:
     """Audits.
 
@@ -143,10 +169,23 @@ def main(
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m tools.audit", description="Known vulnerabilities of locked packages.")
-    parser.add_argument("locks", nargs="*", type=Path, default=[LOCK], metavar="LOCK", help="default: requirements/runtime.txt")
-    parser.add_argument("--must-ask", action="store_true", help="fail where no advisory service can be reached")
-    parser.add_argument("--home", type=Path, default=ROOT / ".venv" / "audit", help="where pip-audit is installed")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.audit", description="Known vulnerabilities of locked packages."
+    )
+    parser.add_argument(
+        "locks",
+        nargs="*",
+        type=Path,
+        default=[LOCK],
+        metavar="LOCK",
+        help="default: requirements/runtime.txt",
+    )
+    parser.add_argument(
+        "--must-ask", action="store_true", help="fail where no advisory service can be reached"
+    )
+    parser.add_argument(
+        "--home", type=Path, default=ROOT / ".venv" / "audit", help="where pip-audit is installed"
+    )
     options = parser.parse_args(arguments)
     if (why := why_nobody_can_be_asked(service_url)) is not None:
         print(f"not asked: no advisory service reachable ({service_url}: {why})")  # noqa: T201 - the answer
@@ -160,7 +199,10 @@ def main(
     for advisory in dict.fromkeys(found):
         print(advisory)  # noqa: T201 - the answer
     packages = len({name for lock in options.locks for name in locked(lock)})
-    print(f"{packages} packages asked about, {len(set(found))} known vulnerabilities, {len(ACCEPTED)} accepted")  # noqa: T201 - the answer
+    print(  # noqa: T201 - the answer
+        f"{packages} packages asked about, {len(set(found))} known vulnerabilities, "
+        f"{len(ACCEPTED)} accepted"
+    )
     return 1 if found else 0
 
 

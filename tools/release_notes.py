@@ -1,4 +1,6 @@
-"""Prints what CHANGELOG.md says of a release and refuses a tag that does not fit: ``python -m tools.release_notes v1.2.3``."""
+"""Prints what CHANGELOG.md says of a release and refuses a tag that does not fit: ``python -m
+tools.release_notes v1.2.3``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pathlib import Path
 from daemon import __version__
 
 CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
-_SECTION = re.compile(r"^## \[(?P<version>[^\]]+)\](?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
+_SECTION = re.compile(
+    r"^## \[(?P<version>[^\]]+)\](?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE
+)
 
 
 class NotReleasableError(Exception):
@@ -18,10 +22,15 @@ class NotReleasableError(Exception):
 
 
 def sections(changelog: str) -> dict[str, tuple[str | None, str]]:
-    """The changelog's sections, newest first: version (or ``Unreleased``) to its date, if it has one, and its text."""
+    """The changelog's sections, newest first: version (or ``Unreleased``) to its date, if it has
+    one, and its text.
+    """
     heads = list(_SECTION.finditer(changelog))
     ends = [head.start() for head in heads[1:]] + [len(changelog)]
-    return {head["version"]: (head["date"], changelog[head.end() : end].strip()) for head, end in zip(heads, ends, strict=True)}
+    return {
+        head["version"]: (head["date"], changelog[head.end() : end].strip())
+        for head, end in zip(heads, ends, strict=True)
+    }
 
 
 def notes(tag: str, version: str, changelog: str) -> str:
@@ -33,13 +42,16 @@ def notes(tag: str, version: str, changelog: str) -> str:
         changelog: of CHANGELOG.md.
 
     Raises:
-        NotReleasableError: the tag names another version, or the changelog has no dated section of it, or an empty one.
+        NotReleasableError: the tag names another version, or the changelog has no dated section of
+            it, or an empty one.
     """
     if tag != f"v{version}":
         raise NotReleasableError(f"the tag is {tag}, but daemon/__init__.py says {version}")
     date, text = sections(changelog).get(version, (None, ""))
     if not date or not text:
-        raise NotReleasableError(f"CHANGELOG.md needs a section `## [{version}] - YYYY-MM-DD` that says what is new")
+        raise NotReleasableError(
+            f"CHANGELOG.md needs a section `## [{version}] - YYYY-MM-DD` that says what is new"
+        )
     return text
 
 

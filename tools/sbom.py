@@ -1,7 +1,8 @@
 """Writes the CycloneDX bill of materials of the runtime lock: ``python -m tools.sbom OUTPUT``.
 
-CycloneDX's own tool knows the hashes from the lock and the licences and dependencies from an environment, but not both at once. This
-asks it twice and joins the answers. The same lock gives the same bytes, whatever else is installed in the environment.
+CycloneDX's own tool knows the hashes from the lock and the licences and dependencies from an
+environment, but not both at once. This asks it twice and joins the answers. The same lock gives the
+same bytes, whatever else is installed in the environment.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from daemon import __version__
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "runtime.txt"
 
-# The metadata of these name no licence that CycloneDX knows. Read in the package's own files, so for this version only.
-READ_LICENCES = {"pkg:pypi/ply@3.11": "BSD-3-Clause"}  # metadata: "BSD"; the text is at the top of ply/lex.py
+# The metadata of these name no licence that CycloneDX knows. Read in the package's own files, so
+# for this version only. metadata: "BSD"; the text is at the top of ply/lex.py
+READ_LICENCES = {"pkg:pypi/ply@3.11": "BSD-3-Clause"}
 
 
 class SbomError(Exception):
@@ -38,17 +40,29 @@ def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dic
         version: the application's.
 
     Returns:
-        The packages of the lock, sorted by their package URL, with hashes, licences and dependencies, and the application itself.
+        The packages of the lock, sorted by their package URL, with hashes, licences and
+        dependencies, and the application itself.
 
     Raises:
-        SbomError: a package of the lock is not installed in the version locked, or says nothing of its licence.
+        SbomError: a package of the lock is not installed in the version locked, or says nothing of
+            its licence.
     """
-    distributions = {component["purl"]: component["externalReferences"] for component in locked["components"]}
+    distributions = {
+        component["purl"]: component["externalReferences"] for component in locked["components"]
+    }
     described = {component["purl"]: component for component in installed["components"]}
     if missing := sorted(distributions.keys() - described.keys()):
-        raise SbomError(f"not installed here as the lock says (make the environment anew): {', '.join(missing)}")
+        raise SbomError(
+            f"not installed here as the lock says (make the environment anew): {', '.join(missing)}"
+        )
     components = [
-        described[purl] | {"externalReferences": [*described[purl].get("externalReferences", []), *distributions[purl]]}
+        described[purl]
+        | {
+            "externalReferences": [
+                *described[purl].get("externalReferences", []),
+                *distributions[purl],
+            ]
+        }
         for purl in sorted(distributions)
     ]
     for component in components:
@@ -56,12 +70,16 @@ def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dic
             component["licenses"] = [{"license": {"acknowledgement": "concluded", "id": read}}]
     if silent := [component["purl"] for component in components if not component.get("licenses")]:
         raise SbomError(f"without a licence in their metadata: {', '.join(silent)}")
-    application = installed["metadata"]["component"] | {"version": version, "purl": f"pkg:generic/sagemaker-modeldb-sync@{version}"}
+    application = installed["metadata"]["component"] | {
+        "version": version,
+        "purl": f"pkg:generic/sagemaker-modeldb-sync@{version}",
+    }
     references = {component["bom-ref"] for component in [application, *components]}
     return installed | {
         "metadata": installed["metadata"] | {"component": application},
         "components": components,
-        # What is installed beside the lock can satisfy an extra of a package: no dependency of ours.
+        # What is installed beside the lock can satisfy an extra of a package: no dependency of
+        # ours.
         "dependencies": [
             entry | {"dependsOn": [on for on in entry.get("dependsOn", []) if on in references]}
             for entry in installed["dependencies"]
@@ -87,8 +105,14 @@ def ask(*arguments: str) -> dict[str, Any]:
 
 
 def bill_of_materials() -> dict[str, Any]:
-    """The bill of this tree's lock, by this environment. Raises SbomError if they do not fit together."""
-    return join(ask("requirements", str(LOCK.relative_to(ROOT))), ask("environment", sys.executable), __version__)
+    """The bill of this tree's lock, by this environment. Raises SbomError if they do not fit
+    together.
+    """
+    return join(
+        ask("requirements", str(LOCK.relative_to(ROOT))),
+        ask("environment", sys.executable),
+        __version__,
+    )
 
 
 def validated(bill: dict[str, Any]) -> str:

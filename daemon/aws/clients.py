@@ -1,7 +1,9 @@
-"""The clients of SQS, SageMaker and STS: one session, one set of credentials, one client per service for the life of the process.
+"""The clients of SQS, SageMaker and STS: one session, one set of credentials, one client per
+service for the life of the process.
 
-Polling has a client of its own: a long poll occupies a connection for its whole time, and an acknowledgement must never
-wait for one. It makes no retries either, because a retried receive can hide messages that nobody got.
+Polling has a client of its own: a long poll occupies a connection for its whole time, and an
+acknowledgement must never wait for one. It makes no retries either, because a retried receive can
+hide messages that nobody got.
 """
 
 from __future__ import annotations
@@ -33,21 +35,26 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_sts import STSClient
 
-_QUEUE_HOST = re.compile(r"(?P<name>sqs\.|sqs-fips\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com(?:\.cn)?")
+_QUEUE_HOST = re.compile(
+    r"(?P<name>sqs\.|sqs-fips\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com(?:\.cn)?"
+)
 """``sqs.eu-west-1.amazonaws.com``, the older ``eu-west-1.queue.amazonaws.com`` and their kin."""
 
 _CONNECT_SECONDS = 3
 _READ_SECONDS = 15
 _STS_READ_SECONDS = 5
 _POLL_MARGIN_SECONDS = 10
-"""How much longer than WaitTimeSeconds an answer to a long poll may take: a poll given up too early hides messages."""
+"""How much longer than WaitTimeSeconds an answer to a long poll may take: a poll given up too early
+hides messages."""
 _ATTEMPTS = 3
 _QUEUE_CONNECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Addresses to use in place of AWS's own; None: the usual chain (also ``AWS_ENDPOINT_URL_<SERVICE>``)."""
+    """Addresses to use in place of AWS's own; None: the usual chain (also
+    ``AWS_ENDPOINT_URL_<SERVICE>``).
+    """
 
     sqs: str | None = None
     sagemaker: str | None = None
@@ -103,7 +110,8 @@ async def open_clients(
 
     Args:
         queue_url: ``queue.url``; its host says where SQS is, unless `endpoints` does.
-        region: ``aws.region``; None: AWS_REGION, else AWS_DEFAULT_REGION or the AWS profile's, else the region in the queue's URL.
+        region: ``aws.region``; None: AWS_REGION, else AWS_DEFAULT_REGION or the AWS profile's, else
+            the region in the queue's URL.
         endpoints: addresses to use in place of AWS's own.
         pollers: concurrent long polls.
         wait_seconds: of a long poll.
@@ -119,26 +127,41 @@ async def open_clients(
     address = QueueAddress.of(queue_url)
     sqs_endpoint = endpoints.sqs or address.endpoint
     sts = _config(read_timeout=_STS_READ_SECONDS, attempts=2)
-    polling = _config(read_timeout=wait_seconds + _POLL_MARGIN_SECONDS, attempts=1, connections=pollers + 1)
+    polling = _config(
+        read_timeout=wait_seconds + _POLL_MARGIN_SECONDS, attempts=1, connections=pollers + 1
+    )
     async with AsyncExitStack() as stack:
         try:
-            session.register_component("data_loader", lean_loader(session.get_config_variable("data_path")))
+            session.register_component(
+                "data_loader", lean_loader(session.get_config_variable("data_path"))
+            )
             at = _region(session, region, address, elsewhere=endpoints.sqs is not None)
 
             async def client(service: str, endpoint: str | None, config: AioConfig) -> Any:  # noqa: ANN401 - made at run time
                 return await stack.enter_async_context(
-                    session.create_client(service, region_name=at, endpoint_url=endpoint, config=config)
+                    session.create_client(
+                        service, region_name=at, endpoint_url=endpoint, config=config
+                    )
                 )
 
-            # the largest model first: what its parsing leaves free is used again by all that follows
-            sagemaker = await client("sagemaker", endpoints.sagemaker, _config(connections=job_connections))
+            # the largest model first: what its parsing leaves free is used again by all that
+            # follows
+            sagemaker = await client(
+                "sagemaker", endpoints.sagemaker, _config(connections=job_connections)
+            )
             clients = AwsClients(
                 region=at,
                 partition=_partition(session, at),
                 sqs_polling=await client("sqs", sqs_endpoint, polling),
                 sqs=await client("sqs", sqs_endpoint, _config(connections=_QUEUE_CONNECTIONS)),
                 sagemaker=sagemaker,
-                sts=partial(session.create_client, "sts", region_name=at, endpoint_url=endpoints.sts, config=sts),
+                sts=partial(
+                    session.create_client,
+                    "sts",
+                    region_name=at,
+                    endpoint_url=endpoints.sts,
+                    config=sts,
+                ),
             )
         except CREDENTIAL_ERRORS as error:
             raise edge_fault(error, Edge.QUEUE) from error
@@ -147,7 +170,9 @@ async def open_clients(
         yield clients
 
 
-def _config(*, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, connections: int = 1) -> AioConfig:
+def _config(
+    *, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, connections: int = 1
+) -> AioConfig:
     """Every choice made here, because botocore's own defaults change between its releases."""
     return AioConfig(
         connect_timeout=_CONNECT_SECONDS,
@@ -155,20 +180,30 @@ def _config(*, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, c
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
-        warm_up_loader_caches=True,  # in a thread: the models are read from disk before the first call, not during it
+        # in a thread: the models are read from disk before the first call, not during it
+        warm_up_loader_caches=True,
     )
 
 
-def _region(session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool) -> str:
-    # botocore itself reads AWS_DEFAULT_REGION only; every other SDK, and what ECS and EKS put into a container, is AWS_REGION.
-    region = configured or os.environ.get("AWS_REGION") or session.get_config_variable("region") or queue.region
+def _region(
+    session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool
+) -> str:
+    # botocore itself reads AWS_DEFAULT_REGION only; every other SDK, and what ECS and EKS put into
+    # a container, is AWS_REGION.
+    region = (
+        configured
+        or os.environ.get("AWS_REGION")
+        or session.get_config_variable("region")
+        or queue.region
+    )
     if not region:
         raise SetupFault("no AWS region: set aws.region or AWS_REGION")
     if queue.region not in {None, region} and not elsewhere:
         source = "aws.region" if configured else "the environment or the AWS profile"
         raise SetupFault(
             f"queue.url is in region {queue.region}, but {source} says {region}: "
-            "the queue and the training jobs must be in one region; set aws.region or correct queue.url"
+            "the queue and the training jobs must be in one region; set aws.region or correct "
+            "queue.url"
         )
     return str(region)
 
@@ -183,7 +218,8 @@ def _partition(session: AioSession, region: str) -> str:
 def _refuse_what_is_no_json(response_dict: dict[str, Any], **_event: object) -> None:
     """Keeps botocore from taking a web page for an empty answer.
 
-    Its JSON parser makes ``{}`` of any text, so a proxy's page with status 200 reads like a queue without messages.
+    Its JSON parser makes ``{}`` of any text, so a proxy's page with status 200 reads like a queue
+    without messages.
 
     Raises:
         ResponseParserError: the answer is not from an AWS JSON API.

@@ -1,7 +1,9 @@
-"""What a rejected message looks like in the dead-letter queue, and what is kept of it where no queue takes it.
+"""What a rejected message looks like in the dead-letter queue, and what is kept of it where no
+queue takes it.
 
-SQS's own rules (API reference, SendMessage and MessageAttributeValue): body and attributes together at most 1 MiB, an
-attribute counts with its name, type and value, no value is empty, and both hold only the characters of XML 1.0.
+SQS's own rules (API reference, SendMessage and MessageAttributeValue): body and attributes together
+at most 1 MiB, an attribute counts with its name, type and value, no value is empty, and both hold
+only the characters of XML 1.0.
 """
 
 from __future__ import annotations
@@ -59,16 +61,20 @@ def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
     if size > MAX_MESSAGE_BYTES:
         return None
     attributes = {REASON: reason.value, DETAIL: _attribute_text(detail) or reason.value}
-    if size + sum(_attribute_size(name, value) for name, value in attributes.items()) > MAX_MESSAGE_BYTES:
+    if (
+        size + sum(_attribute_size(name, value) for name, value in attributes.items())
+        > MAX_MESSAGE_BYTES
+    ):
         return DeadLetter(body)
     return DeadLetter(body, attributes)
 
 
 def redacted_body(body: str) -> str:
-    """A body to keep: without hyperparameters, environment and failure reason, wherever they are in it.
+    """A body to keep: without hyperparameters, environment and failure reason, wherever they are in
+    it.
 
-    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is no JSON, or holds none of them, is
-    returned as it is.
+    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is no JSON, or
+    holds none of them, is returned as it is.
     """
     parsed, found = _redacted_text(body, 0)
     return parsed if found else body
@@ -107,7 +113,11 @@ def _redacted(value: Any, depth: int) -> tuple[Any, bool]:  # noqa: ANN401 - any
         items = [_redacted(item, depth + 1) for item in value]
         return [item for item, _ in items], any(found for _, found in items)
     if isinstance(value, tuple):
-        members = [(key, _redacted(item, depth + 1)) for key, item in value if key.lower() not in _PRIVATE_KEYS]
+        members = [
+            (key, _redacted(item, depth + 1))
+            for key, item in value
+            if key.lower() not in _PRIVATE_KEYS
+        ]
         found = len(members) < len(value) or any(found for _, (_, found) in members)
         return {key: item for key, (item, _) in members}, found
     return value, False

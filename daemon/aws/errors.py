@@ -1,11 +1,11 @@
 """What an error of AWS means: whose fault it is, and what to do about it.
 
-An error of the service has a code, and codes have several spellings: with and without ``Exception``, with the prefix of
-SQS's old protocol, under another name in ElasticMQ. They are compared by their core, together with the class that
-botocore makes of them.
+An error of the service has a code, and codes have several spellings: with and without
+``Exception``, with the prefix of SQS's old protocol, under another name in ElasticMQ. They are
+compared by their core, together with the class that botocore makes of them.
 
-Texts are made from what the service said, except for credentials: AWS's answer to a wrong signature quotes the request,
-and a credential provider's error may quote what it printed.
+Texts are made from what the service said, except for credentials: AWS's answer to a wrong signature
+quotes the request, and a credential provider's error may quote what it printed.
 """
 
 from __future__ import annotations
@@ -124,14 +124,30 @@ _CODES = (
     ),
     (
         Reason.ACCESS_DENIED,
-        _KMS | {"AccessDenied", "AuthorizationError", "NotAuthorized", "OptInRequired", "UnauthorizedOperation"},
+        _KMS
+        | {
+            "AccessDenied",
+            "AuthorizationError",
+            "NotAuthorized",
+            "OptInRequired",
+            "UnauthorizedOperation",
+        },
     ),
     (Reason.NOT_FOUND, {"InvalidAddress", "NonExistentQueue", "QueueDoesNotExist"}),
     (
         Reason.UNAVAILABLE,
-        {"InternalError", "InternalFailure", "InternalServerError", "InternalService", "ServiceUnavailable"},
+        {
+            "InternalError",
+            "InternalFailure",
+            "InternalServerError",
+            "InternalService",
+            "ServiceUnavailable",
+        },
     ),
-    (Reason.NOT_THE_API, {"InvalidAction", "NotImplemented", "UnknownOperation", "UnsupportedOperation"}),
+    (
+        Reason.NOT_THE_API,
+        {"InvalidAction", "NotImplemented", "UnknownOperation", "UnsupportedOperation"},
+    ),
 )
 _REFUSED = {
     "InvalidAttributeValue",  # ElasticMQ's InvalidParameterValue
@@ -161,11 +177,14 @@ _GETS_CREDENTIALS = re.compile(r"AssumeRole\w*|CreateToken\w*|GetRoleCredentials
 """Calls that botocore makes by itself, inside another, when it needs credentials."""
 _MISSING_JOB = re.compile(r"not found|not exist|could not find", re.IGNORECASE)
 _NOT_AUTHORIZED = re.compile(
-    r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>[^\s,]+))?"
+    r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: "
+    r"(?P<resource>[^\s,]+))?"
 )
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
 _LOGIN = re.compile(r"//[^/@\s]*@")
-_OF_A_REQUEST = re.compile(r"(security-?token\W{1,4}|\bsignature\W{1,4})[^\s\"',;&<>]+", re.IGNORECASE)
+_OF_A_REQUEST = re.compile(
+    r"(security-?token\W{1,4}|\bsignature\W{1,4})[^\s\"',;&<>]+", re.IGNORECASE
+)
 """What a signed request carries, where a proxy or a canonical string in an error repeats it."""
 
 
@@ -183,7 +202,9 @@ def observed(observe: Observe, service: Service, operation: str) -> Iterator[Non
         if "credentials" not in str(error):
             raise
         observe(service.prefix, operation, CallResult.CREDENTIALS)
-        raise botocore_errors.CredentialRetrievalError(provider="a provider", error_msg="they are expired") from error
+        raise botocore_errors.CredentialRetrievalError(
+            provider="a provider", error_msg="they are expired"
+        ) from error
     except AWS_ERRORS as error:
         observe(service.prefix, operation, call_result(error))
         raise
@@ -214,8 +235,12 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
     """
     reason = _reason(error)
     cannot_pass = (botocore_errors.InvalidConfigError, botocore_errors.PartialCredentialsError)
-    curable = reason not in {Reason.NOT_FOUND, Reason.NOT_THE_API} and not isinstance(error, cannot_pass)
-    return EdgeFault(edge, reason or Reason.UNAVAILABLE, advice(error, _SERVICE_OF[edge]), curable=curable)
+    curable = reason not in {Reason.NOT_FOUND, Reason.NOT_THE_API} and not isinstance(
+        error, cannot_pass
+    )
+    return EdgeFault(
+        edge, reason or Reason.UNAVAILABLE, advice(error, _SERVICE_OF[edge]), curable=curable
+    )
 
 
 def call_result(error: Exception) -> CallResult:
@@ -236,11 +261,13 @@ def call_result(error: Exception) -> CallResult:
 def job_is_missing(error: Exception) -> bool:
     """Whether SageMaker says that it does not have this job.
 
-    The model promises ``ResourceNotFound``; the service answers ``ValidationException`` with one of two texts
-    (boto3 #2808, #4606).
+    The model promises ``ResourceNotFound``; the service answers ``ValidationException`` with one of
+    two texts (boto3 #2808, #4606).
     """
     names = _names(error)
-    return "ResourceNotFound" in names or ("Validation" in names and _MISSING_JOB.search(_message(error)) is not None)
+    return "ResourceNotFound" in names or (
+        "Validation" in names and _MISSING_JOB.search(_message(error)) is not None
+    )
 
 
 def request_is_refused(error: Exception) -> bool:
@@ -251,7 +278,9 @@ def request_is_refused(error: Exception) -> bool:
 def said(error: Exception) -> str:
     """What the service said: one line, shortened, without what a login can be made of."""
     text = _message(error) if isinstance(error, ClientError) else str(error)
-    return _OF_A_REQUEST.sub(r"\1***", _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text))))[:300]
+    return _OF_A_REQUEST.sub(r"\1***", _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text))))[
+        :300
+    ]
 
 
 def advice(error: Exception, service: Service) -> str:
@@ -264,20 +293,33 @@ def advice(error: Exception, service: Service) -> str:
     code = error_code(error)
     match _reason(error):
         case Reason.THROTTLED:
-            text = f"{service.name} throttles ({code}): it is asked less often until it answers again"
+            text = (
+                f"{service.name} throttles ({code}): it is asked less often until it answers again"
+            )
         case Reason.CREDENTIALS:
             text = _credentials_advice(error, service)
         case Reason.ACCESS_DENIED:
             text = _permission_advice(error, service)
         case Reason.NOT_FOUND:
-            text = f"SQS knows no such queue, or not for these credentials ({code}): check queue.url and the account"
+            text = (
+                f"SQS knows no such queue, or not for these credentials ({code}): check queue.url "
+                f"and the "
+                f"account"
+            )
         case Reason.UNREACHABLE:
-            text = f"{service.name} cannot be reached ({said(error)}): check network, proxy and {service.endpoint_key}"
+            text = (
+                f"{service.name} cannot be reached ({said(error)}): check network, proxy and "
+                f"{service.endpoint_key}"
+            )
         case Reason.UNAVAILABLE:
             text = f"{service.name} cannot serve now ({code}): wait, it is asked again"
         case Reason.NOT_THE_API:
             seen = said(error) or f"HTTP {code}"
-            text = f"something else than {service.name} answers ({seen}): check {service.endpoint_key} and the proxy"
+            text = (
+                f"something else than {service.name} answers ({seen}): check "
+                f"{service.endpoint_key} and "
+                f"the proxy"
+            )
         case _:
             text = f"{service.name} cannot be used ({code}): {said(error)}"
     return text
@@ -297,14 +339,17 @@ def _reason_of_answer(error: ClientError) -> Reason | None:
     names = _names(error)
     for reason, codes in _CODES:
         if names & codes:
-            refused = reason is Reason.ACCESS_DENIED and _GETS_CREDENTIALS.fullmatch(error.operation_name)
+            refused = reason is Reason.ACCESS_DENIED and _GETS_CREDENTIALS.fullmatch(
+                error.operation_name
+            )
             return Reason.CREDENTIALS if refused else reason
     status = _status(error)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Reason.THROTTLED
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Reason.UNAVAILABLE
-    if error_code(error).isdecimal():  # botocore's stand-in for an answer without a code: AWS always has one
+    # botocore's stand-in for an answer without a code: AWS always has one
+    if error_code(error).isdecimal():
         return Reason.NOT_THE_API
     return None
 
@@ -312,11 +357,15 @@ def _reason_of_answer(error: ClientError) -> Reason | None:
 def _credentials_advice(error: Exception, service: Service) -> str:
     if isinstance(error, ClientError):
         if _GETS_CREDENTIALS.fullmatch(error.operation_name):
-            return f"no AWS credentials, {error.operation_name} is refused: {_permission_advice(error, STS)}"
-        cause = "check the clock and the secret key" if _names(error) & _WRONG_SIGNATURE else "renew or correct them"
+            return f"no AWS credentials, {error.operation_name} is refused: {_permission_advice(error, STS)}"  # noqa: E501
+        cause = (
+            "check the clock and the secret key"
+            if _names(error) & _WRONG_SIGNATURE
+            else "renew or correct them"
+        )
         return f"{service.name} refuses the AWS credentials ({error_code(error)}): {cause}"
     if isinstance(error, botocore_errors.NoCredentialsError):
-        return "no AWS credentials: none in the environment, the profile, the container or the instance"
+        return "no AWS credentials: none in the environment, the profile, the container or the instance"  # noqa: E501
     if isinstance(error, botocore_errors.PartialCredentialsError):
         return f"no AWS credentials: {said(error)}"
     source = getattr(error, "kwargs", {}).get("provider", "the configured provider")
@@ -334,13 +383,25 @@ def _permission_advice(error: Exception, service: Service) -> str:
         resource = f" on {found['resource']}" if found["resource"] else ""
         return f"permission {found['action']} is missing{resource}: allow it for {found['who']}"
     operation = getattr(error, "operation_name", "").removesuffix("Batch")
-    return f"permission {service.prefix}:{operation} is missing ({error_code(error)}: {said(error)}): allow it"
+    return (
+        f"permission {service.prefix}:{operation} is missing ({error_code(error)}: "
+        f"{said(error)}): allow it"
+    )
 
 
 def _names(error: Exception) -> set[str]:
     """The core of the error's codes and class: ``ThrottlingException`` → ``Throttling``."""
-    spellings = (error_code(error), str(_answer(error).get("QueryErrorCode", "")), type(error).__name__)
-    return {name.removeprefix("AWS.SimpleQueueService.").replace("KMS.", "Kms").removesuffix("Exception") for name in spellings}
+    spellings = (
+        error_code(error),
+        str(_answer(error).get("QueryErrorCode", "")),
+        type(error).__name__,
+    )
+    return {
+        name.removeprefix("AWS.SimpleQueueService.")
+        .replace("KMS.", "Kms")
+        .removesuffix("Exception")
+        for name in spellings
+    }
 
 
 def error_code(error: Exception) -> str:

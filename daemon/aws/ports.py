@@ -1,4 +1,6 @@
-"""What the daemon needs of AWS: a queue and SageMaker's training jobs, as protocols without any AWS library."""
+"""What the daemon needs of AWS: a queue and SageMaker's training jobs, as protocols without any AWS
+library.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Message:
     sent_at: float | None
     """SentTimestamp in epoch seconds; survives a move to a dead-letter queue."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """String message attributes, by name (a redriven message carries our ``reason`` and ``detail``)."""
+    """String message attributes, by name (a redriven message carries our ``reason`` and
+    ``detail``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +52,33 @@ class Failed:
     code: str
     detail: str
     stale: bool
-    """The receipt handle is no longer the newest one or the message is visible again: it will be delivered again, nothing more."""
+    """The receipt handle is no longer the newest one or the message is visible again: it will be
+    delivered again, nothing more."""
 
 
 class Queue(Protocol):
-    """An SQS standard queue. Every call raises `EdgeFault` with `Edge.QUEUE` when the queue as a whole does not work."""
+    """An SQS standard queue. Every call raises `EdgeFault` with `Edge.QUEUE` when the queue as a
+    whole does not work.
+    """
 
-    async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+    async def receive(
+        self, *, limit: int, wait_seconds: int, visibility_seconds: int
+    ) -> Sequence[Message]:
         """One long poll for at most `limit` (1 to 10) messages.
 
-        Must not be cancelled while it runs: a cancelled long poll can still take a message and hide it (AWS, moto and ElasticMQ).
+        Must not be cancelled while it runs: a cancelled long poll can still take a message and hide
+        it (AWS, moto and ElasticMQ).
         """
 
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
-        """Deletes up to ten messages. Returns one entry per handle, in order: None where it worked."""
+        """Deletes up to ten messages. Returns one entry per handle, in order: None where it
+        worked.
+        """
 
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
-        """Sets the remaining visibility timeout (seconds from now, 0 = visible at once) of up to ten (handle, seconds)."""
+        """Sets the remaining visibility timeout (seconds from now, 0 = visible at once) of up to
+        ten (handle, seconds).
+        """
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
         """Sends one message to a dead-letter queue.
@@ -78,7 +91,9 @@ class Queue(Protocol):
 
 
 class TrainingJobs(Protocol):
-    """SageMaker's training jobs at home. Calls raise `EdgeFault` with `Edge.SAGEMAKER`, `JobFault` or `JobRefused`."""
+    """SageMaker's training jobs at home. Calls raise `EdgeFault` with `Edge.SAGEMAKER`, `JobFault`
+    or `JobRefused`.
+    """
 
     @property
     def home(self) -> Home: ...
@@ -87,7 +102,8 @@ class TrainingJobs(Protocol):
         """DescribeTrainingJob, as botocore parses it (times as datetime).
 
         Raises:
-            JobRefused: no such job (`Reason.JOB_GONE`), or a name the service refuses (`Reason.JOB_REFUSED`).
+            JobRefused: no such job (`Reason.JOB_GONE`), or a name the service refuses
+                (`Reason.JOB_REFUSED`).
         """
 
     async def tags(self, arn: str) -> Mapping[str, str]:

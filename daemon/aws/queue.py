@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from daemon.aws.dead_letter import DETAIL, REASON
-from daemon.aws.errors import AWS_ERRORS, SQS, edge_call, edge_fault, error_code, observed, request_is_refused, said, unobserved
+from daemon.aws.errors import (
+    AWS_ERRORS,
+    SQS,
+    edge_call,
+    edge_fault,
+    error_code,
+    observed,
+    request_is_refused,
+    said,
+    unobserved,
+)
 from daemon.aws.ports import Failed, Message, QueueState
 from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Edge, Reason
@@ -32,7 +42,11 @@ if TYPE_CHECKING:
     from daemon.aws.errors import Observe
 
     _BatchAnswer = DeleteMessageBatchResultTypeDef | ChangeMessageVisibilityBatchResultTypeDef
-    _Entry = TypeVar("_Entry", DeleteMessageBatchRequestEntryTypeDef, ChangeMessageVisibilityBatchRequestEntryTypeDef)
+    _Entry = TypeVar(
+        "_Entry",
+        DeleteMessageBatchRequestEntryTypeDef,
+        ChangeMessageVisibilityBatchRequestEntryTypeDef,
+    )
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +55,8 @@ BATCH_SIZE = 10
 
 _STALE = {"MessageNotInflight", "ReceiptHandleIsInvalid"}
 _ABOUT_THE_HANDLE = re.compile(r"receipt ?handle|total visibility ?timeout", re.IGNORECASE)
-"""InvalidParameterValue is also what SQS says of an old handle, and of one whose message was hidden for 12 hours in all."""
+"""InvalidParameterValue is also what SQS says of an old handle, and of one whose message was hidden
+for 12 hours in all."""
 
 
 class SqsQueue:
@@ -72,10 +87,14 @@ class SqsQueue:
 
     @property
     def dead_letter_problem(self) -> str | None:
-        """Why the last `state` could not find or count the dead-letter queue, and what to do; None when it could."""
+        """Why the last `state` could not find or count the dead-letter queue, and what to do; None
+        when it could.
+        """
         return self._dead_letters.problem
 
-    async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+    async def receive(
+        self, *, limit: int, wait_seconds: int, visibility_seconds: int
+    ) -> Sequence[Message]:
         """See `daemon.aws.ports.Queue.receive`."""
         with self._call("ReceiveMessage"):
             answer = await self._polling.receive_message(
@@ -91,7 +110,8 @@ class SqsQueue:
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
         """See `daemon.aws.ports.Queue.delete`."""
         entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
-            {"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(receipt_handles)
+            {"Id": str(index), "ReceiptHandle": handle}
+            for index, handle in enumerate(receipt_handles)
         ]
         return await self._batch(
             "DeleteMessageBatch",
@@ -102,12 +122,15 @@ class SqsQueue:
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
         """See `daemon.aws.ports.Queue.hide`."""
         batch_entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
-            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds} for index, (handle, seconds) in enumerate(entries)
+            {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+            for index, (handle, seconds) in enumerate(entries)
         ]
         return await self._batch(
             "ChangeMessageVisibilityBatch",
             batch_entries,
-            lambda batch: self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=batch),
+            lambda batch: self._client.change_message_visibility_batch(
+                QueueUrl=self._url, Entries=batch
+            ),
         )
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
@@ -117,11 +140,17 @@ class SqsQueue:
                 await self._client.send_message(
                     QueueUrl=url,
                     MessageBody=body,
-                    MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+                    MessageAttributes={
+                        name: {"DataType": "String", "StringValue": value}
+                        for name, value in attributes.items()
+                    },
                 )
         except AWS_ERRORS as error:
             if request_is_refused(error):
-                raise JobRefused(Reason.MALFORMED_BODY, f"the dead-letter queue refuses the message: {said(error)}") from error
+                raise JobRefused(
+                    Reason.MALFORMED_BODY,
+                    f"the dead-letter queue refuses the message: {said(error)}",
+                ) from error
             raise _of_dead_letters(edge_fault(error, Edge.QUEUE), url) from error
 
     async def state(self) -> QueueState:
@@ -162,9 +191,14 @@ class SqsQueue:
         return replace(state, dead_letter_url=url, dead_letter_messages=messages)
 
     async def _batch(
-        self, operation: str, entries: list[_Entry], send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]]
+        self,
+        operation: str,
+        entries: list[_Entry],
+        send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]],
     ) -> list[Failed | None]:
-        """What became of each entry, in order. A batch that is refused for one of its entries is sent one by one."""
+        """What became of each entry, in order. A batch that is refused for one of its entries is
+        sent one by one.
+        """
         if not 1 <= len(entries) <= BATCH_SIZE:
             raise ValueError(f"a batch has 1 to {BATCH_SIZE} entries, not {len(entries)}")
         try:
@@ -176,7 +210,10 @@ class SqsQueue:
             if len(entries) == 1:
                 return [_failed(error_code(error), said(error))]
             return [(await self._batch(operation, [entry], send))[0] for entry in entries]
-        failed = {entry["Id"]: _failed(entry["Code"], entry.get("Message") or "") for entry in answer.get("Failed") or []}
+        failed = {
+            entry["Id"]: _failed(entry["Code"], entry.get("Message") or "")
+            for entry in answer.get("Failed") or []
+        }
         return [failed.get(entry["Id"]) for entry in entries]
 
     def _call(self, operation: str) -> AbstractContextManager[None]:
@@ -184,7 +221,9 @@ class SqsQueue:
 
 
 class _DeadLetterQueue:
-    """Where the dead-letter queue is and how much is in it. A missing permission for it is told, once, and no failure."""
+    """Where the dead-letter queue is and how much is in it. A missing permission for it is told,
+    once, and no failure.
+    """
 
     def __init__(self, client: SQSClient, url: str | None, observe: Observe) -> None:
         self.problem: str | None = None
@@ -219,7 +258,9 @@ class _DeadLetterQueue:
     async def _find(self, queue_arn: str, arn: str) -> str:
         if arn not in self._urls:
             account, name = arn.split(":")[4:6]
-            owner = {} if account == queue_arn.split(":")[4] else {"QueueOwnerAWSAccountId": account}
+            owner = (
+                {} if account == queue_arn.split(":")[4] else {"QueueOwnerAWSAccountId": account}
+            )
             with edge_call(self._observe, Edge.QUEUE, "GetQueueUrl"):
                 answer = await self._client.get_queue_url(QueueName=name, **owner)
             self._urls[arn] = answer["QueueUrl"]
@@ -227,7 +268,9 @@ class _DeadLetterQueue:
 
     async def _count(self, url: str) -> int:
         with edge_call(self._observe, Edge.QUEUE, "GetQueueAttributes"):
-            answer = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+            answer = await self._client.get_queue_attributes(
+                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
+            )
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     def _tell(self, problem: str | None) -> None:
@@ -237,10 +280,15 @@ class _DeadLetterQueue:
 
 
 def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
-    """A fault as that of the dead-letter queue alone: the daemon can go on without it, so waiting is right."""
+    """A fault as that of the dead-letter queue alone: the daemon can go on without it, so waiting
+    is right.
+    """
     detail = fault.detail
     if fault.reason is Reason.NOT_FOUND:
-        detail = "it does not exist, or not for these credentials: check the redrive policy and queue.dead_letter_url"
+        detail = (
+            "it does not exist, or not for these credentials: check the redrive policy and "
+            "queue.dead_letter_url"
+        )
     return EdgeFault(fault.edge, fault.reason, f"dead-letter queue {queue}: {detail}")
 
 
@@ -263,5 +311,7 @@ def _message(received: MessageTypeDef) -> Message:
 
 def _failed(code: str, detail: str) -> Failed:
     code = code.removeprefix("AWS.SimpleQueueService.")
-    stale = code in _STALE or (code == "InvalidParameterValue" and _ABOUT_THE_HANDLE.search(detail) is not None)
+    stale = code in _STALE or (
+        code == "InvalidParameterValue" and _ABOUT_THE_HANDLE.search(detail) is not None
+    )
     return Failed(code, one_line(detail)[:300], stale)

@@ -1,8 +1,9 @@
 """botocore's service models, with only the parts this program uses.
 
-SageMaker's model alone holds 12 MB of parsed operations, shapes and documentation, for two operations; the table of endpoints names 400
-services. botocore reads them through an object that can be given (`botocore.loaders.Loader.file_loader`); this one leaves out what is
-never asked for. What remains is byte for byte botocore's own, so it moves with every release of it.
+SageMaker's model alone holds 12 MB of parsed operations, shapes and documentation, for two
+operations; the table of endpoints names 400 services. botocore reads them through an object that
+can be given (`botocore.loaders.Loader.file_loader`); this one leaves out what is never asked for.
+What remains is byte for byte botocore's own, so it moves with every release of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ OPERATIONS: Mapping[str, Collection[str]] = {"sagemaker": ("DescribeTrainingJob"
 """The operations of the services whose models are large. Other services keep all of theirs."""
 
 ENDPOINTS = ("api.sagemaker", "sqs", "sts")
-"""Endpoint prefixes as in botocore's ``endpoints.json``. Services that are not in the table get the partition's defaults."""
+"""Endpoint prefixes as in botocore's ``endpoints.json``. Services that are not in the table get the
+partition's defaults."""
 
 _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {
     ".json": lambda path: path.open("rb"),
@@ -35,7 +37,8 @@ _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {
 
 @functools.cache
 def lean_loader(search_path: str | None = None) -> Loader:
-    """A botocore loader of lean models, to be registered as a session's ``data_loader``. Each file is read once per process.
+    """A botocore loader of lean models, to be registered as a session's ``data_loader``. Each file
+    is read once per process.
 
     Args:
         search_path: the session's ``data_path`` (``AWS_DATA_PATH``).
@@ -52,24 +55,33 @@ class LeanFileLoader(JSONFileLoader):
         """The content of a data file, or None if there is none.
 
         Args:
-            file_path: without its ending, as botocore gives it: ``…/sagemaker/2017-07-24/service-2``.
+            file_path: without its ending, as botocore gives it:
+                ``…/sagemaker/2017-07-24/service-2``.
         """
         for ending, opened in _OPENERS.items():
             path = Path(file_path + ending)
             if path.is_file():
                 with opened(path) as file:
-                    return _lean(Path(file_path), json.load(file, object_pairs_hook=_without_documentation))
+                    return _lean(
+                        Path(file_path), json.load(file, object_pairs_hook=_without_documentation)
+                    )
         return None
 
 
 def _without_documentation(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in pairs if key != "documentation" or not isinstance(value, str)}
+    return {
+        key: value for key, value in pairs if key != "documentation" or not isinstance(value, str)
+    }
 
 
 def _lean(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     if path.name == "endpoints":
         for partition in data["partitions"]:
-            partition["services"] = {name: partition["services"][name] for name in ENDPOINTS if name in partition["services"]}
+            partition["services"] = {
+                name: partition["services"][name]
+                for name in ENDPOINTS
+                if name in partition["services"]
+            }
     elif path.name == "service-2" and (used := OPERATIONS.get(path.parent.parent.name)) is not None:
         data["operations"] = {name: data["operations"][name] for name in used}
         data["shapes"] = _reachable(data["operations"], data["shapes"])

@@ -44,12 +44,15 @@ _MAX_PAGES = 100
 """A job has at most 50 tags: more pages than this never end."""
 
 
-async def resolve_home(clients: AwsClients, account: str | None, observe: Observe = unobserved) -> Home:
+async def resolve_home(
+    clients: AwsClients, account: str | None, observe: Observe = unobserved
+) -> Home:
     """The account and region whose jobs are described.
 
     Args:
         clients: the open clients.
-        account: ``aws.account_id``; None: asked of STS. If that fails, the account is unknown until STS is asked again.
+        account: ``aws.account_id``; None: asked of STS. If that fails, the account is unknown until
+            STS is asked again.
         observe: told of the call.
     """
     if account is None:
@@ -70,7 +73,8 @@ class SageMakerTrainingJobs:
     Args:
         client: of SageMaker.
         home: where the client's jobs are.
-        resolve: asked at a probe while the account is unknown, so that a start does not wait for STS; None: it stays unknown.
+        resolve: asked at a probe while the account is unknown, so that a start does not wait for
+            STS; None: it stays unknown.
         observe: told of each call.
     """
 
@@ -96,7 +100,9 @@ class SageMakerTrainingJobs:
         """See `daemon.aws.ports.TrainingJobs.describe`."""
         try:
             with observed(self._observe, SAGEMAKER, "DescribeTrainingJob"):
-                answer: dict[str, Any] = {**await self._client.describe_training_job(TrainingJobName=name)}
+                answer: dict[str, Any] = {
+                    **await self._client.describe_training_job(TrainingJobName=name)
+                }
         except AWS_ERRORS as error:
             raise _fault(error, f"the training job {name}") from error
         arn = answer.get("TrainingJobArn")
@@ -104,7 +110,8 @@ class SageMakerTrainingJobs:
             raise EdgeFault(
                 Edge.SAGEMAKER,
                 Reason.NOT_THE_API,
-                f"the description of a job has no ARN, so it is not SageMaker's: check {SAGEMAKER.endpoint_key}",
+                f"the description of a job has no ARN, so it is not SageMaker's: check "
+                f"{SAGEMAKER.endpoint_key}",
                 curable=False,
             )
         self._last_described = (name, arn)
@@ -118,7 +125,9 @@ class SageMakerTrainingJobs:
         for _ in range(_MAX_PAGES):
             try:
                 with observed(self._observe, SAGEMAKER, "ListTags"):
-                    answer = await self._client.list_tags(ResourceArn=arn, MaxResults=_PAGE_SIZE, **page)
+                    answer = await self._client.list_tags(
+                        ResourceArn=arn, MaxResults=_PAGE_SIZE, **page
+                    )
             except AWS_ERRORS as error:
                 raise _fault(error, arn) from error
             tags.update((tag["Key"], tag.get("Value", "")) for tag in answer.get("Tags") or [])
@@ -131,9 +140,13 @@ class SageMakerTrainingJobs:
         raise JobFault(Reason.SAGEMAKER_FAULT, f"ListTags of {arn} hands out pages without end")
 
     async def probe(self) -> None:
-        """See `daemon.aws.ports.TrainingJobs.probe`. Asks for the job that was described last, whose tags can be listed too."""
+        """See `daemon.aws.ports.TrainingJobs.probe`. Asks for the job that was described last,
+        whose tags can be listed too.
+        """
         name, arn = self._last_described or (PROBE_NAME, None)
-        await self._ask("DescribeTrainingJob", self._client.describe_training_job(TrainingJobName=name))
+        await self._ask(
+            "DescribeTrainingJob", self._client.describe_training_job(TrainingJobName=name)
+        )
         if arn is not None:
             await self._ask("ListTags", self._client.list_tags(ResourceArn=arn))
         # last: while AWS does not answer at all, that STS does not either is no news
@@ -141,7 +154,9 @@ class SageMakerTrainingJobs:
             self._home = await self._resolve()
 
     async def _ask(self, operation: str, call: Awaitable[object]) -> None:
-        """A call that has passed when the service itself has answered, whatever it says of the job."""
+        """A call that has passed when the service itself has answered, whatever it says of the
+        job.
+        """
         try:
             with observed(self._observe, SAGEMAKER, operation):
                 await call

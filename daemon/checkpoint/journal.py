@@ -26,10 +26,11 @@ class Journal:
         target: its kind.
         look_up_first: as `daemon.targets.ports.WriteJournal` has it.
         lease_seconds: of the name locks, in seconds, and of the claim that they belong to.
-        lock_patience_seconds: how long a name lock is waited for; None: until it must be free, or its holder is at work.
+        lock_patience_seconds: how long a name lock is waited for; None: until it must be free, or
+            its holder is at work.
 
-    It outlives a hold: when the edge is back, the next attempt of this process knows exactly which creates were answered, where the
-    checkpoint only knows that they were begun.
+    It outlives a hold: when the edge is back, the next attempt of this process knows exactly which
+    creates were answered, where the checkpoint only knows that they were begun.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Journal:
         self._target = target
         self._lease_seconds = lease_seconds
         # Longer than a lease: then its holder is at work and renews it, or the lock is free.
-        self._lock_patience_seconds = 1.5 * lease_seconds if lock_patience_seconds is None else lock_patience_seconds
+        self._lock_patience_seconds = (
+            1.5 * lease_seconds if lock_patience_seconds is None else lock_patience_seconds
+        )
         self._unanswered = 0 if record is None else record.unanswered_writes
         self._look_up_first = look_up_first
         self._steps: Mapping[str, str] = {} if record is None else record.steps
@@ -85,14 +88,18 @@ class Journal:
         return self._claim
 
     def resume(self) -> None:
-        """Another attempt under the same claim. What the one before wrote may be there under any name by now."""
+        """Another attempt under the same claim. What the one before wrote may be there under any
+        name by now.
+        """
         self._look_up_first = self._look_up_first or self._begun
         self._write_under_way = False
 
     async def begin_write(self, lock_name: str) -> None:
         self._write_under_way = True
         try:
-            await self._checkpoint.begin_write(self._claim, self._mark, self._job_name, target=self._target, lock_name=lock_name)
+            await self._checkpoint.begin_write(
+                self._claim, self._mark, self._job_name, target=self._target, lock_name=lock_name
+            )
         except BaseException:
             self._write_under_way = False
             raise
@@ -120,7 +127,9 @@ class Journal:
             await self._checkpoint.unlock_name(self._claim, lock_name)
 
     async def _lock_patiently(self, lock_name: str) -> None:
-        """Waits while another process has the lock. It has it for a few requests, and a message that was given back would be burnt."""
+        """Waits while another process has the lock. It has it for a few requests, and a message
+        that was given back would be burnt.
+        """
         end = monotonic() + self._lock_patience_seconds
         while True:
             try:

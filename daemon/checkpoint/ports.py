@@ -1,4 +1,5 @@
-"""The checkpoint: what is done, what is being done, and by whom. The protocol, and the state machine it keeps.
+"""The checkpoint: what is done, what is being done, and by whom. The protocol, and the state
+machine it keeps.
 
 One row per job (its mark: ARN in lower case and creation time)::
 
@@ -14,19 +15,22 @@ One row per job (its mark: ARN in lower case and creation time)::
                      ├── record_skipped ───> skipped     (never over synced or rejected; a later event may still sync)
                      └── record_deferred ──> released    (with reason and attempts; "writing" stays "writing")
 
-The claim is on the ARN, because it is taken before DescribeTrainingJob tells the creation time. It has an owner (one process) and a
-lease that the heartbeat renews. Losing the lease means: no further write.
+The claim is on the ARN, because it is taken before DescribeTrainingJob tells the creation time. It
+has an owner (one process) and a lease that the heartbeat renews. Losing the lease means: no further
+write.
 
-Names that must be created once (project, experiment, run) are guarded by locks with the same owner and lease.
+Names that must be created once (project, experiment, run) are guarded by locks with the same owner
+and lease.
 
-A target whose run takes several writes notes each completed one (`note_steps`), so that the next attempt goes on where this one ended.
-A server that only one process may write to has a writer lease (`take_writer_lease`): who holds it writes, everybody else stands by.
+A target whose run takes several writes notes each completed one (`note_steps`), so that the next
+attempt goes on where this one ended. A server that only one process may write to has a writer lease
+(`take_writer_lease`): who holds it writes, everybody else stands by.
 
 Every call that changes something returns when the change is durable.
 
-Errors: `daemon.errors.EdgeFault` with `Edge.CHECKPOINT` when the storage fails (disk full, I/O error); `LeaseLost`, `NameLocked`
-where named below.
-"""
+Errors: `daemon.errors.EdgeFault` with `Edge.CHECKPOINT` when the storage fails (disk full, I/O
+error); `LeaseLost`, `NameLocked` where named below.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -53,13 +57,16 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on a job. Given out by `Checkpoint.claim`, renewed by `Checkpoint.renew`."""
+    """The right to work on a job. Given out by `Checkpoint.claim`, renewed by
+    `Checkpoint.renew`.
+    """
 
     job_arn: str
     """In lower case."""
     owner: str
     fence: int
-    """Grows with every new claim on the same ARN, so that a late write of a former holder is refused."""
+    """Grows with every new claim on the same ARN, so that a late write of a former holder is
+    refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +87,14 @@ class JobRecord:
     job_name: str
     state: JobState
     reason: str
-    """A word of `Reason`: why the row is in its state, or why the last attempt ended; "" right after `begin_write`."""
+    """A word of `Reason`: why the row is in its state, or why the last attempt ended; "" right
+    after `begin_write`."""
     detail: str
     attempts: int
     """How often the job was deferred."""
     unanswered_writes: int
-    """Creates that were begun and whose answer was never read. 0: it is known what is in the target."""
+    """Creates that were begun and whose answer was never read. 0: it is known what is in the
+    target."""
     target: str
     """Kind of the target, for example ``modeldb-v2``; "" before anything was written."""
     target_ids: Mapping[str, str]
@@ -96,7 +105,8 @@ class JobRecord:
     updated_at: float
     """Epoch seconds."""
     steps: Mapping[str, str] = field(default_factory=dict)
-    """What a target noted of the writes that are done, by its own words; empty once the job is synced."""
+    """What a target noted of the writes that are done, by its own words; empty once the job is
+    synced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,9 @@ class WriterElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class RejectedMessage:
-    """A rejected message, by its own id. The body is kept only where no dead-letter queue took it."""
+    """A rejected message, by its own id. The body is kept only where no dead-letter queue took
+    it.
+    """
 
     message_id: str
     job_arn: str
@@ -155,7 +167,8 @@ class NameLocked(JobFault):
     def __init__(self, name: str, seconds_left: float) -> None:
         super().__init__(
             Reason.NAME_LOCKED,
-            f"another process is creating {name!r}; its lock ends in {seconds_left:.0f} s at the latest",
+            f"another process is creating {name!r}; its lock ends in {seconds_left:.0f} s at the "
+            f"latest",
             delay_seconds=max(1.0, seconds_left),
         )
 
@@ -165,13 +178,19 @@ class Checkpoint(Protocol):
 
     @property
     def created_at(self) -> float:
-        """When this checkpoint was made (epoch seconds). A young one may have forgotten what an older one knew."""
+        """When this checkpoint was made (epoch seconds). A young one may have forgotten what an
+        older one knew.
+        """
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
-        """Claims a job for this process; a job that this process has already claimed is claimed again (lease renewed)."""
+        """Claims a job for this process; a job that this process has already claimed is claimed
+        again (lease renewed).
+        """
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
-        """Prolongs the leases of claims and of the name locks taken under them. Returns the claims that were lost."""
+        """Prolongs the leases of claims and of the name locks taken under them. Returns the claims
+        that were lost.
+        """
 
     async def release(self, claim: Claim) -> None:
         """Gives a claim and its locks back without an outcome. Never raises `LeaseLost`."""
@@ -179,10 +198,15 @@ class Checkpoint(Protocol):
     async def job(self, mark: JobMark) -> JobRecord | None: ...
 
     async def described(self, job_arn: str) -> Sequence[JobRecord]:
-        """The rows of an ARN whose creation time is known, the newest job first: a name can have been used again."""
+        """The rows of an ARN whose creation time is known, the newest job first: a name can have
+        been used again.
+        """
 
-    async def begin_write(self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str) -> JobRecord:
-        """Writes the intent: one more unanswered write, and takes the lock of a name in the same step.
+    async def begin_write(
+        self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str
+    ) -> JobRecord:
+        """Writes the intent: one more unanswered write, and takes the lock of a name in the same
+        step.
 
         Returns:
             The row as it is now (`unanswered_writes` counts this write).
@@ -193,26 +217,32 @@ class Checkpoint(Protocol):
         """
 
     async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
-        """Notes completed writes of the job whose row is in state writing, over those noted before under the same words.
+        """Notes completed writes of the job whose row is in state writing, over those noted before
+        under the same words.
 
         Raises:
             LeaseLost: the claim is gone; nothing was changed.
         """
 
-    async def take_writer_lease(self, server_id: str, lease_seconds: float, *, grace_seconds: float) -> WriterLease | WriterElsewhere:
-        """Makes this process the writer of a server, unless another one is; the writer itself prolongs its lease.
+    async def take_writer_lease(
+        self, server_id: str, lease_seconds: float, *, grace_seconds: float
+    ) -> WriterLease | WriterElsewhere:
+        """Makes this process the writer of a server, unless another one is; the writer itself
+        prolongs its lease.
 
         Args:
             server_id: any word; the same in every process that writes to that server.
-            grace_seconds: how long after the end of a lease that nobody gave back its holder's last call may still be carried out. A
-                holder that is known to be gone needs no grace.
+            grace_seconds: how long after the end of a lease that nobody gave back its holder's last
+                call may still be carried out. A holder that is known to be gone needs no grace.
         """
 
     async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
         """Prolongs the lease. False: another process has taken it over."""
 
     async def release_writer_lease(self, lease: WriterLease) -> None:
-        """Gives the lease back: nothing of this holder is under way any more, so that another may take it at once."""
+        """Gives the lease back: nothing of this holder is under way any more, so that another may
+        take it at once.
+        """
 
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
         """Takes the lock of a name for the claim. Again by the same claim: renewed.
@@ -242,8 +272,12 @@ class Checkpoint(Protocol):
             LeaseLost: the claim is gone and the row is not synced by somebody else meanwhile.
         """
 
-    async def record_skipped(self, claim: Claim, mark: JobMark, job_name: str, *, reason: Reason, message_id: str) -> None:
-        """Not for us, as far as known today; never written over synced, rejected or writing. Ends the claim and its locks."""
+    async def record_skipped(
+        self, claim: Claim, mark: JobMark, job_name: str, *, reason: Reason, message_id: str
+    ) -> None:
+        """Not for us, as far as known today; never written over synced, rejected or writing. Ends
+        the claim and its locks.
+        """
 
     async def record_rejected(
         self,
@@ -257,14 +291,18 @@ class Checkpoint(Protocol):
         message_id: str,
         unanswered_writes: int | None = None,
     ) -> None:
-        """Needs a person. Never over synced. With a mark the job's row is written, always the message's. Ends the claim.
+        """Needs a person. Never over synced. With a mark the job's row is written, always the
+        message's. Ends the claim.
 
         Args:
-            unanswered_writes: what is known now of this job's writes; None: leave the row's own number.
+            unanswered_writes: what is known now of this job's writes; None: leave the row's own
+                number.
         """
 
     async def keep_body(self, message_id: str, body: str) -> None:
-        """Keeps the body of a rejected message that no dead-letter queue can take. Called after `record_rejected`."""
+        """Keeps the body of a rejected message that no dead-letter queue can take. Called after
+        `record_rejected`.
+        """
 
     async def record_deferred(
         self,
@@ -280,8 +318,8 @@ class Checkpoint(Protocol):
         """Counts an attempt and ends the claim and its locks.
 
         Args:
-            unanswered_writes: what is known now of this job's writes (the row stays "writing" when above 0);
-                None: leave the row's own number.
+            unanswered_writes: what is known now of this job's writes (the row stays "writing" when
+                above 0); None: leave the row's own number.
         """
 
     async def history(self, wanted: HistoryFilter) -> Sequence[JobRecord]:
@@ -293,7 +331,9 @@ class Checkpoint(Protocol):
         """Rows per job state, every `JobState` named."""
 
     async def prune(self, older_than: float) -> int:
-        """Deletes rows last changed before a moment (epoch seconds), except those in state writing. Returns how many."""
+        """Deletes rows last changed before a moment (epoch seconds), except those in state writing.
+        Returns how many.
+        """
 
     async def probe(self) -> None:
         """Proves that the storage can be written.

@@ -1,11 +1,13 @@
-"""The writer of a server that takes one writer only: gets the lease in the checkpoint, keeps it, and says when it may be used.
+"""The writer of a server that takes one writer only: gets the lease in the checkpoint, keeps it,
+and says when it may be used.
 
     standing by ── lease taken ──> writer ── renewed in time, again and again ──> writer
         ▲                            │
         └── taken over, or run out ──┘   (on_end: connections are cut at once)
 
-What is sent last may be carried out until its deadline has passed and a while longer. So nothing is sent whose deadline the lease does
-not outlive, and who takes over a lease that was not given back waits for that deadline and the settle time beyond its end.
+What is sent last may be carried out until its deadline has passed and a while longer. So nothing is
+sent whose deadline the lease does not outlive, and who takes over a lease that was not given back
+waits for that deadline and the settle time beyond its end.
 """
 
 from __future__ import annotations
@@ -91,7 +93,9 @@ class WriterLeaseKeeper:
         return self._seconds_left() > self._call_seconds
 
     def _seconds_left(self) -> float:
-        """Until another process may think that the lease has run out; after a jump of the wall clock, it may think so at once."""
+        """Until another process may think that the lease has run out; after a jump of the wall
+        clock, it may think so at once.
+        """
         if self._lease is None:
             return 0.0
         return min(self._until - self._clock(), self._wall_until - self._wall())
@@ -122,7 +126,9 @@ class WriterLeaseKeeper:
             await asyncio.sleep(self._pause())
 
     async def release(self) -> None:
-        """Gives the lease back. Only to be called when nothing that was sent is without an answer."""
+        """Gives the lease back. Only to be called when nothing that was sent is without an
+        answer.
+        """
         lease, self._lease = self._lease, None
         self._held.clear()
         if lease is None:
@@ -130,11 +136,20 @@ class WriterLeaseKeeper:
         try:
             await self._checkpoint.release_writer_lease(lease)
         except EdgeFault as fault:
-            # The next writer sees that this process is gone, or waits for the lease's end: nothing is lost but time.
-            log.warning("the right to write could not be given back", writing_to=self._server_id, detail=fault.detail)
+            # The next writer sees that this process is gone, or waits for the lease's end: nothing
+            # is lost but time.
+            log.warning(
+                "the right to write could not be given back",
+                writing_to=self._server_id,
+                detail=fault.detail,
+            )
 
     def _patience(self) -> float:
-        return min(CALL_SECONDS, max(1.0, self._seconds_left())) if self._lease is not None else CALL_SECONDS
+        return (
+            min(CALL_SECONDS, max(1.0, self._seconds_left()))
+            if self._lease is not None
+            else CALL_SECONDS
+        )
 
     def _pause(self) -> float:
         if self._lease is None:
@@ -145,17 +160,25 @@ class WriterLeaseKeeper:
         begun, wall_begun = (
             self._clock(),
             self._wall(),
-        )  # the lease is counted from before the call, so that it never seems longer here than it is
+            # the lease is counted from before the call, so that it never seems longer here than it
+            # is
+        )
         if self._lease is not None:
             if await self._checkpoint.renew_writer_lease(self._lease, self._lease_seconds):
                 self._last_until(begun, wall_begun)
             else:
                 self._end("another process has taken over")
             return
-        taken = await self._checkpoint.take_writer_lease(self._server_id, self._lease_seconds, grace_seconds=self._grace_seconds)
+        taken = await self._checkpoint.take_writer_lease(
+            self._server_id, self._lease_seconds, grace_seconds=self._grace_seconds
+        )
         if isinstance(taken, WriterElsewhere):
             if taken.owner != self._elsewhere:
-                log.info("standing by: another process is the writer", writing_to=self._server_id, writer=taken.owner)
+                log.info(
+                    "standing by: another process is the writer",
+                    writing_to=self._server_id,
+                    writer=taken.owner,
+                )
             self._elsewhere = taken.owner
             return
         self._lease = taken

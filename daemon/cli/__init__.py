@@ -50,7 +50,8 @@ def _say(error: DaemonError) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sagemaker-modeldb-sync",
-        description="Records every finished, tagged SageMaker training job in ModelDB, exactly once.",
+        description="Records every finished, tagged SageMaker training job in ModelDB, exactly "
+        "once.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)

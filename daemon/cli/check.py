@@ -19,8 +19,10 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "check",
         help="validates the configuration and asks every edge",
-        description="Validates the configuration, then asks the queue, its dead-letter queue, SageMaker, the checkpoint and the "
-        "target. One line each. Nothing is received and nothing is written but a probe in the checkpoint.",
+        description="Validates the configuration, then asks the queue, its dead-letter queue, "
+        "SageMaker, the checkpoint and the "
+        "target. One line each. Nothing is received and nothing is written but a probe in the "
+        "checkpoint.",
     )
     add_config_option(parser)
     parser.add_argument("--offline", action="store_true", help="only the configuration")
@@ -39,7 +41,10 @@ async def _ask(settings: Settings) -> int:
     async for finding in ask_every_edge(settings):
         failed = failed or not finding.ok
         word = "ok   " if finding.ok else "FAIL "
-        print(printable(f"{word} {finding.what}{': ' if finding.detail else ''}{finding.detail}"), flush=True)
+        print(
+            printable(f"{word} {finding.what}{': ' if finding.detail else ''}{finding.detail}"),
+            flush=True,
+        )
         for advice in finding.advice:
             print(printable(f"      note: {advice}"), flush=True)
     return 1 if failed else 0

@@ -21,7 +21,8 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="YAML file (default: $MODELDB_SYNC_CONFIG, else /etc/modeldb-sync/config.yaml if it exists)",
+        help="YAML file (default: $MODELDB_SYNC_CONFIG, else /etc/modeldb-sync/config.yaml if it "
+        "exists)",
     )
 
 
@@ -36,6 +37,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def start_logging(settings: Settings) -> None:
     on_terminal = sys.stderr.isatty()
-    configure_logging(settings.log.level, settings.log.format or ("console" if on_terminal else "json"))
+    configure_logging(
+        settings.log.level, settings.log.format or ("console" if on_terminal else "json")
+    )
     for secret in secret_values(settings):
         register_secret(secret)

@@ -16,11 +16,16 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "demo",
         help="shows the whole thing on this machine",
-        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB, lets training jobs end, and shows what "
+        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB, lets "
+        "training jobs end, and shows what "
         "the daemon makes of them. Ends by itself.",
     )
-    parser.add_argument("--keep", action="store_true", help="stay up afterwards and print the addresses")
-    parser.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="which ModelDB (default: %(default)s)")
+    parser.add_argument(
+        "--keep", action="store_true", help="stay up afterwards and print the addresses"
+    )
+    parser.add_argument(
+        "--target", choices=TARGETS, default=TARGETS[0], help="which ModelDB (default: %(default)s)"
+    )
     parser.set_defaults(act=act)
 
 
@@ -28,5 +33,7 @@ def act(arguments: argparse.Namespace) -> int:
     try:
         from daemon.demo.scenario import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
     except ModuleNotFoundError as error:
-        raise SetupFault(f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'") from error
+        raise SetupFault(
+            f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'"
+        ) from error
     return run_demo(arguments.target, keep=arguments.keep)

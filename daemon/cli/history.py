@@ -26,7 +26,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "history",
         help="what the checkpoint knows",
-        description="Lists the jobs that the checkpoint knows, the newest change first, and the rejected messages that name no job.",
+        description="Lists the jobs that the checkpoint knows, the newest change first, and the "
+        "rejected messages that name no job.",
     )
     add_config_option(parser)
     parser.add_argument(
@@ -36,25 +37,42 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         help="only jobs in this state; may be repeated",
     )
-    parser.add_argument("--job", default="", metavar="TEXT", help="only jobs whose name or ARN contains this")
-    parser.add_argument("--limit", type=_positive, default=1000, metavar="N", help="at most so many (default: %(default)s)")
+    parser.add_argument(
+        "--job", default="", metavar="TEXT", help="only jobs whose name or ARN contains this"
+    )
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="at most so many (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(act=act)
 
 
 def act(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    wanted = HistoryFilter(states=tuple(JobState(state) for state in arguments.outcome), job=arguments.job, limit=arguments.limit)
+    wanted = HistoryFilter(
+        states=tuple(JobState(state) for state in arguments.outcome),
+        job=arguments.job,
+        limit=arguments.limit,
+    )
     path = settings.checkpoint.path
     if not path.exists():
-        raise SetupFault(f"checkpoint.path: there is no checkpoint at {path}; has the daemon run with this configuration?")
+        raise SetupFault(
+            f"checkpoint.path: there is no checkpoint at {path}; has the daemon run with this "
+            f"configuration?"
+        )
     jobs, messages = asyncio.run(_read(path, wanted))
     for line in _json_lines(jobs, messages) if arguments.json else _table(jobs, messages):
         print(line)
     return 0
 
 
-async def _read(path: Path, wanted: HistoryFilter) -> tuple[Sequence[JobRecord], Sequence[RejectedMessage]]:
+async def _read(
+    path: Path, wanted: HistoryFilter
+) -> tuple[Sequence[JobRecord], Sequence[RejectedMessage]]:
     checkpoint = await open_checkpoint(path)
     try:
         jobs = await checkpoint.history(wanted)
@@ -65,7 +83,11 @@ async def _read(path: Path, wanted: HistoryFilter) -> tuple[Sequence[JobRecord],
     shown = {job.message_id for job in jobs}
     needle = wanted.job.lower()
     # A message is told with its job, unless its body is kept here, which is nowhere else.
-    return jobs, [each for each in messages if (each.message_id not in shown or each.body is not None) and needle in each.job_arn]
+    return jobs, [
+        each
+        for each in messages
+        if (each.message_id not in shown or each.body is not None) and needle in each.job_arn
+    ]
 
 
 def _json_lines(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> Iterator[str]:
@@ -83,7 +105,8 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
             job.state.value,
             job.reason,
             printable(job.job_name or job.job_arn),
-            printable(job.target_ids.get("run_id", "") or job.detail),  # names and details are for others to say
+            # names and details are for others to say
+            printable(job.target_ids.get("run_id", "") or job.detail),
         )
         for job in jobs
     ]
@@ -102,7 +125,9 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
         return
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+        yield "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]
+        ).rstrip()
 
 
 def _when(epoch_seconds: float) -> str:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("run", help="the daemon", description="Polls the queue until SIGTERM or SIGINT.")
+    parser = verbs.add_parser(
+        "run", help="the daemon", description="Polls the queue until SIGTERM or SIGINT."
+    )
     add_config_option(parser)
     parser.set_defaults(act=act)
 
@@ -35,7 +37,8 @@ async def _run(settings: Settings) -> None:
 
     def on_signal(number: int) -> None:
         nonlocal asked
-        if asked:  # a second signal ends at once; what is unanswered is found again by the next start
+        # a second signal ends at once; what is unanswered is found again by the next start
+        if asked:
             os._exit(128 + number)
         asked = True
         daemon.stop()

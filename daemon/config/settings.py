@@ -40,15 +40,16 @@ SECRETS_DIR = Path("/run/secrets")
 
 DAY_SECONDS = 86_400
 HEADER_BYTES = 7168
-"""What configured headers may take together. ModelDB refuses a request with more than 8 kB of headers (error 500, code 13), and
-the client adds its own."""
+"""What configured headers may take together. ModelDB refuses a request with more than 8 kB of
+headers (error 500, code 13), and the client adds its own."""
 
 
 class ConfigError(SetupFault):
     """The configuration cannot be used.
 
     Args:
-        problems: one line each: the key, its value (never a secret), what is allowed and where it came from.
+        problems: one line each: the key, its value (never a secret), what is allowed and where it
+            came from.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -107,12 +108,17 @@ def _queue_url(text: str) -> str:
     if url.endswith(".fifo"):
         raise _refused("must be a standard queue: FIFO queues are not supported")
     if not re.search(r"/\d{12}/[A-Za-z0-9_-]{1,80}$", url):
-        raise _refused("must be the queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync")
+        raise _refused(
+            "must be the queue's URL, like "
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
+        )
     return url
 
 
 def _host(text: str) -> str:
-    """An IPv6 address without brackets and in its shortest form, for the host also names the server in the checkpoint."""
+    """An IPv6 address without brackets and in its shortest form, for the host also names the server
+    in the checkpoint.
+    """
     bracketed = text.startswith("[") and text.endswith("]")
     host = text[1:-1] if bracketed else text
     try:
@@ -121,7 +127,11 @@ def _host(text: str) -> str:
         address = ""
     if address and re.fullmatch(r"[!-~]+", address) and (":" in address or not bracketed):
         return address
-    if bracketed or len(host) > _HOST_CHARACTERS or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host):
+    if (
+        bracketed
+        or len(host) > _HOST_CHARACTERS
+        or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host)
+    ):
         raise _refused("must be a host name or an IP address, without scheme, port and path")
     return host
 
@@ -144,7 +154,8 @@ _TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
 def _existing_file(path: Path) -> Path:
     try:
         found = path.is_file()
-    except (OSError, ValueError):  # in a folder that this user may not enter; a name that no file can have
+    # in a folder that this user may not enter; a name that no file can have
+    except (OSError, ValueError):
         found = False
     if not found:
         raise _refused("must be the path of an existing file")
@@ -156,20 +167,35 @@ Number = Annotated[float, BeforeValidator(_no_truth_value)]
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 QueueUrl = Annotated[str, AfterValidator(_queue_url)]
-Region = Annotated[str, _matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")]
+Region = Annotated[
+    str, _matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")
+]
 AccountId = Annotated[str, _matching(r"[0-9]{12}", "must be 12 digits")]
-TagKey = Annotated[str, _matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")]
+TagKey = Annotated[
+    str, _matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")
+]
 KeyPattern = Annotated[str, _matching(rf"{_TEXT}+", "must not be empty")]
 JobStatus = Literal["Completed", "Stopped", "Failed"]
-Word = Annotated[str, _matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")]
-SecretWord = Annotated[SecretStr, _secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")]
-SecretText = Annotated[SecretStr, _secret_matching(rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters")]
+Word = Annotated[
+    str, _matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")
+]
+SecretWord = Annotated[
+    SecretStr, _secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")
+]
+SecretText = Annotated[
+    SecretStr,
+    _secret_matching(
+        rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters"
+    ),
+]
 Headers = Mapping[str, SecretText]
 Host = Annotated[str, AfterValidator(_host)]
 
 
 class Section(BaseModel):
-    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error texts."""
+    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error
+    texts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -179,29 +205,40 @@ class AwsSettings(Section):
 
     region: Region | None = Field(
         None,
-        description="Region of the queue and of SageMaker. null: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile's, else the"
+        description="Region of the queue and of SageMaker. null: AWS_REGION, AWS_DEFAULT_REGION, "
+        "the AWS profile's, else the"
         " one in queue.url.",
     )
     account_id: AccountId | None = Field(
         None,
-        description="Account whose training jobs are synced: 12 digits in quotes. null: asked of STS once; where STS does not"
+        description="Account whose training jobs are synced: 12 digits in quotes. null: asked of "
+        "STS once; where STS does not"
         " answer, each job's ARN is compared with the one that DescribeTrainingJob returns.",
     )
     sqs_endpoint_url: BaseUrl | None = Field(
-        None, description="Base URL of SQS, for VPC endpoints and tests. null: the region's public endpoint."
+        None,
+        description="Base URL of SQS, for VPC endpoints and tests. null: the region's public "
+        "endpoint.",
     )
     sagemaker_endpoint_url: BaseUrl | None = Field(
-        None, description="Base URL of SageMaker, for VPC endpoints and tests. null: the region's public endpoint."
+        None,
+        description="Base URL of SageMaker, for VPC endpoints and tests. null: the region's "
+        "public endpoint.",
     )
     sts_endpoint_url: BaseUrl | None = Field(
-        None, description="Base URL of STS, for VPC endpoints and tests. null: the region's public endpoint."
+        None,
+        description="Base URL of STS, for VPC endpoints and tests. null: the region's public "
+        "endpoint.",
     )
 
     @field_validator("account_id", mode="before")
     @classmethod
     def _no_number(cls, value: object) -> object:
         if isinstance(value, int):
-            raise _refused("must be 12 digits in quotes: YAML drops leading zeros and may read the number as octal")
+            raise _refused(
+                "must be 12 digits in quotes: YAML drops leading zeros and may read the number as "
+                "octal"
+            )
         return value
 
 
@@ -209,13 +246,18 @@ class RetrySettings(Section):
     """How long a deferred message is hidden."""
 
     initial_seconds: Whole = Field(
-        10, ge=1, le=43_200, description="Delay after the first receive, in seconds (1 to 43200). Doubles with each receive."
+        10,
+        ge=1,
+        le=43_200,
+        description="Delay after the first receive, in seconds (1 to 43200). Doubles with each "
+        "receive.",
     )
     max_seconds: Whole = Field(
         900,
         ge=1,
         le=43_200,
-        description="Longest delay, in seconds (1 to 43200, not below initial_seconds). The queue's redrive policy decides how"
+        description="Longest delay, in seconds (1 to 43200, not below initial_seconds). The "
+        "queue's redrive policy decides how"
         " many receives a message gets.",
     )
 
@@ -232,46 +274,72 @@ class QueueSettings(Section):
     """The SQS queue."""
 
     url: QueueUrl = Field(
-        description="URL of the standard SQS queue that the EventBridge rule sends to. Required. FIFO queues are refused."
+        description="URL of the standard SQS queue that the EventBridge rule sends to. Required. "
+        "FIFO queues are refused."
     )
     dead_letter_url: QueueUrl | None = Field(
-        None, description="URL of the queue for rejected messages. null: found from the queue's redrive policy."
+        None,
+        description="URL of the queue for rejected messages. null: found from the queue's redrive "
+        "policy.",
     )
     pollers: Whole = Field(1, ge=1, le=10, description="Concurrent long polls (1 to 10).")
     wait_seconds: Whole = Field(
         20,
         ge=0,
         le=20,
-        description="Longest wait of one long poll, in seconds (0 to 20). A lower value costs more requests and makes a stop"
+        description="Longest wait of one long poll, in seconds (0 to 20). A lower value costs "
+        "more requests and makes a stop"
         " shorter, which waits for the running poll.",
     )
-    max_in_flight: Whole = Field(64, ge=1, le=1000, description="Messages held at once, from receive to acknowledgement (1 to 1000).")
+    max_in_flight: Whole = Field(
+        64,
+        ge=1,
+        le=1000,
+        description="Messages held at once, from receive to acknowledgement (1 to 1000).",
+    )
     visibility_seconds: Whole | None = Field(
         None,
         ge=30,
         le=43_200,
-        description="How long a received message stays hidden from others, in seconds (30 to 43200); renewed while it is worked"
+        description="How long a received message stays hidden from others, in seconds (30 to "
+        "43200); renewed while it is worked"
         " on. After a crash messages come back this much later. null: the queue's own.",
     )
-    retry: RetrySettings = Field(RetrySettings(), description="How long a deferred message is hidden, with jitter.")
+    retry: RetrySettings = Field(
+        RetrySettings(), description="How long a deferred message is hidden, with jitter."
+    )
 
     @field_validator("dead_letter_url")
     @classmethod
     def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value == info.data.get("url"):
-            raise _refused("must not be queue.url itself: rejected messages would come back for ever")
+            raise _refused(
+                "must not be queue.url itself: rejected messages would come back for ever"
+            )
         return value
 
 
 class TagKeySettings(Section):
     """Keys of the six tags that a training job carries for ModelDB."""
 
-    sync: TagKey = Field("MODEL_DB_SYNC", description="A job with this tag is synced, whatever the tag's value.")
-    project_name: TagKey = Field("MODEL_DB_PROJECT_NAME", description="Its value names the project.")
-    project_user: TagKey = Field("MODEL_DB_PROJECT_USER", description="Its value names the project's user.")
-    project_description: TagKey = Field("MODEL_DB_PROJECT_DESC", description="Its value describes the project.")
-    model_name: TagKey = Field("MODEL_DB_MODEL_NAME", description="Its value names the model, and so the experiment.")
-    model_type: TagKey = Field("MODEL_DB_MODEL_TYPE", description="Its value tells the type of the model.")
+    sync: TagKey = Field(
+        "MODEL_DB_SYNC", description="A job with this tag is synced, whatever the tag's value."
+    )
+    project_name: TagKey = Field(
+        "MODEL_DB_PROJECT_NAME", description="Its value names the project."
+    )
+    project_user: TagKey = Field(
+        "MODEL_DB_PROJECT_USER", description="Its value names the project's user."
+    )
+    project_description: TagKey = Field(
+        "MODEL_DB_PROJECT_DESC", description="Its value describes the project."
+    )
+    model_name: TagKey = Field(
+        "MODEL_DB_MODEL_NAME", description="Its value names the model, and so the experiment."
+    )
+    model_type: TagKey = Field(
+        "MODEL_DB_MODEL_TYPE", description="Its value tells the type of the model."
+    )
 
     @field_validator("*")
     @classmethod
@@ -290,10 +358,14 @@ class JobSettings(Section):
     """Which jobs are synced and how they are read."""
 
     statuses: tuple[JobStatus, ...] = Field(
-        ("Completed",), min_length=1, description="Statuses that are synced: any of Completed, Stopped, Failed."
+        ("Completed",),
+        min_length=1,
+        description="Statuses that are synced: any of Completed, Stopped, Failed.",
     )
     tag_keys: TagKeySettings = Field(
-        TagKeySettings(), description="Keys of the six tags: 1 to 128 characters, all different; upper and lower case count."
+        TagKeySettings(),
+        description="Keys of the six tags: 1 to 128 characters, all different; upper and lower "
+        "case count.",
     )
     redact: tuple[KeyPattern, ...] = Field(
         (
@@ -308,7 +380,8 @@ class JobSettings(Section):
             "*credential*",
             "*private_key*",
         ),
-        description="Hyperparameters whose key matches one of these patterns (with * and ?, compared without case) get the value"
+        description="Hyperparameters whose key matches one of these patterns (with * and ?, "
+        "compared without case) get the value"
         ' "[redacted]"; the keys stay. []: none.',
     )
 
@@ -327,7 +400,8 @@ class ReconcileSettings(Section):
         DAY_SECONDS,
         ge=60,
         le=365 * DAY_SECONDS,
-        description="In seconds (60 to 31536000). A checkpoint younger than this may have forgotten jobs: the target is asked for a"
+        description="In seconds (60 to 31536000). A checkpoint younger than this may have "
+        "forgotten jobs: the target is asked for a"
         " job that it does not know before the job is written.",
     )
 
@@ -335,16 +409,23 @@ class ReconcileSettings(Section):
 class NoAuth(Section):
     """The target asks for no login."""
 
-    kind: Literal["none"] = Field("none", description="none: no login; open-source ModelDB has none.")
+    kind: Literal["none"] = Field(
+        "none", description="none: no login; open-source ModelDB has none."
+    )
 
 
 class BasicAuth(Section):
     """HTTP basic authentication."""
 
-    kind: Literal["basic"] = Field(description="basic: a user name and a password (HTTP basic authentication).")
-    username: Annotated[str, _matching(r"[^:\x00-\x1f\x7f]+", "must not be empty and not contain a colon or control characters")] = (
-        Field(description="User name, without a colon.")
+    kind: Literal["basic"] = Field(
+        description="basic: a user name and a password (HTTP basic authentication)."
     )
+    username: Annotated[
+        str,
+        _matching(
+            r"[^:\x00-\x1f\x7f]+", "must not be empty and not contain a colon or control characters"
+        ),
+    ] = Field(description="User name, without a colon.")
     password: SecretText = Field(description="Password. Secret.")
 
 
@@ -358,56 +439,85 @@ class BearerAuth(Section):
 class VertaAuth(Section):
     """A developer key of hosted Verta, sent as the official client sends it."""
 
-    kind: Literal["verta"] = Field(description="verta: e-mail address and developer key of a hosted Verta account.")
+    kind: Literal["verta"] = Field(
+        description="verta: e-mail address and developer key of a hosted Verta account."
+    )
     email: Word = Field(description="E-mail address of the account.")
     developer_key: SecretWord = Field(description="Developer key. Secret.")
-    organization_id: Word | None = Field(None, description="Organization of the account. null: the account's default.")
+    organization_id: Word | None = Field(
+        None, description="Organization of the account. null: the account's default."
+    )
 
 
 Auth = NoAuth | BasicAuth | BearerAuth | VertaAuth
 
-_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+_OWN_HEADERS = frozenset(
+    {"connection", "content-length", "content-type", "host", "transfer-encoding"}
+)
 
 
 class ModelDbV2Settings(Section):
     """ModelDB V2 over REST."""
 
-    kind: Literal["modeldb-v2"] = Field("modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1.")
+    kind: Literal["modeldb-v2"] = Field(
+        "modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1."
+    )
     url: BaseUrl = Field(
-        description="Base URL of ModelDB's REST API. Required. The proxy's is http://HOST:8080/v1, the web front-end's"
+        description="Base URL of ModelDB's REST API. Required. The proxy's is "
+        "http://HOST:8080/v1, the web front-end's"
         " http://HOST:3000/api/v1/modeldb."
     )
-    auth: Auth = Field(NoAuth(), discriminator="kind", description="How to log in, by kind: none, basic, bearer, verta.")
+    auth: Auth = Field(
+        NoAuth(),
+        discriminator="kind",
+        description="How to log in, by kind: none, basic, bearer, verta.",
+    )
     headers: Headers = Field(
         default_factory=dict,
-        description="More request headers, as name: value. Values are secrets. With auth below 7 kB. As a variable: JSON.",
+        description="More request headers, as name: value. Values are secrets. With auth below 7 "
+        "kB. As a variable: JSON.",
     )
-    ca_file: ExistingFile | None = Field(None, description="PEM file of the authorities to trust. null: the system's.")
-    client_cert_file: ExistingFile | None = Field(None, description="PEM file of the client certificate. null: none is sent.")
+    ca_file: ExistingFile | None = Field(
+        None, description="PEM file of the authorities to trust. null: the system's."
+    )
+    client_cert_file: ExistingFile | None = Field(
+        None, description="PEM file of the client certificate. null: none is sent."
+    )
     client_key_file: ExistingFile | None = Field(
-        None, description="PEM file of the client certificate's key. null: it is in client_cert_file."
+        None,
+        description="PEM file of the client certificate's key. null: it is in client_cert_file.",
     )
     timeout_seconds: Number = Field(
         30,
         ge=10,
         le=300,
-        description="Deadline of one request, in seconds (10 to 300). The server takes 5.1 s to tell that its database is down,"
+        description="Deadline of one request, in seconds (10 to 300). The server takes 5.1 s to "
+        "tell that its database is down,"
         " and a request that was cut off has an unknown outcome.",
     )
     max_concurrency: Whole = Field(
-        4, ge=1, le=8, description="Concurrent requests (1 to 8). Beyond 8 the server gets no faster and may wedge."
+        4,
+        ge=1,
+        le=8,
+        description="Concurrent requests (1 to 8). Beyond 8 the server gets no faster and may "
+        "wedge.",
     )
     settle_seconds: Number = Field(
         30,
         ge=1,
         le=3600,
-        description="In seconds (1 to 3600). A write without an answer is taken to be over, done or not, after this time.",
+        description="In seconds (1 to 3600). A write without an answer is taken to be over, done "
+        "or not, after this time.",
     )
     workspace: Word | None = Field(
-        None, description="Workspace in hosted Verta, sent as workspace_name; ModelDB 2.0.8.1 ignores it. null: not sent."
+        None,
+        description="Workspace in hosted Verta, sent as workspace_name; ModelDB 2.0.8.1 ignores "
+        "it. null: not sent.",
     )
     ui_url: BaseUrl | None = Field(
-        None, description="Base URL of ModelDB's web front-end, http://HOST:3000, for links to runs. null: no links."
+        None,
+        description="Base URL of ModelDB's web front-end, http://HOST:3000, for links to runs. "
+        "null: no links.",
     )
 
     @property
@@ -428,9 +538,14 @@ class ModelDbV2Settings(Section):
             if low == "authorization" and not isinstance(auth, NoAuth):
                 raise _refused("must not be set beside target.auth", key=name)
         secrets = [*value.values(), *_secrets_in(auth)]
-        size = sum(len(f"{name}: ") for name in value) + sum(len(secret.get_secret_value().encode()) for secret in secrets)
+        size = sum(len(f"{name}: ") for name in value) + sum(
+            len(secret.get_secret_value().encode()) for secret in secrets
+        )
         if size > HEADER_BYTES:
-            raise _refused(f"must take at most {HEADER_BYTES} bytes together with target.auth; they take {size}")
+            raise _refused(
+                f"must take at most {HEADER_BYTES} bytes together with target.auth; they take "
+                f"{size}"
+            )
         return value
 
     @field_validator("ca_file", "client_cert_file")
@@ -452,37 +567,53 @@ class ModelDbV1Settings(Section):
     """ModelDB V1 over its Thrift interface, the "Light API"."""
 
     kind: Literal["modeldb-v1"] = Field(
-        description="modeldb-v1: ModelDB V1 over Thrift. It takes one writer only: switch off every other program that writes to"
+        description="modeldb-v1: ModelDB V1 over Thrift. It takes one writer only: switch off "
+        "every other program that writes to"
         " it, such as the rule of AWS's sample."
     )
-    host: Host = Field(description="Host name or IP address of the server, without scheme, port and path. Required.")
-    port: Whole = Field(6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535).")
-    tls: bool = Field(False, description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.")
+    host: Host = Field(
+        description="Host name or IP address of the server, without scheme, port and path. "
+        "Required."
+    )
+    port: Whole = Field(
+        6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535)."
+    )
+    tls: bool = Field(
+        False,
+        description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.",
+    )
     ca_file: ExistingFile | None = Field(
-        None, description="PEM file of the authorities to trust, only with tls: true. null: the system's."
+        None,
+        description="PEM file of the authorities to trust, only with tls: true. null: the "
+        "system's.",
     )
     server_id: Word | None = Field(
         None,
-        description="Names the right to write to this server, the writer lease in the checkpoint. Every process that writes to one"
+        description="Names the right to write to this server, the writer lease in the checkpoint. "
+        "Every process that writes to one"
         " server must use the same. null: host:port in lower case.",
     )
     metadata_store: bool = Field(
         True,
-        description="Whether the server has its MongoDB. true: model name, type and path go into the model's metadata, and the"
-        " server needs MongoDB to take them. false: they go into fields that SQL keeps (the spec's tag, key-values of the training"
+        description="Whether the server has its MongoDB. true: model name, type and path go into "
+        "the model's metadata, and the"
+        " server needs MongoDB to take them. false: they go into fields that SQL keeps (the "
+        "spec's tag, key-values of the training"
         " data frame).",
     )
     timeout_seconds: Number = Field(
         45,
         ge=31,
         le=300,
-        description="Deadline of one call, in seconds (31 to 300). Above the server's own wait of 30 s for MongoDB.",
+        description="Deadline of one call, in seconds (31 to 300). Above the server's own wait of "
+        "30 s for MongoDB.",
     )
     settle_seconds: Number = Field(
         5,
         ge=1,
         le=3600,
-        description="In seconds (1 to 3600). How long after a lost connection the server may still be writing what was sent on it;"
+        description="In seconds (1 to 3600). How long after a lost connection the server may "
+        "still be writing what was sent on it;"
         " nothing is written meanwhile.",
     )
 
@@ -510,16 +641,20 @@ TargetSettings = ModelDbV2Settings | ModelDbV1Settings
 class SqliteSettings(Section):
     """The checkpoint in one SQLite file."""
 
-    kind: Literal["sqlite"] = Field("sqlite", description="Kind of checkpoint: sqlite, one file for the processes of one host.")
+    kind: Literal["sqlite"] = Field(
+        "sqlite", description="Kind of checkpoint: sqlite, one file for the processes of one host."
+    )
     path: Path = Field(
         Path("/var/lib/modeldb-sync/checkpoint.db"),
-        description="The file, on a disk that outlives the process; never on a network file system.",
+        description="The file, on a disk that outlives the process; never on a network file "
+        "system.",
     )
     keep_days: Whole = Field(
         400,
         ge=1,
         le=36_500,
-        description="Days after which finished jobs are forgotten (1 to 36500, never below reconcile.look_back_seconds).",
+        description="Days after which finished jobs are forgotten (1 to 36500, never below "
+        "reconcile.look_back_seconds).",
     )
 
     @field_validator("kind", mode="before")
@@ -533,7 +668,11 @@ class SqliteSettings(Section):
     @classmethod
     def _a_file(cls, value: Path) -> Path:
         text = str(value)
-        if value.name in {"", ".."} or text.startswith((":memory:", "file:")) or not text.isprintable():
+        if (
+            value.name in {"", ".."}
+            or text.startswith((":memory:", "file:"))
+            or not text.isprintable()
+        ):
             raise _refused("must be the path of a file: the checkpoint outlives the process")
         return value
 
@@ -549,7 +688,8 @@ class HttpSettings(Section):
         9090,
         ge=0,
         le=65_535,
-        description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a container leave host and port alone, "
+        description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a "
+        "container leave host and port alone, "
         "or set the port by MODELDB_SYNC_HTTP__PORT: the image's health check reads that.",
     )
 
@@ -561,7 +701,9 @@ class LogSettings(Section):
         "info", description="Least level that is logged: debug, info, warning, error."
     )
     format: Literal["json", "console"] | None = Field(
-        None, description="json, one object per line, or console, for people. null: console on a terminal, else json."
+        None,
+        description="json, one object per line, or console, for people. null: console on a "
+        "terminal, else json.",
     )
 
     @field_validator("level", mode="before")
@@ -577,7 +719,8 @@ class ShutdownSettings(Section):
         25,
         ge=5,
         le=3600,
-        description="Longest time from SIGTERM to the end, in seconds (5 to 3600, at least queue.wait_seconds + 5). Keep it below"
+        description="Longest time from SIGTERM to the end, in seconds (5 to 3600, at least "
+        "queue.wait_seconds + 5). Keep it below"
         " the container's own.",
     )
 
@@ -585,13 +728,23 @@ class ShutdownSettings(Section):
 class Settings(Section):
     """The whole configuration."""
 
-    aws: AwsSettings = Field(AwsSettings(), description="Where AWS is. Credentials come from the usual AWS chain.")
+    aws: AwsSettings = Field(
+        AwsSettings(), description="Where AWS is. Credentials come from the usual AWS chain."
+    )
     queue: QueueSettings = Field(description="The SQS queue with the training job events.")
-    jobs: JobSettings = Field(JobSettings(), description="Which jobs are synced and how they are read.")
-    reconcile: ReconcileSettings = Field(ReconcileSettings(), description="How far back things may come again.")
+    jobs: JobSettings = Field(
+        JobSettings(), description="Which jobs are synced and how they are read."
+    )
+    reconcile: ReconcileSettings = Field(
+        ReconcileSettings(), description="How far back things may come again."
+    )
     target: TargetSettings = Field(discriminator="kind", description="Where the runs are written.")
-    checkpoint: SqliteSettings = Field(SqliteSettings(), description="Where the daemon remembers what is done.")
-    http: HttpSettings = Field(HttpSettings(), description="Where Prometheus and health checks ask.")
+    checkpoint: SqliteSettings = Field(
+        SqliteSettings(), description="Where the daemon remembers what is done."
+    )
+    http: HttpSettings = Field(
+        HttpSettings(), description="Where Prometheus and health checks ask."
+    )
     log: LogSettings = Field(LogSettings(), description="What is logged, to standard error.")
     shutdown: ShutdownSettings = Field(ShutdownSettings(), description="How the daemon stops.")
 
@@ -610,7 +763,10 @@ class Settings(Section):
         reconcile = info.data.get("reconcile")
         if reconcile is not None and value.keep_days * DAY_SECONDS < reconcile.look_back_seconds:
             days = reconcile.look_back_seconds / DAY_SECONDS
-            raise _refused(f"must not be below reconcile.look_back_seconds, which is {days:.1f} days", key="keep_days")
+            raise _refused(
+                f"must not be below reconcile.look_back_seconds, which is {days:.1f} days",
+                key="keep_days",
+            )
         return value
 
     @field_validator("shutdown")
@@ -619,7 +775,10 @@ class Settings(Section):
         queue = info.data.get("queue")
         if queue is not None and value.grace_seconds < queue.wait_seconds + 5:
             least = queue.wait_seconds + 5
-            raise _refused(f"must be at least queue.wait_seconds + 5 = {least}: a long poll is not cut off", key="grace_seconds")
+            raise _refused(
+                f"must be at least queue.wait_seconds + 5 = {least}: a long poll is not cut off",
+                key="grace_seconds",
+            )
         return value
 
 
@@ -629,10 +788,12 @@ def load_settings(
     secrets_dir: Path = SECRETS_DIR,
     default_path: Path = DEFAULT_FILE,
 ) -> Settings:
-    """Reads the configuration: the YAML file, over it secret files, over those environment variables.
+    """Reads the configuration: the YAML file, over it secret files, over those environment
+    variables.
 
     Args:
-        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names, else `default_path`.
+        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names,
+            else `default_path`.
         environ: the environment variables.
         secrets_dir: where secret files ``<section>__<key>`` are; may be missing.
         default_path: a file that may be missing.
@@ -666,12 +827,16 @@ def setting_keys() -> KeyIndex:
 
 
 def settings_for_log(settings: Settings) -> dict[str, Any]:
-    """The effective configuration as plain JSON data, with every secret and every header's value as ``**********``."""
+    """The effective configuration as plain JSON data, with every secret and every header's value as
+    ``**********``.
+    """
     return settings.model_dump(mode="json")
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
-    """Every secret of the configuration, in each form in which it travels: what must never be seen in a log."""
+    """Every secret of the configuration, in each form in which it travels: what must never be seen
+    in a log.
+    """
     found = [secret.get_secret_value() for secret in _secrets_in(settings)]
     auth = settings.target.auth if isinstance(settings.target, ModelDbV2Settings) else None
     if isinstance(auth, BasicAuth):

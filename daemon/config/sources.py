@@ -1,4 +1,5 @@
-"""Where settings come from: a YAML file, secret files and environment variables, laid over each other, and what is wrong in them.
+"""Where settings come from: a YAML file, secret files and environment variables, laid over each
+other, and what is wrong in them.
 
 Knows nothing of any one setting; the model of the settings is handed in.
 """
@@ -45,9 +46,15 @@ class KeyIndex:
         for path, field in self._leaves(root, ()):
             self.fields.setdefault(".".join(path), []).append(field)
 
-    def _leaves(self, section: type[BaseModel], above: KeyPath) -> Iterator[tuple[KeyPath, FieldInfo]]:
+    def _leaves(
+        self, section: type[BaseModel], above: KeyPath
+    ) -> Iterator[tuple[KeyPath, FieldInfo]]:
         for name, field in section.model_fields.items():
-            inner = [kind for kind in _members(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            inner = [
+                kind
+                for kind in _members(field.annotation)
+                if isinstance(kind, type) and issubclass(kind, BaseModel)
+            ]
             if isinstance(field.discriminator, str):
                 self._kinds[".".join((*above, name))] = field.discriminator
             for kind in inner:
@@ -68,25 +75,38 @@ class KeyIndex:
         return self._kinds.get(key)
 
     def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
-        """The field behind a key; where kinds of a section share the key, that of the first of some kinds that has it."""
+        """The field behind a key; where kinds of a section share the key, that of the first of some
+        kinds that has it.
+        """
         found = (self._of_kind.get((key, str(kind))) for kind in kinds)
-        return next((field for field in found if field is not None), next(iter(self.fields.get(key, ())), None))
+        return next(
+            (field for field in found if field is not None),
+            next(iter(self.fields.get(key, ())), None),
+        )
 
     def is_section(self, key: str) -> bool:
         return any(known.startswith(f"{key}.") for known in self.fields)
 
     def accepts(self, path: KeyPath) -> bool:
-        """Whether a value may stand at a path: a key, or an entry of a mapping such as ``target.headers``."""
+        """Whether a value may stand at a path: a key, or an entry of a mapping such as
+        ``target.headers``.
+        """
         return ".".join(path) in self.fields or self.holds(".".join(path[:-1]), Mapping)
 
     def holds(self, key: str, kind: type) -> bool:
         """Whether the value of a key is a tuple, a mapping, … of things."""
-        return any(get_origin(member) is kind for field in self.fields.get(key, ()) for member in _members(field.annotation))
+        return any(
+            get_origin(member) is kind
+            for field in self.fields.get(key, ())
+            for member in _members(field.annotation)
+        )
 
     def may_be_unset(self, key: str) -> bool:
         """Whether a key has an empty value of its own: null, or a mapping without entries."""
         fields = self.fields.get(key, ())
-        return self.holds(key, Mapping) or any(type(None) in _members(field.annotation) for field in fields)
+        return self.holds(key, Mapping) or any(
+            type(None) in _members(field.annotation) for field in fields
+        )
 
     def is_secret(self, key: str) -> bool:
         return any(_mentions(field.annotation, SecretStr) for field in self.fields[key])
@@ -96,9 +116,15 @@ class KeyIndex:
         return [str(word) for field in self.fields[key] for word in get_args(field.annotation)]
 
     def unknown(self, key: str) -> str:
-        """What is said of a key that does not exist. Its value is never said: it may be a secret under a misspelt key."""
+        """What is said of a key that does not exist. Its value is never said: it may be a secret
+        under a misspelt key.
+        """
         section = key.rpartition(".")[0]
-        sections = {known.rsplit(".", depth)[0] for known in self.fields for depth in range(1, known.count(".") + 1)}
+        sections = {
+            known.rsplit(".", depth)[0]
+            for known in self.fields
+            for depth in range(1, known.count(".") + 1)
+        }
         beside = [known for known in self.fields if known.rpartition(".")[0] == section]
         for candidates in (beside, [*self.fields, *sections]):
             if near := difflib.get_close_matches(key, candidates, n=1, cutoff=0.5):
@@ -108,8 +134,12 @@ class KeyIndex:
 
 def _members(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing makes of an annotation has no common type
     """The alternatives of a union, or the annotation itself, without what is annotated on them."""
-    members = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
-    return tuple(get_args(member)[0] if get_origin(member) is Annotated else member for member in members)
+    members = (
+        get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    )
+    return tuple(
+        get_args(member)[0] if get_origin(member) is Annotated else member for member in members
+    )
 
 
 def _mentions(annotation: Any, wanted: type) -> bool:  # noqa: ANN401 - as _members
@@ -123,7 +153,9 @@ class _Given:
 
 
 class Layers:
-    """The values given, by key, later layers over earlier ones, and the problems found, one line each."""
+    """The values given, by key, later layers over earlier ones, and the problems found, one line
+    each.
+    """
 
     def __init__(self, index: KeyIndex) -> None:
         self.index = index
@@ -134,7 +166,9 @@ class Layers:
         self._given[path] = _Given(value, source)
 
     def put_text(self, path: KeyPath, text: str, source: str) -> None:
-        """Puts a value that came as text, from a variable or a secret file. Lists are JSON or separated by commas."""
+        """Puts a value that came as text, from a variable or a secret file. Lists are JSON or
+        separated by commas.
+        """
         key = ".".join(path)
         if not text and self.index.may_be_unset(key):
             return  # an empty variable is how a template says "not set"
@@ -152,7 +186,9 @@ class Layers:
         try:
             self.put(path, json.loads(text), source)
         except (ValueError, RecursionError):
-            self.problem(".".join(path), "must be a JSON list, or values separated by commas", source)
+            self.problem(
+                ".".join(path), "must be a JSON list, or values separated by commas", source
+            )
 
     def _put_mapping(self, path: KeyPath, text: str, source: str) -> None:
         try:
@@ -174,7 +210,12 @@ class Layers:
             source: where the value came from.
             shown: the value, where it may be shown.
         """
-        line = key + (f" = {shown}" if shown else "") + f": {text}" + (f" ({source})" if source else "")
+        line = (
+            key
+            + (f" = {shown}" if shown else "")
+            + f": {text}"
+            + (f" ({source})" if source else "")
+        )
         self.problems.append(" ".join(line.split()))
 
     def has(self, path: KeyPath) -> bool:
@@ -185,7 +226,9 @@ class Layers:
 
     def source_of(self, path: KeyPath) -> str:
         """Where a value came from; of a whole section, where the first value in it came from."""
-        return next((given.source for known, given in self._given.items() if known[: len(path)] == path), "")
+        return next(
+            (given.source for known, given in self._given.items() if known[: len(path)] == path), ""
+        )
 
     def tree(self) -> dict[str, Any]:
         """All values as nested mappings, every section there."""
@@ -200,39 +243,62 @@ class Layers:
     def explain(self, error: ErrorDetails) -> None:
         """Adds the line for one of pydantic's errors.
 
-        An error of type ``refused`` brings its own text, and in ``ctx["key"]`` perhaps the name of a key below the checked one.
+        An error of type ``refused`` brings its own text, and in ``ctx["key"]`` perhaps the name of
+        a key below the checked one.
         """
         path, context = self._path_of(error["loc"]), error.get("ctx", {})
         key = ".".join(path)
         match error["type"]:
             case "missing":
-                self.problem(key, f"is required; set it in the file or as variable {self.index.variable(key)}")
+                self.problem(
+                    key,
+                    f"is required; set it in the file or as variable {self.index.variable(key)}",
+                )
             case "union_tag_not_found":
                 key = f"{key}.{self.index.discriminator(key)}"
-                self.problem(key, f"is required, one of {', '.join(self.index.words(key))}", self.source_of(path))
+                self.problem(
+                    key,
+                    f"is required, one of {', '.join(self.index.words(key))}",
+                    self.source_of(path),
+                )
             case "union_tag_invalid":
                 path = (*path, str(self.index.discriminator(key)))
                 key = ".".join(path)
                 allowed = f"must be one of {', '.join(self.index.words(key))}"
-                self.problem(key, allowed, self.source_of(path), shown=self._shown(key, self.value_at(path)))
+                self.problem(
+                    key, allowed, self.source_of(path), shown=self._shown(key, self.value_at(path))
+                )
             case "extra_forbidden":
-                # Unknown keys never come this far: this one belongs to another kind of the same section.
+                # Unknown keys never come this far: this one belongs to another kind of the same
+                # section.
                 kind = f"{'.'.join(path[:-1])}.{self.index.discriminator('.'.join(path[:-1]))}"
                 self.problem(key, f"does not go with this {kind}", self.source_of(path))
             case "refused" if context.get("key"):
                 path = (*path, str(context["key"]))
                 key = ".".join(path)
-                self.problem(key, error["msg"], self.source_of(path), shown=self._shown(key, self.value_at(path)))
+                self.problem(
+                    key,
+                    error["msg"],
+                    self.source_of(path),
+                    shown=self._shown(key, self.value_at(path)),
+                )
             case _ if self.index.holds(".".join(path[:-1]), tuple):
                 key = ".".join(path[:-1])
                 shown = self._shown(key, error["input"])
-                self.problem(f"{key}[{path[-1]}]", self._allowed(key, error), self.source_of(path[:-1]), shown=shown)
+                self.problem(
+                    f"{key}[{path[-1]}]",
+                    self._allowed(key, error),
+                    self.source_of(path[:-1]),
+                    shown=shown,
+                )
             case _:
                 shown = self._shown(key, self.value_at(path))
                 self.problem(key, self._allowed(key, error), self.source_of(path), shown=shown)
 
     def _path_of(self, location: Sequence[int | str]) -> KeyPath:
-        """The path of an error, without the kind that pydantic puts behind the name of a section that comes in several."""
+        """The path of an error, without the kind that pydantic puts behind the name of a section
+        that comes in several.
+        """
         path: list[str] = []
         behind_kinds = False
         for part in location:
@@ -242,8 +308,14 @@ class Layers:
         return tuple(path)
 
     def _shown(self, key: str, value: object) -> str:
-        """A bad value as it may be shown: nothing of secrets, of whole sections, and of addresses that may carry a secret."""
-        if key not in self.index.fields or self.index.is_secret(key) or not isinstance(value, str | int | float | Path):
+        """A bad value as it may be shown: nothing of secrets, of whole sections, and of addresses
+        that may carry a secret.
+        """
+        if (
+            key not in self.index.fields
+            or self.index.is_secret(key)
+            or not isinstance(value, str | int | float | Path)
+        ):
             return ""
         if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
             return ""
@@ -291,24 +363,32 @@ def read_file(path: Path, layers: Layers) -> bool:
         layers.problem(f"configuration file {path}", f"is not valid YAML{_complaint(error)}")
     except (yaml.YAMLError, ValueError, RecursionError):
         # ValueError: a date like 2024-13-45. Its text is left out, as it may repeat the value.
-        layers.problem(f"configuration file {path}", "is not valid YAML: characters, dates, numbers or nesting out of range")
+        layers.problem(
+            f"configuration file {path}",
+            "is not valid YAML: characters, dates, numbers or nesting out of range",
+        )
     else:
         if values is None:  # nothing in it but comments
             return True
         if isinstance(node, yaml.MappingNode):
             _FileReader(path, layers).section((), node, values)
             return True
-        layers.problem(f"configuration file {path}", "must be a mapping of sections, like queue: {url: …}")
+        layers.problem(
+            f"configuration file {path}", "must be a mapping of sections, like queue: {url: …}"
+        )
     return False
 
 
 def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    # Parsed twice: constructing the values merges "<<" into the nodes, which then look like keys given twice.
+    # Parsed twice: constructing the values merges "<<" into the nodes, which then look like keys
+    # given twice.
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
 def _complaint(error: yaml.MarkedYAMLError) -> str:
-    """What YAML says, without the names of aliases and tags: a secret that begins with * or ! is taken for one."""
+    """What YAML says, without the names of aliases and tags: a secret that begins with * or ! is
+    taken for one.
+    """
     mark = error.problem_mark or error.context_mark
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     said = re.sub(r"'(?!<)[^']{2,}'", "…", error.problem or "")
@@ -336,11 +416,18 @@ class _FileReader:
             name, line = str(name_node.value), name_node.start_mark.line + 1
             if name in nodes:
                 lines = f"line {nodes[name][1]} and line {line}"
-                self._layers.problem(".".join((*above, name)), "is given twice", f"file {self._path}, {lines}")
+                self._layers.problem(
+                    ".".join((*above, name)), "is given twice", f"file {self._path}, {lines}"
+                )
             nodes[name] = value_node, line
         for name, value in values.items():
             value_node, line = nodes.get(str(name), (None, 0))
-            self._entry((*above, str(name)), value_node, value, f"file {self._path}" + (f", line {line}" if line else ""))
+            self._entry(
+                (*above, str(name)),
+                value_node,
+                value,
+                f"file {self._path}" + (f", line {line}" if line else ""),
+            )
 
     def _entry(self, path: KeyPath, node: yaml.Node | None, value: Any, source: str) -> None:  # noqa: ANN401 - YAML data
         key = ".".join(path)
@@ -358,18 +445,24 @@ class _FileReader:
         else:
             entry = (*path[:-1], path[-1].lower())
             if self._layers.has(entry):
-                self._layers.problem(key, "is given twice (upper and lower case do not count)", source)
+                self._layers.problem(
+                    key, "is given twice (upper and lower case do not count)", source
+                )
             self._layers.put(entry, value, source)
 
 
 def read_secret_files(directory: Path, layers: Layers) -> None:
-    """Reads the files named ``<section>__<key>``. Others are somebody else's and ignored, as is a missing directory."""
+    """Reads the files named ``<section>__<key>``. Others are somebody else's and ignored, as is a
+    missing directory.
+    """
     try:
         entries = sorted(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        layers.problem(f"directory of secret files {directory}", f"cannot be read: {error.strerror}")
+        layers.problem(
+            f"directory of secret files {directory}", f"cannot be read: {error.strerror}"
+        )
         return
     for entry in entries:
         path = tuple(entry.name.split("__"))
@@ -384,13 +477,16 @@ def read_secret_files(directory: Path, layers: Layers) -> None:
             layers.problem(".".join(path), "is not UTF-8 text", source)
         else:
             known = ".".join(path) in layers.index.fields
-            layers.put_text(path if known else (*path[:-1], path[-1].lower()), text.rstrip("\r\n"), source)
+            layers.put_text(
+                path if known else (*path[:-1], path[-1].lower()), text.rstrip("\r\n"), source
+            )
 
 
 def read_variables(environ: Mapping[str, str], layers: Layers) -> None:
     """Reads the variables ``<PREFIX><SECTION>__<KEY>``, in any case.
 
-    Those without ``__`` are not ours: Kubernetes sets ``<PREFIX>PORT`` and the like for a service of that name.
+    Those without ``__`` are not ours: Kubernetes sets ``<PREFIX>PORT`` and the like for a service
+    of that name.
     """
     index = layers.index
     seen: dict[str, str] = {}
@@ -401,12 +497,20 @@ def read_variables(environ: Mapping[str, str], layers: Layers) -> None:
         path = tuple(name.removeprefix(index.prefix).lower().split("__"))
         key, source = ".".join(path), f"variable {variable}"
         if name in seen:
-            layers.problem(key, f"is given twice, also as {seen[name]} (upper and lower case do not count)", source)
+            layers.problem(
+                key,
+                f"is given twice, also as {seen[name]} (upper and lower case do not count)",
+                source,
+            )
         elif index.accepts(path):
             layers.put_text(path, environ[variable], source)
         elif index.is_section(key):
             example = next(known for known in index.fields if known.startswith(f"{key}."))
-            layers.problem(key, f"has keys of its own; set them one by one, like {index.variable(example)}", source)
+            layers.problem(
+                key,
+                f"has keys of its own; set them one by one, like {index.variable(example)}",
+                source,
+            )
         else:
             layers.problem(key, index.unknown(key), source)
         seen[name] = variable

@@ -1,10 +1,12 @@
-"""AWS on this machine: moto's server with SQS, EventBridge, SageMaker and STS, and the queue wired as in production.
+"""AWS on this machine: moto's server with SQS, EventBridge, SageMaker and STS, and the queue wired
+as in production.
 
     EventBridge rule "SageMaker Training Job State Change" ──> SQS queue ── redrive policy ──> dead-letter queue
 
-Unlike AWS: a training job is finished at once (so its description is put into moto's own state), jobs emit no events (so the demo puts
-them, which AWS allows nobody under the source ``aws.sagemaker``), and events lack the member ``account``.
-"""
+Unlike AWS: a training job is finished at once (so its description is put into moto's own state),
+jobs emit no events (so the demo puts them, which AWS allows nobody under the source
+``aws.sagemaker``), and events lack the member ``account``.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ VISIBILITY_SECONDS = 30
 EVENTS_PER_CALL = 10
 """EventBridge: entries of PutEvents."""
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIADEMOONLYNOTREAL0", "AWS_SECRET_ACCESS_KEY": "made-up-for-the-demo"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIADEMOONLYNOTREAL0",
+    "AWS_SECRET_ACCESS_KEY": "made-up-for-the-demo",
+}
 
 _CREATE_MEMBERS = frozenset(
     {
@@ -74,7 +79,9 @@ class DeadLetter:
 
 
 def leave_the_real_aws_alone() -> None:
-    """Makes this process unable to use a person's AWS account: made-up credentials, no profile, no metadata service, no proxy."""
+    """Makes this process unable to use a person's AWS account: made-up credentials, no profile, no
+    metadata service, no proxy.
+    """
     for variable in list(os.environ):
         if variable.startswith("AWS_") or variable.lower().endswith("_proxy"):
             del os.environ[variable]
@@ -102,10 +109,16 @@ class EmbeddedAws:
         """Makes the queues, the rule and its target."""
         dead = await self._sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)
         self.dead_letter_url = dead["QueueUrl"]
-        redrive = {"deadLetterTargetArn": _queue_arn(DEAD_LETTER_QUEUE), "maxReceiveCount": MAX_RECEIVE_COUNT}
+        redrive = {
+            "deadLetterTargetArn": _queue_arn(DEAD_LETTER_QUEUE),
+            "maxReceiveCount": MAX_RECEIVE_COUNT,
+        }
         queue = await self._sqs.create_queue(
             QueueName=QUEUE,
-            Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)},
+            Attributes={
+                "VisibilityTimeout": str(VISIBILITY_SECONDS),
+                "RedrivePolicy": json.dumps(redrive),
+            },
         )
         self.queue_url = queue["QueueUrl"]
         pattern = {"source": [SOURCE], "detail-type": [DETAIL_TYPE]}
@@ -114,8 +127,12 @@ class EmbeddedAws:
 
     async def put_job(self, job: SampleJob) -> None:
         """Makes a training job that has ended, in place of one of the same name."""
-        request: Any = {member: value for member, value in job.description.items() if member in _CREATE_MEMBERS}
-        await self._sagemaker.create_training_job(**request, Tags=[{"Key": key, "Value": job.tags[key]} for key in job.tags])
+        request: Any = {
+            member: value for member, value in job.description.items() if member in _CREATE_MEMBERS
+        }
+        await self._sagemaker.create_training_job(
+            **request, Tags=[{"Key": key, "Value": job.tags[key]} for key in job.tags]
+        )
         ended = sagemaker_backends[ACCOUNT][REGION].training_jobs[job.name]
         for member, value in job.description.items():
             if member != "TrainingJobArn":
@@ -150,18 +167,28 @@ class EmbeddedAws:
 
     async def waiting(self) -> int:
         """How many messages are in the queue and held by nobody."""
-        answer = await self._sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["ApproximateNumberOfMessages"])
+        answer = await self._sqs.get_queue_attributes(
+            QueueUrl=self.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+        )
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """The first ten messages of the dead-letter queue; they stay there."""
         answer = await self._sqs.receive_message(
-            QueueUrl=self.dead_letter_url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]
+            QueueUrl=self.dead_letter_url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=0,
+            MessageAttributeNames=["All"],
         )
         letters = []
         for message in answer.get("Messages") or []:
-            attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
-            letters.append(DeadLetter(message["Body"], attributes.get(REASON, ""), attributes.get(DETAIL, "")))
+            attributes = {
+                name: value.get("StringValue", "")
+                for name, value in message.get("MessageAttributes", {}).items()
+            }
+            letters.append(
+                DeadLetter(message["Body"], attributes.get(REASON, ""), attributes.get(DETAIL, ""))
+            )
         return letters
 
 
@@ -176,10 +203,16 @@ async def embedded_aws() -> AsyncIterator[EmbeddedAws]:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
         session = AioSession()
-        config = AioConfig(retries={"mode": "standard", "total_max_attempts": 1}, warm_up_loader_caches=True)
+        config = AioConfig(
+            retries={"mode": "standard", "total_max_attempts": 1}, warm_up_loader_caches=True
+        )
         async with AsyncExitStack() as clients:
             opened: list[Any] = [
-                await clients.enter_async_context(session.create_client(service, region_name=REGION, endpoint_url=url, config=config))
+                await clients.enter_async_context(
+                    session.create_client(
+                        service, region_name=REGION, endpoint_url=url, config=config
+                    )
+                )
                 for service in ("sqs", "events", "sagemaker")
             ]
             aws = EmbeddedAws(url, *opened)

@@ -1,4 +1,5 @@
-"""The demo's ModelDB: a stand-in for V2 or for V1, what becomes of it in the outage, and which runs it has at the end.
+"""The demo's ModelDB: a stand-in for V2 or for V1, what becomes of it in the outage, and which runs
+it has at the end.
 
 The rest of the demo knows `DemoModelDb` only.
 """
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 DATABASE_ANSWER_SECONDS = 0.5
-"""How long a stand-in takes to say that its database is down or locked; the real servers take 5.1 s (V2) and 3 s (V1)."""
+"""How long a stand-in takes to say that its database is down or locked; the real servers take 5.1 s
+(V2) and 3 s (V1)."""
 SETTLE_SECONDS = 1
 """After a write without an answer; a real ModelDB V2 gets 30 s, a real V1 5 s."""
 
@@ -132,7 +134,10 @@ class DemoModelDbV2:
     @property
     def places(self) -> Sequence[tuple[str, str]]:
         url = self._server.url
-        return [("ModelDB (REST)", url), ("all runs", f"curl -s {url}/experiment-run/findExperimentRuns -d '{{}}'")]
+        return [
+            ("ModelDB (REST)", url),
+            ("all runs", f"curl -s {url}/experiment-run/findExperimentRuns -d '{{}}'"),
+        ]
 
     def go_down(self) -> None:
         self._server.faults.database_down = True
@@ -149,11 +154,20 @@ class DemoModelDbV2:
         found = []
         for project in projects:
             wanted = {"project_id": project["id"]}
-            async with http.get(f"{base_url}/experiment/getExperimentsInProject", params=wanted) as answer:
-                experiments = {row["id"]: row["name"] for row in (await answer.json()).get("experiments", [])}
-            async with http.post(f"{base_url}/experiment-run/findExperimentRuns", json=wanted) as answer:
+            async with http.get(
+                f"{base_url}/experiment/getExperimentsInProject", params=wanted
+            ) as answer:
+                experiments = {
+                    row["id"]: row["name"] for row in (await answer.json()).get("experiments", [])
+                }
+            async with http.post(
+                f"{base_url}/experiment-run/findExperimentRuns", json=wanted
+            ) as answer:
                 rows = (await answer.json()).get("experiment_runs", [])
-            found += [_v2_run(project["name"], experiments.get(row["experiment_id"], "?"), row) for row in rows]
+            found += [
+                _v2_run(project["name"], experiments.get(row["experiment_id"], "?"), row)
+                for row in rows
+            ]
         return found
 
 
@@ -165,7 +179,10 @@ def _v2_run(project: str, experiment: str, row: Mapping[str, Any]) -> ModelDbRun
         str(row["name"]),
         str(row["id"]),
         JobMark(attributes.get(ARN_ATTRIBUTE, ""), attributes.get(CREATION_TIME_ATTRIBUTE, "")),
-        [(item["key"].replace("/", ":"), item.get("value", 0.0)) for item in row.get("metrics", ())],
+        [
+            (item["key"].replace("/", ":"), item.get("value", 0.0))
+            for item in row.get("metrics", ())
+        ],
         [(item["key"], item["path"]) for item in row.get("datasets", ())],
         1,
         json.dumps(row),
@@ -187,7 +204,12 @@ class DemoModelDbV1:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"kind": "modeldb-v1", "host": self._server.host, "port": self._server.port, "settle_seconds": SETTLE_SECONDS}
+        return {
+            "kind": "modeldb-v1",
+            "host": self._server.host,
+            "port": self._server.port,
+            "settle_seconds": SETTLE_SECONDS,
+        }
 
     @property
     def run_count(self) -> int:
@@ -196,9 +218,11 @@ class DemoModelDbV1:
     @property
     def places(self) -> Sequence[tuple[str, str]]:
         look = (
-            "from thriftpy2.rpc import make_client; from thriftpy2.transport import TFramedTransportFactory as Framed; "
+            "from thriftpy2.rpc import make_client; from thriftpy2.transport import "
+            "TFramedTransportFactory as Framed; "
             "from daemon.targets.modeldb_v1.codec import INTERFACE; "
-            f'server = make_client(INTERFACE.ModelDBService, "{self._server.host}", {self._server.port}, trans_factory=Framed()); '
+            f'server = make_client(INTERFACE.ModelDBService, "{self._server.host}", '
+            f"{self._server.port}, trans_factory=Framed()); "
             "print(*(run for project in server.getProjectIds({}) "
             'for run in server.getRunsAndExperimentsInProject(project).experimentRuns), sep="\\n")'
         )
@@ -225,14 +249,20 @@ class DemoModelDbV1:
         experiments = {row["id"]: row for row in store.experiments}
         return [self._run(run, experiments[run["experiment"]], projects) for run in store.runs]
 
-    def _run(self, run: Mapping[str, Any], experiment: Mapping[str, Any], projects: Mapping[int, str]) -> ModelDbRun:
+    def _run(
+        self, run: Mapping[str, Any], experiment: Mapping[str, Any], projects: Mapping[int, str]
+    ) -> ModelDbRun:
         store, run_id = self._server.store, run["id"]
         fits = [fit for fit in store.fits if fit["experimentRun"] == run_id]
         metrics = [metric for metric in store.metrics if metric["experimentRun"] == run_id]
         frames = store.data_frames.where("experimentRun", run_id)
         models = [fit["transformer"] for fit in fits]
         transformers = store.models.where("experimentRun", run_id)
-        key_values = {pair["metadataKvId"] for frame in frames for pair in store.data_frame_metadata.where("dfId", frame["id"])}
+        key_values = {
+            pair["metadataKvId"]
+            for frame in frames
+            for pair in store.data_frame_metadata.where("dfId", frame["id"])
+        }
         content = [
             run,
             *fits,
@@ -240,16 +270,33 @@ class DemoModelDbV1:
             *frames,
             *(store.key_values.get(number) for number in key_values),
             *(spec for spec in store.specs if spec["experimentRun"] == run_id),
-            *(parameter for parameter in store.hyperparameters if parameter["experimentRun"] == run_id),
+            *(
+                parameter
+                for parameter in store.hyperparameters
+                if parameter["experimentRun"] == run_id
+            ),
             *transformers,
-            *(document for document in self._server.documents if document["MODELDB_model_id"] in models),
+            *(
+                document
+                for document in self._server.documents
+                if document["MODELDB_model_id"] in models
+            ),
         ]
         # metrics of no model of this run are nobody's: whoever reads the run does not see them
-        seen = [(metric["metricType"], metric["metricValue"]) for metric in metrics if metric["transformer"] in models]
+        seen = [
+            (metric["metricType"], metric["metricValue"])
+            for metric in metrics
+            if metric["transformer"] in models
+        ]
         return ModelDbRun(
             projects[experiment["project"]],
             experiment["name"],
-            ", ".join([f"run {run_id}", *(f"model {row['tag']}" for row in transformers if row["id"] in models)]),
+            ", ".join(
+                [
+                    f"run {run_id}",
+                    *(f"model {row['tag']}" for row in transformers if row["id"] in models),
+                ]
+            ),
             str(run_id),
             _v1_mark(run["description"]),
             seen,

@@ -8,8 +8,8 @@ from moto.sqs.models import Queue
 def make_deletes_atomic() -> None:
     """Puts DeleteMessage under the queue's own lock, as sending already is.
 
-    moto's server answers in threads, and a delete replaces the queue's list by a copy: of two deletes at once one is undone, and a
-    message sent in that moment is gone for good.
+    moto's server answers in threads, and a delete replaces the queue's list by a copy: of two
+    deletes at once one is undone, and a message sent in that moment is gone for good.
     """
     delete = Queue.delete_message
     if getattr(delete, "is_atomic", False):

@@ -1,6 +1,8 @@
-"""What landed where, from the places where it must be: ModelDB, the dead-letter queue, `/metrics` and the daemon's log.
+"""What landed where, from the places where it must be: ModelDB, the dead-letter queue, `/metrics`
+and the daemon's log.
 
-`shortcomings` is the demo's check of itself: it compares all of that with what the jobs alone demand.
+`shortcomings` is the demo's check of itself: it compares all of that with what the jobs alone
+demand.
 """
 
 from __future__ import annotations
@@ -48,7 +50,13 @@ class Figures:
             name: without the prefix ``modeldb_sync_``.
         """
         wanted = f"modeldb_sync_{name}"
-        return round(sum(value for each, has, value in self.samples if each == wanted and labels.items() <= has.items()))
+        return round(
+            sum(
+                value
+                for each, has, value in self.samples
+                if each == wanted and labels.items() <= has.items()
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,11 @@ class Evidence:
 
     @property
     def median_event_to_sync_seconds(self) -> float:
-        seconds = [line["event_to_sync_seconds"] for line in self.outcomes if "event_to_sync_seconds" in line]
+        seconds = [
+            line["event_to_sync_seconds"]
+            for line in self.outcomes
+            if "event_to_sync_seconds" in line
+        ]
         return statistics.median(seconds) if seconds else 0.0
 
 
@@ -91,7 +103,13 @@ async def scrape(http: aiohttp.ClientSession, metrics_url: str) -> Figures:
     async with http.get(metrics_url) as answer:
         text = await answer.text()
     families = text_string_to_metric_families(text)
-    return Figures([(sample.name, sample.labels, sample.value) for family in families for sample in family.samples])
+    return Figures(
+        [
+            (sample.name, sample.labels, sample.value)
+            for family in families
+            for sample in family.samples
+        ]
+    )
 
 
 def logged_outcomes(log_file: Path) -> Sequence[Mapping[str, Any]]:
@@ -118,7 +136,10 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     demanded = {job.mark: job for job in story.jobs if job.demands == Synced.kind}
     for mark, job in demanded.items():
         if in_modeldb[mark] != 1:
-            found.append(f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in ModelDB, not 1")
+            found.append(
+                f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in "
+                f"ModelDB, not 1"
+            )
     for run in evidence.runs:
         if run.mark in demanded:
             found += _lacking(demanded[run.mark], run)
@@ -130,8 +151,16 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
         if dead.count(job.mark) != wanted:
             found.append(f"{job.name} has {dead.count(job.mark)} dead letters, not {wanted}")
     letters = [letter.body for letter in evidence.dead_letters]
-    found += [f"there is no dead letter with the body {body!r}" for body in story.bodies if body not in letters]
-    found += [f"the dead letter {letter.body[:60]!r} has no reason" for letter in evidence.dead_letters if not letter.reason]
+    found += [
+        f"there is no dead letter with the body {body!r}"
+        for body in story.bodies
+        if body not in letters
+    ]
+    found += [
+        f"the dead letter {letter.body[:60]!r} has no reason"
+        for letter in evidence.dead_letters
+        if not letter.reason
+    ]
     for secret in SECRETS:
         if any(secret in run.content for run in evidence.runs):
             found.append(f"a secret hyperparameter is in ModelDB ({len(secret)} characters)")
@@ -145,11 +174,18 @@ def _lacking(job: SampleJob, run: ModelDbRun) -> Sequence[str]:
         found.append(f"the run of {job.name} has {run.models} models, not 1")
     stored = sorted(run.metrics)
     if [name for name, _ in stored] != sorted(job.finite_metrics) or not all(
-        math.isclose(value, job.finite_metrics[name], rel_tol=METRIC_TOLERANCE) for name, value in stored
+        math.isclose(value, job.finite_metrics[name], rel_tol=METRIC_TOLERANCE)
+        for name, value in stored
     ):
-        found.append(f"the run of {job.name} has the metrics {_shown(stored)}, not {_shown(sorted(job.finite_metrics.items()))}")
+        found.append(
+            f"the run of {job.name} has the metrics {_shown(stored)}, not "
+            f"{_shown(sorted(job.finite_metrics.items()))}"
+        )
     if sorted(run.inputs) != sorted(job.inputs.items()):
-        found.append(f"the run of {job.name} has the inputs {_shown(sorted(run.inputs))}, not {_shown(sorted(job.inputs.items()))}")
+        found.append(
+            f"the run of {job.name} has the inputs {_shown(sorted(run.inputs))}, not "
+            f"{_shown(sorted(job.inputs.items()))}"
+        )
     return found
 
 
@@ -164,13 +200,25 @@ def _landing(job: SampleJob, events: int, evidence: Evidence) -> Landing:
             synced = next((line for line in lines if line["outcome"] == Synced.kind), {})
             held = any(line["message_id"] in evidence.held for line in lines)
             where = f"{run.project} / {run.experiment} / {run.name}"
-            return Landing(job.name, events, f"{Synced.kind} (held)" if held else Synced.kind, synced.get("reason", "?"), where)
+            return Landing(
+                job.name,
+                events,
+                f"{Synced.kind} (held)" if held else Synced.kind,
+                synced.get("reason", "?"),
+                where,
+            )
     for letter in evidence.dead_letters:
         if _mark_in(letter.body) == job.mark:
             return Landing(job.name, events, Rejected.kind, letter.reason, letter.detail)
-    skipped = [line for line in evidence.outcomes if line["outcome"] == Skipped.kind and line["job"] == job.name]
+    skipped = [
+        line
+        for line in evidence.outcomes
+        if line["outcome"] == Skipped.kind and line["job"] == job.name
+    ]
     if skipped:
-        return Landing(job.name, events, Skipped.kind, skipped[-1]["reason"], skipped[-1].get("detail", ""))
+        return Landing(
+            job.name, events, Skipped.kind, skipped[-1]["reason"], skipped[-1].get("detail", "")
+        )
     return Landing(job.name, events, "none", "?", "")
 
 

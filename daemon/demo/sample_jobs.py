@@ -1,7 +1,9 @@
-"""The demo's training jobs: descriptions and events as SageMaker writes them, for every outcome a message can have.
+"""The demo's training jobs: descriptions and events as SageMaker writes them, for every outcome a
+message can have.
 
-Names, buckets, people and secrets are invented. The shapes follow botocore's model of DescribeTrainingJob and "Automating
-Amazon SageMaker AI with Amazon EventBridge" in the SageMaker developer guide.
+Names, buckets, people and secrets are invented. The shapes follow botocore's model of
+DescribeTrainingJob and "Automating Amazon SageMaker AI with Amazon EventBridge" in the SageMaker
+developer guide.
 """
 
 from __future__ import annotations
@@ -61,29 +63,45 @@ class SampleJob:
 
     @property
     def demands(self) -> str:
-        """The outcome that the promise demands, told from the job alone: every completed, tagged job of this account is synced."""
+        """The outcome that the promise demands, told from the job alone: every completed, tagged
+        job of this account is synced.
+        """
         if self.home != HOME:
             return Rejected.kind
         if self.description["TrainingJobStatus"] != "Completed" or KEYS.sync not in self.tags:
             return Skipped.kind
-        needed = (KEYS.project_name, KEYS.project_user, KEYS.project_description, KEYS.model_name, KEYS.model_type)
+        needed = (
+            KEYS.project_name,
+            KEYS.project_user,
+            KEYS.project_description,
+            KEYS.model_name,
+            KEYS.model_type,
+        )
         return Synced.kind if all(self.tags.get(key) for key in needed) else Rejected.kind
 
     @property
     def finite_metrics(self) -> Mapping[str, float]:
-        """The final metrics that are numbers: no target has a place for others among its metrics."""
-        metrics = {metric["MetricName"]: metric["Value"] for metric in self.description["FinalMetricDataList"]}
+        """The final metrics that are numbers: no target has a place for others among its
+        metrics.
+        """
+        metrics = {
+            metric["MetricName"]: metric["Value"]
+            for metric in self.description["FinalMetricDataList"]
+        }
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
     @property
     def inputs(self) -> Mapping[str, str]:
         """The URI of each channel."""
         return {
-            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in self.description["InputDataConfig"]
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+            for channel in self.description["InputDataConfig"]
         }
 
     def event_detail(self, secondary_status: str) -> dict[str, Any]:
-        """The ``detail`` of a state change event; times in epoch milliseconds, unset members null."""
+        """The ``detail`` of a state change event; times in epoch milliseconds, unset members
+        null.
+        """
         over = secondary_status in {"Completed", "Failed"}
         copied = (
             "HyperParameters",
@@ -101,7 +119,12 @@ class SampleJob:
             "TrainingJobStatus": secondary_status if over else "InProgress",
             "SecondaryStatus": secondary_status,
             **{member: self.description[member] for member in copied},
-            **{member: _milliseconds(self.description[member]) if over or member == times[0] else None for member in times},
+            **{
+                member: _milliseconds(self.description[member])
+                if over or member == times[0]
+                else None
+                for member in times
+            },
             "SecondaryStatusTransitions": [],
             "Tags": dict(self.event_tags),
             "TuningJobArn": self.description.get("TuningJobArn"),
@@ -188,17 +211,20 @@ class _Training:
 
 CHURN = _Team("Churn", "amara.okafor", "Who will leave next month?", "s3://acme-ml-churn")
 FRAUD = _Team("Fraud", "li.wei", "Which card payments are not the owner's?", "s3://acme-ml-fraud")
-DEMAND = _Team("Demand", "sofia.rossi", "How many of each article will be sold where?", "s3://acme-ml-demand")
+DEMAND = _Team(
+    "Demand", "sofia.rossi", "How many of each article will be sold where?", "s3://acme-ml-demand"
+)
 
 _BUILT_IN = "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 _DEEPAR = "224300973850.dkr.ecr.eu-west-1.amazonaws.com/forecasting-deepar:1"
-_PYTORCH = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
+_PYTORCH = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"  # noqa: E501
 _OWN_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/fraud-trainer:2026.4"
 
 
 def sample_story(now: datetime) -> Story:
     """The jobs of a demo that begins now: all of them ended a moment ago."""
-    now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # SageMaker's times have milliseconds
+    # SageMaker's times have milliseconds
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     boosted = _job(
         "churn-xgb-2041",
         "built-in XGBoost; four events, the last of them twice",
@@ -220,7 +246,12 @@ def sample_story(now: datetime) -> Story:
                 boosted,
                 scripted,
                 _tuned(now),
-                _job("demand-nightly", "an ordinary nightly job", nightly_tags, _nightly(now, rmse=41.7, hours_ago=24)),
+                _job(
+                    "demand-nightly",
+                    "an ordinary nightly job",
+                    nightly_tags,
+                    _nightly(now, rmse=41.7, hours_ago=24),
+                ),
                 _job(
                     "scratch-7",
                     "has no MODEL_DB_SYNC tag",
@@ -254,7 +285,13 @@ def sample_story(now: datetime) -> Story:
     )
 
 
-_BOOSTING = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "200", "eta": "0.1", "max_depth": "6"}
+_BOOSTING = {
+    "objective": "binary:logistic",
+    "eval_metric": "auc",
+    "num_round": "200",
+    "eta": "0.1",
+    "max_depth": "6",
+}
 _AUC = (("train:auc", 0.9412), ("validation:auc", 0.9107), ("validation:error", 0.138))
 
 
@@ -277,23 +314,33 @@ def _scripted(name: str) -> _Training:
 
 def _tuned(now: datetime) -> SampleJob:
     tuning_job = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:hyper-parameter-tuning-job/churn-hpo"
-    values = {"_tuning_objective_metric": "validation:auc", "eta": "0.21340000000000003", "num_round": "317"}
+    values = {
+        "_tuning_objective_metric": "validation:auc",
+        "eta": "0.21340000000000003",
+        "num_round": "317",
+    }
     metrics = (("validation:auc", 0.9188), ("ObjectiveMetric", 0.9188))
     return _job(
         "churn-hpo-007-3fa9",
         "child of a hyperparameter tuning job",
         CHURN.tags("churn-xgb", "XGBoost"),
-        _describe(now, CHURN, _Training(_BUILT_IN, values, metrics, more={"TuningJobArn": tuning_job})),
+        _describe(
+            now, CHURN, _Training(_BUILT_IN, values, metrics, more={"TuningJobArn": tuning_job})
+        ),
     )
 
 
 def _nightly(now: datetime, *, rmse: float, hours_ago: int) -> Mapping[str, Any]:
-    training = _Training(_OWN_IMAGE, {"alpha": "0.3"}, (("validation:rmse", rmse),), ("sales", "calendar"), minutes=6)
+    training = _Training(
+        _OWN_IMAGE, {"alpha": "0.3"}, (("validation:rmse", rmse),), ("sales", "calendar"), minutes=6
+    )
     return _describe(now - timedelta(hours=hours_ago), DEMAND, training)
 
 
 def _failed(now: datetime) -> SampleJob:
-    reason = 'AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "CUDA out of memory"'
+    reason = (
+        'AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "CUDA out of memory"'
+    )
     outcome = {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
     return _job(
         "fraud-vae-12",
@@ -305,7 +352,9 @@ def _failed(now: datetime) -> SampleJob:
 
 
 def _half_tagged(now: datetime) -> SampleJob:
-    tags = {key: value for key, value in FRAUD.tags("fraud-gbm", "").items() if key != KEYS.model_type}
+    tags = {
+        key: value for key, value in FRAUD.tags("fraud-gbm", "").items() if key != KEYS.model_type
+    }
     return _job(
         "fraud-gbm-77",
         f"is to be synced but lacks the tag {KEYS.model_type}",
@@ -317,11 +366,22 @@ def _half_tagged(now: datetime) -> SampleJob:
 def _spot(now: datetime) -> SampleJob:
     more = {
         "EnableManagedSpotTraining": True,
-        "CheckpointConfig": {"S3Uri": f"{FRAUD.bucket}/checkpoints/fraud-spot-640", "LocalPath": "/opt/ml/checkpoints"},
+        "CheckpointConfig": {
+            "S3Uri": f"{FRAUD.bucket}/checkpoints/fraud-spot-640",
+            "LocalPath": "/opt/ml/checkpoints",
+        },
         "StoppingCondition": {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400},
         "BillableTimeInSeconds": 1490,
     }
-    training = _Training(_OWN_IMAGE, {"num_leaves": "127"}, _AUC, instance="ml.c5.4xlarge", minutes=83, interrupted=True, more=more)
+    training = _Training(
+        _OWN_IMAGE,
+        {"num_leaves": "127"},
+        _AUC,
+        instance="ml.c5.4xlarge",
+        minutes=83,
+        interrupted=True,
+        more=more,
+    )
     return _job(
         "fraud-spot-640",
         "spot training, interrupted once",
@@ -336,13 +396,22 @@ def _not_a_number(now: datetime) -> SampleJob:
         "fraud-vae-13",
         "its training loss ended as NaN",
         FRAUD.tags("fraud-vae", "PyTorch"),
-        _describe(now, FRAUD, _Training(_PYTORCH, {"latent": "64", "lr": "0.8"}, metrics, instance="ml.g5.xlarge")),
+        _describe(
+            now,
+            FRAUD,
+            _Training(_PYTORCH, {"latent": "64", "lr": "0.8"}, metrics, instance="ml.g5.xlarge"),
+        ),
     )
 
 
 def _secretive(now: datetime) -> SampleJob:
     api_key, password, wandb_key = SECRETS
-    values = {"num_leaves": "63", "tokenizer": '"bert-base"', "payments_api_key": api_key, "DB_PASSWORD": f'"{password}"'}
+    values = {
+        "num_leaves": "63",
+        "tokenizer": '"bert-base"',
+        "payments_api_key": api_key,
+        "DB_PASSWORD": f'"{password}"',
+    }
     more = {"Environment": {"WANDB_API_KEY": wandb_key, "OMP_NUM_THREADS": "4"}}
     return _job(
         "fraud-gbm-78",
@@ -357,7 +426,13 @@ def _untagged_event(now: datetime) -> SampleJob:
     metrics = (("train:final_loss", 3.4471), ("test:mean_wQuantileLoss", 0.1182))
     tags = DEMAND.tags("demand-deepar", "DeepAR")
     training = _Training(_DEEPAR, values, metrics, ("train", "test"), "ml.c5.2xlarge", 32)
-    return _job("demand-deepar-9", "its event has no tags, ListTags has them", tags, _describe(now, DEMAND, training), event_tags={})
+    return _job(
+        "demand-deepar-9",
+        "its event has no tags, ListTags has them",
+        tags,
+        _describe(now, DEMAND, training),
+        event_tags={},
+    )
 
 
 def _job(
@@ -377,7 +452,9 @@ def _job(
         "TrainingJobArn": JobArn.of(home, name).text,
         "ModelArtifacts": {"S3ModelArtifacts": f"{bucket}/{name}/output/model.tar.gz"},
     }
-    return SampleJob(name, about, described, tags, tags if event_tags is None else event_tags, home, history)
+    return SampleJob(
+        name, about, described, tags, tags if event_tags is None else event_tags, home, history
+    )
 
 
 def _describe(ended: datetime, team: _Team, training: _Training) -> Mapping[str, Any]:
@@ -392,12 +469,24 @@ def _describe(ended: datetime, team: _Team, training: _Training) -> Mapping[str,
         "AlgorithmSpecification": {
             "TrainingImage": training.image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [{"Name": name, "Regex": f"{name}=([0-9.]+)"} for name, _ in training.metrics],
+            "MetricDefinitions": [
+                {"Name": name, "Regex": f"{name}=([0-9.]+)"} for name, _ in training.metrics
+            ],
         },
-        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-20260301T101500",
-        "InputDataConfig": [_channel(name, f"{team.bucket}/data/{name}/") for name in training.channels],
-        "OutputDataConfig": {"KmsKeyId": "", "S3OutputPath": f"{team.bucket}/output", "CompressionType": "GZIP"},
-        "ResourceConfig": {"InstanceType": training.instance, "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-20260301T101500",  # noqa: E501
+        "InputDataConfig": [
+            _channel(name, f"{team.bucket}/data/{name}/") for name in training.channels
+        ],
+        "OutputDataConfig": {
+            "KmsKeyId": "",
+            "S3OutputPath": f"{team.bucket}/output",
+            "CompressionType": "GZIP",
+        },
+        "ResourceConfig": {
+            "InstanceType": training.instance,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": 30,
+        },
         "StoppingCondition": {"MaxRuntimeInSeconds": 7200},
         "CreationTime": created,
         "TrainingStartTime": started,
@@ -405,7 +494,8 @@ def _describe(ended: datetime, team: _Team, training: _Training) -> Mapping[str,
         "LastModifiedTime": ended,
         "SecondaryStatusTransitions": _transitions(created, started, ended, training),
         "FinalMetricDataList": [
-            {"MetricName": name, "Value": value, "Timestamp": ended - timedelta(seconds=52)} for name, value in training.metrics
+            {"MetricName": name, "Value": value, "Timestamp": ended - timedelta(seconds=52)}
+            for name, value in training.metrics
         ],
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
@@ -428,12 +518,21 @@ def _channel(name: str, uri: str) -> Mapping[str, Any]:
     }
 
 
-def _transitions(created: datetime, started: datetime, ended: datetime, training: _Training) -> list[Mapping[str, Any]]:
+def _transitions(
+    created: datetime, started: datetime, ended: datetime, training: _Training
+) -> list[Mapping[str, Any]]:
     last = training.more.get("SecondaryStatus", "Completed")
-    steps = [("Starting", created, "Preparing the instances for training"), ("Training", started, "Training in progress")]
+    steps = [
+        ("Starting", created, "Preparing the instances for training"),
+        ("Training", started, "Training in progress"),
+    ]
     if training.interrupted:
         steps += [
-            ("Interrupted", started + (ended - started) / 3, "Training job interrupted. Waiting for capacity"),
+            (
+                "Interrupted",
+                started + (ended - started) / 3,
+                "Training job interrupted. Waiting for capacity",
+            ),
             ("Training", started + (ended - started) / 2, "Training in progress"),
         ]
     steps += [

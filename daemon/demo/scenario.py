@@ -1,6 +1,8 @@
-"""The demo: the real daemon between an embedded AWS and a stand-in for ModelDB, on this machine alone.
+"""The demo: the real daemon between an embedded AWS and a stand-in for ModelDB, on this machine
+alone.
 
-It ends with a check of itself: ModelDB must have exactly one run for every completed, tagged job, and nothing else.
+It ends with a check of itself: ModelDB must have exactly one run for every completed, tagged job,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def run_demo(target: str, *, keep: bool) -> int:
         keep: stay up afterwards, until SIGINT or SIGTERM.
 
     Returns:
-        The exit status: 0 when ModelDB has what the jobs demand, 1 when not, 130 when interrupted before the end.
+        The exit status: 0 when ModelDB has what the jobs demand, 1 when not, 130 when interrupted
+            before the end.
 
     Raises:
         SetupFault: there is no place for temporary files.
@@ -75,14 +78,18 @@ def run_demo(target: str, *, keep: bool) -> int:
     try:
         directory = Path(tempfile.mkdtemp(prefix="modeldb-sync-demo-"))
     except OSError as error:
-        raise SetupFault(f"the demo needs a directory for its log and checkpoint; set TMPDIR to one ({error.strerror})") from error
+        raise SetupFault(
+            f"the demo needs a directory for its log and checkpoint; set TMPDIR to one "
+            f"({error.strerror})"
+        ) from error
     files = _Files(directory)
     with files.log.open("w", encoding="utf-8", buffering=1) as log:
         configure_logging("info", "json", log)
         try:
             return asyncio.run(_until_signalled(Screen(), files, target, keep=keep))
         finally:
-            configure_logging("error", "console")  # the file is closed; what ends late still has a place to complain
+            # the file is closed; what ends late still has a place to complain
+            configure_logging("error", "console")
 
 
 async def _until_signalled(screen: Screen, files: _Files, target: str, *, keep: bool) -> int:
@@ -96,7 +103,9 @@ async def _until_signalled(screen: Screen, files: _Files, target: str, *, keep: 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     told = asyncio.Event()
-    playing = asyncio.create_task(_play(screen, files, target, told, stay_until=signalled if keep else None))
+    playing = asyncio.create_task(
+        _play(screen, files, target, told, stay_until=signalled if keep else None)
+    )
     leaving = asyncio.create_task(signalled.wait())
     await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
@@ -108,7 +117,14 @@ async def _until_signalled(screen: Screen, files: _Files, target: str, *, keep: 
     return await playing
 
 
-async def _play(screen: Screen, files: _Files, target: str, told: asyncio.Event, *, stay_until: asyncio.Event | None) -> int:
+async def _play(
+    screen: Screen,
+    files: _Files,
+    target: str,
+    told: asyncio.Event,
+    *,
+    stay_until: asyncio.Event | None,
+) -> int:
     """From the first part that is started to the last that is stopped.
 
     Args:
@@ -134,7 +150,7 @@ async def _play(screen: Screen, files: _Files, target: str, told: asyncio.Event,
     return status
 
 
-# --- the parts ---------------------------------------------------------------------------------------------------------------
+# --- the parts ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +225,9 @@ async def _running_daemon(configuration: Path) -> AsyncIterator[int]:
     Raises:
         BaseException: what made the daemon end by itself.
     """
-    daemon = Daemon(load_settings(configuration, {}, secrets_dir=configuration.parent / "no-secrets"))
+    daemon = Daemon(
+        load_settings(configuration, {}, secrets_dir=configuration.parent / "no-secrets")
+    )
     running = asyncio.create_task(daemon.run())
     started = asyncio.create_task(daemon.started.wait())
     try:
@@ -222,7 +240,7 @@ async def _running_daemon(configuration: Path) -> AsyncIterator[int]:
         await running
 
 
-# --- the story ---------------------------------------------------------------------------------------------------------------
+# --- the story ------------------------------------------------------------------------------------
 
 
 class _Telling:
@@ -240,7 +258,9 @@ class _Telling:
         self._sent = 0
 
     async def tell(self) -> Sequence[str]:
-        """Lets everything happen. Returns why it could not be told to its end; nothing when it could."""
+        """Lets everything happen. Returns why it could not be told to its end; nothing when it
+        could.
+        """
         with self._screen.counting(self._demanded):
             try:
                 await self._ordinary_jobs()
@@ -271,12 +291,18 @@ class _Telling:
         screen.pairs(_headline(evidence))
         problems = [*problems, *shortcomings(self._story, evidence)]
         if problems:
-            screen.failure(f"\nFAILED: ModelDB and the dead-letter queue do not have what the jobs demand ({self._demanded} runs)")
+            screen.failure(
+                f"\nFAILED: ModelDB and the dead-letter queue do not have what the jobs demand "
+                f"({self._demanded} runs)"
+            )
             for problem in problems:
                 screen.failure(f"  {problem}")
             return 1
         runs = len(evidence.runs)
-        screen.title(f"OK in {screen.seconds:.1f} s: {runs} runs in ModelDB, exactly one for each completed, tagged job")
+        screen.title(
+            f"OK in {screen.seconds:.1f} s: {runs} runs in ModelDB, exactly one for each "
+            f"completed, tagged job"
+        )
         return 0
 
     async def _ordinary_jobs(self) -> None:
@@ -291,14 +317,22 @@ class _Telling:
         await self._perform(self._story.during_outage)
         await self._until(
             "the daemon holds messages because ModelDB's database cannot be used",
-            lambda figures: bool(figures.total("breaker_open", edge=Edge.TARGET) and figures.total("jobs_total", outcome=Held.kind)),
+            lambda figures: bool(
+                figures.total("breaker_open", edge=Edge.TARGET)
+                and figures.total("jobs_total", outcome=Held.kind)
+            ),
         )
         await asyncio.sleep(OUTAGE_SECONDS)  # the outage itself
         held, waiting = (await self._look()).total("messages_in_flight"), await self._aws.waiting()
         healthz, readyz = await self._state("healthz"), await self._state("readyz")
-        screen.step(f"the daemon is {healthz}, but {readyz}: {held} messages held, {waiting} left in the queue")
+        screen.step(
+            f"the daemon is {healthz}, but {readyz}: {held} messages held, {waiting} left in the "
+            f"queue"
+        )
         modeldb.come_back()
-        screen.step(f"{modeldb.recovery}, but one answer is lost: has ModelDB written that run or not?")
+        screen.step(
+            f"{modeldb.recovery}, but one answer is lost: has ModelDB written that run or not?"
+        )
         await self._all_decided()
         for line in logged_outcomes(self._log):
             if line["reason"] == Reason.FOUND_IN_TARGET:
@@ -325,9 +359,13 @@ class _Telling:
     async def _all_decided(self) -> None:
         figures = await self._until(
             f"all {self._sent} messages have an outcome",
-            lambda figures: _decided(figures) >= self._sent and not figures.total("messages_in_flight"),
+            lambda figures: (
+                _decided(figures) >= self._sent and not figures.total("messages_in_flight")
+            ),
         )
-        outcomes = ", ".join(f"{figures.total('jobs_total', outcome=outcome)} {outcome}" for outcome in FINAL)
+        outcomes = ", ".join(
+            f"{figures.total('jobs_total', outcome=outcome)} {outcome}" for outcome in FINAL
+        )
         self._screen.step(f"{outcomes}; every message is acknowledged")
 
     async def _until(self, what: str, holds: Callable[[Figures], bool]) -> Figures:
@@ -340,7 +378,9 @@ class _Telling:
         deadline = self._screen.seconds + PATIENCE_SECONDS
         while not holds(figures := await self._look()):
             if self._screen.seconds > deadline:
-                raise DemoStuck(f"{PATIENCE_SECONDS:.0f} s were not enough until {what}; see {self._log}")
+                raise DemoStuck(
+                    f"{PATIENCE_SECONDS:.0f} s were not enough until {what}; see {self._log}"
+                )
             await asyncio.sleep(LOOK_SECONDS)
         return figures
 
@@ -348,8 +388,12 @@ class _Telling:
         try:
             figures = await scrape(self._http, f"{self._daemon_url}/metrics")
         except aiohttp.ClientError as error:
-            raise DaemonError(f"the daemon does not answer; its log tells why: {self._log}") from error
-        self._screen.count(self._modeldb.run_count, f"{figures.total('messages_in_flight')} messages in flight")
+            raise DaemonError(
+                f"the daemon does not answer; its log tells why: {self._log}"
+            ) from error
+        self._screen.count(
+            self._modeldb.run_count, f"{figures.total('messages_in_flight')} messages in flight"
+        )
         return figures
 
     async def _state(self, page: str) -> str:
@@ -370,7 +414,10 @@ def _headline(evidence: Evidence) -> Sequence[tuple[str, str]]:
         ("runs in ModelDB", str(len(evidence.runs))),
         ("dead letters", str(len(evidence.dead_letters))),
         ("highest receive count", str(evidence.highest_receive_count)),
-        ("event to sync, median", f"{evidence.median_event_to_sync_seconds:.1f} s (event times have whole seconds)"),
+        (
+            "event to sync, median",
+            f"{evidence.median_event_to_sync_seconds:.1f} s (event times have whole seconds)",
+        ),
     ]
 
 

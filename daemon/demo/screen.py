@@ -40,7 +40,9 @@ class Screen:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         console = _Console(highlight=False)
-        self._console = console if console.is_terminal else _Console(highlight=False, width=WIDTH_OF_A_LOG)
+        self._console = (
+            console if console.is_terminal else _Console(highlight=False, width=WIDTH_OF_A_LOG)
+        )
         self._progress: Progress | None = None
 
     @property
@@ -58,7 +60,11 @@ class Screen:
     def detail(self, head: str, text: str = "") -> None:
         """Something below a step."""
         line = Text(" " * INDENT)
-        self._print(line.append(f"{head:<{NAME_WIDTH}}  ", style="cyan").append(text) if text else line.append(head))
+        self._print(
+            line.append(f"{head:<{NAME_WIDTH}}  ", style="cyan").append(text)
+            if text
+            else line.append(head)
+        )
 
     def failure(self, text: str) -> None:
         self._print(Text(text, style="bold red"))
@@ -100,7 +106,13 @@ class Screen:
         table.add_column("project / experiment / run in ModelDB, or why not", overflow="fold")
         for row in rows:
             style = OUTCOME_STYLES.get(row.outcome.split(maxsplit=1)[0], "red")
-            table.add_row(Text(row.job), str(row.events), Text(row.outcome, style=style), Text(row.reason), Text(row.where))
+            table.add_row(
+                Text(row.job),
+                str(row.events),
+                Text(row.outcome, style=style),
+                Text(row.reason),
+                Text(row.where),
+            )
         self._console.print(table)
         self._console.print()
 

@@ -1,7 +1,9 @@
-"""Deletes and hides messages in batches: ten at a time, or what has gathered in a few tens of milliseconds.
+"""Deletes and hides messages in batches: ten at a time, or what has gathered in a few tens of
+milliseconds.
 
-SQS answers a batch with 200 and an entry per message; each refused entry is looked at. A stale receipt handle means that the message
-will be delivered again, nothing more. Anything else is tried again a few times.
+SQS answers a batch with 200 and an entry per message; each refused entry is looked at. A stale
+receipt handle means that the message will be delivered again, nothing more. Anything else is tried
+again a few times.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Batcher(Generic[Item, Answer]):
     """Gathers single requests into batches.
 
     Args:
-        send: takes up to `BATCH_SIZE` items, returns an answer for each, in order; what it raises goes to every caller of the batch.
+        send: takes up to `BATCH_SIZE` items, returns an answer for each, in order; what it raises
+            goes to every caller of the batch.
     """
 
     def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
@@ -56,7 +59,9 @@ class Batcher(Generic[Item, Answer]):
         return await future
 
     async def run(self) -> None:
-        """Sends what gathers. Ends only by cancellation, and then waits for the batches that are under way."""
+        """Sends what gathers. Ends only by cancellation, and then waits for the batches that are
+        under way.
+        """
         try:
             while True:
                 await self._arrived.wait()
@@ -65,7 +70,9 @@ class Batcher(Generic[Item, Answer]):
                         await self._full.wait()
                 except TimeoutError:
                     pass
-                batch = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
+                batch = [
+                    self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))
+                ]
                 if not self._waiting:
                     self._arrived.clear()
                 if len(self._waiting) < BATCH_SIZE:
@@ -98,19 +105,29 @@ class Acknowledgements:
         on_fault: told of each fault of the queue as a whole.
     """
 
-    def __init__(self, queue: Queue, backoff: Backoff, on_fault: Callable[[EdgeFault], None]) -> None:
+    def __init__(
+        self, queue: Queue, backoff: Backoff, on_fault: Callable[[EdgeFault], None]
+    ) -> None:
         self._backoff = backoff
         self._on_fault = on_fault
         self._deletes: Batcher[str, Failed | None] = Batcher(queue.delete)
         self._hides: Batcher[tuple[str, int], Failed | None] = Batcher(queue.hide)
 
     async def delete(self, entry: Entry) -> bool:
-        """Deletes a message whose outcome is durable. False: the queue will deliver it again, which does no harm."""
+        """Deletes a message whose outcome is durable. False: the queue will deliver it again, which
+        does no harm.
+        """
         return await self._persist(entry, "delete", lambda: self._deletes.ask(entry.receipt_handle))
 
     async def hide(self, entry: Entry, seconds: float) -> bool:
-        """Lets a message be seen again after some seconds (0: at once). False: it will be seen when its time is up."""
-        return await self._persist(entry, "hide", lambda: self._hides.ask((entry.receipt_handle, entry.hidable_seconds(seconds))))
+        """Lets a message be seen again after some seconds (0: at once). False: it will be seen when
+        its time is up.
+        """
+        return await self._persist(
+            entry,
+            "hide",
+            lambda: self._hides.ask((entry.receipt_handle, entry.hidable_seconds(seconds))),
+        )
 
     async def run_deletes(self) -> None:
         await self._deletes.run()
@@ -118,7 +135,9 @@ class Acknowledgements:
     async def run_hides(self) -> None:
         await self._hides.run()
 
-    async def _persist(self, entry: Entry, what: str, ask: Callable[[], Awaitable[Failed | None]]) -> bool:
+    async def _persist(
+        self, entry: Entry, what: str, ask: Callable[[], Awaitable[Failed | None]]
+    ) -> bool:
         failed: Failed | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -130,7 +149,9 @@ class Acknowledgements:
                 if failed is None:
                     return True
                 if failed.stale:
-                    log.info("message will be delivered again", acknowledgement=what, code=failed.code)
+                    log.info(
+                        "message will be delivered again", acknowledgement=what, code=failed.code
+                    )
                     return False
                 detail = f"{failed.code}: {failed.detail}"
             if attempt < ATTEMPTS:

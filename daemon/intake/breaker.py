@@ -1,11 +1,13 @@
-"""One breaker per edge: open while the edge does not work for anybody, so that messages are held instead of burnt.
+"""One breaker per edge: open while the edge does not work for anybody, so that messages are held
+instead of burnt.
 
     unproven ── probe passes ──> closed ── trip(fault) ──> open ── back-off, then one probe passes ──> closed
         └── probe fails: stays open, next probe after a longer back-off ──────┘
 
-A probe that passes while real calls still fail (a permission that the probe does not need) makes the breaker open again at once; the
-back-off then goes on growing, because only a real success resets it.
-"""
+A probe that passes while real calls still fail (a permission that the probe does not need) makes
+the breaker open again at once; the back-off then goes on growing, because only a real success
+resets it.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ REMIND_SECONDS = 900.0
 """Between two warnings that say the same of one outage."""
 
 _FOR_A_PERSON_TO_MEND = {Reason.ACCESS_DENIED, Reason.NOT_FOUND, Reason.NOT_THE_API}
-"""What is still wrong after half of it was mended stands in the detail. That of an outage names times and addresses that change."""
+"""What is still wrong after half of it was mended stands in the detail. That of an outage names
+times and addresses that change."""
 
 
 class Breaker:
@@ -42,7 +45,8 @@ class Breaker:
 
     Args:
         edge: which.
-        probe: asks the edge whether it works; raises `EdgeFault` when not. Never called twice at once.
+        probe: asks the edge whether it works; raises `EdgeFault` when not. Never called twice at
+            once.
         backoff: pauses between probes.
         on_change: told True when the breaker opens, False when it closes.
         proven: False: the breaker is open until a first probe has passed.
@@ -95,7 +99,13 @@ class Breaker:
         self._opened.set()
         self._on_change(True)
         self._told = (_gist(fault), self._opened_at)
-        log.warning("breaker opened", edge=self.edge, reason=fault.reason, detail=fault.detail, curable=fault.curable)
+        log.warning(
+            "breaker opened",
+            edge=self.edge,
+            reason=fault.reason,
+            detail=fault.detail,
+            curable=fault.curable,
+        )
 
     def succeeded(self, step: str, token: str) -> None:
         """Notes that a real call worked.
@@ -108,7 +118,9 @@ class Breaker:
         self._successes[step] = (token, monotonic())
 
     def succeeded_for_others(self, step: str, token: str, since: float) -> bool:
-        """True if the step worked for somebody else after a moment (monotonic seconds): then a failure is not the edge's."""
+        """True if the step worked for somebody else after a moment (monotonic seconds): then a
+        failure is not the edge's.
+        """
         last = self._successes.get(step)
         return last is not None and last[0] != token and last[1] > since
 
@@ -125,7 +137,8 @@ class Breaker:
         while True:
             pulse.rest()
             await self._opened.wait()
-            if self._asked:  # the first probe of all is not preceded by a failure, so it does not wait
+            # the first probe of all is not preceded by a failure, so it does not wait
+            if self._asked:
                 await asyncio.sleep(self._backoff.delay(max(self._failures, 1)))
             pulse.work(PROBE_DEADLINE_SECONDS + 10)
             self._asked = True
@@ -139,7 +152,9 @@ class Breaker:
                 self._tell(fault)
 
     def _tell(self, fault: EdgeFault) -> None:
-        """Logs a failed probe: a warning where it says something new or the last one is long ago, so that no outage fills the log."""
+        """Logs a failed probe: a warning where it says something new or the last one is long ago,
+        so that no outage fills the log.
+        """
         now = monotonic()
         told = self._told
         news = told is None or told[0] != _gist(fault) or now - told[1] >= REMIND_SECONDS
@@ -161,7 +176,9 @@ class Breaker:
         except EdgeFault as fault:
             return fault
         except TimeoutError:
-            return EdgeFault(self.edge, Reason.UNREACHABLE, f"no answer within {PROBE_DEADLINE_SECONDS:.0f} s")
+            return EdgeFault(
+                self.edge, Reason.UNREACHABLE, f"no answer within {PROBE_DEADLINE_SECONDS:.0f} s"
+            )
         return None
 
     def _close(self) -> None:

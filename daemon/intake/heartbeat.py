@@ -1,4 +1,6 @@
-"""Keeps what is in flight ours: the visibility of messages in the queue, and the leases of claims in the checkpoint."""
+"""Keeps what is in flight ours: the visibility of messages in the queue, and the leases of claims
+in the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BEAT_DEADLINE_SECONDS = 300.0
-"""Longer than the clients' own time-outs and tries, also while they fetch credentials: beyond it a beat hangs."""
+"""Longer than the clients' own time-outs and tries, also while they fetch credentials: beyond it a
+beat hangs."""
 
 
 class Heartbeat:
@@ -56,7 +59,9 @@ class Heartbeat:
         self._leases_until = 0.0
 
     async def run(self, pulse: Pulse) -> None:
-        """Beats several times within each half of the shorter time-out. Ends only by cancellation."""
+        """Beats several times within each half of the shorter time-out. Ends only by
+        cancellation.
+        """
         while True:
             pulse.rest()
             await asyncio.sleep(min(self._visibility_seconds(), self._lease_seconds) / 8)
@@ -90,12 +95,18 @@ class Heartbeat:
                 entry.visible_at = begun + seconds
                 self._on_beat("renewed")
             elif failed.stale:
-                # a newer receive has the message, here or elsewhere; the claim still keeps the job ours
+                # a newer receive has the message, here or elsewhere; the claim still keeps the job
+                # ours
                 if entry.receipt_handle == handle:
                     entry.visible_at = float("inf")
                 self._on_beat("stale")
             else:
-                log.warning("heartbeat refused", code=failed.code, detail=failed.detail, message_id=entry.message.message_id)
+                log.warning(
+                    "heartbeat refused",
+                    code=failed.code,
+                    detail=failed.detail,
+                    message_id=entry.message.message_id,
+                )
                 self._on_beat("failed")
 
     async def _renew_claims(self) -> None:

@@ -1,7 +1,8 @@
-"""The in-flight ledger: every message from its receive to its acknowledgement, and which of them are about the same job.
+"""The in-flight ledger: every message from its receive to its acknowledgement, and which of them
+are about the same job.
 
-A message that is received again while it is in the ledger only brings a newer receipt handle. A second message of a job that is in the
-ledger joins the first and gets its outcome.
+A message that is received again while it is in the ledger only brings a newer receipt handle. A
+second message of a job that is in the ledger joins the first and gets its outcome.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Entry:
         message: as first received.
         receipt_handle: of the newest receive.
         receive_count: of the newest receive.
-        received_at, visible_at: monotonic seconds; `visible_at` is when the queue shows the message again.
+        received_at, visible_at: monotonic seconds; `visible_at` is when the queue shows the message
+            again.
         job_arn: the ARN in lower case once the body is understood, else "".
         claim, mark, journal: as the flow comes by them.
         run: as it was to be synced last: true of the job even when the job has been deleted since.
@@ -69,7 +71,9 @@ class Entry:
 
     @property
     def must_finish(self) -> bool:
-        """True from the intent of a create until its answer, and while an outcome is recorded: not to be given back half-way."""
+        """True from the intent of a create until its answer, and while an outcome is recorded: not
+        to be given back half-way.
+        """
         if self.attempt is None or self.attempt.done():
             return False
         return self.step == "record" or (self.journal is not None and self.journal.write_under_way)
@@ -81,21 +85,29 @@ class Entry:
 
     @property
     def creation_second(self) -> datetime | None:
-        """When the job was created, as far as known, without the fraction (events and Describe round differently)."""
+        """When the job was created, as far as known, without the fraction (events and Describe
+        round differently).
+        """
         moment = self.event.creation_time if self.event is not None else None
         return None if moment is None else moment.replace(microsecond=0)
 
     def hidable_seconds(self, wanted: float) -> int:
-        """How long the message can be hidden from now: as wanted, but within the 12 h that SQS counts from the receive."""
+        """How long the message can be hidden from now: as wanted, but within the 12 h that SQS
+        counts from the receive.
+        """
         left = self.received_at + LONGEST_IN_FLIGHT_SECONDS - 10 - monotonic()
         return max(0, round(min(wanted, left)))
 
     def stop_renewing(self) -> None:
-        """The message is about to be acknowledged: a heartbeat after that would undo the delay it was given."""
+        """The message is about to be acknowledged: a heartbeat after that would undo the delay it
+        was given.
+        """
         self.visible_at = float("inf")
 
     def give_back(self) -> None:
-        """Asks the worker to end with this entry: what has not begun to write is cancelled, what holds ends."""
+        """Asks the worker to end with this entry: what has not begun to write is cancelled, what
+        holds ends.
+        """
         self.released.set()
         if self.attempt is not None and not self.must_finish:
             self.attempt.cancel()
@@ -133,7 +145,8 @@ class InFlight:
         """Enters a receive.
 
         Returns:
-            The new entry; None when the message is in flight already and this receive has joined it.
+            The new entry; None when the message is in flight already and this receive has joined
+            it.
         """
         known = self._entries.get(message.message_id)
         if known is not None:
@@ -151,7 +164,8 @@ class InFlight:
         """Makes an entry the one that works on its job, after those that came earlier.
 
         Returns:
-            None: the entry leads. Otherwise the outcome of an earlier entry about the same job, which is this one's, too.
+            None: the entry leads. Otherwise the outcome of an earlier entry about the same job,
+                which is this one's, too.
         """
         entry.job_arn = job_arn
         while (leader := self._leaders.get(job_arn)) is not None and leader is not entry:

@@ -23,10 +23,12 @@ log = structlog.get_logger(__name__)
 RECEIVE_LIMIT = 10
 """SQS: MaxNumberOfMessages."""
 RECEIVE_DEADLINE_SECONDS = 240.0
-"""What a receive may take beyond its WaitTimeSeconds before it is given up: the client's own time-outs come first, also those of the
-credentials it may have to fetch. An answer that drips in byte by byte never runs into those."""
+"""What a receive may take beyond its WaitTimeSeconds before it is given up: the client's own
+time-outs come first, also those of the credentials it may have to fetch. An answer that drips in
+byte by byte never runs into those."""
 RECEIVE_MARGIN_SECONDS = 300.0
-"""What a receive may take beyond its WaitTimeSeconds before the loop counts as hanging, because even giving up has failed."""
+"""What a receive may take beyond its WaitTimeSeconds before the loop counts as hanging, because
+even giving up has failed."""
 
 
 class Poller:
@@ -36,7 +38,8 @@ class Poller:
         gate: returns when every edge works.
         visibility_seconds: asked at each receive.
         start: begins the work on an entry.
-        return_unstarted: makes messages visible again at once (a receive that ended after the stop).
+        return_unstarted: makes messages visible again at once (a receive that ended after the
+            stop).
         on_receive: told how many messages came.
         on_fault: told of each fault of the queue as a whole.
     """
@@ -67,7 +70,9 @@ class Poller:
         self._on_fault = on_fault
 
     async def run(self, stop: asyncio.Event, pulse: Pulse) -> None:
-        """Polls until the stop. A running long poll is let finish: a cancelled one can still take a message and hide it."""
+        """Polls until the stop. A running long poll is let finish: a cancelled one can still take a
+        message and hide it.
+        """
         while not stop.is_set():
             pulse.rest()
             taken = await _unless(stop, self._ready)
@@ -102,7 +107,9 @@ class Poller:
                 return
             for message in messages:
                 # counted from the answer: the queue's own count began a little earlier
-                entry = self._in_flight.add(message, visibility - min(monotonic() - begun, visibility / 2))
+                entry = self._in_flight.add(
+                    message, visibility - min(monotonic() - begun, visibility / 2)
+                )
                 if entry is None:
                     log.info(
                         "message received again while in flight",
@@ -121,9 +128,13 @@ class Poller:
         deadline = self._wait_seconds + RECEIVE_DEADLINE_SECONDS
         try:
             async with asyncio.timeout(deadline):
-                return await self._queue.receive(limit=limit, wait_seconds=self._wait_seconds, visibility_seconds=visibility)
+                return await self._queue.receive(
+                    limit=limit, wait_seconds=self._wait_seconds, visibility_seconds=visibility
+                )
         except TimeoutError as error:
-            raise EdgeFault(Edge.QUEUE, Reason.UNREACHABLE, f"a receive has not ended within {deadline:.0f} s") from error
+            raise EdgeFault(
+                Edge.QUEUE, Reason.UNREACHABLE, f"a receive has not ended within {deadline:.0f} s"
+            ) from error
 
 
 async def _unless(stop: asyncio.Event, wait: Callable[[], Awaitable[int]]) -> int | None:

@@ -1,9 +1,9 @@
 """What `/healthz` and `/readyz` say.
 
 Healthy: every loop goes round. An outage outside is no reason to be killed.
-Ready: the queue has answered and the checkpoint can be written. A target or SageMaker that is down for a while leaves the daemon ready
-(it holds what it has and says so); what a person must mend (a wrong address, credentials, permissions) and an edge that has never
-worked since the start do not.
+Ready: the queue has answered and the checkpoint can be written. A target or SageMaker that is down
+for a while leaves the daemon ready (it holds what it has and says so); what a person must mend (a
+wrong address, credentials, permissions) and an edge that has never worked since the start do not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from daemon.intake.breaker import Breaker
     from daemon.observability.watchdog import Watchdog
 
-FOR_A_PERSON = frozenset({Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND})
+FOR_A_PERSON = frozenset(
+    {Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND}
+)
 
 
 def liveness_report(watchdog: Watchdog) -> HealthReport:
@@ -28,15 +30,20 @@ def liveness_report(watchdog: Watchdog) -> HealthReport:
     return HealthReport(ok, "alive" if ok else "hanging", checks)
 
 
-def readiness_report(breakers: Mapping[Edge, Breaker], *, stopping: bool, standing_by_for: str = "") -> HealthReport:
+def readiness_report(
+    breakers: Mapping[Edge, Breaker], *, stopping: bool, standing_by_for: str = ""
+) -> HealthReport:
     """What `/readyz` says.
 
     Args:
-        standing_by_for: the process that is the writer of a target that takes one writer only; "" where this one works.
+        standing_by_for: the process that is the writer of a target that takes one writer only; ""
+            where this one works.
     """
     checks = {edge.value: _words(breaker) for edge, breaker in breakers.items()}
     if standing_by_for:
-        checks["writer"] = f"process {standing_by_for} is the writer; this one takes over when it ends"
+        checks["writer"] = (
+            f"process {standing_by_for} is the writer; this one takes over when it ends"
+        )
     ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers.values())
     if stopping:
         state = "stopping"
@@ -50,7 +57,9 @@ def readiness_report(breakers: Mapping[Edge, Breaker], *, stopping: bool, standi
 def _keeps_from_ready(breaker: Breaker) -> bool:
     if not breaker.is_open:
         return False
-    needs_person = breaker.fault is not None and (not breaker.fault.curable or breaker.fault.reason in FOR_A_PERSON)
+    needs_person = breaker.fault is not None and (
+        not breaker.fault.curable or breaker.fault.reason in FOR_A_PERSON
+    )
     return breaker.edge in {Edge.QUEUE, Edge.CHECKPOINT} or not breaker.proven or needs_person
 
 

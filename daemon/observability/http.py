@@ -1,4 +1,6 @@
-"""The port for Prometheus and health checks. It knows nothing of the service: it asks the functions it was given."""
+"""The port for Prometheus and health checks. It knows nothing of the service: it asks the functions
+it was given.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,14 @@ CLOSE_SECONDS = 1.0
 """A running request gets this long at the end, and once more after it was cancelled."""
 
 MOST_CONNECTIONS = 100
-"""One more ends the one that has asked nothing for longest. Descriptors are for the daemon's work: who opens connections without end
-must neither use them up nor keep health checks out."""
+"""One more ends the one that has asked nothing for longest. Descriptors are for the daemon's work:
+who opens connections without end must neither use them up nor keep health checks out."""
 
-_HEADERS = {"Cache-Control": "no-store", "Server": "sagemaker-modeldb-sync", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Server": "sagemaker-modeldb-sync",
+    "X-Content-Type-Options": "nosniff",
+}
 _METHODS = ("GET", "HEAD")
 
 
@@ -57,7 +63,9 @@ class HttpServer:
         return port
 
     async def aclose(self) -> None:
-        """Stops listening and ends every connection, at the latest after two times `CLOSE_SECONDS`."""
+        """Stops listening and ends every connection, at the latest after two times
+        `CLOSE_SECONDS`.
+        """
         await self._runner.cleanup()
 
 
@@ -78,8 +86,8 @@ async def serve_http(
         metrics: what ``/metrics`` shows.
         healthz: asked at each request for ``/healthz``; must not block.
         readyz: the same for ``/readyz``.
-        idle_seconds: a connection without a complete request ends after this time, and after twice this time also one whose client
-            does not read the answer.
+        idle_seconds: a connection without a complete request ends after this time, and after twice
+            this time also one whose client does not read the answer.
 
     Raises:
         SetupFault: the address cannot be listened on.
@@ -87,7 +95,8 @@ async def serve_http(
     turn = asyncio.Lock()
 
     async def metrics_page(request: web.BaseRequest) -> web.Response:
-        # Milliseconds of work each: who asks for many at once gets at most half of the loop's time, and one after the other.
+        # Milliseconds of work each: who asks for many at once gets at most half of the loop's time,
+        # and one after the other.
         async with turn:
             begun = time.perf_counter()
             response = _metrics(metrics, request)
@@ -109,7 +118,8 @@ async def serve_http(
     async def answer(request: web.BaseRequest) -> web.Response:
         if isinstance(request.protocol, _Connection):
             request.protocol.has_asked()
-        await asyncio.sleep(0)  # the library answers hundreds of pipelined requests without letting anybody else run
+        # the library answers hundreds of pipelined requests without letting anybody else run
+        await asyncio.sleep(0)
         page = pages.get(request.path)
         if page is None:
             return _text(404, f"not found; there are {', '.join(pages)}")
@@ -135,7 +145,9 @@ def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
         errno.EADDRINUSE: "another process listens there: end it, or set another http.port",
         errno.EACCES: "ports below 1024 are for root: set another http.port",
     }
-    return SetupFault(f"http.port = {port}: cannot listen on {host}: {advice.get(error.errno or 0, str(error))}")
+    return SetupFault(
+        f"http.port = {port}: cannot listen on {host}: {advice.get(error.errno or 0, str(error))}"
+    )
 
 
 def _metrics(metrics: Metrics, request: web.BaseRequest) -> web.Response:
@@ -144,8 +156,18 @@ def _metrics(metrics: Metrics, request: web.BaseRequest) -> web.Response:
 
 
 def _health(report: HealthReport) -> web.Response:
-    body = json.dumps({"ok": report.ok, "state": report.state, "checks": dict(report.checks)}, indent=1) + "\n"
-    return web.Response(status=200 if report.ok else 503, text=body, content_type="application/json", headers=_HEADERS)
+    body = (
+        json.dumps(
+            {"ok": report.ok, "state": report.state, "checks": dict(report.checks)}, indent=1
+        )
+        + "\n"
+    )
+    return web.Response(
+        status=200 if report.ok else 503,
+        text=body,
+        content_type="application/json",
+        headers=_HEADERS,
+    )
 
 
 def _text(status: int, words: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -153,7 +175,9 @@ def _text(status: int, words: str, headers: Mapping[str, str] | None = None) -> 
 
 
 class _Server(web.Server):
-    """Makes our own connections: no access log, and limits for clients that are slow, send much or are many."""
+    """Makes our own connections: no access log, and limits for clients that are slow, send much or
+    are many.
+    """
 
     def __init__(self, answer: Any, idle_seconds: float) -> None:  # noqa: ANN401 - the library keeps its handler type private
         super().__init__(answer)
@@ -161,7 +185,8 @@ class _Server(web.Server):
         self._open: set[_Connection] = set()
         self._options: dict[str, Any] = {
             "access_log": None,
-            "keepalive_timeout": idle_seconds,  # also runs while the first request line or a header is still being sent
+            # also runs while the first request line or a header is still being sent
+            "keepalive_timeout": idle_seconds,
             "lingering_time": 1.0,  # for the rest of a body, which is never read
             "max_field_size": 8190,
             "max_headers": 64,
@@ -212,7 +237,8 @@ class _Connection(web.RequestHandler):
             self.transport.abort()
 
     def _end_when_stuck(self) -> None:
-        # The library's own time-out does not run while an answer is being written: one that is never read would stay for ever.
+        # The library's own time-out does not run while an answer is being written: one that is
+        # never read would stay for ever.
         loop = asyncio.get_running_loop()
         due = self.asked_at + self._stuck_seconds
         if loop.time() >= due:

@@ -1,7 +1,8 @@
-"""Logs: structlog and the standard library's logging through one pipe, as JSON for machines or as lines for people.
+"""Logs: structlog and the standard library's logging through one pipe, as JSON for machines or as
+lines for people.
 
-They go to standard error: standard output belongs to what a verb answers (``history --json | jq``), and a container's runtime
-collects both alike.
+They go to standard error: standard output belongs to what a verb answers (``history --json | jq``),
+and a container's runtime collects both alike.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ SHORTEST_SECRET = 6
 
 _DEEPEST = 20
 _QUIET = ("aiobotocore", "aiohttp", "asyncio", "boto3", "botocore", "urllib3")
-"""Libraries whose every request is no news: warnings only, and not below INFO even at level debug. At DEBUG, botocore writes request
-headers, signatures and bodies: whoever can read the log could use them."""
+"""Libraries whose every request is no news: warnings only, and not below INFO even at level debug.
+At DEBUG, botocore writes request headers, signatures and bodies: whoever can read the log could use
+them."""
 _FIRST = ("timestamp", "level", "event", "logger")
 
 
@@ -45,7 +47,12 @@ class _Secrets:
         if len(secret) < SHORTEST_SECRET:
             return
         # also as it looks in a URL and inside quotes, for texts that hold it in such a form
-        self._known |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+        self._known |= {
+            secret,
+            quote(secret, safe=""),
+            json.dumps(secret)[1:-1],
+            repr(secret)[1:-1],
+        }
         longest_first = sorted(self._known, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
@@ -57,7 +64,8 @@ _secrets = _Secrets()
 
 
 def register_secret(value: str) -> None:
-    """Masks a text in every later log line, wherever it turns up. The last resort: nothing should log it in the first place.
+    """Masks a text in every later log line, wherever it turns up. The last resort: nothing should
+    log it in the first place.
 
     Args:
         value: ignored when shorter than `SHORTEST_SECRET`.
@@ -65,7 +73,11 @@ def register_secret(value: str) -> None:
     _secrets.add(value)
 
 
-def configure_logging(level: str, format: Literal["json", "console"], stream: TextIO | None = None) -> None:  # noqa: A002 - the word of log.format
+def configure_logging(
+    level: str,
+    format: Literal["json", "console"],  # noqa: A002 - the setting's name
+    stream: TextIO | None = None,
+) -> None:
     """Sets up all logging of the process. May be called again.
 
     Args:
@@ -81,10 +93,15 @@ def configure_logging(level: str, format: Literal["json", "console"], stream: Te
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,  # also for people: rich, where it is installed, would print local variables
+        # also for people: rich, where it is installed, would print local variables
+        structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
@@ -107,7 +124,9 @@ def configure_logging(level: str, format: Literal["json", "console"], stream: Te
     root.addHandler(handler)
     root.setLevel(least)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.INFO if least <= logging.DEBUG else max(least, logging.WARNING))
+        logging.getLogger(name).setLevel(
+            logging.INFO if least <= logging.DEBUG else max(least, logging.WARNING)
+        )
     logging.captureWarnings(capture=True)
 
 
@@ -116,20 +135,26 @@ class _Pipe(logging.StreamHandler["TextIO"]):
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a line in any case: a record that cannot be rendered must neither be lost nor break the stream of lines."""
+    """Renders a line in any case: a record that cannot be rendered must neither be lost nor break
+    the stream of lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         try:
             return super().format(record)
         except Exception as error:  # noqa: BLE001 - whatever a foreign object does when it is asked for its text
-            replacement = logging.makeLogRecord({"name": record.name, "levelno": record.levelno, "levelname": record.levelname})
+            replacement = logging.makeLogRecord(
+                {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
+            )
             replacement.msg = "log line could not be rendered: %s at %s:%s"
             replacement.args = (type(error).__name__, record.pathname, record.lineno)
             return super().format(replacement)
 
 
 def _console_renderer(stream: TextIO) -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(colors=stream.isatty() and not os.environ.get("NO_COLOR"), sort_keys=False)
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty() and not os.environ.get("NO_COLOR"), sort_keys=False
+    )
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
@@ -143,9 +168,13 @@ def _plain_json(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
 
 
 def _plain_console(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """As `_plain_json`, and nothing that a terminal takes for a command: what jobs are called is for others to say."""
+    """As `_plain_json`, and nothing that a terminal takes for a command: what jobs are called is
+    for others to say.
+    """
     return {
-        _printable(key): _printable_lines(value) if key in {"exception", "stack"} else _printable(value)
+        _printable(key): _printable_lines(value)
+        if key in {"exception", "stack"}
+        else _printable(value)
         for key, value in _plain_json(_logger, _method, event).items()
     }
 
@@ -166,7 +195,9 @@ def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - JSON data
 
 
 def _whole(text: str) -> str:
-    """A text without secrets and without halves of surrogate pairs, which many readers of JSON refuse."""
+    """A text without secrets and without halves of surrogate pairs, which many readers of JSON
+    refuse.
+    """
     text = _secrets.mask(str(text))
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 

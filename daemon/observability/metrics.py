@@ -1,11 +1,21 @@
-"""What Prometheus is told. Names and labels are part of the contract; label values are bounded sets, never names of jobs."""
+"""What Prometheus is told. Names and labels are part of the contract; label values are bounded
+sets, never names of jobs.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -24,7 +34,21 @@ HEARTBEAT_RESULTS = ("renewed", "stale", "failed")
 
 STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """A step is one or two requests: a few ms as a rule, a whole time-out at worst."""
-EVENT_TO_SYNC_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0)
+EVENT_TO_SYNC_BUCKETS = (
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+    10_800.0,
+    21_600.0,
+)
 """Seconds as a rule, hours after an outage."""
 
 REASONS: Mapping[str, tuple[Reason, ...]] = {
@@ -65,9 +89,11 @@ REASONS: Mapping[str, tuple[Reason, ...]] = {
         Reason.STORAGE,
     ),
 }
-"""The reasons of each outcome. Their counters exist from the start: Prometheus misses the first step of one that appears with 1."""
+"""The reasons of each outcome. Their counters exist from the start: Prometheus misses the first
+step of one that appears with 1."""
 
-# A switch of the whole library: a second series of the start time beside each counter and histogram tells nobody anything.
+# A switch of the whole library: a second series of the start time beside each counter and histogram
+# tells nobody anything.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves its return type out
 
 
@@ -81,7 +107,8 @@ class Metrics:
 
     Attributes:
         jobs: outcomes of messages, by outcome and reason.
-        event_to_sync_seconds: from the event's time to the durable outcome; not for replays, backfill and reconcile.
+        event_to_sync_seconds: from the event's time to the durable outcome; not for replays,
+            backfill and reconcile.
         breaker_open: by edge.
         duplicate_runs_healed: doubles deleted from the target.
     """
@@ -91,7 +118,9 @@ class Metrics:
         self._clock = clock
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        Info("modeldb_sync_build", "Version and kind of target.", registry=self.registry).info({"version": version, "target": target})
+        Info("modeldb_sync_build", "Version and kind of target.", registry=self.registry).info(
+            {"version": version, "target": target}
+        )
 
         self._received = self._counter("messages_received", "Messages received from the queue.")
         self.jobs = self._counter("jobs", "Outcomes of messages.", "outcome", "reason")
@@ -104,23 +133,46 @@ class Metrics:
         )
         self.event_to_sync_seconds = Histogram(
             "modeldb_sync_event_to_sync_seconds",
-            "From the event's time to the durable outcome; not for replays, backfill and reconcile.",
+            "From the event's time to the durable outcome; not for replays, backfill and "
+            "reconcile.",
             buckets=EVENT_TO_SYNC_BUCKETS,
             registry=self.registry,
         )
-        self._in_flight = self._gauge("messages_in_flight", "Messages held, from receive to acknowledgement.")
-        self._oldest = self._gauge("oldest_message_seconds", "Age of the oldest message in flight since it was sent; 0 without one.")
-        self.breaker_open = self._gauge("breaker_open", "1 while the edge does not work and messages are held.", "edge")
-        self.standing_by = self._gauge("standing_by", "1 while another process is the writer of the target and nothing is received.")
-        self._queue = self._gauge("queue_messages", "Approximate number of messages in the queue.", "state")
-        self._dead_letters = self._gauge(
-            "dead_letter_messages", "Approximate number of messages in the dead-letter queue; NaN while it is unknown."
+        self._in_flight = self._gauge(
+            "messages_in_flight", "Messages held, from receive to acknowledgement."
         )
-        self._last_poll = self._gauge("last_poll_timestamp_seconds", "When the queue last answered a receive; 0 before the first.")
-        self._target_requests = self._counter("target_requests", "Requests to the target.", "operation", "result")
-        self._aws_requests = self._counter("aws_requests", "Requests to AWS.", "service", "operation", "result")
+        self._oldest = self._gauge(
+            "oldest_message_seconds",
+            "Age of the oldest message in flight since it was sent; 0 without one.",
+        )
+        self.breaker_open = self._gauge(
+            "breaker_open", "1 while the edge does not work and messages are held.", "edge"
+        )
+        self.standing_by = self._gauge(
+            "standing_by",
+            "1 while another process is the writer of the target and nothing is received.",
+        )
+        self._queue = self._gauge(
+            "queue_messages", "Approximate number of messages in the queue.", "state"
+        )
+        self._dead_letters = self._gauge(
+            "dead_letter_messages",
+            "Approximate number of messages in the dead-letter queue; NaN while it is unknown.",
+        )
+        self._last_poll = self._gauge(
+            "last_poll_timestamp_seconds",
+            "When the queue last answered a receive; 0 before the first.",
+        )
+        self._target_requests = self._counter(
+            "target_requests", "Requests to the target.", "operation", "result"
+        )
+        self._aws_requests = self._counter(
+            "aws_requests", "Requests to AWS.", "service", "operation", "result"
+        )
         self._heartbeats = self._counter("heartbeats", "Renewals of messages in flight.", "result")
-        self.duplicate_runs_healed = self._counter("duplicate_runs_healed", "Doubles deleted from the target.")
+        self.duplicate_runs_healed = self._counter(
+            "duplicate_runs_healed", "Doubles deleted from the target."
+        )
         self._rows = self._gauge("checkpoint_rows", "Jobs in the checkpoint.", "state")
         self._show_what_is_known_beforehand()
 
@@ -176,7 +228,9 @@ class Metrics:
         """From now on the ledger is looked at whenever the metrics are asked for."""
 
         def oldest() -> float:
-            sent = [entry.message.sent_at for entry in in_flight if entry.message.sent_at is not None]
+            sent = [
+                entry.message.sent_at for entry in in_flight if entry.message.sent_at is not None
+            ]
             return max(0.0, self._clock() - min(sent)) if sent else 0.0
 
         self._in_flight.set_function(lambda: len(in_flight))
@@ -187,7 +241,9 @@ class Metrics:
         self._queue.labels("visible").set(state.visible)
         self._queue.labels("in_flight").set(state.in_flight)
         self._queue.labels("delayed").set(state.delayed)
-        self._dead_letters.set(math.nan if state.dead_letter_messages is None else state.dead_letter_messages)
+        self._dead_letters.set(
+            math.nan if state.dead_letter_messages is None else state.dead_letter_messages
+        )
 
     def rows(self, counts: Mapping[str, int]) -> None:
         """The checkpoint told how many jobs it knows in each state."""

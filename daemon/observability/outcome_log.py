@@ -42,7 +42,9 @@ class OutcomeReporter:
             "receive_count": entry.receive_count,
             "seconds": round(monotonic() - entry.received_at, 3),
         }
-        fields |= {f"{step}_seconds": round(seconds, 3) for step, seconds in entry.durations.items()}
+        fields |= {
+            f"{step}_seconds": round(seconds, 3) for step, seconds in entry.durations.items()
+        }
         if outcome.detail:
             fields["detail"] = outcome.detail
         if isinstance(outcome, Synced | Duplicate):

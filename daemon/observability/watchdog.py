@@ -1,7 +1,8 @@
 """Is every loop of the daemon still going round? What `/healthz` is made of.
 
-A loop that waits for something outside (a slot, a breaker, the next message) rests and is alive for as long as it takes; a loop that
-has said it would be through within a time and is not, hangs. An outage must never look like a hang: it would get the daemon killed.
+A loop that waits for something outside (a slot, a breaker, the next message) rests and is alive for
+as long as it takes; a loop that has said it would be through within a time and is not, hangs. An
+outage must never look like a hang: it would get the daemon killed.
 """
 
 from __future__ import annotations

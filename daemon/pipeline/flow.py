@@ -1,6 +1,8 @@
-"""The flow of one message: parse, claim, describe, validate, sync, record. Read `Flow._decide` first.
+"""The flow of one message: parse, claim, describe, validate, sync, record. Read `Flow._decide`
+first.
 
-Nothing here knows SQS, aiohttp or SQLite; what can block or fail stands behind the protocols `TrainingJobs`, `Checkpoint` and `Target`.
+Nothing here knows SQS, aiohttp or SQLite; what can block or fail stands behind the protocols
+`TrainingJobs`, `Checkpoint` and `Target`.
 """
 
 from __future__ import annotations
@@ -37,12 +39,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TERMINAL_STATUSES = frozenset({"Completed", "Stopped", "Failed"})
-"""The statuses after which a job does not change any more (botocore's model of TrainingJobStatus)."""
+"""The statuses after which a job does not change any more (botocore's model of
+TrainingJobStatus)."""
 
 GONE = frozenset({Reason.JOB_GONE, Reason.JOB_REPLACED})
 """The job of the message is no longer in SageMaker."""
 
-EDGE_OF_STEP = {"describe": Edge.SAGEMAKER, "tags": Edge.SAGEMAKER, "sync": Edge.TARGET, "record": Edge.CHECKPOINT}
+EDGE_OF_STEP = {
+    "describe": Edge.SAGEMAKER,
+    "tags": Edge.SAGEMAKER,
+    "sync": Edge.TARGET,
+    "record": Edge.CHECKPOINT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,9 @@ class Flow:
         self._clock = clock
 
     async def process(self, entry: Entry) -> Outcome:
-        """The outcome of a message, durable in the checkpoint when this returns, unless it is `Held` or shared with another entry."""
+        """The outcome of a message, durable in the checkpoint when this returns, unless it is
+        `Held` or shared with another entry.
+        """
         try:
             outcome = await self._ended(entry)
         except EdgeFault as fault:
@@ -102,7 +112,9 @@ class Flow:
         return await self.record(entry, outcome)
 
     async def record(self, entry: Entry, outcome: Outcome) -> Outcome:
-        """Makes an outcome durable and ends the claim. Returns the outcome, or what became of it for want of a durable record."""
+        """Makes an outcome durable and ends the claim. Returns the outcome, or what became of it
+        for want of a durable record.
+        """
         if entry.claim is None and not isinstance(outcome, Rejected):
             return outcome  # nothing was claimed, so there is nothing to remember
         try:
@@ -110,7 +122,8 @@ class Flow:
                 await self._record(entry, outcome)
         except EdgeFault as fault:
             return Held(fault.reason, fault.edge, fault.detail, fault.curable)
-        except JobFault as fault:  # the claim was lost between the last write and its record: the next delivery finds the run
+        # the claim was lost between the last write and its record: the next delivery finds the run
+        except JobFault as fault:
             entry.claim = None
             return Deferred(fault.reason, fault.detail, fault.delay_seconds)
         except Exception as error:  # noqa: BLE001 - not durable, so not done: the message comes again
@@ -159,16 +172,24 @@ class Flow:
             return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
         status = described_status(description)
         if status not in TERMINAL_STATUSES:
-            return Deferred(Reason.NOT_TERMINAL, f"{event.name} is {status or 'without a status'}, says DescribeTrainingJob")
+            return Deferred(
+                Reason.NOT_TERMINAL,
+                f"{event.name} is {status or 'without a status'}, says DescribeTrainingJob",
+            )
         if status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
         with self._timed(entry, "validate"):
             tags, all_tags = await self._tags(entry, event, described_arn)
         if isinstance(tags, SyncTagAbsent):
-            return Skipped(Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}")
+            return Skipped(
+                Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}"
+            )
         if isinstance(tags, TagsIncomplete):
-            return Rejected(Reason.TAGS_INCOMPLETE, f"missing or blank tags of {event.name}: {', '.join(tags.missing)}")
+            return Rejected(
+                Reason.TAGS_INCOMPLETE,
+                f"missing or blank tags of {event.name}: {', '.join(tags.missing)}",
+            )
 
         entry.run = training_run(description, tags, all_tags, self._rules.redact)
         return await self._sync(entry, entry.run, self._journal(entry, event, mark, known))
@@ -179,23 +200,32 @@ class Flow:
             written = await self._target.sync(run, journal)
         entry.notes = written.notes
         entry.healed = written.healed
-        return Synced(Reason.CREATED if written.created else Reason.FOUND_IN_TARGET, written.ids, written.detail)
+        return Synced(
+            Reason.CREATED if written.created else Reason.FOUND_IN_TARGET,
+            written.ids,
+            written.detail,
+        )
 
     async def _of_a_job_that_is_gone(self, entry: Entry, refusal: JobRefused) -> Outcome:
-        """What becomes of a job that may have been written before it was deleted, or its name used again.
+        """What becomes of a job that may have been written before it was deleted, or its name used
+        again.
 
-        A write that was half-way is ended with what was read of the job then; where that is lost, too, as far as can be seen.
+        A write that was half-way is ended with what was read of the job then; where that is lost,
+        too, as far as can be seen.
 
         Raises:
             JobRefused: the one given, when nothing of the job is in the target.
         """
         assert entry.event is not None  # noqa: S101 - only a job that was asked for is gone; tells the type checker
         rows = await self._rows_meant(entry.event, entry.job_arn)
-        # Without a creation time the message may be of a later job of this name, of which nothing is recorded: that is for a person.
+        # Without a creation time the message may be of a later job of this name, of which nothing
+        # is recorded: that is for a person.
         if entry.event.creation_time is not None and rows and rows[0].state is JobState.SYNCED:
             return Duplicate(Reason.ALREADY_SYNCED, rows[0].target_ids)
         # Of another kind of target, this one can say nothing.
-        for row in [row for row in rows if row.unanswered_writes and row.target == self._target.kind]:
+        for row in [
+            row for row in rows if row.unanswered_writes and row.target == self._target.kind
+        ]:
             mark = entry.mark = JobMark(row.job_arn, row.creation_time)
             journal = self._journal(entry, entry.event, mark, row)
             if entry.run is not None and entry.run.mark == mark:
@@ -208,29 +238,44 @@ class Flow:
                 continue
             entry.healed = found.healed
             if found.complete:
-                detail = "found after its write was cut off; the job has been deleted in SageMaker since"
+                detail = (
+                    "found after its write was cut off; the job has been deleted in SageMaker since"
+                )
                 return Synced(Reason.FOUND_IN_TARGET, found.ids, detail)
             ids = ", ".join(f"{word} {value}" for word, value in found.ids.items())
             return Rejected(
                 refusal.reason,
-                f"{refusal.detail}; its run is in {self._target.kind} ({ids}) and may be incomplete: its write was cut off, and what "
+                f"{refusal.detail}; its run is in {self._target.kind} ({ids}) and may be "
+                f"incomplete: its write was cut off, and what "
                 "is missing can no longer be read from SageMaker",
             )
         raise refusal
 
     async def _rows_meant(self, event: TrainingJobEvent, job_arn: str) -> Sequence[JobRecord]:
-        """The rows of jobs that the message can mean: by the ARN, and by the creation time where it tells one."""
+        """The rows of jobs that the message can mean: by the ARN, and by the creation time where it
+        tells one.
+        """
         rows = await self._checkpoint.described(job_arn)
-        return [row for row in rows if _created_as_told(event, datetime.fromisoformat(row.creation_time))]
+        return [
+            row
+            for row in rows
+            if _created_as_told(event, datetime.fromisoformat(row.creation_time))
+        ]
 
     def _arn_at_home(self, entry: Entry, event: TrainingJobEvent) -> JobArn:
         home = self._jobs.home
         if event.arn is None:
             if home.account is None:
-                raise JobRefused(Reason.MALFORMED_BODY, "the message has no ARN, and the account is unknown: set aws.account_id")
+                raise JobRefused(
+                    Reason.MALFORMED_BODY,
+                    "the message has no ARN, and the account is unknown: set aws.account_id",
+                )
             return JobArn.of(home, event.name)
         arn = event.arn
-        if (home.account is not None and arn.account != home.account) or (arn.region, arn.partition) != (
+        if (home.account is not None and arn.account != home.account) or (
+            arn.region,
+            arn.partition,
+        ) != (
             home.region,
             home.partition,
         ):
@@ -245,8 +290,11 @@ class Flow:
     async def _tags(
         self, entry: Entry, event: TrainingJobEvent, arn: JobArn
     ) -> tuple[JobTags | SyncTagAbsent | TagsIncomplete, Mapping[str, str]]:
-        """The job's tags: the event's when they are complete, else what ListTags says, which alone can skip or reject."""
-        came_back = "reason" in entry.message.attributes  # redriven after a rejection: its tags are the old ones
+        """The job's tags: the event's when they are complete, else what ListTags says, which alone
+        can skip or reject.
+        """
+        # redriven after a rejection: its tags are the old ones
+        came_back = "reason" in entry.message.attributes
         if event.tags is not None and not came_back:
             tags = read_tags(event.tags, self._rules.tag_keys)
             if isinstance(tags, JobTags):
@@ -256,13 +304,20 @@ class Flow:
         self._on_success("tags", entry.message.message_id)
         return read_tags(listed, self._rules.tag_keys), listed
 
-    def _journal(self, entry: Entry, event: TrainingJobEvent, mark: JobMark, known: JobRecord | None) -> Journal:
+    def _journal(
+        self, entry: Entry, event: TrainingJobEvent, mark: JobMark, known: JobRecord | None
+    ) -> Journal:
         assert entry.claim is not None  # noqa: S101 - the flow has just claimed; tells the type checker
-        if entry.journal is not None and entry.journal.mark == mark and entry.journal.claim == entry.claim:
+        if (
+            entry.journal is not None
+            and entry.journal.mark == mark
+            and entry.journal.claim == entry.claim
+        ):
             entry.journal.resume()
             return entry.journal
         young = self._clock() - self._checkpoint.created_at < self._rules.look_back_seconds
-        never_written = known is None or not known.target  # deferred, rejected or skipped: the target may have it all the same
+        # deferred, rejected or skipped: the target may have it all the same
+        never_written = known is None or not known.target
         look_up_first = never_written and (young or entry.receive_count > 1 or event.replayed)
         return Journal(
             self._checkpoint,
@@ -296,13 +351,28 @@ class Flow:
             case Synced(reason=reason, target_ids=ids, detail=detail) if mark is not None:
                 target = self._target.kind
                 await self._checkpoint.record_synced(
-                    claim, mark, name, reason=reason, detail=detail, target=target, target_ids=ids, message_id=message_id
+                    claim,
+                    mark,
+                    name,
+                    reason=reason,
+                    detail=detail,
+                    target=target,
+                    target_ids=ids,
+                    message_id=message_id,
                 )
             case Skipped(reason=Reason.NOT_TAGGED as reason) if mark is not None:
-                await self._checkpoint.record_skipped(claim, mark, name, reason=reason, message_id=message_id)
+                await self._checkpoint.record_skipped(
+                    claim, mark, name, reason=reason, message_id=message_id
+                )
             case Deferred(reason=reason, detail=detail):
                 await self._checkpoint.record_deferred(
-                    claim, mark, name, reason=reason, detail=detail, unanswered_writes=unanswered, message_id=message_id
+                    claim,
+                    mark,
+                    name,
+                    reason=reason,
+                    detail=detail,
+                    unanswered_writes=unanswered,
+                    message_id=message_id,
                 )
             case _:
                 await self._checkpoint.release(claim)
@@ -322,10 +392,15 @@ class Flow:
 
 def _internal_error(entry: Entry, error: Exception) -> Deferred:
     log.error("internal error", step=entry.step, exc_info=error)
-    return Deferred(Reason.INTERNAL_ERROR, f"{type(error).__name__} in step {entry.step}; the log has the traceback")
+    return Deferred(
+        Reason.INTERNAL_ERROR,
+        f"{type(error).__name__} in step {entry.step}; the log has the traceback",
+    )
 
 
-def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]) -> tuple[JobArn, JobMark]:
+def _same_job(
+    event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]
+) -> tuple[JobArn, JobMark]:
     """The described ARN and the mark, after comparing them with what the event says.
 
     Raises:
@@ -334,15 +409,21 @@ def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, An
     try:
         described, created = described_identity(description)
     except ValueError as error:
-        raise JobFault(Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}") from error
+        raise JobFault(
+            Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}"
+        ) from error
     if (described.account, described.region) != (arn.account, arn.region):
         raise JobRefused(
             Reason.FOREIGN_ACCOUNT,
-            f"{event.name} is described in account {described.account}, {described.region}; the event is of {arn.account}, "
+            f"{event.name} is described in account {described.account}, {described.region}; the "
+            f"event is of {arn.account}, "
             f"{arn.region}",
         )
     if described.key != arn.key:
-        raise JobRefused(Reason.JOB_REPLACED, f"the event is of {arn.text}, DescribeTrainingJob answers {described.text}")
+        raise JobRefused(
+            Reason.JOB_REPLACED,
+            f"the event is of {arn.text}, DescribeTrainingJob answers {described.text}",
+        )
     if event.creation_time is not None and not _created_as_told(event, created):
         raise JobRefused(
             Reason.JOB_REPLACED,
@@ -353,5 +434,7 @@ def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, An
 
 
 def _created_as_told(event: TrainingJobEvent, created: datetime) -> bool:
-    """Whether a job of the event's name is the event's, as far as the event tells: events and Describe round differently."""
+    """Whether a job of the event's name is the event's, as far as the event tells: events and
+    Describe round differently.
+    """
     return event.creation_time is None or abs((event.creation_time - created).total_seconds()) < 1

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FAILURES_BEFORE_OWN_FAULT = 3
-"""A message that has failed this often, each time while the same step worked for others, is at fault itself."""
+"""A message that has failed this often, each time while the same step worked for others, is at
+fault itself."""
 
 OF_DEAD_LETTERS_ALONE = frozenset({Reason.ACCESS_DENIED, Reason.NOT_FOUND})
 """What is wrong with the dead-letter queue then does not concern the main queue."""
@@ -42,7 +43,8 @@ class Worker:
     Args:
         dead_letter_url: asked at each rejection; None without a dead-letter queue.
         backoff: how long a deferred message is hidden, by its receive count.
-        settle_seconds: how long a message whose write has no answer stays hidden when the daemon stops.
+        settle_seconds: how long a message whose write has no answer stays hidden when the daemon
+            stops.
         on_outcome: told of each outcome, held ones too.
         on_fault: told of each fault of an edge as a whole.
     """
@@ -83,7 +85,9 @@ class Worker:
             outcome = await self._work(entry)
             if entry.event is not None:  # the flow has bound it in its own task
                 structlog.contextvars.bind_contextvars(job=entry.event.name)
-            if isinstance(outcome, Rejected) and not await self._send_to_dead_letters(entry, outcome):
+            if isinstance(outcome, Rejected) and not await self._send_to_dead_letters(
+                entry, outcome
+            ):
                 outcome = Deferred(Reason.DEAD_LETTER_FAILED, outcome.detail)
             self._on_outcome(entry, outcome)
             self._in_flight.finish(entry, outcome)
@@ -103,20 +107,28 @@ class Worker:
             if not isinstance(outcome, Held):
                 return outcome
             step = entry.step
-            if self._breakers[outcome.edge].succeeded_for_others(step, entry.message.message_id, failed_at):
+            if self._breakers[outcome.edge].succeeded_for_others(
+                step, entry.message.message_id, failed_at
+            ):
                 own_failures[step] = own_failures.get(step, 0) + 1
                 if own_failures[step] >= FAILURES_BEFORE_OWN_FAULT and outcome.edge in OWN_FAULT:
-                    outcome = await self._flow.record(entry, Deferred(OWN_FAULT[outcome.edge], outcome.detail))
+                    outcome = await self._flow.record(
+                        entry, Deferred(OWN_FAULT[outcome.edge], outcome.detail)
+                    )
                     if not isinstance(outcome, Held):
                         return outcome
             failed_at = monotonic()
             self._on_outcome(entry, outcome)
-            self._on_fault(EdgeFault(outcome.edge, outcome.reason, outcome.detail, curable=outcome.curable))
+            self._on_fault(
+                EdgeFault(outcome.edge, outcome.reason, outcome.detail, curable=outcome.curable)
+            )
             if not await self._hold(entry, self._breakers[outcome.edge]):
                 return await self._given_back(entry, outcome.detail)
 
     async def _attempt(self, entry: Entry) -> Outcome:
-        """One run of the flow, in a task of its own so that it can be ended without ending its handler."""
+        """One run of the flow, in a task of its own so that it can be ended without ending its
+        handler.
+        """
         if entry.released.is_set():
             return await self._given_back(entry)
         entry.lease_lost = False
@@ -135,7 +147,10 @@ class Worker:
 
     async def _hold(self, entry: Entry, breaker: Breaker) -> bool:
         """Waits for an edge. False if the entry is to be given back first."""
-        waiting = {asyncio.ensure_future(breaker.wait_closed()), asyncio.ensure_future(entry.released.wait())}
+        waiting = {
+            asyncio.ensure_future(breaker.wait_closed()),
+            asyncio.ensure_future(entry.released.wait()),
+        }
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -145,7 +160,9 @@ class Worker:
         return not entry.released.is_set()
 
     async def _given_back(self, entry: Entry, detail: str = "") -> Deferred:
-        """Ends the claim of an entry that is to be received again: at once, or when a write without an answer must have ended."""
+        """Ends the claim of an entry that is to be received again: at once, or when a write without
+        an answer must have ended.
+        """
         claim, entry.claim = entry.claim, None
         if claim is not None:
             try:
@@ -168,7 +185,9 @@ class Worker:
                 raise AssertionError("a held message has no acknowledgement")
 
     async def _send_to_dead_letters(self, entry: Entry, outcome: Rejected) -> bool:
-        """Hands a rejected message over, to the dead-letter queue or, where that cannot take it, to the checkpoint."""
+        """Hands a rejected message over, to the dead-letter queue or, where that cannot take it, to
+        the checkpoint.
+        """
         body = entry.message.body
         url = self._dead_letter_url()
         letter = dead_letter(body, outcome.reason, outcome.detail) if url is not None else None
@@ -176,9 +195,15 @@ class Worker:
             try:
                 await self._queue.send_dead_letter(url, letter.body, letter.attributes)
             except JobRefused as refusal:
-                log.warning("dead-letter queue refuses the message; its body is kept in the checkpoint", detail=refusal.detail)
+                log.warning(
+                    "dead-letter queue refuses the message; its body is kept in the checkpoint",
+                    detail=refusal.detail,
+                )
             except EdgeFault as fault:
-                log.warning("dead-letter queue does not take the message; it is tried again later", detail=fault.detail)
+                log.warning(
+                    "dead-letter queue does not take the message; it is tried again later",
+                    detail=fault.detail,
+                )
                 if fault.reason not in OF_DEAD_LETTERS_ALONE:
                     self._on_fault(fault)
                 return False

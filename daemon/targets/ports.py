@@ -1,7 +1,8 @@
 """What a target is: the protocol behind which ModelDB V2, ModelDB V1, MLflow or yours stands.
 
-A target only translates a `TrainingRun` and writes it exactly once. It knows nothing of SQS. Before every create it tells the journal,
-so that a crash between the write and its answer is known as "outcome unknown" and never taken for "not done".
+A target only translates a `TrainingRun` and writes it exactly once. It knows nothing of SQS. Before
+every create it tells the journal, so that a crash between the write and its answer is known as
+"outcome unknown" and never taken for "not done".
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class TargetRun:
     notes: tuple[str, ...] = field(default=())
     """Members of the job that were shortened, renamed or left out, one line each."""
     complete: bool = True
-    """False: of a run that was found, when its mark alone does not prove that all of the job is there."""
+    """False: of a run that was found, when its mark alone does not prove that all of the job is
+    there."""
 
 
 class WriteJournal(Protocol):
@@ -40,14 +42,19 @@ class WriteJournal(Protocol):
 
     @property
     def unanswered_writes(self) -> int:
-        """Creates of this job, of this or an earlier attempt or process, whose answer was never read."""
+        """Creates of this job, of this or an earlier attempt or process, whose answer was never
+        read.
+        """
 
     @property
     def look_up_first(self) -> bool:
-        """True when the checkpoint cannot vouch that the job is new: the target is to be asked by the mark before a create."""
+        """True when the checkpoint cannot vouch that the job is new: the target is to be asked by
+        the mark before a create.
+        """
 
     async def begin_write(self, lock_name: str) -> None:
-        """To be awaited right before a create: durable intent, and the lock of the name that is created.
+        """To be awaited right before a create: durable intent, and the lock of the name that is
+        created.
 
         Raises:
             LeaseLost, NameLocked (`daemon.checkpoint.ports`): do not write.
@@ -56,7 +63,9 @@ class WriteJournal(Protocol):
 
     @property
     def steps(self) -> Mapping[str, str]:
-        """What was noted of this job's completed writes, by this or an earlier attempt or process."""
+        """What was noted of this job's completed writes, by this or an earlier attempt or
+        process.
+        """
 
     async def note_steps(self, steps: Mapping[str, str]) -> None:
         """Notes completed writes of a job whose run takes several, durably; after `begin_write`.
@@ -70,10 +79,13 @@ class WriteJournal(Protocol):
         """The create begun last was answered: it is known whether the target has it."""
 
     def settled(self) -> None:
-        """All unanswered creates have been accounted for: the target was asked after the settle time and holds exactly one run."""
+        """All unanswered creates have been accounted for: the target was asked after the settle
+        time and holds exactly one run.
+        """
 
     def name_lock(self, lock_name: str) -> AbstractAsyncContextManager[None]:
-        """The lock of a name that several jobs share (a project, an experiment), over all processes with this checkpoint.
+        """The lock of a name that several jobs share (a project, an experiment), over all processes
+        with this checkpoint.
 
         Raises:
             LeaseLost, NameLocked, EdgeFault: as `begin_write`.
@@ -91,7 +103,9 @@ class WritePermit(Protocol):
         """True while the right to write outlives the deadline of a call that is sent now."""
 
     def on_end(self, end: Callable[[], None]) -> None:
-        """`end` is called whenever the right has ended: what is under way must be cut off at once."""
+        """`end` is called whenever the right has ended: what is under way must be cut off at
+        once.
+        """
 
     async def release(self) -> None:
         """Gives the right back. Only when nothing that was sent is without an answer."""
@@ -129,16 +143,19 @@ class Target(Protocol):
         """
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
-        """The run with this mark, wherever in the target it is; None when there is none. Raises as `sync`.
+        """The run with this mark, wherever in the target it is; None when there is none. Raises as
+        `sync`.
 
         Args:
             mark: of the job.
-            unanswered_writes: creates of this job that may still be carried out. With any, the answer is given when that is over: from
-                then on it stays true, and of several runs one is left.
+            unanswered_writes: creates of this job that may still be carried out. With any, the
+                answer is given when that is over: from then on it stays true, and of several runs
+                one is left.
         """
 
     async def probe(self) -> None:
-        """Asks every service of the target that `sync` uses, down to its database, one request at a time.
+        """Asks every service of the target that `sync` uses, down to its database, one request at a
+        time.
 
         Raises:
             EdgeFault: what is wrong and what to do.

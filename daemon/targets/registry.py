@@ -1,4 +1,5 @@
-"""The targets that exist. Adding one: its package, its configuration in `daemon.config.settings`, its line here.
+"""The targets that exist. Adding one: its package, its configuration in `daemon.config.settings`,
+its line here.
 
 A kind's package is imported when it is opened, so that nobody pays for the libraries of the others.
 """

@@ -1,7 +1,9 @@
-"""Which server is at an address, for a person whose target does not answer as the one that is configured.
+"""Which server is at an address, for a person whose target does not answer as the one that is
+configured.
 
-Asked are two questions, one after the other, that change nothing, read no database and carry no login, for nobody knows who is there:
-ModelDB V1's ``testConnection`` over framed Thrift, and ``GET …/project/verifyConnection`` of ModelDB V2's REST API.
+Asked are two questions, one after the other, that change nothing, read no database and carry no
+login, for nobody knows who is there: ModelDB V1's ``testConnection`` over framed Thrift, and ``GET
+…/project/verifyConnection`` of ModelDB V2's REST API.
 """
 
 from __future__ import annotations
@@ -49,7 +51,12 @@ class Server:
 
 
 async def which_server(
-    host: str, port: int, *, tls: ssl.SSLContext | None = None, v2_paths: Sequence[str] = V2_PATHS, seconds: float = 5.0
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    v2_paths: Sequence[str] = V2_PATHS,
+    seconds: float = 5.0,
 ) -> Server:
     """Asks. Never raises for what it finds.
 
@@ -57,7 +64,8 @@ async def which_server(
         host: a name, or an IPv4 or IPv6 address without brackets.
         port: of TCP.
         tls: for a server behind TLS; None: no TLS.
-        v2_paths: where the REST API of ModelDB V2 may be, without a slash at the end; the first that answers is taken.
+        v2_paths: where the REST API of ModelDB V2 may be, without a slash at the end; the first
+            that answers is taken.
         seconds: for all of it; each of the two questions gets half.
     """
     thrift = await _ask_thrift(host, port, tls, seconds / 2)
@@ -68,20 +76,26 @@ async def which_server(
 
 _METHOD = len(b"testConnection").to_bytes(4, "big") + b"testConnection"
 _SEQUENCE_ID = b"\r\n\r\n"
-"""A number like any other, which comes back. To a web server it is the end of a request, so that it answers at once."""
+"""A number like any other, which comes back. To a web server it is the end of a request, so that it
+answers at once."""
 _CALL = b"\x80\x01\x00\x01" + _METHOD + _SEQUENCE_ID + b"\x00"
 _QUESTION = len(_CALL).to_bytes(4, "big") + _CALL
 _LENGTH_BYTES = 4
 _ANSWER = b"\x80\x01\x00\x02" + _METHOD + _SEQUENCE_ID
-"""How a reply begins; an exception, which a Thrift server without this method gives, begins otherwise."""
+"""How a reply begins; an exception, which a Thrift server without this method gives, begins
+otherwise."""
 
 
-async def _ask_thrift(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> ServerKind:
+async def _ask_thrift(
+    host: str, port: int, tls: ssl.SSLContext | None, seconds: float
+) -> ServerKind:
     """`MODELDB_V1`; `UNREACHABLE`; `OTHER` for every other reaction, and for none."""
     connected = False
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls is not None else None)
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=tls, server_hostname=host if tls is not None else None
+            )
             connected = True
             try:
                 writer.write(_QUESTION)
@@ -102,7 +116,9 @@ _SERVER_ERROR = 500
 _CODES_OF_GRPC = range(1, 17)
 
 
-async def _ask_http(host: str, port: int, tls: ssl.SSLContext | None, paths: Sequence[str], seconds: float) -> Server:
+async def _ask_http(
+    host: str, port: int, tls: ssl.SSLContext | None, paths: Sequence[str], seconds: float
+) -> Server:
     """`MODELDB_V2`, `HTTP`, `SILENT`; `OTHER` where no HTTP comes back."""
     status = 0
     origin = URL.build(scheme="http" if tls is None else "https", host=host, port=port)
@@ -110,7 +126,9 @@ async def _ask_http(host: str, port: int, tls: ssl.SSLContext | None, paths: Seq
         async with (
             asyncio.timeout(seconds),
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True, force_close=True),
+                connector=aiohttp.TCPConnector(
+                    ssl=tls if tls is not None else True, force_close=True
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Accept": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=None),
@@ -118,7 +136,9 @@ async def _ask_http(host: str, port: int, tls: ssl.SSLContext | None, paths: Seq
         ):
             for path in paths:
                 base = f"{origin}{path}"
-                async with session.get(f"{base}/project/verifyConnection", allow_redirects=False) as response:
+                async with session.get(
+                    f"{base}/project/verifyConnection", allow_redirects=False
+                ) as response:
                     status = status or response.status
                     if _is_modeldb_v2(response.status, await _start_of(response)):
                         return Server(ServerKind.MODELDB_V2, url=base, path=path)
@@ -139,7 +159,8 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _is_modeldb_v2(status: int, body: bytes) -> bool:
-    """Whether its proxy says that its back end is there, or in the words of its API that something behind it is not.
+    """Whether its proxy says that its back end is there, or in the words of its API that something
+    behind it is not.
 
     Other refusals do not tell: they look the same on any gateway of this make.
     """
@@ -151,5 +172,7 @@ def _is_modeldb_v2(status: int, body: bytes) -> bool:
         return False
     if status == _OK:
         return content.get("status") is True
-    told_twice = isinstance(content.get("error"), str) and content.get("error") == content.get("message")
+    told_twice = isinstance(content.get("error"), str) and content.get("error") == content.get(
+        "message"
+    )
     return status >= _SERVER_ERROR and told_twice and content.get("code") in _CODES_OF_GRPC

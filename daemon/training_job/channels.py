@@ -15,8 +15,8 @@ _FILE_SYSTEMS = {"EFS": "efs", "FSxLustre": "fsx-lustre"}
 
 _SDK_DRIVERS = "sm_drivers"
 _SDK_CODE = frozenset({"code", _SDK_DRIVERS})
-"""The channels in which the Python SDK's ModelTrainer (version 3) passes source code. The second marks that it made the job:
-without it, a channel named `code` is somebody's data."""
+"""The channels in which the Python SDK's ModelTrainer (version 3) passes source code. The second
+marks that it made the job: without it, a channel named `code` is somebody's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,11 @@ class Channel:
 
     name: str
     uri: str | None
-    """S3 URI, `efs://…` or `fsx-lustre://…` with the file system's id and path, or the ARN of a data set."""
+    """S3 URI, `efs://…` or `fsx-lustre://…` with the file system's id and path, or the ARN of a
+    data set."""
     kind: str
-    """``s3``, ``efs``, ``fsx-lustre`` (another file system: its type in lower case), ``dataset``, ``unknown``."""
+    """``s3``, ``efs``, ``fsx-lustre`` (another file system: its type in lower case), ``dataset``,
+    ``unknown``."""
     is_code: bool = False
     """Source code of the job: no data set."""
     s3_data_type: str | None = None
@@ -39,7 +41,9 @@ class Channel:
 
 
 def read_channels(description: Mapping[str, Any]) -> tuple[Channel, ...]:
-    """InputDataConfig in the order described, each under a name of its own: one that is missing or repeated gets a number."""
+    """InputDataConfig in the order described, each under a name of its own: one that is missing or
+    repeated gets a number.
+    """
     named: dict[str, Mapping[str, Any]] = {}
     for number, item in enumerate(sections(description, "InputDataConfig"), 1):
         name = text(item, "ChannelName") or f"channel-{number}"
@@ -67,7 +71,9 @@ def _channel(name: str, item: Mapping[str, Any], *, is_code: bool) -> Channel:
 
 
 def _location(source: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Kind and URI. DataSource is a union without a required member; botocore makes `{}` of a kind it does not know."""
+    """Kind and URI. DataSource is a union without a required member; botocore makes `{}` of a kind
+    it does not know.
+    """
     if s3 := section(source, "S3DataSource"):
         return "s3", text(s3, "S3Uri")
     if files := section(source, "FileSystemDataSource"):

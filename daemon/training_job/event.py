@@ -1,12 +1,13 @@
 """What a message means: from a body of any form to an event of a training job, or why it is none.
 
-Forms (AWS: "Automating Amazon SageMaker AI with Amazon EventBridge"; EventBridge user guide, "Transform input")::
+Forms (AWS: "Automating Amazon SageMaker AI with Amazon EventBridge"; EventBridge user guide,
+"Transform input")::
 
     {"detail-type": …, "source": …, "detail": {…}}           the whole event; from an archive with "replay-name"
     {"TrainingJobName": …, "TrainingJobArn": …, …}           the detail only (InputPath $.detail), or what names the job
     {"name": …, "arn": …}                                    an InputTransformer with member names of its own
     {"Type": "Notification", "TopicArn": …, "Message": …}    one of the above inside SNS
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -48,13 +49,17 @@ _PARTITIONS = {  # botocore's endpoints.json, regionRegex of each partition but 
     "eusc-": "aws-eusc",
 }
 
-_MAY_BE_SECRET = re.compile(r"hyper_?parameters|environment|passw|secret|token|api_?-?key|credential|private", re.IGNORECASE)
+_MAY_BE_SECRET = re.compile(
+    r"hyper_?parameters|environment|passw|secret|token|api_?-?key|credential|private", re.IGNORECASE
+)
 """Where a quotation of a body that nobody understands must end at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJobEvent:
-    """A state change of a training job, as far as the message tells. What it does not tell, SageMaker is asked."""
+    """A state change of a training job, as far as the message tells. What it does not tell,
+    SageMaker is asked.
+    """
 
     name: str
     """TrainingJobName as given, else the name in the ARN."""
@@ -66,7 +71,8 @@ class TrainingJobEvent:
     creation_time: datetime | None = None
     """In UTC. None: not told or not understood."""
     tags: Mapping[str, str] | None = None
-    """None: absent, null, empty, or of a shape or with characters that the service does not write; ListTags knows."""
+    """None: absent, null, empty, or of a shape or with characters that the service does not write;
+    ListTags knows."""
     event_time: datetime | None = None
     """The envelope's time, in UTC: when the state changed."""
     event_id: str | None = None
@@ -110,7 +116,9 @@ def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
 
 
 def _notification(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
-    """What SNS delivers: a notification, or a request to confirm something, whose link must not be followed."""
+    """What SNS delivers: a notification, or a request to confirm something, whose link must not be
+    followed.
+    """
     if document["Type"] != "Notification":
         return OtherEvent(f"SNS {_shown(document['Type'])}")
     message = document.get("Message")
@@ -131,13 +139,22 @@ def _event(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
     if isinstance(arn, str) and ":training-job/" in arn:
         return _training_job({"TrainingJobName": name, "TrainingJobArn": arn}, envelope={})
     members = ", ".join(_shown(member) for member in list(document)[:5]) or "none at all"
-    raise _Malformed(f"not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its members ({members})")
+    raise _Malformed(
+        f"not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its "
+        f"members ({members})"
+    )
 
 
 def _envelope(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
-    detail_type, source, detail = document["detail-type"], document.get("source"), document.get("detail")
+    detail_type, source, detail = (
+        document["detail-type"],
+        document.get("source"),
+        document.get("detail"),
+    )
     if not isinstance(detail_type, str) or not isinstance(source, str):
-        raise _Malformed(f"detail-type is {_type(detail_type)} and source {_type(source)}; both must be text")
+        raise _Malformed(
+            f"detail-type is {_type(detail_type)} and source {_type(source)}; both must be text"
+        )
     if source != SOURCE:
         return OtherEvent(f"{_shown(detail_type)} from {_shown(source)}")
     if detail_type != DETAIL_TYPE:
@@ -148,11 +165,14 @@ def _envelope(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
 
 
 def _other_notice(document: Mapping[str, Any]) -> OtherEvent | None:
-    """What a queue gets that is wired to other services or to the details of other SageMaker events, too."""
+    """What a queue gets that is wired to other services or to the details of other SageMaker
+    events, too.
+    """
     if "TrainingJobName" in document:
         return None
     other_job = next((member for member in document if member.endswith("JobName")), None)
-    if other_job is not None:  # before TrainingJobArn: a debugger's processing job names its training job
+    # before TrainingJobArn: a debugger's processing job names its training job
+    if other_job is not None:
         return OtherEvent(f"detail with {_shown(other_job)}")
     if document.get("Event") == "s3:TestEvent":
         return OtherEvent("s3:TestEvent")
@@ -182,7 +202,10 @@ def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[s
     """Name and ARN; they, the account and the region must not contradict each other."""
     name, arn_text = detail.get("TrainingJobName"), detail.get("TrainingJobArn")
     if name is not None and not (isinstance(name, str) and JOB_NAME.fullmatch(name)):
-        raise _Malformed(f"TrainingJobName is {_shown(name)}; SageMaker takes 1 to 63 letters, digits and hyphens")
+        raise _Malformed(
+            f"TrainingJobName is {_shown(name)}; SageMaker takes 1 to 63 letters, digits and "
+            f"hyphens"
+        )
     if arn_text is None:
         if name is None:
             raise _Malformed("neither TrainingJobName nor TrainingJobArn is given")
@@ -192,21 +215,35 @@ def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[s
     except ValueError:
         arn = None
     if arn is None:
-        raise _Malformed(f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job", name)
+        raise _Malformed(
+            f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job", name
+        )
     if name is not None and name.lower() != arn.name.lower():
-        raise _Malformed(f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs", name)
+        raise _Malformed(
+            f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs", name
+        )
     for member, value in (("account", arn.account), ("region", arn.region)):
         told = envelope.get(member)
         if isinstance(told, str) and told != value:
-            raise _Malformed(f"{member} {_shown(told)} and TrainingJobArn {arn.text} contradict each other", name or arn.name)
+            raise _Malformed(
+                f"{member} {_shown(told)} and TrainingJobArn {arn.text} contradict each other",
+                name or arn.name,
+            )
     return name or arn.name, arn
 
 
 def _arn_of(name: str, envelope: Mapping[str, Any]) -> JobArn | None:
     account, region = envelope.get("account"), envelope.get("region")
-    if not (isinstance(account, str) and _ACCOUNT.fullmatch(account) and isinstance(region, str) and region.isascii()):
+    if not (
+        isinstance(account, str)
+        and _ACCOUNT.fullmatch(account)
+        and isinstance(region, str)
+        and region.isascii()
+    ):
         return None
-    partition = next((found for prefix, found in _PARTITIONS.items() if region.startswith(prefix)), "aws")
+    partition = next(
+        (found for prefix, found in _PARTITIONS.items() if region.startswith(prefix)), "aws"
+    )
     try:
         return JobArn.parse(f"arn:{partition}:sagemaker:{region}:{account}:training-job/{name}")
     except ValueError:
@@ -227,7 +264,9 @@ def _word(value: object) -> str | None:
 
 
 def _tags(value: object) -> Mapping[str, str] | None:
-    """Tags as a map, or as a list of {Key, Value}: the service's documentation and its schema registry disagree."""
+    """Tags as a map, or as a list of {Key, Value}: the service's documentation and its schema
+    registry disagree.
+    """
     if isinstance(value, list):
         pairs = [(item.get("Key"), item.get("Value")) for item in value if isinstance(item, dict)]
         if len(pairs) != len(value):
@@ -236,12 +275,18 @@ def _tags(value: object) -> Mapping[str, str] | None:
         pairs = list(value.items())
     else:
         return None
-    tags = {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str) and is_plain(key + text)}
+    tags = {
+        key: text
+        for key, text in pairs
+        if isinstance(key, str) and isinstance(text, str) and is_plain(key + text)
+    }
     return tags if tags and len(tags) == len(pairs) else None
 
 
 def _time(value: object) -> datetime | None:
-    """A moment from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC unless it says), else None."""
+    """A moment from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC unless it
+    says), else None.
+    """
     try:
         if isinstance(value, str):
             return _epoch_time(float(value)) if _NUMBER.fullmatch(value) else _iso_time(value)
@@ -268,7 +313,8 @@ def _object(text: str, what: str) -> dict[str, Any]:
         document = json.loads(text)
     except RecursionError:
         raise _Malformed(f"{what} is nested too deeply: {_quoted(text)}") from None
-    except ValueError as error:  # also integers of more digits than Python reads, which is no JSONDecodeError
+    # also integers of more digits than Python reads, which is no JSONDecodeError
+    except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
         raise _Malformed(f"{what} is not JSON ({reason}): {_quoted(text)}") from None
     if not isinstance(document, dict):
@@ -277,7 +323,9 @@ def _object(text: str, what: str) -> dict[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    """The beginning of a body that is not understood, up to the first word after which a secret may stand."""
+    """The beginning of a body that is not understood, up to the first word after which a secret may
+    stand.
+    """
     start = text[:_QUOTE_LIMIT]
     risk = _MAY_BE_SECRET.search(text[: 2 * _QUOTE_LIMIT])
     if risk is not None:
@@ -291,5 +339,12 @@ def _shown(value: object) -> str:
 
 
 def _type(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), "null")

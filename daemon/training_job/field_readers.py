@@ -1,6 +1,8 @@
-"""Reading a description of which any part may be absent: a member of a wrong type counts as absent, nothing raises.
+"""Reading a description of which any part may be absent: a member of a wrong type counts as absent,
+nothing raises.
 
-botocore enforces neither required members nor types on answers, and hands explicit values such as "NaN" on as they are.
+botocore enforces neither required members nor types on answers, and hands explicit values such as
+"NaN" on as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 from daemon.training_job.text import cleaned
 
 MAX_EXACT = 2**53
-"""The largest whole number up to which every one is exact as a double, which is what targets store."""
+"""The largest whole number up to which every one is exact as a double, which is what targets
+store."""
 
 
 def section(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -29,7 +32,9 @@ def sections(source: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 def texts(source: Mapping[str, Any], name: str) -> dict[str, str]:
     """A map of texts to texts, as they are."""
-    return {str(key): value for key, value in section(source, name).items() if isinstance(value, str)}
+    return {
+        str(key): value for key, value in section(source, name).items() if isinstance(value, str)
+    }
 
 
 def text(source: Mapping[str, Any], name: str) -> str | None:
@@ -43,7 +48,11 @@ def whole(source: Mapping[str, Any], name: str) -> int | None:
     value = source.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT
+        else None
+    )
 
 
 def flag(source: Mapping[str, Any], name: str) -> bool | None:
@@ -59,5 +68,6 @@ def moment(source: Mapping[str, Any], name: str) -> datetime | None:
         return None
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (OverflowError, ValueError, OSError):  # at the ends of the calendar, by time zone and platform
+    # at the ends of the calendar, by time zone and platform
+    except (OverflowError, ValueError, OSError):
         return None

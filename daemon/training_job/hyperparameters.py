@@ -1,8 +1,8 @@
 """Hyperparameters, and what their texts mean.
 
-SageMaker stores texts only. The Python SDK's framework estimators put JSON into them (number `0.1`, text `"adam"` with its
-quotes, `true`, `[1, 2]`), everything else puts plain text. Decoding must not change what only looks like JSON: `00420`,
-`1e-3`, `1.10`.
+SageMaker stores texts only. The Python SDK's framework estimators put JSON into them (number `0.1`,
+text `"adam"` with its quotes, `true`, `[1, 2]`), everything else puts plain text. Decoding must not
+change what only looks like JSON: `00420`, `1e-3`, `1.10`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ class Hyperparameter:
     """The typed value, see `decoded`."""
 
 
-def read_hyperparameters(description: Mapping[str, Any], redact: Sequence[str]) -> tuple[Hyperparameter, ...]:
-    """HyperParameters in the order described; text and value are ``[redacted]`` where a pattern matches the key."""
+def read_hyperparameters(
+    description: Mapping[str, Any], redact: Sequence[str]
+) -> tuple[Hyperparameter, ...]:
+    """HyperParameters in the order described; text and value are ``[redacted]`` where a pattern
+    matches the key.
+    """
     found: dict[str, Hyperparameter] = {}
     for told, text in texts(description, "HyperParameters").items():
         key = untaken(cleaned(told), found)
@@ -48,10 +52,10 @@ def read_hyperparameters(description: Mapping[str, Any], redact: Sequence[str]) 
 def decoded(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """The typed value of a hyperparameter.
 
-    A JSON string loses its quotes; `true`, `false` and `null` become what they say; a JSON list or object is decoded; a
-    number becomes a number when writing it again gives the same text (whole ones up to 2**53, so that they are exact as
-    doubles). All other text stays text, also numbers in another spelling, and JSON with NaN or with numbers beyond a
-    double.
+    A JSON string loses its quotes; `true`, `false` and `null` become what they say; a JSON list or
+    object is decoded; a number becomes a number when writing it again gives the same text (whole
+    ones up to 2**53, so that they are exact as doubles). All other text stays text, also numbers in
+    another spelling, and JSON with NaN or with numbers beyond a double.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -74,7 +78,9 @@ def _decoded_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value whose texts can be stored: escapes in it may stand for what the text itself has been cleaned of."""
+    """A JSON value whose texts can be stored: escapes in it may stand for what the text itself has
+    been cleaned of.
+    """
     if isinstance(value, str):
         return cleaned(value)
     if isinstance(value, list):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 JOB_NAME = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-"""The service's own pattern of TrainingJobName and its own limit (botocore's model of DescribeTrainingJob): the pattern alone takes
-any number of hyphens."""
+"""The service's own pattern of TrainingJobName and its own limit (botocore's model of
+DescribeTrainingJob): the pattern alone takes any number of hyphens."""
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z0-9-]*):sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):training-job/(?P<name>.+)",
@@ -24,8 +24,8 @@ _LAST_MILLISECOND = 253_402_300_799_999
 class JobArn:
     """The ARN of a training job, taken apart.
 
-    The service has written the name's letters in lower case and as they are, at different times and in different calls
-    (boto3 #4606), so ARNs are compared by `key` alone.
+    The service has written the name's letters in lower case and as they are, at different times and
+    in different calls (boto3 #4606), so ARNs are compared by `key` alone.
     """
 
     partition: str
@@ -49,12 +49,20 @@ class JobArn:
         found = _ARN.fullmatch(text)
         if found is None or not JOB_NAME.fullmatch(found["name"]):
             raise ValueError(f"not the ARN of a training job: {text[:120]!r}")
-        return cls(found["partition"].lower(), found["region"].lower(), found["account"], found["name"], text)
+        return cls(
+            found["partition"].lower(),
+            found["region"].lower(),
+            found["account"],
+            found["name"],
+            text,
+        )
 
     @classmethod
     def of(cls, home: Home, name: str) -> JobArn:
         """The ARN that a job of this name has at home."""
-        return cls.parse(f"arn:{home.partition}:sagemaker:{home.region}:{home.account}:training-job/{name}")
+        return cls.parse(
+            f"arn:{home.partition}:sagemaker:{home.region}:{home.account}:training-job/{name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,11 @@ class JobMark:
 
 
 def iso_milliseconds(moment: datetime) -> str:
-    """A moment as ISO 8601 text in UTC with milliseconds, rounded (floats carry 1763628000.05 as …049…)."""
+    """A moment as ISO 8601 text in UTC with milliseconds, rounded (floats carry 1763628000.05 as
+    …049…).
+    """
     thousandths = min(round(moment.timestamp() * 1000), _LAST_MILLISECOND)
-    whole = datetime.fromtimestamp(thousandths // 1000, UTC).replace(tzinfo=None, microsecond=thousandths % 1000 * 1000)
+    whole = datetime.fromtimestamp(thousandths // 1000, UTC).replace(
+        tzinfo=None, microsecond=thousandths % 1000 * 1000
+    )
     return f"{whole.isoformat(timespec='milliseconds')}Z"

@@ -24,18 +24,30 @@ class Instances:
 
 
 def read_instances(resources: Mapping[str, Any]) -> Instances:
-    """ResourceConfig: one type and count, or instance groups, or preferences of which nobody tells which was met."""
+    """ResourceConfig: one type and count, or instance groups, or preferences of which nobody tells
+    which was met.
+    """
     single = _line(resources)
     if single is not None:
         return Instances(single, text(resources, "InstanceType"), whole(resources, "InstanceCount"))
-    groups = [(line, group) for group in sections(resources, "InstanceGroups") if (line := _line(group))]
+    groups = [
+        (line, group) for group in sections(resources, "InstanceGroups") if (line := _line(group))
+    ]
     if groups:
-        names = [f"{line} ({text(group, 'InstanceGroupName') or 'unnamed'})" for line, group in groups]
+        names = [
+            f"{line} ({text(group, 'InstanceGroupName') or 'unnamed'})" for line, group in groups
+        ]
         types = dict.fromkeys(str(text(group, "InstanceType")) for _, group in groups)
-        counts = [count for _, group in groups if (count := whole(group, "InstanceCount")) is not None]
+        counts = [
+            count for _, group in groups if (count := whole(group, "InstanceCount")) is not None
+        ]
         total = sum(counts) if len(counts) == len(groups) else None
-        return Instances(", ".join(names), ", ".join(types), whole({"InstanceCount": total}, "InstanceCount"))
-    preferences = [line for item in sections(resources, "InstancePreferences") if (line := _line(item))]
+        return Instances(
+            ", ".join(names), ", ".join(types), whole({"InstanceCount": total}, "InstanceCount")
+        )
+    preferences = [
+        line for item in sections(resources, "InstancePreferences") if (line := _line(item))
+    ]
     return Instances(f"one of {', '.join(preferences)}" if preferences else None, None, None)
 
 

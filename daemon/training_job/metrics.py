@@ -24,10 +24,12 @@ class Metric:
 
 
 def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], dict[str, str]]:
-    """The newest value of each name in FinalMetricDataList, finite ones as metrics, others as name to ``NaN`` and the like.
+    """The newest value of each name in FinalMetricDataList, finite ones as metrics, others as name
+    to ``NaN`` and the like.
 
-    Names repeat: the newest timestamp wins, at the same instant the later in the list; a value without a timestamp counts as
-    older than any with one. An entry without a name or without a number is left out.
+    Names repeat: the newest timestamp wins, at the same instant the later in the list; a value
+    without a timestamp counts as older than any with one. An entry without a name or without a
+    number is left out.
     """
     newest: dict[str, Metric] = {}
     for item in sections(description, "FinalMetricDataList"):
@@ -40,12 +42,18 @@ def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], di
             newest[name] = metric
     return (
         tuple(metric for metric in newest.values() if math.isfinite(metric.value)),
-        {name: json.dumps(metric.value) for name, metric in newest.items() if not math.isfinite(metric.value)},
+        {
+            name: json.dumps(metric.value)
+            for name, metric in newest.items()
+            if not math.isfinite(metric.value)
+        },
     )
 
 
 def _number(value: object) -> float | None:
-    """A value as a float: botocore gives float, int, or the text "NaN" or "Infinity", whatever was on the wire."""
+    """A value as a float: botocore gives float, int, or the text "NaN" or "Infinity", whatever was
+    on the wire.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -32,7 +32,9 @@ def secrets_in(values: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """A text without the secrets it may quote: a failure reason quotes the command line, hyperparameters and all."""
+    """A text without the secrets it may quote: a failure reason quotes the command line,
+    hyperparameters and all.
+    """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, REDACTED)

@@ -50,13 +50,20 @@ class TagsIncomplete:
 def read_tags(tags: Mapping[str, str], keys: TagKeys) -> JobTags | SyncTagAbsent | TagsIncomplete:
     """Reads the tags of a job.
 
-    The sync tag may have any value, also an empty one. The other values are taken as they are, but without outer white
-    space, with a space for a run of control characters and U+FFFD for a lone surrogate: SageMaker allows neither, and
-    no target could store them. A value of white space only counts as missing.
+    The sync tag may have any value, also an empty one. The other values are taken as they are, but
+    without outer white space, with a space for a run of control characters and U+FFFD for a lone
+    surrogate: SageMaker allows neither, and no target could store them. A value of white space only
+    counts as missing.
     """
     if keys.sync not in tags:
         return SyncTagAbsent()
-    needed = (keys.project_name, keys.project_user, keys.project_description, keys.model_name, keys.model_type)
+    needed = (
+        keys.project_name,
+        keys.project_user,
+        keys.project_description,
+        keys.model_name,
+        keys.model_type,
+    )
     values = [one_line(tags.get(key, "")) for key in needed]
     missing = tuple(key for key, value in zip(needed, values, strict=True) if not value)
     return TagsIncomplete(missing) if missing else JobTags(*values)

@@ -1,6 +1,7 @@
 """Text that every target, log and database can carry.
 
-JSON lets NUL, other control characters and lone surrogates through as escapes; UTF-8, PostgreSQL and XML do not.
+JSON lets NUL, other control characters and lone surrogates through as escapes; UTF-8, PostgreSQL
+and XML do not.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ _REPLACEMENT = "\ufffd"
 
 
 def cleaned(text: str) -> str:
-    """Text as it is, but U+FFFD for every lone surrogate and every control character other than tab and line ends."""
+    """Text as it is, but U+FFFD for every lone surrogate and every control character other than tab
+    and line ends.
+    """
     return _NO_TEXT.sub(_REPLACEMENT, text)
 
 
 def one_line(text: str) -> str:
-    """Text without outer white space, a space for every run of control characters, U+FFFD for every lone surrogate."""
+    """Text without outer white space, a space for every run of control characters, U+FFFD for every
+    lone surrogate.
+    """
     return _SURROGATE.sub(_REPLACEMENT, _CONTROL.sub(" ", text)).strip()
 
 

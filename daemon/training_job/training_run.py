@@ -1,7 +1,9 @@
-"""`TrainingRun`: all that is known of a finished training job, once and neutral. Targets only translate it.
+"""`TrainingRun`: all that is known of a finished training job, once and neutral. Targets only
+translate it.
 
-Members of DescribeTrainingJob that are left out on purpose: Environment, ContainerEntrypoint and ContainerArguments (may hold
-secrets under names that say nothing), MetricDefinitions, debugger and profiler rules, VPC, WarmPoolStatus (changes after the end).
+Members of DescribeTrainingJob that are left out on purpose: Environment, ContainerEntrypoint and
+ContainerArguments (may hold secrets under names that say nothing), MetricDefinitions, debugger and
+profiler rules, VPC, WarmPoolStatus (changes after the end).
 """
 
 from __future__ import annotations
@@ -41,13 +43,18 @@ _CONSOLES = {
     "aws-us-gov": "https://console.amazonaws-us-gov.com",
 }
 
-_PIPELINE_STEP_JOB = re.compile(r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}")
-"""How SageMaker Pipelines names the jobs of its steps, cut steps included (seen; there is no documentation of it)."""
+_PIPELINE_STEP_JOB = re.compile(
+    r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
+)
+"""How SageMaker Pipelines names the jobs of its steps, cut steps included (seen; there is no
+documentation of it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A finished training job. None: not told. Texts are never empty and can be stored anywhere; times are in UTC."""
+    """A finished training job. None: not told. Texts are never empty and can be stored anywhere;
+    times are in UTC.
+    """
 
     mark: JobMark
     arn: JobArn
@@ -67,7 +74,8 @@ class TrainingRun:
     """Empty when not told."""
     secondary_status: str | None = None
     failure_reason: str | None = None
-    """May have several lines. Quotes no hyperparameter or environment value that has a secret key."""
+    """May have several lines. Quotes no hyperparameter or environment value that has a secret
+    key."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -78,7 +86,8 @@ class TrainingRun:
     max_runtime_seconds: int | None = None
 
     instances: str | None = None
-    """For people: `4 x ml.p4d.24xlarge`, instance groups joined, `one of` the preferences where those are all that is told."""
+    """For people: `4 x ml.p4d.24xlarge`, instance groups joined, `one of` the preferences where
+    those are all that is told."""
     instance_type: str | None = None
     """Of instance groups: their types, joined by commas."""
     instance_count: int | None = None
@@ -162,14 +171,15 @@ class TrainingRun:
         console = _CONSOLES.get(self.partition)
         if console is None:
             return None
-        return f"{console.format(region=self.region)}/sagemaker/home?region={self.region}#/jobs/{self.name}"
+        return f"{console.format(region=self.region)}/sagemaker/home?region={self.region}#/jobs/{self.name}"  # noqa: E501
 
 
 def described_identity(description: Mapping[str, Any]) -> tuple[JobArn, datetime]:
     """ARN and creation time (UTC) of a described job.
 
     Raises:
-        ValueError: TrainingJobName, TrainingJobArn or CreationTime is missing, unusable, or they name two jobs.
+        ValueError: TrainingJobName, TrainingJobArn or CreationTime is missing, unusable, or they
+            name two jobs.
     """
     name, arn_text = text(description, "TrainingJobName"), text(description, "TrainingJobArn")
     if name is None or not JOB_NAME.fullmatch(name):
@@ -190,7 +200,12 @@ def described_status(description: Mapping[str, Any]) -> str:
     return one_line(text(description, "TrainingJobStatus") or "")
 
 
-def training_run(description: Mapping[str, Any], tags: JobTags, all_tags: Mapping[str, str], redact: Sequence[str]) -> TrainingRun:
+def training_run(
+    description: Mapping[str, Any],
+    tags: JobTags,
+    all_tags: Mapping[str, str],
+    redact: Sequence[str],
+) -> TrainingRun:
     """Makes a run of a described job.
 
     Args:
@@ -200,12 +215,17 @@ def training_run(description: Mapping[str, Any], tags: JobTags, all_tags: Mappin
         redact: patterns of the keys (hyperparameters and tags) whose values must not be taken over.
 
     Raises:
-        ValueError: as `described_identity`. Whatever else is missing or of a wrong type counts as not told.
+        ValueError: as `described_identity`. Whatever else is missing or of a wrong type counts as
+            not told.
     """
     arn, creation_time = described_identity(description)
     name = str(description["TrainingJobName"])
     hyperparameters = read_hyperparameters(description, redact)
-    typed = {parameter.key: parameter.value for parameter in hyperparameters if parameter.text != REDACTED}
+    typed = {
+        parameter.key: parameter.value
+        for parameter in hyperparameters
+        if parameter.text != REDACTED
+    }
     metrics, non_finite = read_metrics(description)
     resources = section(description, "ResourceConfig")
     instances = read_instances(resources)
@@ -226,7 +246,10 @@ def training_run(description: Mapping[str, Any], tags: JobTags, all_tags: Mappin
         project_description=tags.project_description,
         model_name=tags.model_name,
         model_type=tags.model_type,
-        all_tags={one_line(key): REDACTED if is_secret(key, redact) else one_line(value) for key, value in all_tags.items()},
+        all_tags={
+            one_line(key): REDACTED if is_secret(key, redact) else one_line(value)
+            for key, value in all_tags.items()
+        },
         status=described_status(description),
         secondary_status=text(description, "SecondaryStatus"),
         failure_reason=_failure_reason(description, redact),
@@ -294,11 +317,16 @@ def _failure_reason(description: Mapping[str, Any], redact: Sequence[str]) -> st
     hyperparameters = secrets_in(texts(description, "HyperParameters"), redact)
     environment = secrets_in(texts(description, "Environment"), redact)
     unquoted = [str(decoded(secret)) for secret in hyperparameters]
-    return without_secrets(reason, [cleaned(secret) for secret in (*hyperparameters, *unquoted, *environment)])
+    return without_secrets(
+        reason, [cleaned(secret) for secret in (*hyperparameters, *unquoted, *environment)]
+    )
 
 
 def _pipeline(name: str, tags: Mapping[str, str]) -> tuple[str | None, str | None]:
-    execution, step = text(tags, "sagemaker:pipeline-execution-arn"), text(tags, "sagemaker:pipeline-step-name")
+    execution, step = (
+        text(tags, "sagemaker:pipeline-execution-arn"),
+        text(tags, "sagemaker:pipeline-step-name"),
+    )
     named = _PIPELINE_STEP_JOB.fullmatch(name)
     if named is not None:
         return execution or named["execution"], step or named["step"]

@@ -1,6 +1,8 @@
-"""The container engine that the tests in this folder use: whatever ``CONTAINER_ENGINE`` and ``COMPOSE`` name.
+"""The container engine that the tests in this folder use: whatever ``CONTAINER_ENGINE`` and
+``COMPOSE`` name.
 
-`docker` and ``docker compose`` or `podman` and ``podman-compose``; the image is built beforehand, as `IMAGE`.
+`docker` and ``docker compose`` or `podman` and ``podman-compose``; the image is built beforehand,
+as `IMAGE`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ ENGINE = shlex.split(os.environ.get("CONTAINER_ENGINE", ""))
 COMPOSE = shlex.split(os.environ.get("COMPOSE", ""))
 IMAGE = os.environ.get("DAEMON_IMAGE", "sagemaker-modeldb-sync")
 
-NO_ENGINE = "needs CONTAINER_ENGINE (docker) and COMPOSE ('docker compose'), and the image: docker build -t sagemaker-modeldb-sync ."
+NO_ENGINE = (
+    "needs CONTAINER_ENGINE (docker) and COMPOSE ('docker compose'), and the image: docker "
+    "build -t sagemaker-modeldb-sync ."
+)
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
 
@@ -26,7 +31,12 @@ class CommandError(AssertionError):
     """A command of the engine failed; says which, and what it printed."""
 
 
-async def run(*command: str, environment: dict[str, str] | None = None, seconds: float = 120, expect: int | None = 0) -> str:
+async def run(
+    *command: str,
+    environment: dict[str, str] | None = None,
+    seconds: float = 120,
+    expect: int | None = 0,
+) -> str:
     """Runs a command.
 
     Args:
@@ -39,12 +49,19 @@ async def run(*command: str, environment: dict[str, str] | None = None, seconds:
         What it wrote to standard output.
     """
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=TOP, env={**os.environ, **(environment or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        cwd=TOP,
+        env={**os.environ, **(environment or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(seconds):
         out, err = await process.communicate()
     if expect is not None and process.returncode != expect:
-        raise CommandError(f"{shlex.join(command)}: exit status {process.returncode}\n{out.decode()[-2000:]}\n{err.decode()[-2000:]}")
+        raise CommandError(
+            f"{shlex.join(command)}: exit status "
+            f"{process.returncode}\n{out.decode()[-2000:]}\n{err.decode()[-2000:]}"
+        )
     return out.decode()
 
 
@@ -53,7 +70,9 @@ async def engine(*arguments: str, seconds: float = 120, expect: int | None = 0) 
 
 
 async def state(container: str) -> dict[str, Any]:
-    """What the engine tells of a container's state, by the engine's own names (``Status``, ``ExitCode``)."""
+    """What the engine tells of a container's state, by the engine's own names (``Status``,
+    ``ExitCode``).
+    """
     found: dict[str, Any] = json.loads(await engine("inspect", container))[0]["State"]
     return found
 
@@ -69,7 +88,9 @@ async def printed(container: str) -> str:
 
 async def logs(container: str) -> list[dict[str, Any]]:
     """The daemon's log lines."""
-    return [json.loads(line) for line in (await printed(container)).splitlines() if line.startswith("{")]
+    return [
+        json.loads(line) for line in (await printed(container)).splitlines() if line.startswith("{")
+    ]
 
 
 async def stop(container: str, seconds: int = 30) -> float:

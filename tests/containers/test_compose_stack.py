@@ -1,7 +1,8 @@
-"""``docker compose --env-file deploy/compose/demo.env up``: the daemon beside ModelDB, from an event on the bus to a run in ModelDB.
+"""``docker compose --env-file deploy/compose/demo.env up``: the daemon beside ModelDB, from an
+event on the bus to a run in ModelDB.
 
-Ports of this machine are chosen anew, so that it runs beside what runs here already. Everything is one story, because a first start of
-ModelDB takes most of a minute.
+Ports of this machine are chosen anew, so that it runs beside what runs here already. Everything is
+one story, because a first start of ModelDB takes most of a minute.
 """
 
 from __future__ import annotations
@@ -24,16 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.skipif(not (ENGINE and COMPOSE), reason=NO_ENGINE), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.skipif(not (ENGINE and COMPOSE), reason=NO_ENGINE),
+    pytest.mark.timeout(900),
+]
 
 PROJECT = "modeldb-sync-test"
 DEMO = dict(
-    line.split("=", 1) for line in (TOP / "deploy/compose/demo.env").read_text().splitlines() if "=" in line[1:] and line[0] != "#"
+    line.split("=", 1)
+    for line in (TOP / "deploy/compose/demo.env").read_text().splitlines()
+    if "=" in line[1:] and line[0] != "#"
 )
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or ""
 """Without one, ModelDB's pages are asked through their REST API alone."""
 UP_SECONDS = 420.0
-"""A first start of ModelDB: half a minute of migrations, and then up to two minutes until its proxy asks its backend again."""
+"""A first start of ModelDB: half a minute of migrations, and then up to two minutes until its proxy
+asks its backend again."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,22 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**DEMO, **{name: str(port) for name, port in self.ports.items()}, "COMPOSE_PROJECT_NAME": PROJECT}
+        return {
+            **DEMO,
+            **{name: str(port) for name, port in self.ports.items()},
+            "COMPOSE_PROJECT_NAME": PROJECT,
+        }
 
     async def compose(self, *arguments: str, seconds: float = 300) -> str:
         return await run(
-            *COMPOSE, "--env-file", "deploy/compose/demo.env", "-p", PROJECT, *arguments, environment=self.environment, seconds=seconds
+            *COMPOSE,
+            "--env-file",
+            "deploy/compose/demo.env",
+            "-p",
+            PROJECT,
+            *arguments,
+            environment=self.environment,
+            seconds=seconds,
         )
 
     @property
@@ -66,7 +84,9 @@ class Stack:
     async def container(self, service: str) -> str:
         """The id of a service's container."""
         names = await engine("ps", "--all", "--format", "{{.Names}}")
-        [name] = [name for name in names.split() if name.replace("_", "-") == f"{PROJECT}-{service}-1"]
+        [name] = [
+            name for name in names.split() if name.replace("_", "-") == f"{PROJECT}-{service}-1"
+        ]
         return name
 
     async def runs(self, base: str | None = None) -> dict[str, dict[str, Any]]:
@@ -74,14 +94,18 @@ class Stack:
         url = f"{base or self.modeldb}/experiment-run/findExperimentRuns"
         async with aiohttp.ClientSession() as session, session.post(url, json={}) as answer:
             assert answer.status == 200
-            return {found["name"]: found for found in (await answer.json()).get("experiment_runs", [])}
+            return {
+                found["name"]: found for found in (await answer.json()).get("experiment_runs", [])
+            }
 
     async def metrics(self) -> dict[tuple[str, str], float]:
         """``jobs_total`` by outcome and reason."""
         url = f"http://127.0.0.1:{self.ports['DAEMON_PORT']}/metrics"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             text = await answer.text()
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        samples = [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
         return {
             (sample.labels["outcome"], sample.labels["reason"]): sample.value
             for sample in samples
@@ -116,11 +140,24 @@ async def stack() -> AsyncIterator[Stack]:
 
 async def page(url: str, profile: Path) -> str:
     """What a browser shows of one of ModelDB's pages, after its scripts have run."""
-    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic", "--no-first-run")
+    quiet = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        "--no-first-run",
+    )
     return await run(
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={profile}",
-        "--virtual-time-budget=15000", "--dump-dom", url,
-    )  # fmt: skip
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        *quiet,
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=15000",
+        "--dump-dom",
+        url,
+    )
 
 
 async def put_event(aws: str, name: str) -> None:
@@ -141,7 +178,10 @@ async def put_event(aws: str, name: str) -> None:
     ):
         await sagemaker.create_training_job(
             TrainingJobName=name,
-            AlgorithmSpecification={"TrainingImage": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/x:1", "TrainingInputMode": "File"},
+            AlgorithmSpecification={
+                "TrainingImage": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/x:1",
+                "TrainingInputMode": "File",
+            },
             OutputDataConfig={"S3OutputPath": "s3://acme/out"},
             ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
             RoleArn="arn:aws:iam::123456789012:role/training",
@@ -149,7 +189,12 @@ async def put_event(aws: str, name: str) -> None:
             Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
         )
         arn = (await sagemaker.describe_training_job(TrainingJobName=name))["TrainingJobArn"]
-        detail = {"TrainingJobName": name, "TrainingJobArn": arn, "TrainingJobStatus": "Completed", "Tags": tags}
+        detail = {
+            "TrainingJobName": name,
+            "TrainingJobArn": arn,
+            "TrainingJobStatus": "Completed",
+            "Tags": tags,
+        }
         answer = await events.put_events(
             Entries=[
                 {
@@ -163,12 +208,17 @@ async def put_event(aws: str, name: str) -> None:
         assert answer["FailedEntryCount"] == 0
 
 
-async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(stack: Stack, tmp_path: Path) -> None:
+async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(
+    stack: Stack, tmp_path: Path
+) -> None:
     await stack.compose("up", "-d")
 
     async def demo_is_done() -> bool:
         done = await stack.metrics()
-        return done.get(("synced", "created")) == 2 and done.get(("rejected", "tags_incomplete"), 0) >= 1
+        return (
+            done.get(("synced", "created")) == 2
+            and done.get(("rejected", "tags_incomplete"), 0) >= 1
+        )
 
     await until(demo_is_done, UP_SECONDS)
     first = await stack.runs()
@@ -178,7 +228,11 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(st
     assert (await state(await stack.container("demo-jobs")))["ExitCode"] == 0
 
     daemon = await stack.container("daemon")
-    loud = [line["event"] for line in await logs(daemon) if line["level"] == "warning" and line["event"] != "job outcome"]
+    loud = [
+        line["event"]
+        for line in await logs(daemon)
+        if line["level"] == "warning" and line["event"] != "job outcome"
+    ]
     assert len(loud) <= 6, "waiting for ModelDB makes no noise"
     assert not [line for line in await logs(daemon) if line["level"] == "error"]
 
@@ -192,7 +246,10 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(st
 
     if BROWSER:
         by_hand = before["put-on-the-bus-1"]
-        shown = await page(f"{stack.pages}/personal/projects/{by_hand['project_id']}/exp-runs/{by_hand['id']}", tmp_path)
+        shown = await page(
+            f"{stack.pages}/personal/projects/{by_hand['project_id']}/exp-runs/{by_hand['id']}",
+            tmp_path,
+        )
         assert "put-on-the-bus-1" in shown
         assert "s3://acme/out/put-on-the-bus-1/output/model.tar.gz" in shown
 
@@ -205,5 +262,13 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(st
         return before.items() <= (await stack.runs()).items()
 
     await until(modeldb_is_back, UP_SECONDS)
-    told = await engine("exec", await stack.container("daemon"), "sagemaker-modeldb-sync", "history", "--outcome", "synced", "--json")
+    told = await engine(
+        "exec",
+        await stack.container("daemon"),
+        "sagemaker-modeldb-sync",
+        "history",
+        "--outcome",
+        "synced",
+        "--json",
+    )
     assert {json.loads(line)["job_name"] for line in told.splitlines()} >= set(before)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon import __version__
-from tests.containers.engine import COMPOSE, ENGINE, HARDENED, IMAGE, NO_ENGINE, engine, logs, printed, state, stop
+from tests.containers.engine import (
+    COMPOSE,
+    ENGINE,
+    HARDENED,
+    IMAGE,
+    NO_ENGINE,
+    engine,
+    logs,
+    printed,
+    state,
+    stop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +53,10 @@ async def started(container: str) -> None:
 
 
 async def test_it_says_which_version_it_is() -> None:
-    assert (await engine("run", "--rm", *HARDENED, IMAGE, "--version")).split() == ["sagemaker-modeldb-sync", __version__]
+    assert (await engine("run", "--rm", *HARDENED, IMAGE, "--version")).split() == [
+        "sagemaker-modeldb-sync",
+        __version__,
+    ]
 
 
 async def test_without_settings_it_names_the_variables() -> None:
@@ -63,7 +77,9 @@ async def test_it_is_nobody_and_has_no_capability(container: str) -> None:
     status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["Gid"].split() == ["10001"] * 4
-    assert {int(status[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert {
+        int(status[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    } == {0}
     assert status["NoNewPrivs"] == "1"
 
 
@@ -130,8 +146,10 @@ import importlib.metadata as m, pathlib, shutil
 print(*sorted(d.name.lower() for d in m.distributions()))
 print(*[name for name in ("gcc", "curl", "wget") if shutil.which(name)], *map(str, pathlib.Path("/opt/modeldb-sync/bin").glob("pip*")))
 print(pathlib.Path("/build").exists())
-"""
-    listed, tools, build = (await engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", script)).split("\n")[:3]
+"""  # noqa: E501
+    listed, tools, build = (
+        await engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", script)
+    ).split("\n")[:3]
     assert {"sagemaker-modeldb-sync", "aiobotocore", "aiohttp", "pydantic"} <= set(listed.split())
     assert not {"moto", "pytest", "hatchling", "pip"} & set(listed.split())
     assert (tools, build) == ("", "False")

@@ -1,4 +1,6 @@
-"""Which calls of AWS the daemon's code makes, read from its source, and the permissions they need."""
+"""Which calls of AWS the daemon's code makes, read from its source, and the permissions they
+need.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class AwsCall:
 
     @property
     def action(self) -> str:
-        """Its IAM action. A batch needs that of the single call (SQS developer guide, "Amazon SQS API permissions")."""
+        """Its IAM action. A batch needs that of the single call (SQS developer guide, "Amazon SQS
+        API permissions").
+        """
         return f"{self.service}:{self.operation.removesuffix('Batch')}"
 
     @property
@@ -55,14 +59,17 @@ def daemon_sources() -> dict[str, str]:
 def services_opened(source: str) -> set[str]:
     """The services whose clients a module opens: botocore's names among its texts."""
     known = set(get_session().get_available_services())
-    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    constants = (
+        node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
+    )
     return {value for value in constants if isinstance(value, str) and value in known}
 
 
 def aws_calls(sources: Mapping[str, str], services: Iterable[str]) -> list[AwsCall]:
     """Every call of an operation of these services.
 
-    A client takes nothing but arguments by name, so ``pattern.search(text)`` is no call of ``sagemaker:Search``.
+    A client takes nothing but arguments by name, so ``pattern.search(text)`` is no call of
+    ``sagemaker:Search``.
     """
     operations = {
         xform_name(operation): (service, operation)
@@ -73,15 +80,23 @@ def aws_calls(sources: Mapping[str, str], services: Iterable[str]) -> list[AwsCa
     for file, source in sources.items():
         for node in ast.walk(ast.parse(source)):
             match node:
-                case ast.Call(func=ast.Attribute(attr=name), args=[], keywords=keywords) if name in operations:
-                    arguments = {each.arg: ast.unparse(each.value) for each in keywords if each.arg is not None}
+                case ast.Call(func=ast.Attribute(attr=name), args=[], keywords=keywords) if (
+                    name in operations
+                ):
+                    arguments = {
+                        each.arg: ast.unparse(each.value)
+                        for each in keywords
+                        if each.arg is not None
+                    }
                     found.append(AwsCall(*operations[name], arguments, f"{file}:{node.lineno}"))
     return found
 
 
 def permissions(calls: Iterable[AwsCall]) -> set[tuple[str, str]]:
     """(resource, action) of each call that needs one."""
-    return {(call.resource, call.action) for call in calls if call.action not in NO_PERMISSION_NEEDED}
+    return {
+        (call.resource, call.action) for call in calls if call.action not in NO_PERMISSION_NEEDED
+    }
 
 
 def granted(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -92,7 +107,12 @@ def granted(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
     """
     found = set()
     for statement in policy["Statement"]:
-        if statement["Effect"] != "Allow" or set(statement) - {"Sid", "Effect", "Action", "Resource"}:
+        if statement["Effect"] != "Allow" or set(statement) - {
+            "Sid",
+            "Effect",
+            "Action",
+            "Resource",
+        }:
             raise ValueError(f"not a plain Allow: {statement}")
         resource = _resource(statement["Resource"])
         found |= {(resource, action) for action in statement["Action"]}

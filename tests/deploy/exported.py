@@ -1,4 +1,6 @@
-"""What the daemon exports: a scrape of its registry after every bounded word has been counted once."""
+"""What the daemon exports: a scrape of its registry after every bounded word has been counted
+once.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from daemon.aws.errors import SAGEMAKER, SQS, STS, CallResult
 from daemon.aws.ports import QueueState
 from daemon.checkpoint.ports import JobState
 from daemon.observability.metrics import HEARTBEAT_RESULTS, STEPS, Metrics
-from daemon.targets.modeldb_v1.errors import CallErrorKind as KindOfV1
-from daemon.targets.modeldb_v2.errors import CallErrorKind as KindOfV2
+from daemon.targets.modeldb_v1.errors import CallErrorKind
+from daemon.targets.modeldb_v2.errors import ApiErrorKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,14 +36,20 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
         metrics.step(step, 0.1)
     for result in HEARTBEAT_RESULTS:
         metrics.heartbeat(result)
-    for kind in (*KindOfV2, *KindOfV1, "ok", "interrupted"):
+    for kind in (*ApiErrorKind, *CallErrorKind, "ok", "interrupted"):
         metrics.target_request("createExperimentRun", kind)
     for service in (SQS, SAGEMAKER, STS):
         for call_result in CallResult:
             metrics.aws_request(service.prefix, "ReceiveMessage", call_result)
     metrics.queue(
         QueueState(
-            visible=1, in_flight=1, delayed=1, visibility_seconds=120, max_receive_count=10, dead_letter_url="", dead_letter_messages=1
+            visible=1,
+            in_flight=1,
+            delayed=1,
+            visibility_seconds=120,
+            max_receive_count=10,
+            dead_letter_url="",
+            dead_letter_messages=1,
         )
     )
     metrics.rows(dict.fromkeys(JobState, 1))
@@ -59,4 +67,6 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
 @cache
 def exported_samples() -> Mapping[str, Mapping[str, set[str]]]:
     """Every sample name with its labels and their values."""
-    return {name: labels for samples in exported_families().values() for name, labels in samples.items()}
+    return {
+        name: labels for samples in exported_families().values() for name, labels in samples.items()
+    }

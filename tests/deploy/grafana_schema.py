@@ -1,7 +1,8 @@
 """A dashboard against Grafana's published schema.
 
-The schema is the one in ``grafana-foundation-sdk``, which Grafana generates from its own definitions. Reading JSON into its classes
-drops what they do not know and checks no types, so both are looked for here.
+The schema is the one in ``grafana-foundation-sdk``, which Grafana generates from its own
+definitions. Reading JSON into its classes drops what they do not know and checks no types, so both
+are looked for here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.cog.runtime import UnknownDataquery, panelcfg_config
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # a second form of dashboards is newer; every Grafana reads this one
+    # a second form of dashboards is newer; every Grafana reads this one
+    warnings.simplefilter("ignore", DeprecationWarning)
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
 if TYPE_CHECKING:
@@ -99,17 +101,26 @@ def _mistyped_values(hints: tuple[Any, ...], value: Any, path: str) -> Iterator[
         yield from _mistyped(hints[1], item, f"{path}.{key}")
 
 
-_OF_ORIGIN = {Union: _fits_none, UnionType: _fits_none, Literal: _not_among, list: _mistyped_items, dict: _mistyped_values}
+_OF_ORIGIN = {
+    Union: _fits_none,
+    UnionType: _fits_none,
+    Literal: _not_among,
+    list: _mistyped_items,
+    dict: _mistyped_values,
+}
 
 
 def _depth(findings: list[str]) -> int:
-    """How far into a value an annotation fitted: the option of a union that was meant fits farthest."""
+    """How far into a value an annotation fitted: the option of a union that was meant fits
+    farthest.
+    """
     return max(finding.partition(": ")[0].count(".") for finding in findings)
 
 
 def _mistyped_members(hint: Any, value: Any, path: str) -> Iterator[str]:
     """The same for the members of a class of the schema."""
-    if hasattr(hint, "from_json") and isinstance(value, dict):  # the library leaves some members as they came
+    # the library leaves some members as they came
+    if hasattr(hint, "from_json") and isinstance(value, dict):
         read = hint.from_json(value)
         yield from _lost(value, json.loads(json.dumps(read, cls=JSONEncoder)), path)
         value = read

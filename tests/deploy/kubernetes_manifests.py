@@ -32,12 +32,18 @@ class Manifests:
         return [document for document in self.documents if document["kind"] == kind]
 
     def one(self, kind: str, name: str) -> Manifest:
-        [found] = [document for document in self.of_kind(kind) if document["metadata"]["name"] == name]
+        [found] = [
+            document for document in self.of_kind(kind) if document["metadata"]["name"] == name
+        ]
         return found
 
     @property
     def workloads(self) -> list[Manifest]:
-        return [document for document in self.documents if document["kind"] in {"StatefulSet", "Deployment"}]
+        return [
+            document
+            for document in self.documents
+            if document["kind"] in {"StatefulSet", "Deployment"}
+        ]
 
     @property
     def daemon(self) -> Manifest:
@@ -45,12 +51,18 @@ class Manifests:
 
     def config(self, workload: Manifest) -> Manifest:
         """The ConfigMap that a workload mounts."""
-        [name] = [volume["configMap"]["name"] for volume in pod_spec(workload)["volumes"] if "configMap" in volume]
+        [name] = [
+            volume["configMap"]["name"]
+            for volume in pod_spec(workload)["volumes"]
+            if "configMap" in volume
+        ]
         return self.one("ConfigMap", name)
 
 
 def kustomize(folder: Path) -> Manifests:
-    """Builds a folder; the test is skipped where there is no kustomize. A warning fails the test."""
+    """Builds a folder; the test is skipped where there is no kustomize. A warning fails the
+    test.
+    """
     done = subprocess.run([*_command(), str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "kustomize warns"
@@ -69,7 +81,10 @@ def _command() -> list[str]:
         return ["kustomize", "build"]
     if shutil.which("kubectl"):
         return ["kubectl", "kustomize"]
-    pytest.skip("needs kustomize or kubectl on PATH, or KUSTOMIZE: go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1")
+    pytest.skip(
+        "needs kustomize or kubectl on PATH, or KUSTOMIZE: go install "
+        "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
+    )
 
 
 def pod_spec(workload: Manifest) -> Manifest:
@@ -87,10 +102,17 @@ def pod(workload: Manifest) -> Manifest:
     template = workload["spec"]["template"]
     spec = dict(template["spec"])
     claims = [
-        {"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": f"{claim['metadata']['name']}-0"}}
+        {
+            "name": claim["metadata"]["name"],
+            "persistentVolumeClaim": {"claimName": f"{claim['metadata']['name']}-0"},
+        }
         for claim in workload["spec"].get("volumeClaimTemplates", ())
     ]
     spec["volumes"] = [*spec.get("volumes", ()), *claims]
     name, namespace = workload["metadata"]["name"], workload["metadata"]["namespace"]
-    metadata = {"name": f"{name}-0", "namespace": namespace, "labels": template["metadata"]["labels"]}
+    metadata = {
+        "name": f"{name}-0",
+        "namespace": namespace,
+        "labels": template["metadata"]["labels"],
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

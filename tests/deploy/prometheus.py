@@ -24,7 +24,8 @@ def tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         pytest.skip(
-            f"{name} is not on PATH: apt-get download prometheus && dpkg -x prometheus_*.deb DIR, then add DIR/usr/bin; "
+            f"{name} is not on PATH: apt-get download prometheus && dpkg -x prometheus_*.deb DIR, "
+            f"then add DIR/usr/bin; "
             "or take it from a release of prometheus"
         )
     return found
@@ -50,7 +51,9 @@ class Prometheus:
         Raises:
             AssertionError: Prometheus refuses the query, or has something to remark on it.
         """
-        async with self._http.get(f"{self._url}/api/v1/query", params={"query": expression}) as response:
+        async with self._http.get(
+            f"{self._url}/api/v1/query", params={"query": expression}
+        ) as response:
             answer = await response.json()
         assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
         remarks = [*answer.get("warnings", ()), *answer.get("infos", ())]
@@ -113,10 +116,15 @@ async def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
 async def prometheus(home: Path, port: int, daemon_port: int) -> AsyncIterator[Prometheus]:
     """A Prometheus that scrapes a daemon on this machine once a second.
 
-    Its configuration is the shipped one with other times and addresses; its rules are the shipped ones with every ``for`` at 1 s.
+    Its configuration is the shipped one with other times and addresses; its rules are the shipped
+    ones with every ``for`` at 1 s.
     """
     configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    configuration["global"] = {
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "evaluation_interval": "1s",
+    }
     [own] = [job for job in configuration["scrape_configs"] if job["job_name"] == "modeldb-sync"]
     own["static_configs"] = [{"targets": [f"127.0.0.1:{daemon_port}"]}]
     configuration["scrape_configs"] = [own]
@@ -126,9 +134,13 @@ async def prometheus(home: Path, port: int, daemon_port: int) -> AsyncIterator[P
     (home / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     with (home / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            tool("prometheus"), f"--config.file={home}/prometheus.yml", f"--storage.tsdb.path={home}/data",
-            f"--web.listen-address=127.0.0.1:{port}", stdout=log, stderr=log,
-        )  # fmt: skip
+            tool("prometheus"),
+            f"--config.file={home}/prometheus.yml",
+            f"--storage.tsdb.path={home}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stdout=log,
+            stderr=log,
+        )
     try:
         async with aiohttp.ClientSession() as http:
             url = f"http://127.0.0.1:{port}"

@@ -1,7 +1,8 @@
-"""The CloudFormation template, deployed on moto's server, and what AWS would make of each of its resources.
+"""The CloudFormation template, deployed on moto's server, and what AWS would make of each of its
+resources.
 
-moto makes no queue policies and no alarms of a template and takes only parts of a service, so these are resolved (references,
-conditions) and handed to the API they are for.
+moto makes no queue policies and no alarms of a template and takes only parts of a service, so these
+are resolved (references, conditions) and handed to the API they are for.
 """
 
 from __future__ import annotations
@@ -32,18 +33,27 @@ _SESSION = get_session()
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "deploy/cloudformation/modeldb-sync.yaml"
 
-FARGATE = {"ModelDBUrl": "http://modeldb-proxy:8080/v1", "SubnetIds": "subnet-0a1b2c3d", "SecurityGroupIds": "sg-0a1b2c3d"}
+FARGATE = {
+    "ModelDBUrl": "http://modeldb-proxy:8080/v1",
+    "SubnetIds": "subnet-0a1b2c3d",
+    "SecurityGroupIds": "sg-0a1b2c3d",
+}
 """The shortest list of parameters for a task on Fargate."""
 EXTERNAL = {"Compute": "external"}
 
 REGISTRY = f"arn:aws:servicediscovery:{REGION}:{ACCOUNT}:service/srv-0a1b2c3d"
-"""What stands for the ARN of the template's service of Cloud Map, as moto makes none of a template and then refuses its name."""
+"""What stands for the ARN of the template's service of Cloud Map, as moto makes none of a template
+and then refuses its name."""
 
 
 @functools.cache
 def template() -> dict[str, Any]:
     """The template with functions in their long form."""
-    add_multi_constructor("!", lambda loader, tag, node: yaml_tag_constructor(loader, f"!{tag}", node), Loader=_TemplateLoader)
+    add_multi_constructor(
+        "!",
+        lambda loader, tag, node: yaml_tag_constructor(loader, f"!{tag}", node),
+        Loader=_TemplateLoader,
+    )
     read: dict[str, Any] = load(TEMPLATE.read_text(encoding="utf-8"), Loader=_TemplateLoader)
     return read
 
@@ -72,7 +82,9 @@ def as_request(node: Any) -> Any:
 
 
 def ecs_objections(operation: str, request: Mapping[str, Any]) -> str:
-    """What botocore's model of ECS finds wrong in a request: unknown members, wrong types, what is missing."""
+    """What botocore's model of ECS finds wrong in a request: unknown members, wrong types, what is
+    missing.
+    """
     shape = _SESSION.get_service_model("ecs").operation_model(operation).input_shape
     assert shape is not None
     return str(ParamValidator().validate(dict(request), shape).generate_report())
@@ -109,9 +121,15 @@ class Stack:
         return moto_parsing.clean_json(node, self._map)
 
     def as_shipped(self, part: Any) -> Any:
-        """A part of it with the placeholders of the JSON files beside the template: default name, REGION, ACCOUNT."""
+        """A part of it with the placeholders of the JSON files beside the template: default name,
+        REGION, ACCOUNT.
+        """
         text = json.dumps(part)
-        for here, placeholder in ((self.name, "modeldb-sync"), (REGION, "REGION"), (ACCOUNT, "ACCOUNT")):
+        for here, placeholder in (
+            (self.name, "modeldb-sync"),
+            (REGION, "REGION"),
+            (ACCOUNT, "ACCOUNT"),
+        ):
             text = text.replace(here, placeholder)
         return json.loads(text)
 
@@ -135,18 +153,28 @@ class Deployer:
         return self._deployed[key]
 
     def deploy(self, **parameters: str) -> Stack:
-        """A new stack, with names of its own, because moto cannot delete a policy that is attached."""
+        """A new stack, with names of its own, because moto cannot delete a policy that is
+        attached.
+        """
         name = f"stack-{uuid.uuid4().hex[:8]}"
         parameters = {"Name": name} | parameters
         self._client.create_stack(
             StackName=name,
-            TemplateBody=TEMPLATE.read_text(encoding="utf-8").replace("!GetAtt DiscoveryService.Arn", REGISTRY),
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            TemplateBody=TEMPLATE.read_text(encoding="utf-8").replace(
+                "!GetAtt DiscoveryService.Arn", REGISTRY
+            ),
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
             Capabilities=["CAPABILITY_IAM"],
         )
         [described] = self._client.describe_stacks(StackName=name)["Stacks"]
         assert described["StackStatus"] == "CREATE_COMPLETE"
-        [made] = [each for each in cloudformation_backends[ACCOUNT][REGION].stacks.values() if each.name == name]
+        [made] = [
+            each
+            for each in cloudformation_backends[ACCOUNT][REGION].stacks.values()
+            if each.name == name
+        ]
         conditions = made.resource_map.lazy_condition_map
         return Stack(
             name=name,
@@ -163,11 +191,17 @@ class Deployer:
 def refused_by_rules(parameters: Mapping[str, str]) -> list[str]:
     """What the template's ``Rules`` say of parameters. moto does not evaluate them."""
     read = template()
-    values: dict[str, Any] = {name: each.get("Default") for name, each in read["Parameters"].items()} | dict(parameters)
+    values: dict[str, Any] = {
+        name: each.get("Default") for name, each in read["Parameters"].items()
+    } | dict(parameters)
     refused = []
     for rule in read["Rules"].values():
         if _holds(rule.get("RuleCondition", True), values):
-            refused += [each["AssertDescription"] for each in rule["Assertions"] if not _holds(each["Assert"], values)]
+            refused += [
+                each["AssertDescription"]
+                for each in rule["Assertions"]
+                if not _holds(each["Assert"], values)
+            ]
     return refused
 
 

@@ -1,4 +1,6 @@
-"""The shipped alerts: Prometheus accepts them, they fire when they should, they name what exists, and each is in the runbook."""
+"""The shipped alerts: Prometheus accepts them, they fire when they should, they name what exists,
+and each is in the runbook.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"
-RUNBOOK_URL = re.compile(r"https://github\.com/[\w.-]+/sagemaker-modeldb-sync/blob/main/docs/runbook\.md")
+RUNBOOK_URL = re.compile(
+    r"https://github\.com/[\w.-]+/sagemaker-modeldb-sync/blob/main/docs/runbook\.md"
+)
 RULES = {rule["alert"]: rule for rule in alert_rules()}
 
 
@@ -62,8 +66,14 @@ def test_a_rule_names_only_what_the_daemon_exports(rule: Mapping[str, Any]) -> N
     ("expression", "unknown"),
     [
         ("sum(rate(modeldb_sync_job_total[5m]))", "metric modeldb_sync_job_total"),
-        ('up == 0 unless modeldb_sync_breaker_open{edge="sqs"} == 1', "modeldb_sync_breaker_open{edge='sqs'}"),
-        ('modeldb_sync_target_requests_total{result!~"ok|missing"}', "modeldb_sync_target_requests_total{result='missing'}"),
+        (
+            'up == 0 unless modeldb_sync_breaker_open{edge="sqs"} == 1',
+            "modeldb_sync_breaker_open{edge='sqs'}",
+        ),
+        (
+            'modeldb_sync_target_requests_total{result!~"ok|missing"}',
+            "modeldb_sync_target_requests_total{result='missing'}",
+        ),
         ('modeldb_sync_breaker_open{Edge="queue"}', "modeldb_sync_breaker_open{Edge='queue'}"),
         ("sum by (reasons) (modeldb_sync_jobs_total)", "label reasons"),
     ],
@@ -80,7 +90,10 @@ def test_every_alert_has_one_entry_in_the_runbook_and_every_entry_an_alert() -> 
 def test_an_entry_says_why_how_to_see_and_what_to_do(name: str) -> None:
     entry = runbook_entries()[name]
     rule = RULES[name]
-    positions = [entry.index(f"**{heading}**") for heading in ("Why it matters.", "How to see.", "What to do.")]
+    positions = [
+        entry.index(f"**{heading}**")
+        for heading in ("Why it matters.", "How to see.", "What to do.")
+    ]
     assert positions == sorted(positions)
     opening = entry[: positions[0]].strip()
     assert opening.startswith(rule["labels"]["severity"])
@@ -97,7 +110,9 @@ def test_links_of_the_runbook_lead_somewhere() -> None:
         page = RUNBOOK.parent / path if path else RUNBOOK
         assert page.exists(), link
         headings = re.findall(r"(?m)^#+ (.+)$", page.read_text()) if anchor else []
-        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+        assert not anchor or anchor in {
+            heading.lower().replace(" ", "-") for heading in headings
+        }, link
 
 
 def test_the_runbook_names_only_what_exists() -> None:
@@ -114,7 +129,9 @@ def test_the_runbook_names_only_what_exists() -> None:
     named = re.findall(r'\.(edge|outcome|reason) == "([^"]+)"', text)
     assert {label for label, _ in named} == {"edge", "outcome", "reason"}
     assert [
-        f"{label}={word}" for label, word in named if not any(word in labels.get(label, ()) for labels in exported_samples().values())
+        f"{label}={word}"
+        for label, word in named
+        if not any(word in labels.get(label, ()) for labels in exported_samples().values())
     ] == []
 
     spans = re.findall(r"(?m)^    (.+)$", text) + re.findall(r"`([^`\n]+)`", text)
@@ -128,7 +145,14 @@ def test_the_runbook_names_only_what_exists() -> None:
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([tool("promtool"), *arguments], cwd=MONITORING, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(
+        [tool("promtool"), *arguments],
+        cwd=MONITORING,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
 
 
 def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
@@ -142,7 +166,9 @@ def test_every_alert_fires_when_it_should_and_is_quiet_on_near_misses() -> None:
     asked = [case for test in tests for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in asked if case["exp_alerts"]} == set(RULES)
     quiet = {
-        test["alert_rule_test"][0]["alertname"] for test in tests if not any(case["exp_alerts"] for case in test["alert_rule_test"])
+        test["alert_rule_test"][0]["alertname"]
+        for test in tests
+        if not any(case["exp_alerts"] for case in test["alert_rule_test"])
     }
     assert quiet == set(RULES)
     done = promtool("test", "rules", "alerts_test.yml")

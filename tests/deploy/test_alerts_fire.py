@@ -1,4 +1,6 @@
-"""The shipped alerts on a real Prometheus that scrapes a real daemon, whose surroundings really fail. Only each ``for`` is shorter."""
+"""The shipped alerts on a real Prometheus that scrapes a real daemon, whose surroundings really
+fail. Only each ``for`` is shorter.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ async def test_a_stopped_modeldb_fires_and_its_return_resolves(
 
         await watched.modeldb.start()
         await watched.prometheus.resolved("ModelDBSyncTargetUnavailable")
-        assert [line["job"] for line in await watched.daemon.outcomes(1, outcome="synced")] == [job.name]
+        assert [line["job"] for line in await watched.daemon.outcomes(1, outcome="synced")] == [
+            job.name
+        ]
 
 
 async def test_a_poll_that_never_ends_fires_although_no_breaker_opens(
@@ -56,7 +60,9 @@ async def test_a_queue_that_accepts_and_never_answers_fires_as_unavailable(
         await watched.prometheus.resolved("ModelDBSyncQueueUnavailable", seconds=60)
 
 
-async def test_a_frozen_daemon_fires_as_down(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
+async def test_a_frozen_daemon_fires_as_down(
+    moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     async with watched_daemon(moto_endpoint, tmp_path, free_port) as watched:
         watched.daemon.signal(signal.SIGSTOP)
         await watched.prometheus.firing("ModelDBSyncDown")
@@ -64,7 +70,9 @@ async def test_a_frozen_daemon_fires_as_down(moto_endpoint: str, tmp_path: Path,
         await watched.prometheus.resolved("ModelDBSyncDown")
 
 
-async def test_a_dead_letter_fires_until_it_is_taken_out(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
+async def test_a_dead_letter_fires_until_it_is_taken_out(
+    moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     async with watched_daemon(moto_endpoint, tmp_path, free_port) as watched:
         good = jobs_named("good", 2)
         untagged = Job("half-tagged", tags={"MODEL_DB_SYNC": "true"})

@@ -1,4 +1,6 @@
-"""The CloudFormation template: what its linter says, what moto makes of it, and an event through it into a real daemon."""
+"""The CloudFormation template: what its linter says, what moto makes of it, and an event through it
+into a real daemon.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon import __version__
-from daemon.config.settings import JobSettings, ModelDbV2Settings, TagKeySettings, load_settings, setting_keys
+from daemon.config.settings import (
+    JobSettings,
+    ModelDbV2Settings,
+    TagKeySettings,
+    load_settings,
+    setting_keys,
+)
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
@@ -33,7 +41,16 @@ from tests.deploy.stacks import (
     refused_by_rules,
     template,
 )
-from tests.support.daemon_process import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, DaemonProcess, Job, mark_of, stage
+from tests.support.daemon_process import (
+    ACCOUNT,
+    CREDENTIALS,
+    FULL_TAGS,
+    REGION,
+    DaemonProcess,
+    Job,
+    mark_of,
+    stage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +58,8 @@ if TYPE_CHECKING:
 
     Deploy = Callable[..., Stack]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # moto: of what it does not deploy
+# moto: of what it does not deploy
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:modeldb-AbCdEf"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
@@ -70,11 +88,15 @@ LINTED_REGIONS = ("eu-west-1", "us-gov-west-1", "cn-north-1")
 """One of each partition."""
 
 METRICS = {
-    "AWS/SQS": ({"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"}, {"QueueName"}),
+    "AWS/SQS": (
+        {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+        {"QueueName"},
+    ),
     "AWS/ECS": ({"CPUUtilization"}, {"ClusterName", "ServiceName"}),
 }
-"""What AWS publishes without being asked, with its dimensions: SQS developer guide, "Available CloudWatch metrics for Amazon SQS"; ECS
-developer guide, "Amazon ECS CloudWatch metrics" (one a minute for services with running tasks, none for those without)."""
+"""What AWS publishes without being asked, with its dimensions: SQS developer guide, "Available
+CloudWatch metrics for Amazon SQS"; ECS developer guide, "Amazon ECS CloudWatch metrics" (one a
+minute for services with running tasks, none for those without)."""
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +157,9 @@ def test_it_can_be_given_to_the_api_as_text_and_works_in_every_partition() -> No
 def test_every_parameter_is_shown_once_and_described() -> None:
     read = template()
     groups = read["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(read["Parameters"])
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(
+        read["Parameters"]
+    )
     assert [name for name, each in read["Parameters"].items() if not each.get("Description")] == []
 
 
@@ -144,7 +168,9 @@ def test_every_parameter_has_a_default_so_that_none_is_asked_that_the_mode_does_
 
 
 def test_its_image_is_this_version() -> None:
-    assert re.findall(r"sagemaker-modeldb-sync:([\w.-]+)", TEMPLATE.read_text(encoding="utf-8")) == [__version__]
+    assert re.findall(
+        r"sagemaker-modeldb-sync:([\w.-]+)", TEMPLATE.read_text(encoding="utf-8")
+    ) == [__version__]
 
 
 @pytest.mark.parametrize(
@@ -155,18 +181,27 @@ def test_its_image_is_this_version() -> None:
         (EVERYTHING, []),
         (FARGATE | {"Cpu": "1024", "Memory": "2048"}, []),
         ({}, ["ModelDBUrl is needed", "SubnetIds is needed", "SecurityGroupIds is needed"]),
-        (FARGATE | {"TrustedService": "ec2.amazonaws.com"}, ["TrustedService and TrustedPrincipalArn are for Compute external"]),
+        (
+            FARGATE | {"TrustedService": "ec2.amazonaws.com"},
+            ["TrustedService and TrustedPrincipalArn are for Compute external"],
+        ),
         (FARGATE | {"TargetAuth": "bearer"}, ["TargetSecretArn is needed"]),
         (FARGATE | {"TargetSecretArn": SECRET}, ["TargetAuth says"]),
         (
-            EXTERNAL | {"TrustedService": "ec2.amazonaws.com", "TrustedPrincipalArn": "arn:aws:iam::1:role/r"},
+            EXTERNAL
+            | {
+                "TrustedService": "ec2.amazonaws.com",
+                "TrustedPrincipalArn": "arn:aws:iam::1:role/r",
+            },
             ["Give TrustedService or TrustedPrincipalArn, not both"],
         ),
         (FARGATE | {"Cpu": "512"}, ["Memory 512 goes with Cpu 256 only"]),
         (FARGATE | {"Cpu": "1024", "Memory": "1024"}, ["Cpu 1024 goes with Memory 2048"]),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused_before_anything_is_made(parameters: dict[str, str], refused: list[str]) -> None:
+def test_parameters_that_do_not_fit_are_refused_before_anything_is_made(
+    parameters: dict[str, str], refused: list[str]
+) -> None:
     said = refused_by_rules(parameters)
     assert len(said) == len(refused)
     assert all(text.startswith(words) for text, words in zip(said, refused, strict=True))
@@ -198,17 +233,27 @@ def test_without_a_word_about_who_takes_it_no_role_is_made(deploy: Deploy) -> No
 @pytest.mark.parametrize(
     ("parameters", "principal", "actions"),
     [
-        (EXTERNAL | {"TrustedService": "ec2.amazonaws.com"}, {"Service": "ec2.amazonaws.com"}, "sts:AssumeRole"),
+        (
+            EXTERNAL | {"TrustedService": "ec2.amazonaws.com"},
+            {"Service": "ec2.amazonaws.com"},
+            "sts:AssumeRole",
+        ),
         (
             EXTERNAL | {"TrustedService": "pods.eks.amazonaws.com"},
             {"Service": "pods.eks.amazonaws.com"},
             ["sts:AssumeRole", "sts:TagSession"],
         ),
-        (EXTERNAL | {"TrustedPrincipalArn": "arn:aws:iam::1:role/r"}, {"AWS": "arn:aws:iam::1:role/r"}, "sts:AssumeRole"),
+        (
+            EXTERNAL | {"TrustedPrincipalArn": "arn:aws:iam::1:role/r"},
+            {"AWS": "arn:aws:iam::1:role/r"},
+            "sts:AssumeRole",
+        ),
         (FARGATE, {"Service": "ecs-tasks.amazonaws.com"}, "sts:AssumeRole"),
     ],
 )
-def test_the_role_trusts_whom_it_is_for(deploy: Deploy, parameters: dict[str, str], principal: Any, actions: Any) -> None:
+def test_the_role_trusts_whom_it_is_for(
+    deploy: Deploy, parameters: dict[str, str], principal: Any, actions: Any
+) -> None:
     stack = deploy(**parameters)
     [statement] = stack.resolved("TaskRole")["AssumeRolePolicyDocument"]["Statement"]
     assert (statement["Principal"], statement["Action"]) == (principal, actions)
@@ -220,14 +265,23 @@ def test_the_queues_are_those_of_the_readme(deploy: Deploy, moto_endpoint: str) 
     stack, sqs = deploy(**FARGATE), client("sqs", moto_endpoint)
 
     def attributes(output: str) -> dict[str, Any]:
-        found: dict[str, Any] = sqs.get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=["All"])["Attributes"]
+        found: dict[str, Any] = sqs.get_queue_attributes(
+            QueueUrl=stack.outputs[output], AttributeNames=["All"]
+        )["Attributes"]
         return found
 
-    queue, dead, undelivered = map(attributes, ("QueueUrl", "DeadLetterQueueUrl", "UndeliveredEventsQueueUrl"))
+    queue, dead, undelivered = map(
+        attributes, ("QueueUrl", "DeadLetterQueueUrl", "UndeliveredEventsQueueUrl")
+    )
     assert (queue["VisibilityTimeout"], queue["MessageRetentionPeriod"]) == ("120", "604800")
-    assert json.loads(queue["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 10}
+    assert json.loads(queue["RedrivePolicy"]) == {
+        "deadLetterTargetArn": dead["QueueArn"],
+        "maxReceiveCount": 10,
+    }
     assert dead["MessageRetentionPeriod"] == undelivered["MessageRetentionPeriod"] == "1209600"
-    assert stack.as_shipped([stack.outputs[each].rpartition("/")[2] for each in ("QueueUrl", "DeadLetterQueueUrl")]) == [
+    assert stack.as_shipped(
+        [stack.outputs[each].rpartition("/")[2] for each in ("QueueUrl", "DeadLetterQueueUrl")]
+    ) == [
         "modeldb-sync",
         "modeldb-sync-dead-letters",
     ]
@@ -235,7 +289,9 @@ def test_the_queues_are_those_of_the_readme(deploy: Deploy, moto_endpoint: str) 
     for name in stack.of_type("AWS::SQS::Queue"):
         assert stack.resolved(name)["SqsManagedSseEnabled"] is True
         assert "FifoQueue" not in stack.resolved(name)
-    assert stack.resolved("DeadLetterQueue")["RedriveAllowPolicy"]["sourceQueueArns"] == [queue["QueueArn"]]
+    assert stack.resolved("DeadLetterQueue")["RedriveAllowPolicy"]["sourceQueueArns"] == [
+        queue["QueueArn"]
+    ]
 
 
 def test_a_key_of_ones_own_is_on_every_queue_and_in_the_daemons_permissions(deploy: Deploy) -> None:
@@ -247,17 +303,28 @@ def test_a_key_of_ones_own_is_on_every_queue_and_in_the_daemons_permissions(depl
     assert (last["Action"], last["Resource"]) == (["kms:Decrypt", "kms:GenerateDataKey"], KEY)
 
 
-def test_the_policy_of_the_queue_is_the_file_and_that_of_undelivered_events_says_the_same(deploy: Deploy) -> None:
+def test_the_policy_of_the_queue_is_the_file_and_that_of_undelivered_events_says_the_same(
+    deploy: Deploy,
+) -> None:
     stack = deploy(**FARGATE)
-    policies = {name: stack.as_shipped(stack.resolved(name)) for name in stack.of_type("AWS::SQS::QueuePolicy")}
+    policies = {
+        name: stack.as_shipped(stack.resolved(name))
+        for name in stack.of_type("AWS::SQS::QueuePolicy")
+    }
     queue_policy = policies["QueuePolicy"]["PolicyDocument"]
     assert queue_policy == shipped("deploy/eventbridge/queue-policy.json")
-    for_undelivered = json.loads(json.dumps(queue_policy).replace(':modeldb-sync"', ':modeldb-sync-undelivered-events"'))
+    for_undelivered = json.loads(
+        json.dumps(queue_policy).replace(':modeldb-sync"', ':modeldb-sync-undelivered-events"')
+    )
     assert policies["UndeliveredEventsQueuePolicy"]["PolicyDocument"] == for_undelivered
-    queues = [stack.as_shipped(stack.outputs[f"{name}Url"]) for name in ("Queue", "UndeliveredEventsQueue", "DeadLetterQueue")]
-    assert [policies[f"{name}Policy"]["Queues"] for name in ("Queue", "UndeliveredEventsQueue", "DeadLetterQueue")] == [
-        [queue] for queue in queues
+    queues = [
+        stack.as_shipped(stack.outputs[f"{name}Url"])
+        for name in ("Queue", "UndeliveredEventsQueue", "DeadLetterQueue")
     ]
+    assert [
+        policies[f"{name}Policy"]["Queues"]
+        for name in ("Queue", "UndeliveredEventsQueue", "DeadLetterQueue")
+    ] == [[queue] for queue in queues]
 
 
 def test_no_queue_takes_requests_without_tls(deploy: Deploy) -> None:
@@ -267,12 +334,15 @@ def test_no_queue_takes_requests_without_tls(deploy: Deploy) -> None:
         for name in stack.of_type("AWS::SQS::QueuePolicy")
         for statement in stack.resolved(name)["PolicyDocument"]["Statement"]
         for url in stack.resolved(name)["Queues"]
-        if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        if statement["Effect"] == "Deny"
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     }
     assert closed == {url for output, url in stack.outputs.items() if output.endswith("QueueUrl")}
 
 
-def test_the_rule_has_the_pattern_of_the_file_and_a_place_for_what_cannot_be_delivered(deploy: Deploy, moto_endpoint: str) -> None:
+def test_the_rule_has_the_pattern_of_the_file_and_a_place_for_what_cannot_be_delivered(
+    deploy: Deploy, moto_endpoint: str
+) -> None:
     stack, events = deploy(**FARGATE), client("events", moto_endpoint)
     rule = events.describe_rule(Name=stack.name)
     assert json.loads(rule["EventPattern"]) == shipped("deploy/eventbridge/rule-pattern.json")
@@ -280,13 +350,21 @@ def test_the_rule_has_the_pattern_of_the_file_and_a_place_for_what_cannot_be_del
     [target] = events.list_targets_by_rule(Rule=stack.name)["Targets"]
     assert target["Arn"] == stack.outputs["QueueArn"]
     assert target["DeadLetterConfig"] == {"Arn": stack.outputs["UndeliveredEventsQueueArn"]}
-    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 185, "MaximumEventAgeInSeconds": 86_400}
+    assert target["RetryPolicy"] == {
+        "MaximumRetryAttempts": 185,
+        "MaximumEventAgeInSeconds": 86_400,
+    }
     assert "InputPath" not in target
     assert "InputTransformer" not in target
 
 
 def test_the_defaults_are_the_daemons(deploy: Deploy) -> None:
-    settings = load_settings(None, environment(deploy(**FARGATE)), default_path=ROOT / "missing", secrets_dir=ROOT / "missing")
+    settings = load_settings(
+        None,
+        environment(deploy(**FARGATE)),
+        default_path=ROOT / "missing",
+        secrets_dir=ROOT / "missing",
+    )
     assert settings.jobs == JobSettings()
     assert settings.aws.region == REGION
     assert settings.aws.account_id == ACCOUNT
@@ -294,7 +372,13 @@ def test_the_defaults_are_the_daemons(deploy: Deploy) -> None:
     assert settings.target.url == FARGATE["ModelDBUrl"]
     assert settings.target.auth.kind == "none"
     read = template()["Parameters"]
-    names = dict(zip(TagKeySettings.model_fields, [name for name in read if name.startswith("TagModelDB")], strict=True))
+    names = dict(
+        zip(
+            TagKeySettings.model_fields,
+            [name for name in read if name.startswith("TagModelDB")],
+            strict=True,
+        )
+    )
     assert names == {
         "sync": "TagModelDBSync",
         "project_name": "TagModelDBProjectName",
@@ -306,12 +390,19 @@ def test_the_defaults_are_the_daemons(deploy: Deploy) -> None:
 
 
 def test_statuses_and_tag_keys_reach_rule_and_daemon_alike(deploy: Deploy) -> None:
-    keys = {name: f"OUR_{name}" for name in template()["Parameters"] if name.startswith("TagModelDB")}
+    keys = {
+        name: f"OUR_{name}" for name in template()["Parameters"] if name.startswith("TagModelDB")
+    }
     stack = deploy(**FARGATE, **keys, JobStatuses="Completed,Stopped")
-    settings = load_settings(None, environment(stack), default_path=ROOT / "missing", secrets_dir=ROOT / "missing")
+    settings = load_settings(
+        None, environment(stack), default_path=ROOT / "missing", secrets_dir=ROOT / "missing"
+    )
     assert list(settings.jobs.tag_keys.model_dump().values()) == list(keys.values())
     assert settings.jobs.statuses == ("Completed", "Stopped")
-    assert stack.resolved("Rule")["EventPattern"]["detail"]["TrainingJobStatus"] == ["Completed", "Stopped"]
+    assert stack.resolved("Rule")["EventPattern"]["detail"]["TrainingJobStatus"] == [
+        "Completed",
+        "Stopped",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer", "verta"])
@@ -320,25 +411,42 @@ def test_a_login_comes_whole_and_out_of_the_secret(deploy: Deploy, kind: str) ->
     [container] = stack.resolved("TaskDefinition")["ContainerDefinitions"]
     secrets = {each["Name"]: each["ValueFrom"] for each in container["Secrets"]}
     values = environment(stack) | dict.fromkeys(secrets, "me@example.org")
-    settings = load_settings(None, values, default_path=ROOT / "missing", secrets_dir=ROOT / "missing")
+    settings = load_settings(
+        None, values, default_path=ROOT / "missing", secrets_dir=ROOT / "missing"
+    )
     assert isinstance(settings.target, ModelDbV2Settings)
     assert settings.target.auth.kind == kind
     for variable, source in secrets.items():
         assert source == f"{SECRET}:{variable.rpartition('__')[2].lower()}::"
     assert "me@example.org" not in environment(stack).values()
-    policies = {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in stack.resolved("ExecutionRole")["Policies"]}
-    assert [(each["Action"], each["Resource"]) for each in policies["read-the-secret"]] == [("secretsmanager:GetSecretValue", SECRET)]
+    policies = {
+        each["PolicyName"]: each["PolicyDocument"]["Statement"]
+        for each in stack.resolved("ExecutionRole")["Policies"]
+    }
+    assert [(each["Action"], each["Resource"]) for each in policies["read-the-secret"]] == [
+        ("secretsmanager:GetSecretValue", SECRET)
+    ]
 
 
 def test_ecs_gets_no_more_permissions_than_the_parameters_ask_for(deploy: Deploy) -> None:
     def policies(stack: Stack) -> Mapping[str, list[Any]]:
-        return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in stack.resolved("ExecutionRole")["Policies"]}
+        return {
+            each["PolicyName"]: each["PolicyDocument"]["Statement"]
+            for each in stack.resolved("ExecutionRole")["Policies"]
+        }
 
     assert set(policies(deploy(**FARGATE))) == {"write-the-log"}
     everything = policies(deploy(**EVERYTHING))
     assert set(everything) == {"write-the-log", "pull-the-image", "read-the-secret"}
-    assert [(each["Action"], each["Resource"]) for each in everything["read-the-secret"]][1:] == [("kms:Decrypt", KEY)]
-    wide = {str(each["Action"]) for statements in everything.values() for each in statements if each["Resource"] == "*"}
+    assert [(each["Action"], each["Resource"]) for each in everything["read-the-secret"]][1:] == [
+        ("kms:Decrypt", KEY)
+    ]
+    wide = {
+        str(each["Action"])
+        for statements in everything.values()
+        for each in statements
+        if each["Resource"] == "*"
+    }
     assert wide == {"ecr:GetAuthorizationToken"}  # AWS takes no resource for it
 
 
@@ -358,25 +466,38 @@ def test_names_of_environment_variables_are_keys_of_the_configuration(deploy: De
 
 
 @pytest.mark.parametrize("mode", ["fargate", "external", "everything"])
-def test_alarms_watch_metrics_that_exist_of_things_that_exist(deploy: Deploy, moto_endpoint: str, mode: str) -> None:
+def test_alarms_watch_metrics_that_exist_of_things_that_exist(
+    deploy: Deploy, moto_endpoint: str, mode: str
+) -> None:
     stack, cloudwatch = deploy(**MODES[mode]), client("cloudwatch", moto_endpoint)
     alarms = {name: stack.resolved(name) for name in stack.of_type("AWS::CloudWatch::Alarm")}
     expected = {"DeadLetterAlarm", "UndeliveredEventsAlarm", "OldestMessageAlarm"}
     assert set(alarms) == expected | ({"NoTaskAlarm"} if "Compute" not in MODES[mode] else set())
-    there = {url.rpartition("/")[2] for output, url in stack.outputs.items() if output.endswith("QueueUrl")}
+    there = {
+        url.rpartition("/")[2]
+        for output, url in stack.outputs.items()
+        if output.endswith("QueueUrl")
+    }
     there |= {stack.outputs.get("ServiceCluster", ""), stack.outputs.get("ServiceName", "")}
     for alarm in alarms.values():
         metrics, dimensions = METRICS[alarm["Namespace"]]
         assert alarm["MetricName"] in metrics
         assert {each["Name"] for each in alarm["Dimensions"]} == dimensions
         assert {each["Value"] for each in alarm["Dimensions"]} <= there
-        assert alarm.get("AlarmActions", []) == alarm.get("OKActions", []) == ([TOPIC] if mode == "everything" else [])
+        assert (
+            alarm.get("AlarmActions", [])
+            == alarm.get("OKActions", [])
+            == ([TOPIC] if mode == "everything" else [])
+        )
         cloudwatch.put_metric_alarm(**alarm)  # botocore checks its names, types and words
 
 
 def test_each_alarm_watches_its_own_queue(deploy: Deploy) -> None:
     stack = deploy(**FARGATE)
-    watched = {name: stack.resolved(name)["Dimensions"][0]["Value"] for name in stack.of_type("AWS::CloudWatch::Alarm")}
+    watched = {
+        name: stack.resolved(name)["Dimensions"][0]["Value"]
+        for name in stack.of_type("AWS::CloudWatch::Alarm")
+    }
     assert stack.as_shipped(watched) == {
         "DeadLetterAlarm": "modeldb-sync-dead-letters",
         "UndeliveredEventsAlarm": "modeldb-sync-undelivered-events",
@@ -385,10 +506,16 @@ def test_each_alarm_watches_its_own_queue(deploy: Deploy) -> None:
     }
 
 
-def test_a_daemon_that_was_stopped_on_purpose_alarms_nobody_and_a_lost_one_does(deploy: Deploy) -> None:
+def test_a_daemon_that_was_stopped_on_purpose_alarms_nobody_and_a_lost_one_does(
+    deploy: Deploy,
+) -> None:
     assert "NoTaskAlarm" not in deploy(**FARGATE, DesiredCount="0").resources
     alarm = deploy(**FARGATE).resolved("NoTaskAlarm")
-    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("SampleCount", "LessThanThreshold", 1)
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == (
+        "SampleCount",
+        "LessThanThreshold",
+        1,
+    )
     assert alarm["TreatMissingData"] == "breaching"
 
 
@@ -396,7 +523,11 @@ def test_every_alarm_leads_to_its_entry_in_the_readme_and_every_entry_is_an_alar
     told = README.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
     parts = re.split(r"(?m)^### (.+)$", told)
     entries = dict(zip(parts[1::2], parts[2::2], strict=True))
-    alarms = [each["Properties"] for each in template()["Resources"].values() if each["Type"] == "AWS::CloudWatch::Alarm"]
+    alarms = [
+        each["Properties"]
+        for each in template()["Resources"].values()
+        if each["Type"] == "AWS::CloudWatch::Alarm"
+    ]
     names = [alarm["AlarmName"]["Fn::Sub"].removeprefix("${Name}-") for alarm in alarms]
     assert names == list(entries)
     for name, alarm in zip(names, alarms, strict=True):
@@ -414,10 +545,14 @@ def test_what_its_readme_names_is_there() -> None:
     text, read = README.read_text(encoding="utf-8"), template()
     commands = re.findall(r"--parameter-overrides (.+)$", text, flags=re.MULTILINE)
     modes = [dict(pair.split("=", 1) for pair in command.split()) for command in commands]
-    assert [values.get("Compute", "fargate") for values in modes] == read["Parameters"]["Compute"]["AllowedValues"]
+    assert [values.get("Compute", "fargate") for values in modes] == read["Parameters"]["Compute"][
+        "AllowedValues"
+    ]
     assert [refused_by_rules(values) for values in modes] == [[], []]
     rows = re.findall(r"^\| (`.+`) \| ", text, flags=re.MULTILINE)
-    parameters = {name for row in rows for name in re.findall(r"`(\w+)`", row)} | {name for values in modes for name in values}
+    parameters = {name for row in rows for name in re.findall(r"`(\w+)`", row)} | {
+        name for values in modes for name in values
+    }
     assert len(parameters) > 10
     assert parameters <= set(read["Parameters"])
     outputs = set(re.findall(r"`(\w+(?:Url|Arn))`", text)) - set(read["Parameters"])
@@ -433,22 +568,34 @@ def test_links_of_its_readme_lead_somewhere() -> None:
         file = README.parent / path if path else README
         assert file.exists(), link
         headings = re.findall(r"(?m)^#+ (.+)$", file.read_text(encoding="utf-8"))
-        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+        assert not anchor or anchor in {
+            heading.lower().replace(" ", "-") for heading in headings
+        }, link
 
 
-def test_its_loop_puts_undelivered_events_into_the_queue(deployer: Deployer, moto_endpoint: str) -> None:
+def test_its_loop_puts_undelivered_events_into_the_queue(
+    deployer: Deployer, moto_endpoint: str
+) -> None:
     tools = [shutil.which(name) for name in ("aws", "jq")]
     if None in tools:
         pytest.skip("aws and jq are not both on PATH: pipx install awscli; apt-get install jq")
     stack, sqs = deployer.deploy(**EXTERNAL), client("sqs", moto_endpoint)
     source, queue = stack.outputs["UndeliveredEventsQueueUrl"], stack.outputs["QueueUrl"]
-    events = [Job(f"undelivered-{number}", tags={"note": "it's \\n $HOME `id`"}).event for number in range(3)]
+    events = [
+        Job(f"undelivered-{number}", tags={"note": "it's \\n $HOME `id`"}).event
+        for number in range(3)
+    ]
     for event in events:
         sqs.send_message(QueueUrl=source, MessageBody=event)
     [loop] = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    here = f'aws() {{ command aws --endpoint-url {moto_endpoint} "$@"; }}\n'  # version 1 does not read AWS_ENDPOINT_URL
+    # version 1 does not read AWS_ENDPOINT_URL
+    here = f'aws() {{ command aws --endpoint-url {moto_endpoint} "$@"; }}\n'
     done = subprocess.run(
-        ["sh", "-euc", here + loop.replace("UNDELIVERED_EVENTS_QUEUE_URL", source).replace("QUEUE_URL", queue)],
+        [
+            "sh",
+            "-euc",
+            here + loop.replace("UNDELIVERED_EVENTS_QUEUE_URL", source).replace("QUEUE_URL", queue),
+        ],
         env=CREDENTIALS | {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": REGION},
         capture_output=True,
         text=True,
@@ -458,15 +605,24 @@ def test_its_loop_puts_undelivered_events_into_the_queue(deployer: Deployer, mot
     received = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
     assert sorted(message["Body"] for message in received) == sorted(events)
     left = sqs.get_queue_attributes(QueueUrl=source, AttributeNames=["All"])["Attributes"]
-    assert (left["ApproximateNumberOfMessages"], left["ApproximateNumberOfMessagesNotVisible"]) == ("0", "0")
+    assert (left["ApproximateNumberOfMessages"], left["ApproximateNumberOfMessagesNotVisible"]) == (
+        "0",
+        "0",
+    )
 
 
 # The service
 
 
 @pytest.mark.parametrize("mode", ["fargate", "everything"])
-def test_task_definition_and_service_are_what_the_api_takes(deploy: Deploy, moto_endpoint: str, mode: str) -> None:
-    stack, ecs, ec2 = deploy(**MODES[mode]), client("ecs", moto_endpoint), client("ec2", moto_endpoint)
+def test_task_definition_and_service_are_what_the_api_takes(
+    deploy: Deploy, moto_endpoint: str, mode: str
+) -> None:
+    stack, ecs, ec2 = (
+        deploy(**MODES[mode]),
+        client("ecs", moto_endpoint),
+        client("ec2", moto_endpoint),
+    )
     task = as_request(stack.resolved("TaskDefinition"))
     assert ecs_objections("RegisterTaskDefinition", task) == ""
     registered = ecs.register_task_definition(**task)["taskDefinition"]
@@ -476,7 +632,13 @@ def test_task_definition_and_service_are_what_the_api_takes(deploy: Deploy, moto
     group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
     service = as_request(stack.resolved("Service")) | {"serviceName": f"again-{mode}"}
     assert ecs_objections("CreateService", service) == ""
-    network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [group], "assignPublicIp": "DISABLED"}}
+    network = {
+        "awsvpcConfiguration": {
+            "subnets": [subnet],
+            "securityGroups": [group],
+            "assignPublicIp": "DISABLED",
+        }
+    }
     made = ecs.create_service(**service | {"networkConfiguration": network})["service"]
     assert (made["desiredCount"], made["launchType"]) == (1, "FARGATE")
 
@@ -491,25 +653,37 @@ def test_one_daemon_at_a_time(deploy: Deploy) -> None:
     assert (int(count["MinValue"]), int(count["MaxValue"]), int(count["Default"])) == (0, 1, 1)
 
 
-def test_prometheus_finds_the_task_by_name_only_where_a_namespace_is_given(deploy: Deploy, moto_endpoint: str) -> None:
+def test_prometheus_finds_the_task_by_name_only_where_a_namespace_is_given(
+    deploy: Deploy, moto_endpoint: str
+) -> None:
     """The service of Cloud Map is handed to the API, because moto makes none of a template."""
     assert not list(deploy(**FARGATE).of_type("AWS::ServiceDiscovery::Service"))
     assert "ServiceRegistries" not in deploy(**FARGATE).resolved("Service")
-    assert not list(deploy(**EXTERNAL, CloudMapNamespaceId="ns-1").of_type("AWS::ServiceDiscovery::Service"))
+    assert not list(
+        deploy(**EXTERNAL, CloudMapNamespaceId="ns-1").of_type("AWS::ServiceDiscovery::Service")
+    )
 
     cloud_map, ec2 = client("servicediscovery", moto_endpoint), client("ec2", moto_endpoint)
-    cloud_map.create_private_dns_namespace(Name="internal.example", Vpc=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])
+    cloud_map.create_private_dns_namespace(
+        Name="internal.example", Vpc=ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    )
     [namespace] = cloud_map.list_namespaces()["Namespaces"]
     stack = deploy(**FARGATE, CloudMapNamespaceId=namespace["Id"])
     service = stack.resolved("DiscoveryService")
-    dns = service["DnsConfig"] | {"DnsRecords": [each | {"TTL": int(each["TTL"])} for each in service["DnsConfig"]["DnsRecords"]]}
+    dns = service["DnsConfig"] | {
+        "DnsRecords": [
+            each | {"TTL": int(each["TTL"])} for each in service["DnsConfig"]["DnsRecords"]
+        ]
+    }
     made = cloud_map.create_service(**service | {"DnsConfig": dns})["Service"]
     assert (made["Name"], made["NamespaceId"]) == (stack.name, namespace["Id"])
     assert made["DnsConfig"]["RoutingPolicy"] == "MULTIVALUE"
     assert made["DnsConfig"]["DnsRecords"] == [{"Type": "A", "TTL": 10}]
     assert made["HealthCheckCustomConfig"] == {"FailureThreshold": 1}
     assert stack.resolved("Service")["ServiceRegistries"] == [{"RegistryArn": REGISTRY}]
-    [_, registries, _] = template()["Resources"]["Service"]["Properties"]["ServiceRegistries"]["Fn::If"]
+    [_, registries, _] = template()["Resources"]["Service"]["Properties"]["ServiceRegistries"][
+        "Fn::If"
+    ]
     assert registries == [{"RegistryArn": {"Fn::GetAtt": ["DiscoveryService", "Arn"]}}]
     pattern = template()["Parameters"]["CloudMapNamespaceId"]["AllowedPattern"]
     assert all(re.fullmatch(pattern, value) for value in ("", "ns-bjbxkd7yrxcbk5oi"))
@@ -540,17 +714,29 @@ async def test_an_event_on_the_bus_becomes_a_run(
     deployer: Deployer, moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int], mode: str
 ) -> None:
     async with ModelDbV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
-        stack = deployer.deploy(**MODES[mode] | ({"ModelDBUrl": modeldb.url} if mode == "fargate" else {}))
-        play.queue_url, play.dead_letter_url = stack.outputs["QueueUrl"], stack.outputs["DeadLetterQueueUrl"]
+        stack = deployer.deploy(
+            **MODES[mode] | ({"ModelDBUrl": modeldb.url} if mode == "fargate" else {})
+        )
+        play.queue_url, play.dead_letter_url = (
+            stack.outputs["QueueUrl"],
+            stack.outputs["DeadLetterQueueUrl"],
+        )
         job, half = Job("through-the-rule"), Job("half-tagged", tags={"MODEL_DB_SYNC": ""})
         play.finish_jobs([job, half])
-        entries = [event_entry(job, TrainingJobStatus="InProgress"), event_entry(job), event_entry(half)]
+        entries = [
+            event_entry(job, TrainingJobStatus="InProgress"),
+            event_entry(job),
+            event_entry(half),
+        ]
         assert client("events", moto_endpoint).put_events(Entries=entries)["FailedEntryCount"] == 0
 
         port = free_port()
-        if mode == "fargate":  # as the task: all from its variables, but for this machine's addresses and paths
+        # as the task: all from its variables, but for this machine's addresses and paths
+        if mode == "fargate":
             daemon = DaemonProcess(
-                local_config(tmp_path, port, moto_endpoint, play.sagemaker.url), port, CREDENTIALS | environment(stack)
+                local_config(tmp_path, port, moto_endpoint, play.sagemaker.url),
+                port,
+                CREDENTIALS | environment(stack),
             )
         else:
             daemon = play.daemon(port)
@@ -561,7 +747,8 @@ async def test_an_event_on_the_bus_becomes_a_run(
             await play.drained()
             assert [mark_of(run)[0] for run in modeldb.runs()] == [job.arn]
             assert len(await play.dead_letters()) == 1
-            assert (await daemon.metrics())["modeldb_sync_messages_received_total"] == 2  # the rule kept the third away
+            # the rule kept the third away
+            assert (await daemon.metrics())["modeldb_sync_messages_received_total"] == 2
             assert await daemon.stop() == 0
         finally:
             await daemon.kill()
@@ -590,7 +777,9 @@ def tag_filter(deployer: Deployer, moto_endpoint: str) -> Iterator[Callable[[Job
     events.remove_targets(Rule=plain.name, Ids=["queue"])
     pattern = filtered_pattern(plain)
     events.put_rule(Name=f"{plain.name}-tag", EventPattern=pattern)
-    events.put_targets(Rule=f"{plain.name}-tag", Targets=[{"Id": "queue", "Arn": plain.outputs["QueueArn"]}])
+    events.put_targets(
+        Rule=f"{plain.name}-tag", Targets=[{"Id": "queue", "Arn": plain.outputs["QueueArn"]}]
+    )
 
     def lets_through(job: Job) -> bool:
         events.put_events(Entries=[event_entry(job)])
@@ -605,7 +794,9 @@ def filtered_pattern(stack: Stack) -> str:
     return str(stack.evaluated(text))
 
 
-def test_a_filter_by_tag_lets_only_tagged_events_in_and_loses_those_without_their_tags(tag_filter: Callable[[Job], bool]) -> None:
+def test_a_filter_by_tag_lets_only_tagged_events_in_and_loses_those_without_their_tags(
+    tag_filter: Callable[[Job], bool],
+) -> None:
     assert template()["Parameters"]["FilterByTag"]["Default"] == "false"
     assert tag_filter(Job("tagged"))
     assert tag_filter(Job("tagged-with-nothing", tags=FULL_TAGS | {"MODEL_DB_SYNC": ""}))
@@ -619,7 +810,10 @@ def test_the_pattern_with_the_tag_takes_both_forms_of_tags_and_any_key(deploy: D
     detail = json.loads(filtered_pattern(stack))["detail"]
     assert detail == {
         "TrainingJobStatus": ["Completed", "Failed"],
-        "$or": [{"Tags": {"team:sync/on": [{"exists": True}]}}, {"Tags": {"Key": ["team:sync/on"]}}],
+        "$or": [
+            {"Tags": {"team:sync/on": [{"exists": True}]}},
+            {"Tags": {"Key": ["team:sync/on"]}},
+        ],
     }
 
 
@@ -630,10 +824,16 @@ GUIDE = ROOT / "docs/coming-from-the-sample.md"
 
 def test_every_parameter_of_the_sample_has_its_counterpart() -> None:
     rows = re.findall(
-        r"^\| `(ModelDBInstance\w+|TagModelDB\w+)` \| (.+) \| (.+) \|$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^\| `(ModelDBInstance\w+|TagModelDB\w+)` \| (.+) \| (.+) \|$",
+        GUIDE.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
     tags = ("Sync", "ProjectName", "ProjectUser", "ProjectDesc", "ModelName", "ModelType")
-    assert [row[0] for row in rows] == ["ModelDBInstanceUrl", "ModelDBInstancePort", *(f"TagModelDB{tag}" for tag in tags)]
+    assert [row[0] for row in rows] == [
+        "ModelDBInstanceUrl",
+        "ModelDBInstancePort",
+        *(f"TagModelDB{tag}" for tag in tags),
+    ]
     parameters, keys = template()["Parameters"], setting_keys().fields
     for sample, ours, where in rows:
         [parameter] = re.findall(r"`((?:ModelDB|Tag)\w+)`", ours)
@@ -647,16 +847,22 @@ def test_every_parameter_of_the_sample_has_its_counterpart() -> None:
 def test_what_the_guide_names_is_there() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     read = template()
-    for parameter in re.findall(r"`(Compute|DesiredCount|AlarmTopicArn|JobStatuses|SubnetIds|SecurityGroupIds)`", text):
+    for parameter in re.findall(
+        r"`(Compute|DesiredCount|AlarmTopicArn|JobStatuses|SubnetIds|SecurityGroupIds)`", text
+    ):
         assert parameter in read["Parameters"]
     assert "LogGroupName" in read["Outputs"]
-    assert [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not (GUIDE.parent / link).exists()] == []
+    assert [
+        link for link in re.findall(r"\]\(([^)#]+)\)", text) if not (GUIDE.parent / link).exists()
+    ] == []
     assert "nine permissions" in text
     assert len(granted(shipped("deploy/iam/task-policy.json"))) == 9
 
 
 def test_the_guides_message_by_hand_is_an_event() -> None:
-    [body] = re.findall(r"--message-body '(\{.*?\})'$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    [body] = re.findall(
+        r"--message-body '(\{.*?\})'$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     job = Job("of-before")
     event = parse_event(body.replace("'\"$NAME\"'", job.name).replace("'\"$ARN\"'", job.arn))
     assert isinstance(event, TrainingJobEvent)

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config.settings import ConfigError, ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings
+from daemon.config.settings import (
+    ConfigError,
+    ModelDbV1Settings,
+    ModelDbV2Settings,
+    Settings,
+    load_settings,
+)
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()
@@ -28,7 +34,13 @@ def compose_program() -> list[str]:
     if alone := shutil.which("docker-compose"):
         return [alone]
     docker = shutil.which("docker")
-    plugged = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+    plugged = (
+        docker
+        and subprocess.run(
+            [docker, "compose", "version"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     return [docker, "compose"] if docker and plugged else []
 
 
@@ -54,7 +66,9 @@ def settings_with(given: dict[str, str]) -> Settings:
     of_target = yaml.safe_load((TOP / file).read_text())["services"][service]
     assert set(of_target) == {"environment"}
     variables = {**of_target["environment"], **DAEMON["environment"]}
-    return load_settings(None, {name: value(str(text)) for name, text in variables.items() if text is not None})
+    return load_settings(
+        None, {name: value(str(text)) for name, text in variables.items() if text is not None}
+    )
 
 
 def settings_of_demo() -> Settings:
@@ -71,7 +85,9 @@ def test_the_daemon_understands_what_compose_gives_it() -> None:
 
 def test_for_modeldb_v1_it_is_told_nothing_of_v2() -> None:
     v1 = QUEUE | variables_in("deploy/compose/modeldb-v1.env")
-    own = settings_with(v1 | {"MODELDB_SYNC_TARGET__URL": "http://left-over-in-dot-env:8080/v1"}).target
+    own = settings_with(
+        v1 | {"MODELDB_SYNC_TARGET__URL": "http://left-over-in-dot-env:8080/v1"}
+    ).target
     assert isinstance(own, ModelDbV1Settings)
     assert (own.host, own.port, own.metadata_store) == ("modeldb-v1-backend", 6543, True)
     assert own.host in SERVICES
@@ -88,20 +104,30 @@ def test_for_modeldb_v1_it_is_told_nothing_of_v2() -> None:
 
 
 def test_the_kinds_keys_do_not_go_together() -> None:
-    """Why there is a file for each: the keys of both in one service would be no configuration at all."""
-    both = {name: "x" for text in TARGET_TEXTS.values() for name in yaml.safe_load(text)["services"]["target"]["environment"]}
+    """Why there is a file for each: the keys of both in one service would be no configuration at
+    all.
+    """
+    both = {
+        name: "x"
+        for text in TARGET_TEXTS.values()
+        for name in yaml.safe_load(text)["services"]["target"]["environment"]
+    }
     with pytest.raises(ConfigError, match="does not go with this"):
         load_settings(None, QUEUE | both | {"MODELDB_SYNC_TARGET__KIND": "modeldb-v1"})
 
 
 def test_nobody_but_its_own_pages_and_the_daemon_reaches_modeldb_v1() -> None:
     """It has no login, and who writes to it beside the daemon mixes up the rows."""
-    v1 = {name: given for name, given in SERVICES.items() if given.get("profiles") == ["modeldb-v1"]}
+    v1 = {
+        name: given for name, given in SERVICES.items() if given.get("profiles") == ["modeldb-v1"]
+    }
     assert set(v1) == {"modeldb-v1-frontend", "modeldb-v1-backend", "modeldb-v1-mongo"}
     assert {name for name, given in v1.items() if "ports" in given} == {"modeldb-v1-frontend"}
     assert v1["modeldb-v1-mongo"]["networks"] == ["modeldb-v1"]
     assert yaml.safe_load(TEXT)["networks"]["modeldb-v1"] == {"internal": True}
-    assert {name for name, given in SERVICES.items() if "modeldb-v1" in given.get("networks", [])} == {
+    assert {
+        name for name, given in SERVICES.items() if "modeldb-v1" in given.get("networks", [])
+    } == {
         "modeldb-v1-backend",
         "modeldb-v1-mongo",
     }
@@ -115,7 +141,10 @@ def test_modeldb_v1_brings_what_it_needs_with_it() -> None:
 
 
 def test_it_is_stopped_no_earlier_than_it_needs() -> None:
-    assert int(DAEMON["stop_grace_period"].removesuffix("s")) > settings_of_demo().shutdown.grace_seconds
+    assert (
+        int(DAEMON["stop_grace_period"].removesuffix("s"))
+        > settings_of_demo().shutdown.grace_seconds
+    )
 
 
 def test_it_can_be_started_alone() -> None:
@@ -126,7 +155,11 @@ def test_it_can_be_started_alone() -> None:
 @pytest.mark.parametrize("service", ["daemon", "demo-jobs"])
 def test_it_may_do_nothing_but_its_work(service: str) -> None:
     given = SERVICES[service]
-    assert (given["read_only"], given["cap_drop"], given["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
+    assert (given["read_only"], given["cap_drop"], given["security_opt"]) == (
+        True,
+        ["ALL"],
+        ["no-new-privileges:true"],
+    )
     assert not {"privileged", "user", "cap_add"} & set(given)
 
 
@@ -140,7 +173,11 @@ def test_every_image_of_others_names_a_version() -> None:
     assert foreign
     for image in foreign:
         assert re.search(r":(v|kf)?\d[\w.]*$", image), f"{image} is another one tomorrow"
-    assert {given["image"].rpartition(":")[2] for name, given in SERVICES.items() if "vertaai" in given["image"]} == {"2.0.8.1"}
+    assert {
+        given["image"].rpartition(":")[2]
+        for name, given in SERVICES.items()
+        if "vertaai" in given["image"]
+    } == {"2.0.8.1"}
 
 
 def test_no_port_is_open_to_others_unless_somebody_says_so() -> None:
@@ -169,13 +206,21 @@ def test_no_log_grows_without_end() -> None:
 
 def test_what_must_last_lies_in_a_named_volume() -> None:
     named = set(yaml.safe_load(TEXT)["volumes"])
-    used = {volume.partition(":")[0] for given in SERVICES.values() for volume in given.get("volumes", []) if volume[0] not in "./"}
+    used = {
+        volume.partition(":")[0]
+        for given in SERVICES.values()
+        for volume in given.get("volumes", [])
+        if volume[0] not in "./"
+    }
     assert used == named
 
 
 def test_every_file_that_is_mounted_is_there() -> None:
     mounted = [
-        volume.partition(":")[0] for given in SERVICES.values() for volume in given.get("volumes", []) if volume.startswith("./")
+        volume.partition(":")[0]
+        for given in SERVICES.values()
+        for volume in given.get("volumes", [])
+        if volume.startswith("./")
     ]
     assert mounted
     assert [path for path in mounted if not (TOP / path).exists()] == []
@@ -183,9 +228,15 @@ def test_every_file_that_is_mounted_is_there() -> None:
 
 def test_every_variable_is_explained() -> None:
     texts = "\n".join([TEXT, *TARGET_TEXTS.values()])
-    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", texts)) | {name for name, text in DAEMON["environment"].items() if text is None}
-    explained = set(re.findall(r"^#?([A-Z_0-9]+)=", (TOP / ".env.example").read_text(), re.MULTILINE))
-    assert asked - explained == {"AWS_ENDPOINT_URL", "DEMO_AWS_PORT"}, "these two are the demo's own"
+    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", texts)) | {
+        name for name, text in DAEMON["environment"].items() if text is None
+    }
+    explained = set(
+        re.findall(r"^#?([A-Z_0-9]+)=", (TOP / ".env.example").read_text(), re.MULTILINE)
+    )
+    assert asked - explained == {"AWS_ENDPOINT_URL", "DEMO_AWS_PORT"}, (
+        "these two are the demo's own"
+    )
     assert explained <= asked
 
 
@@ -196,41 +247,75 @@ def test_modeldb_is_configured_as_it_must_be() -> None:
     assert "authService" not in config
     database = config["database"]["RdbConfiguration"]
     given = SERVICES["modeldb-postgres"]["environment"]
-    assert database["RdbUrl"] == "jdbc:postgresql://modeldb-postgres:5432"  # ModelDB appends the name of the database itself
+    # ModelDB appends the name of the database itself
+    assert database["RdbUrl"] == "jdbc:postgresql://modeldb-postgres:5432"
     assert [database[key] for key in ("RdbDatabaseName", "RdbUsername", "RdbPassword")] == [
         given[key] for key in ("POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
     ]
     backend = SERVICES["modeldb-backend"]
-    assert f"modeldb-artifacts:{config['artifactStoreConfig']['NFS']['nfsRootPath']}" in backend["volumes"]
+    assert (
+        f"modeldb-artifacts:{config['artifactStoreConfig']['NFS']['nfsRootPath']}"
+        in backend["volumes"]
+    )
     for name in ("modeldb-proxy", "modeldb-graphql"):
-        assert SERVICES[name]["environment"]["MDB_ADDRESS"] == f"modeldb-backend:{config['grpcServer']['port']}"
+        assert (
+            SERVICES[name]["environment"]["MDB_ADDRESS"]
+            == f"modeldb-backend:{config['grpcServer']['port']}"
+        )
 
 
 def test_only_the_backend_reaches_the_database() -> None:
     assert SERVICES["modeldb-postgres"]["networks"] == ["database"]
-    assert {name for name, given in SERVICES.items() if "database" in given.get("networks", [])} == {
+    assert {
+        name for name, given in SERVICES.items() if "database" in given.get("networks", [])
+    } == {
         "modeldb-postgres",
         "modeldb-backend",
     }
     assert "ports" not in SERVICES["modeldb-postgres"]
 
 
-@pytest.mark.skipif(not COMPOSE, reason="needs docker compose, or docker-compose (github.com/docker/compose/v2) on PATH")
+@pytest.mark.skipif(
+    not COMPOSE,
+    reason="needs docker compose, or docker-compose (github.com/docker/compose/v2) on PATH",
+)
 class TestComposeItself:
-    def config(self, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def config(
+        self, *options: str, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-        command = [*COMPOSE, "--env-file", os.devnull, *options, "config", "--format", "json"]  # not a developer's own .env
-        return subprocess.run(command, cwd=TOP, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
+        # not a developer's own .env
+        command = [*COMPOSE, "--env-file", os.devnull, *options, "config", "--format", "json"]
+        return subprocess.run(
+            command,
+            cwd=TOP,
+            env=clean | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     @pytest.mark.parametrize(
         "profiles",
-        [[], ["demo"], ["monitoring"], ["demo", "monitoring"], ["modeldb-v1"], ["modeldb-v1", "monitoring"]],
+        [
+            [],
+            ["demo"],
+            ["monitoring"],
+            ["demo", "monitoring"],
+            ["modeldb-v1"],
+            ["modeldb-v1", "monitoring"],
+        ],
         ids=" and ".join,
     )
     def test_it_takes_every_profile(self, profiles: list[str]) -> None:
         done = self.config(*[f"--profile={profile}" for profile in profiles], environment=QUEUE)
         assert (done.returncode, done.stderr) == (0, "")
-        expected = {name for name, given in SERVICES.items() if "profiles" not in given or set(given["profiles"]) & set(profiles)}
+        expected = {
+            name
+            for name, given in SERVICES.items()
+            if "profiles" not in given or set(given["profiles"]) & set(profiles)
+        }
         assert set(json.loads(done.stdout)["services"]) == expected
 
     def test_without_a_queue_it_says_what_to_do(self) -> None:
@@ -239,7 +324,10 @@ class TestComposeItself:
         assert "copy .env.example to .env" in done.stderr
 
     def test_variables_of_the_shell_reach_the_daemon_and_others_do_not(self) -> None:
-        done = self.config(environment=QUEUE | {"AWS_REGION": "eu-west-1", "MODELDB_SYNC_TARGET__URL": "http://elsewhere:8080/v1"})
+        done = self.config(
+            environment=QUEUE
+            | {"AWS_REGION": "eu-west-1", "MODELDB_SYNC_TARGET__URL": "http://elsewhere:8080/v1"}
+        )
         given = json.loads(done.stdout)["services"]["daemon"]["environment"]
         assert given["AWS_REGION"] == "eu-west-1"
         assert given["AWS_SECRET_ACCESS_KEY"] is None
@@ -247,7 +335,8 @@ class TestComposeItself:
 
     def test_with_the_variables_of_modeldb_v1_the_daemon_gets_a_host_and_no_url(self) -> None:
         done = self.config(
-            "--env-file=deploy/compose/modeldb-v1.env", environment=QUEUE | {"MODELDB_SYNC_TARGET__URL": "http://v2:8080/v1"}
+            "--env-file=deploy/compose/modeldb-v1.env",
+            environment=QUEUE | {"MODELDB_SYNC_TARGET__URL": "http://v2:8080/v1"},
         )
         assert (done.returncode, done.stderr) == (0, "")
         services = json.loads(done.stdout)["services"]
@@ -260,7 +349,9 @@ class TestComposeItself:
             "MODELDB_SYNC_TARGET__METADATA_STORE": "true",
         }
         assert "modeldb-v1-backend" in services
-        target = load_settings(None, {name: value for name, value in given.items() if value is not None}).target
+        target = load_settings(
+            None, {name: value for name, value in given.items() if value is not None}
+        ).target
         assert target.kind == "modeldb-v1"
 
     def test_a_kind_that_there_is_not_is_told_by_its_name(self) -> None:

@@ -1,4 +1,6 @@
-"""The shipped Grafana dashboard: Grafana's schema accepts it, it shows what exists, and each of its queries has an answer."""
+"""The shipped Grafana dashboard: Grafana's schema accepts it, it shows what exists, and each of its
+queries has an answer.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +51,21 @@ def panels() -> list[dict[str, Any]]:
 
 def queries() -> Iterator[tuple[str, str]]:
     """Where each query stands, and its PromQL with Grafana's variables replaced."""
-    found = [(f"{panel['title']} {target['refId']}", target["expr"]) for panel in panels() for target in panel["targets"]]
-    found += [(f"annotation {each['name']}", each["expr"]) for each in dashboard()["annotations"]["list"]]
+    found = [
+        (f"{panel['title']} {target['refId']}", target["expr"])
+        for panel in panels()
+        for target in panel["targets"]
+    ]
+    found += [
+        (f"annotation {each['name']}", each["expr"]) for each in dashboard()["annotations"]["list"]
+    ]
     for where, query in found:
-        for variable, value in {"$__rate_interval": "1m", "$__range": "1m", "$job": ".+", "$instance": ".+"}.items():
+        for variable, value in {
+            "$__rate_interval": "1m",
+            "$__range": "1m",
+            "$job": ".+",
+            "$instance": ".+",
+        }.items():
             query = query.replace(variable, value)  # noqa: PLW2901 - step by step
         yield where, query
 
@@ -78,7 +91,9 @@ def test_the_published_schema_accepts_it() -> None:
         (["panels", 12, "fieldConfig", "defaults", "custom"], "drawStyle", "dots"),
     ],
 )
-def test_the_check_refuses_what_grafana_does_not_know(place: list[str | int], member: str, value: object) -> None:
+def test_the_check_refuses_what_grafana_does_not_know(
+    place: list[str | int], member: str, value: object
+) -> None:
     broken: Any = copy.deepcopy(dashboard())
     part = broken
     for step in place:
@@ -92,7 +107,11 @@ def test_panels_do_not_overlap_and_can_be_told_apart() -> None:
     assert max(Counter(panel["id"] for panel in everything).values()) == 1
     assert max(Counter(panel["title"] for panel in everything).values()) == 1
     cells = [
-        {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         for at in (panel["gridPos"] for panel in everything)
     ]
     assert all(x < 24 for area in cells for x, _ in area)
@@ -103,12 +122,21 @@ def test_every_panel_says_what_it_shows_and_asks_the_chosen_data_source() -> Non
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     for panel in panels():
         assert panel["description"]
-        assert [target["datasource"] for target in panel["targets"]] == [chosen] * len(panel["targets"])
+        assert [target["datasource"] for target in panel["targets"]] == [chosen] * len(
+            panel["targets"]
+        )
         assert panel["datasource"] == chosen
         for target in panel["targets"]:
-            assert target["expr"].count("{") == target["expr"].count('{job=~"$job", instance=~"$instance"'), panel["title"]
-    assert {each["type"]: each["query"] for each in dashboard()["templating"]["list"]}["datasource"] == "prometheus"
-    variables = {each["name"] for each in dashboard()["templating"]["list"]} | {"__rate_interval", "__range"}
+            assert target["expr"].count("{") == target["expr"].count(
+                '{job=~"$job", instance=~"$instance"'
+            ), panel["title"]
+    assert {each["type"]: each["query"] for each in dashboard()["templating"]["list"]}[
+        "datasource"
+    ] == "prometheus"
+    variables = {each["name"] for each in dashboard()["templating"]["list"]} | {
+        "__rate_interval",
+        "__range",
+    }
     assert set(re.findall(r"\$\{?(\w+)", text())) == variables | {"__all"}
 
 
@@ -138,12 +166,16 @@ def test_links_lead_to_the_runbook_entry_of_an_alert_and_every_alert_is_linked()
 
 
 def test_the_data_source_that_is_provisioned_fits_prometheus_and_the_dashboard() -> None:
-    [source] = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    [source] = yaml.safe_load(
+        (GRAFANA / "provisioning" / "datasources" / "prometheus.yaml").read_text()
+    )["datasources"]
     assert source["type"] == "prometheus"
     assert source["uid"] == dashboard()["templating"]["list"][0]["current"]["value"]
     scrape = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["global"]
     assert source["jsonData"]["timeInterval"] == scrape["scrape_interval"]
-    [provider] = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "modeldb-sync.yaml").read_text())["providers"]
+    [provider] = yaml.safe_load(
+        (GRAFANA / "provisioning" / "dashboards" / "modeldb-sync.yaml").read_text()
+    )["providers"]
     assert provider["options"] == {"path": "/var/lib/grafana/dashboards"}
 
 
@@ -152,7 +184,8 @@ async def test_every_query_has_an_answer_on_a_prometheus_that_scraped_a_real_run
 ) -> None:
     async with watched_daemon(moto_endpoint, tmp_path, free_port) as watched:
         untagged = Job("half-tagged", tags={"MODEL_DB_SYNC": "true"})
-        for round_ in ("first", "second"):  # a series that appears with its first request has its rate from the second scrape on
+        # a series that appears with its first request has its rate from the second scrape on
+        for round_ in ("first", "second"):
             jobs = [*jobs_named(round_, 4), untagged]
             watched.play.finish_jobs(jobs)
             await watched.play.send([job.event for job in jobs])
@@ -160,9 +193,18 @@ async def test_every_query_has_an_answer_on_a_prometheus_that_scraped_a_real_run
             done = 4 if round_ == "first" else 8
             await watched.scraped('sum(modeldb_sync_jobs_total{outcome="synced"})', done)
         await watched.prometheus.firing("ModelDBSyncJobsRejected")
-        await watched.scraped('count(rate(modeldb_sync_target_requests_total{operation="createExperimentRun"}[1m]))', 1)
+        await watched.scraped(
+            'count(rate(modeldb_sync_target_requests_total{operation="createExperimentRun"}[1m]))',
+            1,
+        )
 
-        answers: Mapping[str, list[dict[str, Any]]] = {where: await watched.prometheus.query(query) for where, query in queries()}
+        answers: Mapping[str, list[dict[str, Any]]] = {
+            where: await watched.prometheus.query(query) for where, query in queries()
+        }
         assert [where for where, samples in answers.items() if not samples] == []
-        no_number = [where for where, samples in answers.items() if all(sample["value"][1] == "NaN" for sample in samples)]
+        no_number = [
+            where
+            for where, samples in answers.items()
+            if all(sample["value"][1] == "NaN" for sample in samples)
+        ]
         assert no_number == []

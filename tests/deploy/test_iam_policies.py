@@ -12,7 +12,14 @@ import pytest
 from botocore.session import get_session
 
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
-from tests.deploy.aws_calls import ROOT, aws_calls, daemon_sources, granted, permissions, services_opened
+from tests.deploy.aws_calls import (
+    ROOT,
+    aws_calls,
+    daemon_sources,
+    granted,
+    permissions,
+    services_opened,
+)
 from tests.deploy.stacks import EXTERNAL, FARGATE, Deployer, leave_no_value_out
 from tests.support.daemon_process import FULL_TAGS, Job, stage
 
@@ -20,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # moto: of what it does not deploy
+# moto: of what it does not deploy
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
 SOURCES = daemon_sources()
 SERVICES = services_opened(SOURCES["daemon/aws/clients.py"])
@@ -32,7 +40,9 @@ def policy_file(name: str) -> Any:
 
 
 def readme_policy() -> Any:
-    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(
+        r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     [policy] = [block for block in map(json.loads, blocks) if "Statement" in block]
     return policy
 
@@ -41,13 +51,20 @@ def test_the_code_calls_three_services_and_says_so_in_calls_that_can_be_read() -
     assert {"sqs", "sagemaker", "sts"} == SERVICES
     assert {call.service for call in CALLS} == SERVICES
     for name, source in SOURCES.items():
-        found = re.findall(r"get_paginator|get_waiter|_make_api_call|generate_presigned|getattr\(.*client", source)
+        found = re.findall(
+            r"get_paginator|get_waiter|_make_api_call|generate_presigned|getattr\(.*client", source
+        )
         assert found == [], f"{name} calls AWS in a way that is not looked for here"
 
 
 def test_every_call_is_one_that_the_service_knows() -> None:
     for call in CALLS:
-        shape = get_session().get_service_model(call.service).operation_model(call.operation).input_shape
+        shape = (
+            get_session()
+            .get_service_model(call.service)
+            .operation_model(call.operation)
+            .input_shape
+        )
         assert shape is not None
         assert set(call.arguments) <= set(shape.members), call
 
@@ -60,7 +77,11 @@ def test_the_policy_in_the_readme_is_what_the_code_calls() -> None:
     assert granted(readme_policy()) == permissions(CALLS)
 
 
-@pytest.mark.parametrize("parameters", [FARGATE, EXTERNAL | {"TrustedService": "ec2.amazonaws.com"}], ids=["fargate", "external"])
+@pytest.mark.parametrize(
+    "parameters",
+    [FARGATE, EXTERNAL | {"TrustedService": "ec2.amazonaws.com"}],
+    ids=["fargate", "external"],
+)
 def test_the_policy_in_the_template_is_the_policy_file(
     moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
 ) -> None:
@@ -72,13 +93,24 @@ def test_the_policy_in_the_template_is_the_policy_file(
 
 
 def test_a_new_call_in_the_code_asks_for_its_permission() -> None:
-    more = {"daemon/aws/queue.py": SOURCES["daemon/aws/queue.py"] + "\n\nasync def f(c):\n    await c.purge_queue(QueueUrl=c.url)\n"}
-    assert {action for _, action in permissions(aws_calls(SOURCES | more, SERVICES)) - permissions(CALLS)} == {"sqs:PurgeQueue"}
+    more = {
+        "daemon/aws/queue.py": SOURCES["daemon/aws/queue.py"]
+        + "\n\nasync def f(c):\n    await c.purge_queue(QueueUrl=c.url)\n"
+    }
+    assert {
+        action
+        for _, action in permissions(aws_calls(SOURCES | more, SERVICES)) - permissions(CALLS)
+    } == {"sqs:PurgeQueue"}
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"Resource": "*::::::"}, {"Resource": "arn:aws:sqs:REGION:ACCOUNT:*"}, {"Effect": "Deny"}, {"NotAction": []}],
+    [
+        {"Resource": "*::::::"},
+        {"Resource": "arn:aws:sqs:REGION:ACCOUNT:*"},
+        {"Effect": "Deny"},
+        {"NotAction": []},
+    ],
     ids=str,
 )
 def test_what_is_not_minimal_is_no_policy_of_ours(change: dict[str, Any]) -> None:
@@ -97,7 +129,9 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
         await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         play.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
         await play.send([done.event, half.event, unfinished.event])
-        daemon = play.daemon(free_port(), aws={"account_id": None, "sts_endpoint_url": play.sagemaker.url})
+        daemon = play.daemon(
+            free_port(), aws={"account_id": None, "sts_endpoint_url": play.sagemaker.url}
+        )
         await daemon.start()
         await daemon.outcomes(1, outcome="synced")
         await daemon.outcomes(1, outcome="rejected")
@@ -112,16 +146,22 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
 
 def calls_counted(samples: Mapping[str, float]) -> set[tuple[str, str]]:
     """(service, operation) of every counted call."""
-    labels = re.compile(r"modeldb_sync_aws_requests_total\{operation=(\w+),result=\w+,service=(\w+)\}")
+    labels = re.compile(
+        r"modeldb_sync_aws_requests_total\{operation=(\w+),result=\w+,service=(\w+)\}"
+    )
     return {(found[2], found[1]) for found in map(labels.fullmatch, samples) if found}
 
 
-def test_ecs_itself_gets_what_it_needs_for_the_log(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ecs_itself_gets_what_it_needs_for_the_log(
+    moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave_no_value_out(monkeypatch)
     stack = Deployer(moto_endpoint).deploy(**FARGATE)
     role = stack.as_shipped(stack.resolved("ExecutionRole"))
     [written] = role["Policies"]
     # AWS ends the ARN of a log group with ":*" where a template asks for it; moto does not
-    document = json.loads(json.dumps(written["PolicyDocument"]).replace("/ecs/modeldb-sync", "/ecs/modeldb-sync:*"))
+    document = json.loads(
+        json.dumps(written["PolicyDocument"]).replace("/ecs/modeldb-sync", "/ecs/modeldb-sync:*")
+    )
     assert document == policy_file("execution-policy.json")
     assert role["AssumeRolePolicyDocument"] == policy_file("ecs-tasks-trust.json")

@@ -1,4 +1,6 @@
-"""The manifests in ``deploy/kubernetes``: what kustomize makes of them, held against the daemon and against Kubernetes' rules."""
+"""The manifests in ``deploy/kubernetes``: what kustomize makes of them, held against the daemon and
+against Kubernetes' rules.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ import pytest
 import yaml
 
 from daemon import __version__
-from daemon.config.settings import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, BearerAuth, ModelDbV2Settings, Settings, load_settings
+from daemon.config.settings import (
+    DEFAULT_FILE,
+    ENV_PREFIX,
+    SECRETS_DIR,
+    BearerAuth,
+    ModelDbV2Settings,
+    Settings,
+    load_settings,
+)
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from tests.deploy.kubernetes_manifests import (
@@ -54,14 +64,18 @@ def daemon_container(manifests: Manifests) -> Manifest:
     return dict(container)
 
 
-def settings_of(manifests: Manifests, tmp_path: Path, environ: Mapping[str, str] | None = None) -> Settings:
+def settings_of(
+    manifests: Manifests, tmp_path: Path, environ: Mapping[str, str] | None = None
+) -> Settings:
     """What the daemon makes of the ConfigMap, mounted as the kubelet does it."""
     mounted = volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"])
     return load_settings(None, environ or {}, tmp_path / "no-secrets", mounted / DEFAULT_FILE.name)
 
 
 def volume_of(directory: Path, entries: Mapping[str, str]) -> Path:
-    """A ConfigMap or Secret volume: files are links through ``..data``, a link itself, which the kubelet exchanges for updates."""
+    """A ConfigMap or Secret volume: files are links through ``..data``, a link itself, which the
+    kubelet exchanges for updates.
+    """
     real = directory / "..2026_11_23_18_00_00.1234567890"
     real.mkdir(parents=True)
     (directory / "..data").symlink_to(real.name)
@@ -73,7 +87,9 @@ def volume_of(directory: Path, entries: Mapping[str, str]) -> Path:
 
 class TestBuild:
     def test_the_published_schemas_accept_everything(self, manifests: Manifests) -> None:
-        kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs the Python package kubernetes-validate")
+        kubernetes_validate = pytest.importorskip(
+            "kubernetes_validate", reason="needs the Python package kubernetes-validate"
+        )
         for version in (OLDEST, NEWEST):
             for document in manifests.documents:
                 kubernetes_validate.validate(document, version, strict=True)
@@ -81,14 +97,22 @@ class TestBuild:
     def test_everything_is_in_one_namespace(self, manifests: Manifests) -> None:
         [namespace] = manifests.of_kind("Namespace")
         others = [document for document in manifests.documents if document is not namespace]
-        assert {document["metadata"]["namespace"] for document in others} == {namespace["metadata"]["name"]}
+        assert {document["metadata"]["namespace"] for document in others} == {
+            namespace["metadata"]["name"]
+        }
 
     def test_one_edit_changes_the_image_and_it_is_this_version(self, manifests: Manifests) -> None:
-        images = [container["image"] for workload in manifests.workloads for container in containers(workload)]
+        images = [
+            container["image"]
+            for workload in manifests.workloads
+            for container in containers(workload)
+        ]
         [daemon] = [image for image in images if DAEMON in image]
         assert re.fullmatch(rf"ghcr\.io/[\w.-]+/{DAEMON}:{re.escape(__version__)}", daemon)
         named = [
-            path for path in KUBERNETES.rglob("*") if path.is_file() and re.search(r"newTag:|ghcr\.io/|sync:v?\d", path.read_text())
+            path
+            for path in KUBERNETES.rglob("*")
+            if path.is_file() and re.search(r"newTag:|ghcr\.io/|sync:v?\d", path.read_text())
         ]
         assert named == [KUBERNETES / "base" / "kustomization.yaml"]
 
@@ -107,12 +131,16 @@ class TestBuild:
 
 
 class TestPodSecurity:
-    """The Pod Security Standard "restricted"; in test_kubernetes_api_server.py a real API server says the same."""
+    """The Pod Security Standard "restricted"; in test_kubernetes_api_server.py a real API server
+    says the same.
+    """
 
     def test_the_namespace_enforces_it(self, manifests: Manifests) -> None:
         [namespace] = manifests.of_kind("Namespace")
         labels = namespace["metadata"]["labels"]
-        assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
+        assert {
+            labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")
+        } == {"restricted"}
 
     def test_every_pod_is_restricted(self, manifests: Manifests) -> None:
         for workload in manifests.workloads:
@@ -127,7 +155,13 @@ class TestPodSecurity:
                 context = container["securityContext"]
                 assert context["allowPrivilegeEscalation"] is False
                 assert context["capabilities"] == {"drop": ["ALL"]}
-                assert not {"privileged", "runAsUser", "runAsNonRoot", "seccompProfile", "procMount"} & set(context)
+                assert not {
+                    "privileged",
+                    "runAsUser",
+                    "runAsNonRoot",
+                    "seccompProfile",
+                    "procMount",
+                } & set(context)
 
     def test_every_pod_is_locked_beyond_it(self, manifests: Manifests) -> None:
         for workload in manifests.workloads:
@@ -142,7 +176,11 @@ class TestPodSecurity:
 
     def test_the_daemon_is_the_user_of_its_image(self, manifests: Manifests) -> None:
         context = pod_spec(manifests.daemon)["securityContext"]
-        assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (USER, USER, USER)
+        assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (
+            USER,
+            USER,
+            USER,
+        )
 
 
 class TestOneDaemon:
@@ -157,10 +195,17 @@ class TestOneDaemon:
         # OrderedReady waits for the broken Pod first, for ever
         assert manifests.daemon["spec"]["podManagementPolicy"] == "Parallel"
 
-    def test_the_volume_is_where_the_checkpoint_is(self, manifests: Manifests, tmp_path: Path) -> None:
+    def test_the_volume_is_where_the_checkpoint_is(
+        self, manifests: Manifests, tmp_path: Path
+    ) -> None:
         [claim] = manifests.daemon["spec"]["volumeClaimTemplates"]
-        mounts = {mount["name"]: mount["mountPath"] for mount in daemon_container(manifests)["volumeMounts"]}
-        assert mounts[claim["metadata"]["name"]] == str(settings_of(manifests, tmp_path).checkpoint.path.parent)
+        mounts = {
+            mount["name"]: mount["mountPath"]
+            for mount in daemon_container(manifests)["volumeMounts"]
+        }
+        assert mounts[claim["metadata"]["name"]] == str(
+            settings_of(manifests, tmp_path).checkpoint.path.parent
+        )
 
     def test_a_drain_is_not_held_up(self, manifests: Manifests) -> None:
         [budget] = manifests.of_kind("PodDisruptionBudget")
@@ -176,11 +221,17 @@ class TestOneDaemon:
 
 class TestConfiguration:
     def test_the_config_map_is_mounted_where_the_daemon_looks(self, manifests: Manifests) -> None:
-        mounts = {mount["name"]: mount["mountPath"] for mount in daemon_container(manifests)["volumeMounts"]}
-        [volume] = [volume for volume in pod_spec(manifests.daemon)["volumes"] if "configMap" in volume]
+        mounts = {
+            mount["name"]: mount["mountPath"]
+            for mount in daemon_container(manifests)["volumeMounts"]
+        }
+        [volume] = [
+            volume for volume in pod_spec(manifests.daemon)["volumes"] if "configMap" in volume
+        ]
         assert mounts[volume["name"]] == str(DEFAULT_FILE.parent)
         assert list(manifests.config(manifests.daemon)["data"]) == [DEFAULT_FILE.name]
-        assert {"command", "args", "env"}.isdisjoint(daemon_container(manifests))  # the image's own: run
+        # the image's own: run
+        assert {"command", "args", "env"}.isdisjoint(daemon_container(manifests))
 
     def test_the_daemon_can_read_it(self, manifests: Manifests, tmp_path: Path) -> None:
         settings = settings_of(manifests, tmp_path)
@@ -192,7 +243,9 @@ class TestConfiguration:
         assert source["secretRef"]["optional"] is True
 
     def test_entries_of_the_secret_are_settings(self, manifests: Manifests, tmp_path: Path) -> None:
-        commands = re.findall(r"--from-literal=(target__\w+)=(\w+)", (KUBERNETES / "README.md").read_text())
+        commands = re.findall(
+            r"--from-literal=(target__\w+)=(\w+)", (KUBERNETES / "README.md").read_text()
+        )
         [source] = daemon_container(manifests)["envFrom"]
         environ = {source["prefix"] + entry: value for entry, value in commands}
         target = settings_of(manifests, tmp_path, environ).target
@@ -202,37 +255,61 @@ class TestConfiguration:
         assert auth.token.get_secret_value() == "TOKEN"
 
     def test_nothing_is_mounted_where_eks_puts_its_token(self, manifests: Manifests) -> None:
-        """IRSA: /var/run/secrets/eks.amazonaws.com/serviceaccount, Pod Identity: …/pods.eks.amazonaws.com/…, and /var/run is /run."""
+        """IRSA: /var/run/secrets/eks.amazonaws.com/serviceaccount, Pod Identity:
+        …/pods.eks.amazonaws.com/…, and /var/run is /run.
+        """
         for mount in daemon_container(manifests)["volumeMounts"]:
             path = mount["mountPath"].removeprefix("/var").rstrip("/") + "/"
             assert not f"{SECRETS_DIR}/".startswith(path)
             assert not path.startswith(f"{SECRETS_DIR}/")
 
-    def test_a_directory_with_the_token_of_eks_is_no_secret_file(self, manifests: Manifests, tmp_path: Path) -> None:
+    def test_a_directory_with_the_token_of_eks_is_no_secret_file(
+        self, manifests: Manifests, tmp_path: Path
+    ) -> None:
         secrets = tmp_path / "run" / "secrets"
         volume_of(secrets / "eks.amazonaws.com" / "serviceaccount", {"token": "made-up"})
-        config = volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"]) / DEFAULT_FILE.name
-        assert load_settings(None, {}, secrets, config) == load_settings(None, {}, tmp_path / "missing", config)
+        config = (
+            volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"])
+            / DEFAULT_FILE.name
+        )
+        assert load_settings(None, {}, secrets, config) == load_settings(
+            None, {}, tmp_path / "missing", config
+        )
 
-    def test_a_secret_volume_as_the_kubelet_makes_it_can_be_read(self, manifests: Manifests, tmp_path: Path) -> None:
-        entries = {"target__auth__kind": "bearer", "target__auth__token": "made-up\n", "tls.crt": "somebody else's"}
+    def test_a_secret_volume_as_the_kubelet_makes_it_can_be_read(
+        self, manifests: Manifests, tmp_path: Path
+    ) -> None:
+        entries = {
+            "target__auth__kind": "bearer",
+            "target__auth__token": "made-up\n",
+            "tls.crt": "somebody else's",
+        }
         secrets = volume_of(tmp_path / "secrets", entries)
-        config = volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"]) / DEFAULT_FILE.name
+        config = (
+            volume_of(tmp_path / "config", manifests.config(manifests.daemon)["data"])
+            / DEFAULT_FILE.name
+        )
         target = load_settings(None, {}, secrets, config).target
         assert isinstance(target, ModelDbV2Settings)
         auth = target.auth
         assert isinstance(auth, BearerAuth)
         assert auth.token.get_secret_value() == "made-up"
 
-    def test_service_links_would_not_stop_the_daemon(self, manifests: Manifests, tmp_path: Path) -> None:
+    def test_service_links_would_not_stop_the_daemon(
+        self, manifests: Manifests, tmp_path: Path
+    ) -> None:
         environ = dict(service_links("modeldb-sync", {"metrics": 9090, "http": 80}, "10.96.0.10"))
         assert environ["MODELDB_SYNC_SERVICE_PORT_METRICS"] == "9090"
         assert all(name.startswith(ENV_PREFIX) for name in environ)
         assert settings_of(manifests, tmp_path, environ).http.port == 9090
 
 
-def service_links(service: str, ports: Mapping[str, int], address: str) -> Iterator[tuple[str, str]]:
-    """The variables that the kubelet sets for a Service: those of Kubernetes and those of Docker's links."""
+def service_links(
+    service: str, ports: Mapping[str, int], address: str
+) -> Iterator[tuple[str, str]]:
+    """The variables that the kubelet sets for a Service: those of Kubernetes and those of Docker's
+    links.
+    """
     name = service.upper().replace("-", "_")
     first = next(iter(ports.values()))
     yield f"{name}_SERVICE_HOST", address
@@ -256,19 +333,33 @@ class TestProbesAndMetrics:
 
     def test_an_outage_never_gets_the_daemon_killed(self, manifests: Manifests) -> None:
         container = daemon_container(manifests)
-        assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
+        assert (
+            container["livenessProbe"]["httpGet"]["path"]
+            == container["startupProbe"]["httpGet"]["path"]
+            == "/healthz"
+        )
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
-    async def test_the_daemon_serves_every_path_that_is_asked(self, with_service_monitor: Manifests) -> None:
+    async def test_the_daemon_serves_every_path_that_is_asked(
+        self, with_service_monitor: Manifests
+    ) -> None:
         container = daemon_container(with_service_monitor)
-        paths = {container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
+        paths = {
+            container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")
+        }
         [monitor] = with_service_monitor.of_kind("ServiceMonitor")
         paths |= {endpoint["path"] for endpoint in monitor["spec"]["endpoints"]}
 
         def fine() -> HealthReport:
             return HealthReport(ok=True, state="fine", checks={})
 
-        server = await serve_http("127.0.0.1", 0, metrics=Metrics(version="0", target="modeldb-v2"), healthz=fine, readyz=fine)
+        server = await serve_http(
+            "127.0.0.1",
+            0,
+            metrics=Metrics(version="0", target="modeldb-v2"),
+            healthz=fine,
+            readyz=fine,
+        )
         try:
             async with aiohttp.ClientSession() as session:
                 for path in paths:
@@ -277,28 +368,44 @@ class TestProbesAndMetrics:
         finally:
             await server.aclose()
 
-    def test_the_service_finds_the_pod_also_while_it_is_not_ready(self, manifests: Manifests) -> None:
+    def test_the_service_finds_the_pod_also_while_it_is_not_ready(
+        self, manifests: Manifests
+    ) -> None:
         service = manifests.one("Service", "modeldb-sync")
         assert service["spec"]["clusterIP"] == "None"
         assert service["spec"]["publishNotReadyAddresses"] is True
         assert service["metadata"]["name"] == manifests.daemon["spec"]["serviceName"]
 
-    def test_prometheus_finds_the_daemon_as_the_alert_rules_call_it(self, with_service_monitor: Manifests) -> None:
+    def test_prometheus_finds_the_daemon_as_the_alert_rules_call_it(
+        self, with_service_monitor: Manifests
+    ) -> None:
         [monitor] = with_service_monitor.of_kind("ServiceMonitor")
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
-        [service] = [found for found in with_service_monitor.of_kind("Service") if wanted <= found["metadata"]["labels"].items()]
+        [service] = [
+            found
+            for found in with_service_monitor.of_kind("Service")
+            if wanted <= found["metadata"]["labels"].items()
+        ]
         assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
-        assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} == {port["name"] for port in service["spec"]["ports"]}
+        assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} == {
+            port["name"] for port in service["spec"]["ports"]
+        }
         assert "jobLabel" not in monitor["spec"]  # then the job is called as the Service
-        assert set(re.findall(r'job="([^"]+)"', ALERTS.read_text())) == {service["metadata"]["name"]}
+        assert set(re.findall(r'job="([^"]+)"', ALERTS.read_text())) == {
+            service["metadata"]["name"]
+        }
 
     def test_without_the_component_no_custom_resource_is_needed(self, manifests: Manifests) -> None:
         assert not any("coreos" in document["apiVersion"] for document in manifests.documents)
 
     def test_the_command_of_the_readme_makes_the_alert_rules_a_resource(self) -> None:
         readme = (KUBERNETES / "README.md").read_text()
-        [command] = re.findall(r"^    (\{ printf.*?) \| kubectl apply -f -$", readme, re.DOTALL | re.MULTILINE)
-        done = subprocess.run(["sh", "-euc", command], cwd=KUBERNETES, capture_output=True, text=True, check=True)
+        [command] = re.findall(
+            r"^    (\{ printf.*?) \| kubectl apply -f -$", readme, re.DOTALL | re.MULTILINE
+        )
+        done = subprocess.run(
+            ["sh", "-euc", command], cwd=KUBERNETES, capture_output=True, text=True, check=True
+        )
         rule = yaml.safe_load(done.stdout)
         assert (rule["kind"], rule["metadata"]["namespace"]) == ("PrometheusRule", "modeldb-sync")
         assert rule["spec"] == yaml.safe_load(ALERTS.read_text())
@@ -311,23 +418,36 @@ def with_service_monitor(request: pytest.FixtureRequest, tmp_path: Path) -> Mani
     shutil.copytree(KUBERNETES, copy)
     kustomization = copy / "overlays" / request.param / "kustomization.yaml"
     text = kustomization.read_text()
-    uncommented = re.sub(r"^# (components:|  - \.\./\.\./components/)", r"\1", text, flags=re.MULTILINE)
+    uncommented = re.sub(
+        r"^# (components:|  - \.\./\.\./components/)", r"\1", text, flags=re.MULTILINE
+    )
     assert uncommented != text
     kustomization.write_text(uncommented)
     return kustomize(kustomization.parent)
 
 
 class TestNetwork:
-    """Who may talk to whom, computed from the policies, for everything that the configuration names."""
+    """Who may talk to whom, computed from the policies, for everything that the configuration
+    names.
+    """
 
     def test_every_pod_is_under_a_policy_for_both_directions(self, manifests: Manifests) -> None:
         policies = {
-            name_of(policy["spec"]["podSelector"]): policy["spec"]["policyTypes"] for policy in manifests.of_kind("NetworkPolicy")
+            name_of(policy["spec"]["podSelector"]): policy["spec"]["policyTypes"]
+            for policy in manifests.of_kind("NetworkPolicy")
         }
-        assert policies == {pod_name(workload): ["Ingress", "Egress"] for workload in manifests.workloads}
+        assert policies == {
+            pod_name(workload): ["Ingress", "Egress"] for workload in manifests.workloads
+        }
 
-    def test_every_address_that_a_pod_is_given_is_a_service_and_allowed(self, modeldb_v2: Manifests) -> None:
-        links = {(client, host, port) for client, host, port in addresses(modeldb_v2) if host.startswith("modeldb-")}
+    def test_every_address_that_a_pod_is_given_is_a_service_and_allowed(
+        self, modeldb_v2: Manifests
+    ) -> None:
+        links = {
+            (client, host, port)
+            for client, host, port in addresses(modeldb_v2)
+            if host.startswith("modeldb-")
+        }
         assert links == {
             (DAEMON, "modeldb-proxy", 8080),
             ("modeldb-backend", "modeldb-postgres", 5432),
@@ -343,33 +463,60 @@ class TestNetwork:
             [offered] = [entry for entry in service["spec"]["ports"] if entry["port"] == port]
             number = container_port(modeldb_v2, server, offered["targetPort"])
             assert allows(modeldb_v2, client, "egress", "to", server, number), (client, host, port)
-            assert allows(modeldb_v2, server, "ingress", "from", client, number), (client, host, port)
+            assert allows(modeldb_v2, server, "ingress", "from", client, number), (
+                client,
+                host,
+                port,
+            )
 
     def test_nobody_else_reaches_the_database_or_the_api(self, modeldb_v2: Manifests) -> None:
-        for server, port in (("modeldb-postgres", 5432), ("modeldb-backend", 8085), ("modeldb-proxy", 8080)):
+        for server, port in (
+            ("modeldb-postgres", 5432),
+            ("modeldb-backend", 8085),
+            ("modeldb-proxy", 8080),
+        ):
             assert not allows(modeldb_v2, server, "ingress", "from", "somebody", port)
 
     def test_the_database_calls_nobody(self, modeldb_v2: Manifests) -> None:
         assert not policy_of(modeldb_v2, "modeldb-postgres").get("egress")
 
-    def test_the_daemon_reaches_aws_dns_and_its_modeldb(self, manifests: Manifests, tmp_path: Path) -> None:
+    def test_the_daemon_reaches_aws_dns_and_its_modeldb(
+        self, manifests: Manifests, tmp_path: Path
+    ) -> None:
         settings = settings_of(manifests, tmp_path)
         target = urlsplit(settings.target.address)
         rules = policy_of(manifests, DAEMON)["egress"]
-        anywhere = {(port["protocol"], port["port"]) for rule in rules if "to" not in rule for port in rule["ports"]}
-        named = {(port["protocol"], port["port"]) for rule in rules if "to" in rule for port in rule["ports"]}
+        anywhere = {
+            (port["protocol"], port["port"])
+            for rule in rules
+            if "to" not in rule
+            for port in rule["ports"]
+        }
+        named = {
+            (port["protocol"], port["port"])
+            for rule in rules
+            if "to" in rule
+            for port in rule["ports"]
+        }
         assert {("UDP", 53), ("TCP", 53), ("TCP", 443)} <= anywhere
         assert ("TCP", target.port) in anywhere | named
-        assert not any(port == 80 for _, port in anywhere)  # the instance's own role, at 169.254.169.254
+        # the instance's own role, at 169.254.169.254
+        assert not any(port == 80 for _, port in anywhere)
 
     def test_the_agent_of_pod_identity_is_reached(self, manifests: Manifests) -> None:
         rules = policy_of(manifests, DAEMON)["egress"]
-        [rule] = [rule for rule in rules if {"ipBlock": {"cidr": "169.254.170.23/32"}} in rule.get("to", ())]
+        [rule] = [
+            rule
+            for rule in rules
+            if {"ipBlock": {"cidr": "169.254.170.23/32"}} in rule.get("to", ())
+        ]
         assert rule["ports"] == [{"protocol": "TCP", "port": 80}]
 
     def test_only_monitoring_reaches_the_daemon(self, manifests: Manifests) -> None:
         [rule] = policy_of(manifests, DAEMON)["ingress"]
-        assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+        assert rule["from"] == [
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+        ]
         [port] = daemon_container(manifests)["ports"]
         assert [entry["port"] for entry in rule["ports"]] == [port["containerPort"]]
 
@@ -385,14 +532,26 @@ def pod_name(workload: Manifest) -> str:
 
 
 def policy_of(manifests: Manifests, name: str) -> Manifest:
-    [policy] = [policy for policy in manifests.of_kind("NetworkPolicy") if name_of(policy["spec"]["podSelector"]) == name]
+    [policy] = [
+        policy
+        for policy in manifests.of_kind("NetworkPolicy")
+        if name_of(policy["spec"]["podSelector"]) == name
+    ]
     return dict(policy["spec"])
 
 
-def allows(manifests: Manifests, name: str, direction: str, side: str, peer: str, port: int) -> bool:
+def allows(
+    manifests: Manifests, name: str, direction: str, side: str, peer: str, port: int
+) -> bool:
     return any(
         {"protocol": "TCP", "port": port} in rule["ports"]
-        and (side not in rule or any("podSelector" in entry and name_of(entry["podSelector"]) == peer for entry in rule[side]))
+        and (
+            side not in rule
+            or any(
+                "podSelector" in entry and name_of(entry["podSelector"]) == peer
+                for entry in rule[side]
+            )
+        )
         for rule in policy_of(manifests, name)[direction]
     )
 
@@ -405,9 +564,15 @@ def container_port(manifests: Manifests, name: str, port_name: str) -> int:
 
 
 def addresses(manifests: Manifests) -> Iterator[tuple[str, str, int]]:
-    """Every HOST:PORT in the variables and ConfigMaps of the Pods, with the name of the Pod that is given it."""
+    """Every HOST:PORT in the variables and ConfigMaps of the Pods, with the name of the Pod that is
+    given it.
+    """
     for workload in manifests.workloads:
-        given = [str(entry.get("value")) for container in containers(workload) for entry in container.get("env", ())]
+        given = [
+            str(entry.get("value"))
+            for container in containers(workload)
+            for entry in container.get("env", ())
+        ]
         if any("configMap" in volume for volume in pod_spec(workload).get("volumes", ())):
             given += manifests.config(workload)["data"].values()
         for host, port in re.findall(r"([a-z][\w.-]*):(\d+)\b", "\n".join(given)):
@@ -417,23 +582,32 @@ def addresses(manifests: Manifests) -> Iterator[tuple[str, str, int]]:
 class TestAccount:
     def test_irsa_is_an_annotation_of_the_account(self, manifests: Manifests) -> None:
         [account] = manifests.of_kind("ServiceAccount")
-        assert re.fullmatch(r"arn:aws:iam::\d{12}:role/modeldb-sync", account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"])
+        assert re.fullmatch(
+            r"arn:aws:iam::\d{12}:role/modeldb-sync",
+            account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"],
+        )
         assert account["automountServiceAccountToken"] is False
         assert pod_spec(manifests.daemon)["serviceAccountName"] == account["metadata"]["name"]
 
 
 class TestModelDb:
     def test_its_exits_with_status_0_are_restarted(self, modeldb_v2: Manifests) -> None:
-        assert {pod_spec(workload).get("restartPolicy", "Always") for workload in modeldb_v2.workloads} == {"Always"}
+        assert {
+            pod_spec(workload).get("restartPolicy", "Always") for workload in modeldb_v2.workloads
+        } == {"Always"}
 
-    def test_an_outage_of_the_database_does_not_take_the_back_end_away_for_ever(self, modeldb_v2: Manifests) -> None:
+    def test_an_outage_of_the_database_does_not_take_the_back_end_away_for_ever(
+        self, modeldb_v2: Manifests
+    ) -> None:
         _, backend = containers(modeldb_v2.one("StatefulSet", "modeldb-backend"))
         probes = [backend[probe]["grpc"] for probe in backend if probe.endswith("Probe")]
         assert probes == [{"port": 8085, "service": "live"}] * 3
 
     def test_its_settings_are_those_of_docker_compose(self, modeldb_v2: Manifests) -> None:
         ours = backend_config(modeldb_v2)
-        theirs: dict[str, Any] = yaml.safe_load((KUBERNETES.parent / "compose" / "modeldb" / "config.yaml").read_text())
+        theirs: dict[str, Any] = yaml.safe_load(
+            (KUBERNETES.parent / "compose" / "modeldb" / "config.yaml").read_text()
+        )
         for config in (ours, theirs):
             del config["database"]["RdbConfiguration"]["RdbPassword"]
         assert ours == theirs
@@ -444,7 +618,9 @@ class TestModelDb:
         wanted = {}
         for workload in modeldb_v2.workloads:
             if any("vertaaiofficial/" in container["image"] for container in containers(workload)):
-                wanted[workload["metadata"]["name"]] = workload["spec"]["template"]["spec"].get("nodeSelector")
+                wanted[workload["metadata"]["name"]] = workload["spec"]["template"]["spec"].get(
+                    "nodeSelector"
+                )
         assert len(wanted) == 4
         assert set(map(str, wanted.values())) == {"{'kubernetes.io/arch': 'amd64'}"}
 
@@ -452,13 +628,22 @@ class TestModelDb:
         config = backend_config(modeldb_v2)["database"]["RdbConfiguration"]
         [postgres] = containers(modeldb_v2.one("StatefulSet", "modeldb-postgres"))
         given = {entry["name"]: entry for entry in postgres["env"]}
-        assert (config["RdbUsername"], config["RdbDatabaseName"]) == (given["POSTGRES_USER"]["value"], given["POSTGRES_DB"]["value"])
+        assert (config["RdbUsername"], config["RdbDatabaseName"]) == (
+            given["POSTGRES_USER"]["value"],
+            given["POSTGRES_DB"]["value"],
+        )
         [init, _] = containers(modeldb_v2.one("StatefulSet", "modeldb-backend"))
-        assert given["POSTGRES_PASSWORD"]["valueFrom"] == {entry["name"]: entry for entry in init["env"]}["PASSWORD"]["valueFrom"]
+        assert (
+            given["POSTGRES_PASSWORD"]["valueFrom"]
+            == {entry["name"]: entry for entry in init["env"]}["PASSWORD"]["valueFrom"]
+        )
         [mount] = [mount for mount in postgres["volumeMounts"] if mount["name"] == "database"]
-        assert given["PGDATA"]["value"].startswith(mount["mountPath"] + "/")  # lost+found is beside it
+        # lost+found is beside it
+        assert given["PGDATA"]["value"].startswith(mount["mountPath"] + "/")
 
-    def test_the_password_gets_into_its_configuration(self, modeldb_v2: Manifests, tmp_path: Path) -> None:
+    def test_the_password_gets_into_its_configuration(
+        self, modeldb_v2: Manifests, tmp_path: Path
+    ) -> None:
         done = write_backend_config(modeldb_v2, tmp_path, "3f_9-Z")
         assert (done.returncode, done.stderr) == (0, "")
         written = yaml.safe_load((tmp_path / "config" / "config.yaml").read_text())
@@ -467,7 +652,9 @@ class TestModelDb:
         assert written == backend_config(modeldb_v2)
 
     @pytest.mark.parametrize("password", ["", "a/b", "a&b", 'a"b', "a b", "a\nb", "ä"])
-    def test_a_password_that_would_break_it_is_refused(self, modeldb_v2: Manifests, tmp_path: Path, password: str) -> None:
+    def test_a_password_that_would_break_it_is_refused(
+        self, modeldb_v2: Manifests, tmp_path: Path, password: str
+    ) -> None:
         done = write_backend_config(modeldb_v2, tmp_path, password)
         assert done.returncode == 1
         assert "letters, digits, - and _ only" in done.stderr
@@ -475,12 +662,17 @@ class TestModelDb:
 
     def test_the_password_is_in_no_file(self, modeldb_v2: Manifests) -> None:
         assert not modeldb_v2.of_kind("Secret")
-        assert backend_config(modeldb_v2)["database"]["RdbConfiguration"]["RdbPassword"] == "@PASSWORD@"
+        assert (
+            backend_config(modeldb_v2)["database"]["RdbConfiguration"]["RdbPassword"]
+            == "@PASSWORD@"
+        )
 
     def test_what_has_a_disk_has_one_pod(self, modeldb_v2: Manifests) -> None:
         for workload in modeldb_v2.of_kind("StatefulSet"):
             assert workload["spec"]["replicas"] == 1
-            assert [claim["spec"]["accessModes"] for claim in workload["spec"]["volumeClaimTemplates"]] == [["ReadWriteOncePod"]]
+            assert [
+                claim["spec"]["accessModes"] for claim in workload["spec"]["volumeClaimTemplates"]
+            ] == [["ReadWriteOncePod"]]
 
 
 def backend_config(modeldb_v2: Manifests) -> dict[str, Any]:
@@ -489,7 +681,9 @@ def backend_config(modeldb_v2: Manifests) -> dict[str, Any]:
     return config
 
 
-def write_backend_config(modeldb_v2: Manifests, root: Path, password: str) -> subprocess.CompletedProcess[str]:
+def write_backend_config(
+    modeldb_v2: Manifests, root: Path, password: str
+) -> subprocess.CompletedProcess[str]:
     """Runs what the init container runs, with its absolute paths below `root`."""
     backend = modeldb_v2.one("StatefulSet", "modeldb-backend")
     [init, _] = containers(backend)
@@ -498,4 +692,6 @@ def write_backend_config(modeldb_v2: Manifests, root: Path, password: str) -> su
     [script] = init["args"]
     script = re.sub(r"(?<= |>)/(?=template|config)", f"{root}/", script)
     environ = {"PATH": "/usr/bin:/bin", "PASSWORD": password}
-    return subprocess.run([*init["command"], script], env=environ, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*init["command"], script], env=environ, capture_output=True, text=True, check=False
+    )

@@ -1,4 +1,6 @@
-"""The manifests in ``deploy/kubernetes`` on a real API server: its validation, its defaults, its Pod Security admission."""
+"""The manifests in ``deploy/kubernetes`` on a real API server: its validation, its defaults, its
+Pod Security admission.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,20 @@ NAMESPACE = "modeldb-sync"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server on which every overlay was applied, and the account that a controller would have made."""
+    """An API server on which every overlay was applied, and the account that a controller would
+    have made.
+    """
     with api_server(tmp_path_factory.mktemp("kubernetes"), free_port) as running:
         for name in OVERLAYS:
             for manifest in overlay(name).documents:
                 answer = running.apply(manifest)
                 assert answer.status in {200, 201}, answer.body
                 assert answer.warnings == ()
-        default = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
+        default = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": NAMESPACE},
+        }
         assert running.create(default).status == 201
         yield running
 
@@ -59,8 +67,13 @@ def test_every_pod_is_admitted_without_a_warning(server: ApiServer) -> None:
         assert answer.status == 201, answer.body
         assert answer.warnings == ()
         assert answer.body["spec"]["enableServiceLinks"] is False
-        mounts = [mount for container in answer.body["spec"]["containers"] for mount in container.get("volumeMounts", ())]
-        assert not any("serviceaccount" in mount["mountPath"] for mount in mounts)  # no token for the API server
+        mounts = [
+            mount
+            for container in answer.body["spec"]["containers"]
+            for mount in container.get("volumeMounts", ())
+        ]
+        # no token for the API server
+        assert not any("serviceaccount" in mount["mountPath"] for mount in mounts)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,10 @@ def test_every_pod_is_admitted_without_a_warning(server: ApiServer) -> None:
         ({"securityContext": {"runAsNonRoot": False}}, "runAsNonRoot != true"),
         ({"securityContext": {"runAsUser": 0}}, "runAsUser=0"),
         ({"securityContext": {"capabilities": {"drop": []}}}, "unrestricted capabilities"),
-        ({"securityContext": {"allowPrivilegeEscalation": True}}, "allowPrivilegeEscalation != false"),
+        (
+            {"securityContext": {"allowPrivilegeEscalation": True}},
+            "allowPrivilegeEscalation != false",
+        ),
         ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccompProfile"),
     ],
 )
@@ -102,11 +118,16 @@ def test_an_unknown_field_would_be_seen(server: ApiServer) -> None:
 def test_the_prometheus_operator_takes_its_resources(server: ApiServer) -> None:
     folder = os.environ.get("PROMETHEUS_OPERATOR_CRDS")
     if not folder:
-        pytest.skip("needs PROMETHEUS_OPERATOR_CRDS, the folder of the operator's resource kinds: kubernetes_programs/README.md")
+        pytest.skip(
+            "needs PROMETHEUS_OPERATOR_CRDS, the folder of the operator's resource kinds: "
+            "kubernetes_programs/README.md"
+        )
     for kind in ("servicemonitors", "prometheusrules"):
         crd = yaml.safe_load((Path(folder) / f"monitoring.coreos.com_{kind}.yaml").read_text())
         assert server.apply(crd).status == 201
-    monitor = yaml.safe_load((KUBERNETES / "components" / "service-monitor" / "service-monitor.yaml").read_text())
+    monitor = yaml.safe_load(
+        (KUBERNETES / "components" / "service-monitor" / "service-monitor.yaml").read_text()
+    )
     rules = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

@@ -1,4 +1,6 @@
-"""Which metrics, labels and label values a PromQL expression names, and which of them the daemon exports."""
+"""Which metrics, labels and label values a PromQL expression names, and which of them the daemon
+exports.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 _STRING = re.compile(r'"[^"]*"')
 _SELECTOR = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)\s*\{(?P<matchers>[^}]*)\}")
 _MATCHER = re.compile(r'(?P<label>\w+)\s*(?P<operator>=~|!~|!=|=)\s*"(?P<value>[^"]*)"')
-_LABEL_LIST = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\((?P<labels>[^)]*)\)")
+_LABEL_LIST = re.compile(
+    r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\((?P<labels>[^)]*)\)"
+)
 _RANGE = re.compile(r"\[[^\]]*\]")
 _NAME = re.compile(r"(?<![\w.])[a-zA-Z_:][\w:]*\b(?!\s*\()")
 _KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset"})
@@ -39,7 +43,9 @@ class Expression:
         return {label.strip() for labels in lists for label in labels} - {""}
 
     def matchers(self) -> Iterator[tuple[str, str, str]]:
-        """Metric, label and value of each matcher; a regular expression of alternatives gives one value each."""
+        """Metric, label and value of each matcher; a regular expression of alternatives gives one
+        value each.
+        """
         for selector in _SELECTOR.finditer(self.text):
             for found in _MATCHER.finditer(selector["matchers"]):
                 values = found["value"].split("|") if "~" in found["operator"] else [found["value"]]
@@ -54,6 +60,10 @@ def unknown_words(expression: Expression) -> list[str]:
     labels = {label for labels in exported.values() for label in labels} | OF_THE_SCRAPE
     unknown += [f"label {label}" for label in expression.labels - labels]
     for metric, label, value in expression.matchers():
-        if metric in exported and label not in OF_THE_SCRAPE and value not in exported[metric].get(label, ()):
+        if (
+            metric in exported
+            and label not in OF_THE_SCRAPE
+            and value not in exported[metric].get(label, ())
+        ):
             unknown.append(f"{metric}{{{label}={value!r}}}")
     return unknown

@@ -38,7 +38,9 @@ class WatchedDaemon:
 
 
 @contextlib.asynccontextmanager
-async def watched_daemon(sqs_endpoint: str, home: Path, free_port: Callable[[], int]) -> AsyncIterator[WatchedDaemon]:
+async def watched_daemon(
+    sqs_endpoint: str, home: Path, free_port: Callable[[], int]
+) -> AsyncIterator[WatchedDaemon]:
     """Everything started, and the daemon scraped at least once."""
     async with ModelDbV2StandIn() as modeldb, stage(sqs_endpoint, modeldb.url, home) as play:
         modeldb.faults.database_answer_seconds = 0.05
@@ -57,7 +59,8 @@ class StallingQueue:
     """Stands between the daemon and SQS, and can fail in two ways that a network can.
 
     Attributes:
-        trickles: receives are answered with a byte a second and no end, so that no time-out of the client comes.
+        trickles: receives are answered with a byte a second and no end, so that no time-out of the
+            client comes.
         frozen: nothing is answered at all.
     """
 
@@ -75,11 +78,20 @@ class StallingQueue:
                 body = await request.read()
                 while self.frozen.is_set():
                     await asyncio.sleep(0.1)
-                if self.trickles.is_set() and request.headers.get("X-Amz-Target") == "AmazonSQS.ReceiveMessage":
+                if (
+                    self.trickles.is_set()
+                    and request.headers.get("X-Amz-Target") == "AmazonSQS.ReceiveMessage"
+                ):
                     return await self._trickle(request)
-                async with upstream.post(self._sqs_endpoint + request.path, data=body, headers=request.headers) as answer:
+                async with upstream.post(
+                    self._sqs_endpoint + request.path, data=body, headers=request.headers
+                ) as answer:
                     kind = answer.headers["Content-Type"]
-                    return web.Response(status=answer.status, body=await answer.read(), headers={"Content-Type": kind})
+                    return web.Response(
+                        status=answer.status,
+                        body=await answer.read(),
+                        headers={"Content-Type": kind},
+                    )
 
             application = web.Application()
             application.router.add_route("*", "/{path:.*}", forward)

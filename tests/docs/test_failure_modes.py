@@ -1,4 +1,6 @@
-"""`docs/failure-modes.md` is complete, and names only what exists: tests, metrics, log lines, reasons, alerts, keys, links."""
+"""`docs/failure-modes.md` is complete, and names only what exists: tests, metrics, log lines,
+reasons, alerts, keys, links.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,17 @@ GROUPS_OF_THE_PROMISE = (
     "Dead letters",
     "Reconcile",
 )
-EDGES = ("Queue", "SageMaker", "ModelDB V2", "ModelDB V1", "Checkpoint", "Process and host", "Messages and jobs", "Time", "Security")
+EDGES = (
+    "Queue",
+    "SageMaker",
+    "ModelDB V2",
+    "ModelDB V1",
+    "Checkpoint",
+    "Process and host",
+    "Messages and jobs",
+    "Time",
+    "Security",
+)
 
 LEVELS_FOR_PEOPLE = {"warning", "error", "exception", "critical"}
 LOGGED_BY_LEVEL = {"probe failed": "warning", "job outcome": "warning"}
@@ -81,14 +93,22 @@ def names_of_tests(cell: str) -> list[str]:
 
 @cache
 def defined_in(file: str) -> frozenset[str]:
-    """``test_name`` and ``TestClass::test_name`` of a file below ``tests``; a name that two classes have, with its class only."""
+    """``test_name`` and ``TestClass::test_name`` of a file below ``tests``; a name that two classes
+    have, with its class only.
+    """
     path = ROOT / "tests" / file
     if not path.exists():
         return frozenset()
     found: list[tuple[str, str]] = []
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        owner, members = (f"{node.name}::", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
-        found += [(owner, each.name) for each in members if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+        owner, members = (
+            (f"{node.name}::", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
+        )
+        found += [
+            (owner, each.name)
+            for each in members
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
     names = [name for _, name in found]
     alone = {name for name in names if names.count(name) == 1}
     return frozenset({owner + name for owner, name in found} | alone)
@@ -96,18 +116,25 @@ def defined_in(file: str) -> frozenset[str]:
 
 @cache
 def logged_events() -> Mapping[str, frozenset[str]]:
-    """The levels of each event that the daemon logs, by its text; the demonstration has none of its own."""
+    """The levels of each event that the daemon logs, by its text; the demonstration has none of its
+    own.
+    """
     found: dict[str, set[str]] = {event: {level} for event, level in LOGGED_BY_LEVEL.items()}
     for path in (ROOT / "daemon").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[ast.Constant(value=str(event)), *_]):
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr=level),
+                    args=[ast.Constant(value=str(event)), *_],
+                ):
                     found.setdefault(event, set()).add(level)
     return {event: frozenset(levels) for event, levels in found.items()}
 
 
 def alerts() -> set[str]:
-    groups = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    groups = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yml").read_text(encoding="utf-8"))[
+        "groups"
+    ]
     return {rule["alert"] for group in groups for rule in group["rules"]}
 
 
@@ -116,7 +143,8 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-# The tables ---------------------------------------------------------------------------------------------------------------------------
+# The tables
+# ---
 
 
 def test_every_row_is_whole() -> None:
@@ -148,7 +176,8 @@ def test_every_section_is_in_the_contents() -> None:
     assert set(re.findall(r"\]\(#([\w-]+)\)", contents)) == sections
 
 
-# What it names ------------------------------------------------------------------------------------------------------------------------
+# What it names
+# ---
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.heading}: {row.cells[0][:60]}")
@@ -164,9 +193,9 @@ def test_the_tests_of_a_row_exist(row: Row) -> None:
 
 
 def test_a_test_that_there_is_not_is_found() -> None:
-    assert "test_a_loop_hangs" not in defined_in("unit/test_health.py")
+    assert "test_a_loop_hangs" not in defined_in("unit/observability/test_health.py")
     assert "test_of_nothing" not in defined_in("unit/test_of_nothing.py")
-    of_two_classes = defined_in("unit/test_target_advice.py")
+    of_two_classes = defined_in("unit/targets/test_target_advice.py")
     assert "TestV1IsConfigured::test_and_what_is_there_is_silent" in of_two_classes
     assert "test_and_what_is_there_is_silent" not in of_two_classes, "which is meant?"
 
@@ -175,12 +204,20 @@ def test_its_metrics_are_exported_and_all_are_there() -> None:
     metrics = {span for span in SPANS if "modeldb_sync_" in span}
     without_values = {span for span in metrics if re.search(r"\{\w+(,\w+)*\}", span)}
     whole = {f"metric {name}" for name in exported_families()}  # a histogram by its own name
-    assert [words for span in metrics - without_values if (words := set(unknown_words(Expression(span))) - whole)] == []
+    assert [
+        words
+        for span in metrics - without_values
+        if (words := set(unknown_words(Expression(span))) - whole)
+    ] == []
     for span in without_values:
         name, _, labels = span.strip("}").partition("{")
         assert set(labels.split(",")) <= set(exported_samples()[name]), span
     named = {name for span in metrics for name in re.findall(r"modeldb_sync_\w+", span)}
-    families = {name: set(samples) | {name} for name, samples in exported_families().items() if name.startswith("modeldb_sync_")}
+    families = {
+        name: set(samples) | {name}
+        for name, samples in exported_families().items()
+        if name.startswith("modeldb_sync_")
+    }
     assert [family for family, samples in families.items() if not samples & named] == []
 
 
@@ -196,22 +233,26 @@ def test_no_event_of_the_log_is_put_together() -> None:
     for path in (ROOT / "daemon").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[first, *_]) if (
-                    level in LEVELS_FOR_PEOPLE | {"info"}
-                ):
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[first, *_]
+                ) if level in LEVELS_FOR_PEOPLE | {"info"}:
                     assert isinstance(first, ast.Constant | ast.Name), f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_is_there(reason: Reason) -> None:
-    in_rows = {span for row in ROWS for cell in row.cells[:-1] for span in re.findall(r"`([^`]+)`", cell)}
+    in_rows = {
+        span for row in ROWS for cell in row.cells[:-1] for span in re.findall(r"`([^`]+)`", cell)
+    }
     assert reason in in_rows
 
 
 def test_a_reason_stands_with_the_outcome_that_has_it() -> None:
     pairs = re.findall(rf"`({'|'.join(REASONS)})`, `(\w+)`", TEXT)
     assert pairs
-    assert [(outcome, word) for outcome, word in pairs if word not in {*REASONS[outcome], *REASONS}] == []
+    assert [
+        (outcome, word) for outcome, word in pairs if word not in {*REASONS[outcome], *REASONS}
+    ] == []
 
 
 def test_every_alert_is_there() -> None:
@@ -222,12 +263,19 @@ def test_every_alert_is_there() -> None:
 
 
 def test_its_keys_are_keys_of_the_configuration() -> None:
-    keys = {match for span in SPANS if "::" not in span for match in re.findall(r"^([a-z]+)\.([a-z_]+)\b", span)}
+    keys = {
+        match
+        for span in SPANS
+        if "::" not in span
+        for match in re.findall(r"^([a-z]+)\.([a-z_]+)\b", span)
+    }
     keys = {(section, key) for section, key in keys if section in Settings.model_fields}
     assert len(keys) > 10
     for section, key in keys:
         kinds = SECTIONS_WITH_KINDS.get(section) or (Settings.model_fields[section].annotation,)
-        assert any(key in kind.model_fields for kind in kinds if kind is not None), f"{section}.{key}"
+        assert any(key in kind.model_fields for kind in kinds if kind is not None), (
+            f"{section}.{key}"
+        )
 
 
 def test_its_edges_are_the_programs() -> None:

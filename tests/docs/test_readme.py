@@ -23,7 +23,9 @@ def blocks(language: str) -> list[str]:
 
 
 def without_sids(policy: dict[str, Any]) -> dict[str, Any]:
-    return policy | {"Statement": [{k: v for k, v in each.items() if k != "Sid"} for each in policy["Statement"]]}
+    return policy | {
+        "Statement": [{k: v for k, v in each.items() if k != "Sid"} for each in policy["Statement"]]
+    }
 
 
 def test_its_json_is_that_of_the_files_it_names() -> None:
@@ -50,9 +52,15 @@ def test_its_links_lead_somewhere() -> None:
 
 
 def test_its_metrics_are_all_there_are() -> None:
-    told = set(re.findall(r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`", README))
+    told = set(
+        re.findall(
+            r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`",
+            README,
+        )
+    )
     own = {
-        family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
+        family.name
+        + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
         for family in Metrics(version="0", target="modeldb-v2").registry.collect()
         if family.name.startswith("modeldb_sync_")
     }
@@ -62,6 +70,13 @@ def test_its_metrics_are_all_there_are() -> None:
 def test_its_words_for_outcomes_and_reasons_are_the_programs() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ", README, flags=re.MULTILINE)
     assert set(REASONS) <= set(rows)
-    for word in ("found_in_target", "target_fault", "sagemaker_fault", "credentials", "access_denied", "throttled"):
+    for word in (
+        "found_in_target",
+        "target_fault",
+        "sagemaker_fault",
+        "credentials",
+        "access_denied",
+        "throttled",
+    ):
         assert word in README
         assert Reason(word)

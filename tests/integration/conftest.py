@@ -23,7 +23,9 @@ async def modeldb() -> AsyncIterator[ModelDbV2StandIn]:
 
 
 @pytest.fixture
-async def play(moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path) -> AsyncIterator[Stage]:
+async def play(
+    moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path
+) -> AsyncIterator[Stage]:
     """A stage with a queue of its own."""
     async with stage(moto_endpoint, modeldb.url, tmp_path) as made:
         await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")

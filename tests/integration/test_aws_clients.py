@@ -1,4 +1,6 @@
-"""The clients: where they point, how often and how long they try, and what they say of themselves."""
+"""The clients: where they point, how often and how long they try, and what they say of
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,11 @@ async def server(answer: Callable[[web.Request], Awaitable[web.Response]]) -> As
         ("https://eu-west-1.queue.amazonaws.com/123456789012/jobs", "eu-west-1", None),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/jobs", "cn-north-1", None),
         ("https://sqs.us-gov-west-1.amazonaws.com/1/jobs", "us-gov-west-1", None),
-        ("https://sqs-fips.us-east-1.amazonaws.com/1/jobs", "us-east-1", "https://sqs-fips.us-east-1.amazonaws.com"),
+        (
+            "https://sqs-fips.us-east-1.amazonaws.com/1/jobs",
+            "us-east-1",
+            "https://sqs-fips.us-east-1.amazonaws.com",
+        ),
         (
             "https://vpce-0a-1b.sqs.eu-west-1.vpce.amazonaws.com/123456789012/jobs",
             None,
@@ -64,21 +70,39 @@ def test_a_queue_url_says_where_to_ask(url: str, region: str | None, endpoint: s
 
 
 async def test_the_region_is_the_configured_one() -> None:
-    async with open_clients(queue_url="http://127.0.0.1:9324/1/jobs", region="cn-north-1") as clients:
+    async with open_clients(
+        queue_url="http://127.0.0.1:9324/1/jobs", region="cn-north-1"
+    ) as clients:
         assert (clients.region, clients.partition) == ("cn-north-1", "aws-cn")
-        assert {client.meta.region_name for client in (clients.sqs, clients.sqs_polling, clients.sagemaker)} == {"cn-north-1"}
-        assert clients.sagemaker.meta.endpoint_url == "https://api.sagemaker.cn-north-1.amazonaws.com.cn"
+        assert {
+            client.meta.region_name
+            for client in (clients.sqs, clients.sqs_polling, clients.sagemaker)
+        } == {"cn-north-1"}
+        assert (
+            clients.sagemaker.meta.endpoint_url
+            == "https://api.sagemaker.cn-north-1.amazonaws.com.cn"
+        )
 
 
-async def test_a_region_that_botocore_does_not_know_yet_is_taken_for_one_of_the_largest_partition() -> None:
-    async with open_clients(queue_url="http://127.0.0.1:9324/1/jobs", region="new-place-1") as clients:
+async def test_a_region_that_botocore_does_not_know_yet_is_taken_for_one_of_the_largest_partition() -> (  # noqa: E501
+    None
+):
+    async with open_clients(
+        queue_url="http://127.0.0.1:9324/1/jobs", region="new-place-1"
+    ) as clients:
         assert (clients.region, clients.partition) == ("new-place-1", "aws")
 
 
 @pytest.mark.parametrize(
-    "variables", [{"AWS_DEFAULT_REGION": "us-gov-west-1"}, {"AWS_REGION": "us-gov-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}]
+    "variables",
+    [
+        {"AWS_DEFAULT_REGION": "us-gov-west-1"},
+        {"AWS_REGION": "us-gov-west-1", "AWS_DEFAULT_REGION": "eu-west-1"},
+    ],
 )
-async def test_the_region_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+async def test_the_region_of_the_environment_is_used(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -114,11 +138,20 @@ async def test_an_address_of_its_own_may_stand_for_any_region() -> None:
 
     async with open_clients(queue_url=EU_QUEUE, region="us-east-1", endpoints=endpoints) as clients:
         assert clients.region == "us-east-1"
-        assert clients.sqs.meta.endpoint_url == clients.sqs_polling.meta.endpoint_url == "http://127.0.0.1:9324"
+        assert (
+            clients.sqs.meta.endpoint_url
+            == clients.sqs_polling.meta.endpoint_url
+            == "http://127.0.0.1:9324"
+        )
 
 
-@pytest.mark.parametrize(("setting", "value"), [("AWS_PROFILE", "no-such-profile"), ("AWS_ENDPOINT_URL_SAGEMAKER", "no address")])
-async def test_what_botocore_refuses_is_a_fault_of_the_configuration(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("AWS_PROFILE", "no-such-profile"), ("AWS_ENDPOINT_URL_SAGEMAKER", "no address")],
+)
+async def test_what_botocore_refuses_is_a_fault_of_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
     monkeypatch.setenv(setting, value)
 
     with pytest.raises(SetupFault, match=value):
@@ -126,7 +159,9 @@ async def test_what_botocore_refuses_is_a_fault_of_the_configuration(monkeypatch
             pass
 
 
-async def test_half_of_the_credentials_is_a_fault_of_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_of_the_credentials_is_a_fault_of_the_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
     with pytest.raises(EdgeFault, match="missing: AWS_SECRET_ACCESS_KEY") as caught:
@@ -154,9 +189,15 @@ async def test_polls_are_never_repeated_and_other_calls_are() -> None:
         operations.append(request.headers["X-Amz-Target"])
         return web.Response(status=503, text="<html>down</html>", content_type="text/html")
 
-    async with server(unavailable) as url, open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients:
+    async with (
+        server(unavailable) as url,
+        open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients,
+    ):
         queue = SqsQueue(clients.sqs_polling, clients.sqs, f"{url}/1/jobs")
-        for call in (queue.receive(limit=1, wait_seconds=0, visibility_seconds=30), queue.delete(["h"])):
+        for call in (
+            queue.receive(limit=1, wait_seconds=0, visibility_seconds=30),
+            queue.delete(["h"]),
+        ):
             with pytest.raises(EdgeFault) as caught:
                 await call
             assert caught.value.reason is Reason.UNAVAILABLE
@@ -167,9 +208,14 @@ async def test_polls_are_never_repeated_and_other_calls_are() -> None:
 @pytest.mark.parametrize("status", [200, 403, 404])
 async def test_a_web_page_is_not_taken_for_an_empty_queue(status: int) -> None:
     async def page(_request: web.Request) -> web.Response:
-        return web.Response(status=status, text="<html>Please log in</html>", content_type="text/html")
+        return web.Response(
+            status=status, text="<html>Please log in</html>", content_type="text/html"
+        )
 
-    async with server(page) as url, open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients:
+    async with (
+        server(page) as url,
+        open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients,
+    ):
         queue = SqsQueue(clients.sqs_polling, clients.sqs, f"{url}/1/jobs")
         with pytest.raises(EdgeFault, match=f"HTTP {status} with text/html") as caught:
             await queue.receive(limit=1, wait_seconds=0, visibility_seconds=30)
@@ -182,9 +228,14 @@ async def test_json_of_another_kind_is_not_taken_for_an_empty_queue(body: str) -
     async def other(_request: web.Request) -> web.Response:
         return web.Response(text=body, content_type="application/json")
 
-    async with server(other) as url, open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients:
+    async with (
+        server(other) as url,
+        open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients,
+    ):
         with pytest.raises(EdgeFault) as caught:
-            await SqsQueue(clients.sqs_polling, clients.sqs, f"{url}/1/jobs").receive(limit=1, wait_seconds=0, visibility_seconds=30)
+            await SqsQueue(clients.sqs_polling, clients.sqs, f"{url}/1/jobs").receive(
+                limit=1, wait_seconds=0, visibility_seconds=30
+            )
 
     assert caught.value.reason is Reason.NOT_THE_API
 
@@ -196,7 +247,10 @@ async def test_the_program_names_itself_to_aws() -> None:
         agents.append(request.headers["User-Agent"])
         return web.Response(text="{}", content_type="application/x-amz-json-1.0")
 
-    async with server(answer) as url, open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients:
+    async with (
+        server(answer) as url,
+        open_clients(queue_url=f"{url}/1/jobs", region="eu-west-1") as clients,
+    ):
         queue = SqsQueue(clients.sqs_polling, clients.sqs, f"{url}/1/jobs")
         await queue.receive(limit=1, wait_seconds=0, visibility_seconds=30)
         await queue.delete(["h"])

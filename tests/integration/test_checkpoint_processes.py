@@ -76,13 +76,18 @@ async def test_processes_that_open_a_new_file_at_once_all_succeed(path: Path) ->
     rounds = 20
     async with contextlib.AsyncExitStack() as stack:
         begin_at = time.time() + 1.0
-        children = [await stack.enter_async_context(process("open_many", path, rounds, begin_at)) for _ in range(4)]
+        children = [
+            await stack.enter_async_context(process("open_many", path, rounds, begin_at))
+            for _ in range(4)
+        ]
 
         outputs = await asyncio.gather(*(rest(child) for child in children))
 
     assert outputs == [[["done"]]] * 4
     # SQLite leaves a WAL behind when the last two close at the same moment.
-    assert {file for file in files(path) if not file.endswith(("-wal", "-shm"))} == {f"{n}-checkpoint.db" for n in range(rounds)}
+    assert {file for file in files(path) if not file.endswith(("-wal", "-shm"))} == {
+        f"{n}-checkpoint.db" for n in range(rounds)
+    }
 
 
 async def test_a_job_is_claimed_by_one_process_at_a_time(path: Path, tmp_path: Path) -> None:
@@ -91,7 +96,10 @@ async def test_a_job_is_claimed_by_one_process_at_a_time(path: Path, tmp_path: P
         log = tmp_path / "log"
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         stack.callback(os.close, descriptor)
-        children = [await stack.enter_async_context(process("race", path, jobs, stdout=descriptor)) for _ in range(4)]
+        children = [
+            await stack.enter_async_context(process("race", path, jobs, stdout=descriptor))
+            for _ in range(4)
+        ]
         assert await asyncio.gather(*(child.wait() for child in children)) == [0] * 4
 
     held: dict[str, list[list[str]]] = defaultdict(list)
@@ -101,7 +109,9 @@ async def test_a_job_is_claimed_by_one_process_at_a_time(path: Path, tmp_path: P
     assert len(held) == jobs
     for entries in held.values():
         begins, ends = entries[::2], entries[1::2]
-        assert [["end", *begin[1:]] for begin in begins] == ends, "somebody began before the former holder's end"
+        assert [["end", *begin[1:]] for begin in begins] == ends, (
+            "somebody began before the former holder's end"
+        )
         assert len({pid for _, pid, _ in begins}) == 4
         fences = [int(fence) for *_, fence in begins]
         assert fences == sorted(set(fences))
@@ -114,7 +124,12 @@ async def test_what_a_killed_process_held_is_free_for_the_next_start_at_once(pat
 
         checkpoint = await open_checkpoint(path)
 
-    assert files(path) == ["checkpoint.db", "checkpoint.db", "checkpoint.db-shm", "checkpoint.db-wal"], "one lock file, ours"
+    assert files(path) == [
+        "checkpoint.db",
+        "checkpoint.db",
+        "checkpoint.db-shm",
+        "checkpoint.db-wal",
+    ], "one lock file, ours"
     claims = [await claimed(checkpoint, arn_of(number)) for number in range(20)]
     await checkpoint.lock_name(claims[5], "project/churn", LEASE)
     await checkpoint.lock_name(claims[5], "run/0", LEASE)
@@ -161,14 +176,24 @@ async def test_what_was_acknowledged_before_a_kill_is_there_afterwards(path: Pat
         begun |= {int(number) for word, number, *_ in lines if word == "writing"}
 
         checkpoint = await open_checkpoint(path)
-        records = {number: await row(checkpoint, mark_of(number)) for number in begun | acknowledged}
+        records = {
+            number: await row(checkpoint, mark_of(number)) for number in begun | acknowledged
+        }
         counts = await checkpoint.row_counts()
-        verdict = await checkpoint._read(lambda connection: connection.execute("PRAGMA integrity_check").fetchone()[0])
+        verdict = await checkpoint._read(
+            lambda connection: connection.execute("PRAGMA integrity_check").fetchone()[0]
+        )
         await checkpoint.aclose()
 
         assert verdict == "ok"
-        assert {number for number, record in records.items() if record.state is JobState.SYNCED} >= acknowledged
-        assert all(record.target_ids == {"run_id": f"r-{number}"} for number, record in records.items() if number in acknowledged)
+        assert {
+            number for number, record in records.items() if record.state is JobState.SYNCED
+        } >= acknowledged
+        assert all(
+            record.target_ids == {"run_id": f"r-{number}"}
+            for number, record in records.items()
+            if number in acknowledged
+        )
         assert counts["writing"] <= checkpoint_process.WORKERS * (turn + 1)
     assert len(acknowledged) > 150
 
@@ -182,14 +207,20 @@ async def test_a_full_disk_is_an_edge_fault_and_passes(path: Path) -> None:
     before, after = words[: words.index("fault")], words[words.index("still") :]
     (fault,) = (" ".join(text) for text in lines if text[0] == "fault")
     assert before.count("synced") > 10
-    assert fault.startswith(f"fault checkpoint: storage: checkpoint {path}: the storage failed; look at the disk")
+    assert fault.startswith(
+        f"fault checkpoint: storage: checkpoint {path}: the storage failed; look at the disk"
+    )
     assert after.count("synced") == 50
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT state, count(*) FROM jobs GROUP BY 1").fetchall() == [("synced", words.count("synced"))]
+        assert connection.execute("SELECT state, count(*) FROM jobs GROUP BY 1").fetchall() == [
+            ("synced", words.count("synced"))
+        ]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(path: Path) -> None:
+async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(
+    path: Path,
+) -> None:
     checkpoint = await open_checkpoint(path)
     async with process("write_alone", path, 3600) as child:
         _, owner = await line(child)
@@ -198,5 +229,7 @@ async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_
         assert elsewhere.owner == owner
         child.kill()
         await child.wait()
-        assert isinstance(await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50), WriterLease)
+        assert isinstance(
+            await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50), WriterLease
+        )
     await checkpoint.aclose()

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 
 
-async def verb(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODELDB_SYNC_"))}
+async def verb(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "MODELDB_SYNC_"))
+    }
     command = [sys.executable, "-m", "daemon", *arguments]
     return await asyncio.to_thread(
         subprocess.run,
@@ -60,12 +66,16 @@ def config_of(play: Stage, **sections: Mapping[str, Any]) -> str:
 
 
 async def test_a_stop_before_anything_has_begun_ends_the_program_at_once(tmp_path: Path) -> None:
-    # as process 1 of a container the program gets no default action for SIGTERM: it must have a handler from the first instant
+    # as process 1 of a container the program gets no default action for SIGTERM: it must have a
+    # handler from the first instant
     config = tmp_path / "config.yaml"
     os.mkfifo(config)
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "daemon", "run", "--config", config)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", "run", "--config", config
+    )
 
-    with await asyncio.to_thread(config.open, "w"):  # opens when the program has begun to read its settings
+    # opens when the program has begun to read its settings
+    with await asyncio.to_thread(config.open, "w"):
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await process.wait() == 128 + signal.SIGTERM
@@ -103,12 +113,20 @@ class TestCheck:
         for said in ("queue.url", "sagemaker:DescribeTrainingJob", "checkpoint.db", "target.url"):
             assert any(said in line for line in failures), said
 
-    async def test_an_unreachable_target_is_told(self, play: Stage, free_port: Callable[[], int]) -> None:
-        done = await verb("check", "--config", config_of(play, target={"url": f"http://127.0.0.1:{free_port()}/v1"}))
+    async def test_an_unreachable_target_is_told(
+        self, play: Stage, free_port: Callable[[], int]
+    ) -> None:
+        done = await verb(
+            "check",
+            "--config",
+            config_of(play, target={"url": f"http://127.0.0.1:{free_port()}/v1"}),
+        )
         assert done.returncode == 1
         assert "FAIL  target modeldb-v2" in done.stdout
 
-    async def test_a_modeldb_v1_is_asked_without_a_write_and_its_other_writers_are_warned_of(self, play: Stage) -> None:
+    async def test_a_modeldb_v1_is_asked_without_a_write_and_its_other_writers_are_warned_of(
+        self, play: Stage
+    ) -> None:
         async with ModelDbV1StandIn() as server:
             target = {"kind": "modeldb-v1", "host": server.host, "port": server.port}
             done = await verb("check", "--config", config_of(play, target=target))
@@ -116,11 +134,15 @@ class TestCheck:
         assert done.returncode == 0, done.stdout + done.stderr
         *_, finding, others, lease = done.stdout.splitlines()
         assert finding == f"ok    target modeldb-v1: 127.0.0.1:{server.port}"
-        assert others.startswith("      note: switch off every other program that writes to this server")
+        assert others.startswith(
+            "      note: switch off every other program that writes to this server"
+        )
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
         assert methods == {"getProjectIds", "getModelIds"}
 
-    async def test_a_modeldb_v2_where_v1_is_configured_is_told(self, play: Stage, modeldb: ModelDbV2StandIn) -> None:
+    async def test_a_modeldb_v2_where_v1_is_configured_is_told(
+        self, play: Stage, modeldb: ModelDbV2StandIn
+    ) -> None:
         target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
         done = await verb("check", "--config", config_of(play, target=target))
         assert done.returncode == 1
@@ -130,13 +152,22 @@ class TestCheck:
 
     async def test_a_modeldb_v1_where_v2_is_configured_is_told(self, play: Stage) -> None:
         async with ModelDbV1StandIn() as server:
-            done = await verb("check", "--config", config_of(play, target={"url": f"http://{server.host}:{server.port}/v1"}))
+            done = await verb(
+                "check",
+                "--config",
+                config_of(play, target={"url": f"http://{server.host}:{server.port}/v1"}),
+            )
         assert done.returncode == 1
         *_, finding, note = done.stdout.splitlines()
         assert finding.startswith("FAIL  target modeldb-v2: ")
-        assert f"set target.kind: modeldb-v1, target.host: {server.host}, target.port: {server.port}" in note
+        assert (
+            f"set target.kind: modeldb-v1, target.host: {server.host}, target.port: {server.port}"
+            in note
+        )
 
-    async def test_a_missing_redrive_policy_is_advised(self, moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path) -> None:
+    async def test_a_missing_redrive_policy_is_advised(
+        self, moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path
+    ) -> None:
         async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
             await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
             done = await verb("check", "--config", config_of(play))
@@ -145,7 +176,8 @@ class TestCheck:
 
     async def test_offline_asks_nobody(self, tmp_path: Path) -> None:
         environment = {
-            "MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync",
+            "MODELDB_SYNC_QUEUE__URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/"
+            "modeldb-sync",
             "MODELDB_SYNC_TARGET__URL": "http://modeldb.invalid:8080/v1",
         }
         done = await verb("check", "--offline", environment=environment)
@@ -175,8 +207,14 @@ class TestConfigurationErrors:
 
 
 class TestHistory:
-    async def test_what_the_checkpoint_knows_also_beside_a_running_daemon(self, play: Stage, free_port: Callable[[], int]) -> None:
-        synced, half, plain = Job("h-synced"), Job("h-half", {"MODEL_DB_SYNC": "x"}), Job("h-plain", {"team": "ml"})
+    async def test_what_the_checkpoint_knows_also_beside_a_running_daemon(
+        self, play: Stage, free_port: Callable[[], int]
+    ) -> None:
+        synced, half, plain = (
+            Job("h-synced"),
+            Job("h-half", {"MODEL_DB_SYNC": "x"}),
+            Job("h-plain", {"team": "ml"}),
+        )
         play.finish_jobs([synced, half, plain])
         play.sagemaker.fail_job("h-gone", Answer.error("describe-not-found.json"))
         await play.send([job.event for job in (synced, half, plain, Job("h-gone"))])
@@ -187,10 +225,16 @@ class TestHistory:
         path = config_of(play)
         table = (await verb("history", "--config", path)).stdout
         lines = (await verb("history", "--config", path, "--json")).stdout.splitlines()
-        only = (await verb("history", "--config", path, "--json", "--outcome", "synced", "--job", "H-SYN")).stdout.splitlines()
+        only = (
+            await verb(
+                "history", "--config", path, "--json", "--outcome", "synced", "--job", "H-SYN"
+            )
+        ).stdout.splitlines()
         assert await daemon.stop() == 0
         rows = [json.loads(line) for line in lines]
-        by_state = {row["job_name"]: (row["state"], row["reason"]) for row in rows if row["kind"] == "job"}
+        by_state = {
+            row["job_name"]: (row["state"], row["reason"]) for row in rows if row["kind"] == "job"
+        }
         assert by_state["h-synced"] == ("synced", "created")
         assert by_state["h-half"] == ("rejected", "tags_incomplete")
         assert by_state["h-plain"] == ("skipped", "not_tagged")
@@ -198,7 +242,10 @@ class TestHistory:
         assert [row["reason"] for row in rows if row["kind"] == "message"] == ["malformed_body"]
         assert [json.loads(line)["job_name"] for line in only] == ["h-synced"]
         assert "h-synced" in table
-        assert next(row for row in rows if row.get("job_name") == "h-synced")["target_ids"]["run_id"] in table
+        assert (
+            next(row for row in rows if row.get("job_name") == "h-synced")["target_ids"]["run_id"]
+            in table
+        )
 
     async def test_no_checkpoint_is_told(self, play: Stage) -> None:
         done = await verb("history", "--config", config_of(play))
@@ -211,7 +258,14 @@ async def test_a_dead_letter_queue_that_is_not_there_defers_and_does_not_stop_th
 ) -> None:
     half, good = Job("d-half", {"MODEL_DB_SYNC": "x"}), Job("d-good", FULL_TAGS)
     play.finish_jobs([half, good])
-    daemon = play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 1, "dead_letter_url": play.queue_url + "-gone"})
+    daemon = play.daemon(
+        free_port(),
+        queue={
+            "url": play.queue_url,
+            "wait_seconds": 1,
+            "dead_letter_url": play.queue_url + "-gone",
+        },
+    )
     await daemon.start()
     await play.send([half.event])
     await daemon.outcomes(1, outcome="deferred", reason="dead_letter_failed")

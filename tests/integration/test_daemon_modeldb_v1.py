@@ -1,4 +1,6 @@
-"""The whole daemon as a real process against the stand-in for ModelDB V1: one writer, stand-by, take-over, stop."""
+"""The whole daemon as a real process against the stand-in for ModelDB V1: one writer, stand-by,
+take-over, stop.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,15 @@ async def modeldb_v1() -> AsyncIterator[ModelDbV1StandIn]:
 
 
 @pytest.fixture
-async def play_v1(moto_endpoint: str, modeldb_v1: ModelDbV1StandIn, tmp_path: Path) -> AsyncIterator[Stage]:
-    target = {"kind": "modeldb-v1", "host": "127.0.0.1", "port": modeldb_v1.port, "settle_seconds": 1}
+async def play_v1(
+    moto_endpoint: str, modeldb_v1: ModelDbV1StandIn, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    target = {
+        "kind": "modeldb-v1",
+        "host": "127.0.0.1",
+        "port": modeldb_v1.port,
+        "settle_seconds": 1,
+    }
     async with stage(moto_endpoint, target, tmp_path) as made:
         await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         yield made
@@ -61,7 +70,10 @@ async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
     await first.outcomes(20, outcome="synced")
     assert (await first.metrics())["modeldb_sync_standing_by"] == 0
     waiting = await second.metrics()
-    assert (waiting["modeldb_sync_standing_by"], waiting["modeldb_sync_messages_received_total"]) == (1, 0)
+    assert (
+        waiting["modeldb_sync_standing_by"],
+        waiting["modeldb_sync_messages_received_total"],
+    ) == (1, 0)
     assert {each.connection for each in modeldb_v1.received if each.method.startswith("store")} == {
         next(each.connection for each in modeldb_v1.received if each.method.startswith("store"))
     }

@@ -1,4 +1,6 @@
-"""The whole daemon as a real process: SQS (moto's server), SageMaker's stub and the ModelDB stand-in on real sockets."""
+"""The whole daemon as a real process: SQS (moto's server), SageMaker's stub and the ModelDB
+stand-in on real sockets.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,13 @@ async def test_a_finished_job_becomes_a_run_with_everything_in_it(
 
     assert line["outcome"] == "synced"
     assert line["run_id"] == run["id"]
-    assert {"message_id", "job", "sync_seconds", "describe_seconds", "event_to_sync_seconds"} <= set(line)
+    assert {
+        "message_id",
+        "job",
+        "sync_seconds",
+        "describe_seconds",
+        "event_to_sync_seconds",
+    } <= set(line)
     samples = await daemon.metrics()
     assert samples["modeldb_sync_jobs_total{outcome=synced,reason=created}"] == 1
     assert samples["modeldb_sync_messages_received_total"] == 1
@@ -82,8 +90,13 @@ async def test_every_event_three_times_in_any_order_is_one_run_each(
     assert await daemon.stop() == 0
 
 
-async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(play: Stage, free_port: Callable[[], int]) -> None:
-    half = Job("half-1", tags={key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"})
+async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(
+    play: Stage, free_port: Callable[[], int]
+) -> None:
+    half = Job(
+        "half-1",
+        tags={key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"},
+    )
     play.finish_jobs([half])
     huge = json.dumps({"padding": "x" * 1_048_300, "detail": None})
     await play.send([half.event])
@@ -93,14 +106,20 @@ async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(p
     await daemon.start()
     await daemon.outcomes(3, outcome="rejected")
     await play.drained()
-    letters = {letter["Body"][:40]: letter.get("MessageAttributes", {}) for letter in await play.dead_letters()}
+    letters = {
+        letter["Body"][:40]: letter.get("MessageAttributes", {})
+        for letter in await play.dead_letters()
+    }
     assert len(letters) == 3
     by_reason = {
-        attributes["reason"]["StringValue"]: attributes["detail"]["StringValue"] for attributes in letters.values() if attributes
+        attributes["reason"]["StringValue"]: attributes["detail"]["StringValue"]
+        for attributes in letters.values()
+        if attributes
     }
     assert "MODEL_DB_MODEL_TYPE" in by_reason["tags_incomplete"]
     assert by_reason["malformed_body"]
-    assert letters[huge[:40]] != {} or len(huge) > 1_048_000  # no room for attributes beside a body at the limit
+    # no room for attributes beside a body at the limit
+    assert letters[huge[:40]] != {} or len(huge) > 1_048_000
     assert await daemon.stop() == 0
 
 
@@ -150,7 +169,8 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     daemon = play.daemon(
         free_port(),
         target={"url": modeldb.url, "timeout_seconds": 10, "settle_seconds": 1},
-        log={"level": "debug", "format": "json"},  # at other levels a failed probe that says nothing new is no line
+        # at other levels a failed probe that says nothing new is no line
+        log={"level": "debug", "format": "json"},
     )
     await daemon.start()
     await daemon.ready()
@@ -174,7 +194,9 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     assert await daemon.stop() == 0
 
 
-async def test_lost_answers_make_no_second_run(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_lost_answers_make_no_second_run(
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
     jobs = jobs_named("lost", 12)
     play.finish_jobs(jobs)
     modeldb.faults.lose_next_answers(6, operation="createExperimentRun")
@@ -201,7 +223,8 @@ async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() == 0
     assert time.monotonic() - begun < 10
-    assert any(line.get("reason") == "stopping" for line in daemon.log)  # what had not begun to write was given back, not finished
+    # what had not begun to write was given back, not finished
+    assert any(line.get("reason") == "stopping" for line in daemon.log)
     depth = await play.depth()
     assert depth["in_flight"] == 0
     assert depth["visible"] == 60 - len(modeldb.runs())
@@ -218,9 +241,11 @@ async def test_a_write_without_an_answer_stays_hidden_for_the_settle_time_only(
     job = Job("unanswered-1")
     play.finish_jobs([job])
     daemon = play.daemon(
-        free_port(), target={"url": modeldb.url, "settle_seconds": 2}, queue={"url": play.queue_url, "wait_seconds": 0},
+        free_port(),
+        target={"url": modeldb.url, "settle_seconds": 2},
+        queue={"url": play.queue_url, "wait_seconds": 0},
         shutdown={"grace_seconds": 6},
-    )  # fmt: skip
+    )
     await daemon.start()
     await daemon.ready()
     modeldb.faults.delay_next(60, operation="createExperimentRun")
@@ -234,7 +259,9 @@ async def test_a_write_without_an_answer_stays_hidden_for_the_settle_time_only(
             await asyncio.sleep(0.1)
 
 
-async def test_a_second_signal_ends_at_once(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_a_second_signal_ends_at_once(
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
     play.finish_jobs([job := Job("twice-1")])
     daemon = play.daemon(free_port())
     await daemon.start()
@@ -251,7 +278,8 @@ async def test_a_second_signal_ends_at_once(play: Stage, modeldb: ModelDbV2Stand
 async def test_killed_again_and_again_no_job_is_lost_or_doubled(
     play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
-    await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)  # what a killed one held comes back soon
+    # what a killed one held comes back soon
+    await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)
     modeldb.latency_seconds = 0.05
     jobs = jobs_named("killed", 40)
     play.finish_jobs(jobs)
@@ -286,7 +314,9 @@ async def test_a_lost_checkpoint_makes_no_second_run(
     assert len(modeldb.runs()) == 1
 
 
-async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_throttling_holds_and_goes_on(
+    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
     jobs = jobs_named("throttled", 8)
     play.finish_jobs(jobs)
     daemon = play.daemon(free_port())
@@ -295,7 +325,9 @@ async def test_throttling_holds_and_goes_on(play: Stage, modeldb: ModelDbV2Stand
     with play.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
         await play.send([job.event for job in jobs])
         await daemon.outcomes(1, outcome="held", reason="throttled")
-        await daemon.logged(lambda line: line["event"] == "breaker opened" and line["edge"] == "sagemaker")
+        await daemon.logged(
+            lambda line: line["event"] == "breaker opened" and line["edge"] == "sagemaker"
+        )
     lines = await daemon.outcomes(8, outcome="synced")
     assert max(line["receive_count"] for line in lines) == 1
     assert await daemon.stop() == 0
@@ -334,25 +366,32 @@ class TestWhatCannotWork:
         assert "target.url" in daemon.log[-1]["event"]
         assert (await play.depth())["visible"] == 1
 
-    async def test_a_queue_that_does_not_exist_is_exit_2(self, play: Stage, free_port: Callable[[], int]) -> None:
+    async def test_a_queue_that_does_not_exist_is_exit_2(
+        self, play: Stage, free_port: Callable[[], int]
+    ) -> None:
         daemon = play.daemon(free_port(), queue={"url": play.queue_url + "-gone"})
         await daemon.start()
         assert await daemon.ended() == 2
         assert "queue.url" in daemon.log[-1]["event"]
 
-    async def test_a_wrong_port_is_waited_for(self, play: Stage, free_port: Callable[[], int]) -> None:
+    async def test_a_wrong_port_is_waited_for(
+        self, play: Stage, free_port: Callable[[], int]
+    ) -> None:
         target = {"url": f"http://127.0.0.1:{free_port()}/v1"}
         daemon = play.daemon(free_port(), target=target, log={"level": "debug", "format": "json"})
         await daemon.start()
         await play.send([Job("x-2").event])
         told = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
-        assert [line["level"] for line in told[:3]] == ["warning", "debug", "debug"]  # waiting makes no noise
+        # waiting makes no noise
+        assert [line["level"] for line in told[:3]] == ["warning", "debug", "debug"]
         assert (await daemon.get("/readyz"))[0] == 503
         assert (await daemon.get("/healthz"))[0] == 200
         assert (await play.depth())["visible"] == 1
         assert await daemon.stop() == 0
 
-    async def test_expired_credentials_are_waited_for_and_not_ready(self, play: Stage, free_port: Callable[[], int]) -> None:
+    async def test_expired_credentials_are_waited_for_and_not_ready(
+        self, play: Stage, free_port: Callable[[], int]
+    ) -> None:
         job = Job("expired-1")
         play.finish_jobs([job])
         daemon = play.daemon(free_port())
@@ -366,7 +405,9 @@ class TestWhatCannotWork:
         assert (await daemon.get("/readyz"))[0] == 200
         assert await daemon.stop() == 0
 
-    async def test_a_corrupt_checkpoint_is_exit_2(self, play: Stage, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    async def test_a_corrupt_checkpoint_is_exit_2(
+        self, play: Stage, tmp_path: Path, free_port: Callable[[], int]
+    ) -> None:
         (tmp_path / "checkpoint.db").write_text("this is no database" * 1000)
         daemon = play.daemon(free_port())
         await daemon.start()
@@ -388,12 +429,16 @@ async def test_the_account_is_asked_of_sts_and_foreign_jobs_are_rejected(
     assert await daemon.stop() == 0
 
 
-async def test_secrets_of_the_configuration_are_not_in_the_log(play: Stage, free_port: Callable[[], int]) -> None:
+async def test_secrets_of_the_configuration_are_not_in_the_log(
+    play: Stage, free_port: Callable[[], int]
+) -> None:
     seen: list[str] = []
 
     async def echo(request: web.Request) -> web.Response:
         seen.append(request.headers.get("Authorization", ""))
-        return web.json_response({"error": f"who is {seen[-1]}?", "code": 16, "message": "no"}, status=401)
+        return web.json_response(
+            {"error": f"who is {seen[-1]}?", "code": 16, "message": "no"}, status=401
+        )
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", echo)
@@ -402,7 +447,9 @@ async def test_secrets_of_the_configuration_are_not_in_the_log(play: Stage, free
     await web.TCPSite(runner, "127.0.0.1", port := free_port()).start()
     auth: dict[str, Any] = {"kind": "bearer", "token": "tok-en-EXAMPLE-7731"}
     daemon = play.daemon(
-        free_port(), target={"url": f"http://127.0.0.1:{port}/v1", "auth": auth}, log={"level": "debug", "format": "json"}
+        free_port(),
+        target={"url": f"http://127.0.0.1:{port}/v1", "auth": auth},
+        log={"level": "debug", "format": "json"},
     )
     await daemon.start()
     await daemon.logged(lambda line: line["event"] == "probe failed")

@@ -1,4 +1,5 @@
-"""``python -m daemon demo``: a real process with an empty environment, and the demo's check of itself.
+"""``python -m daemon demo``: a real process with an empty environment, and the demo's check of
+itself.
 
 What it reads of a ModelDB V1 is in test_demo_modeldb_v1.py.
 """
@@ -52,7 +53,9 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, scratch: Path) -> Iterator[Start]:
-    """Starts Python in a directory of its own, with nothing in its environment but what is given."""
+    """Starts Python in a directory of its own, with nothing in its environment but what is
+    given.
+    """
     (tmp_path / "cwd").mkdir()
     started = []
 
@@ -65,7 +68,11 @@ def start(tmp_path: Path, scratch: Path) -> Iterator[Start]:
                 "HOME": "/nonexistent",
                 "TMPDIR": str(scratch),
                 "PYTHONPATH": str(Path(daemon.__file__).parents[1]),
-                **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if name.startswith("COVERAGE_")
+                },
                 **environment,
             },
             stdout=subprocess.PIPE,
@@ -105,7 +112,9 @@ def read_until(text: str, demo: subprocess.Popen[str]) -> str:
 
 
 def get(url: str, body: str | None = None) -> Any:
-    with urllib.request.urlopen(urllib.request.Request(url, body.encode() if body else None), timeout=5) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, body.encode() if body else None), timeout=5
+    ) as answer:
         return answer.read().decode()
 
 
@@ -113,12 +122,21 @@ def get(url: str, body: str | None = None) -> Any:
     ("options", "server", "nightly_run"),
     [
         ((), "ModelDB V2", "demand-ridge / demand-nightly-[0-9a-f]{8}"),
-        (("--target", "modeldb-v1"), "ModelDB V1", "Default_Experiment / run 9, model demand-ridge"),
+        (
+            ("--target", "modeldb-v1"),
+            "ModelDB V1",
+            "Default_Experiment / run 9, model demand-ridge",
+        ),
     ],
     ids=["as it is", "ModelDB V1"],
 )
 def test_the_demo_needs_nothing_and_ends_well(
-    start: Start, tmp_path: Path, scratch: Path, options: tuple[str, ...], server: str, nightly_run: str
+    start: Start,
+    tmp_path: Path,
+    scratch: Path,
+    options: tuple[str, ...],
+    server: str,
+    nightly_run: str,
 ) -> None:
     begun = time.monotonic()
     demo = start(*DEMO, *options)
@@ -129,22 +147,45 @@ def test_the_demo_needs_nothing_and_ends_well(
     assert seconds < LONGEST_SECONDS
     assert f"{server}, a stand-in for the real server: " in output
     last_line = output.splitlines()[-1]
-    assert re.fullmatch(r"OK in \d+\.\d s: 9 runs in ModelDB, exactly one for each completed, tagged job", last_line)
+    assert re.fullmatch(
+        r"OK in \d+\.\d s: 9 runs in ModelDB, exactly one for each completed, tagged job", last_line
+    )
     shown = figures_in(output)
-    assert {name: shown[name] for name in ("messages received", "synced", "duplicate", "skipped", "rejected")} == {
+    assert {
+        name: shown[name]
+        for name in ("messages received", "synced", "duplicate", "skipped", "rejected")
+    } == {
         "messages received": "20",
         "synced": "9",
         "duplicate": "4",
         "skipped": "4",
         "rejected": "3",
     }
-    assert (shown["runs in ModelDB"], shown["dead letters"], shown["highest receive count"]) == ("9", "3", "1")
+    assert (shown["runs in ModelDB"], shown["dead letters"], shown["highest receive count"]) == (
+        "9",
+        "3",
+        "1",
+    )
     assert int(shown["held during the outage"]) >= 1
-    assert re.search(r"the daemon is alive, but paused: [1-4] messages held, [0-3] left in the queue", output)
-    assert re.search(rf"^demand-nightly .* created +Demand / {nightly_run} *$", output, re.MULTILINE)
+    assert re.search(
+        r"the daemon is alive, but paused: [1-4] messages held, [0-3] left in the queue", output
+    )
+    assert re.search(
+        rf"^demand-nightly .* created +Demand / {nightly_run} *$", output, re.MULTILINE
+    )
     assert re.search(r"^demand-deepar-9 .* synced", output, re.MULTILINE)
-    assert output.count("found_in_target") == output.count("was found in ModelDB and not written again") == 1  # its answer was lost
-    assert output.count("tags_incomplete") == output.count("foreign_account") == output.count("malformed_body") == 1
+    # its answer was lost
+    assert (
+        output.count("found_in_target")
+        == output.count("was found in ModelDB and not written again")
+        == 1
+    )
+    assert (
+        output.count("tags_incomplete")
+        == output.count("foreign_account")
+        == output.count("malformed_body")
+        == 1
+    )
     assert "\x1b" not in output, "escape sequences in what is no terminal"
 
     left = files_in(scratch)
@@ -177,7 +218,11 @@ def test_keep_stays_up_until_sigterm_whatever_the_environment_says_of_aws(start:
     assert curl is not None
     assert len(json.loads(get(curl[1], curl[2]))["experiment_runs"]) == 9
     history = subprocess.run(
-        [*shown["history"].split(), "--json"], capture_output=True, text=True, check=True, cwd=Path(daemon.__file__).parents[1]
+        [*shown["history"].split(), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(daemon.__file__).parents[1],
     )
     states = [json.loads(line).get("state") for line in history.stdout.splitlines()]
     assert states.count("synced") == 9
@@ -202,7 +247,12 @@ def test_keep_tells_how_to_look_into_a_modeldb_v1(start: Start) -> None:
         "Fraud (li.wei): 3 runs, 3 models, 7 metrics",
     ]
     runs = subprocess.run(
-        shlex.split(shown["all runs"]), capture_output=True, text=True, check=True, cwd=Path(daemon.__file__).parents[1], timeout=30
+        shlex.split(shown["all runs"]),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(daemon.__file__).parents[1],
+        timeout=30,
     )
     marks = {mark_in(found) for found in re.findall(r"description='([^']*)'", runs.stdout)}
     assert len(runs.stdout.splitlines()) == len(marks) == 9
@@ -250,7 +300,8 @@ def test_a_lost_job_is_told_and_ends_it_with_status_1(start: Start, kind: str) -
         "from daemon.demo import aws, scenario\n"
         "scenario.PATIENCE_SECONDS = 4.0\n"
         "put = aws.EmbeddedAws.put_events\n"
-        "aws.EmbeddedAws.put_events = lambda self, events: put(self, [e for e in events if e[0].name != 'churn-mlp-118'])\n"
+        "aws.EmbeddedAws.put_events = lambda self, events: put(self, [e for e in events if "
+        "e[0].name != 'churn-mlp-118'])\n"
         f"raise SystemExit(scenario.run_demo({kind!r}, keep=False))",
     )
     output, errors = demo.communicate(timeout=60)
@@ -260,7 +311,7 @@ def test_a_lost_job_is_told_and_ends_it_with_status_1(start: Start, kind: str) -
     assert "4 s were not enough until all 13 messages have an outcome" in output
 
 
-# --- the check of itself -----------------------------------------------------------------------------------------------------
+# --- the check of itself --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -308,7 +359,10 @@ def test_the_check_is_content_when_every_job_landed_where_it_must(all_is_well: E
 def test_the_check_finds_a_missing_a_double_and_a_foreign_run(all_is_well: Evidence) -> None:
     first, second, *others = all_is_well.runs
     assert "has 0 runs" in shortcomings(STORY, replace(all_is_well, runs=[second, *others]))[0]
-    assert "has 2 runs" in shortcomings(STORY, replace(all_is_well, runs=[first, first, second, *others]))[0]
+    assert (
+        "has 2 runs"
+        in shortcomings(STORY, replace(all_is_well, runs=[first, first, second, *others]))[0]
+    )
     stranger = replace(first, name="scratch-7", mark=JobMark("", ""))
     [found] = shortcomings(STORY, replace(all_is_well, runs=[*all_is_well.runs, stranger]))
     assert "scratch-7" in found
@@ -327,7 +381,11 @@ def test_the_check_finds_what_a_run_lacks_or_has_twice(all_is_well: Evidence) ->
         [found] = problems(replace(first, metrics=metrics))
         assert f"the run of {first.name} has the metrics " in found
     (channel, _), *channels = first.inputs
-    for inputs in ([(channel, "s3://elsewhere"), *channels], channels, [*first.inputs, first.inputs[0]]):
+    for inputs in (
+        [(channel, "s3://elsewhere"), *channels],
+        channels,
+        [*first.inputs, first.inputs[0]],
+    ):
         [found] = problems(replace(first, inputs=inputs))
         assert f"the run of {first.name} has the inputs " in found
     assert problems(replace(first, models=0)) == [f"the run of {first.name} has 0 models, not 1"]
@@ -344,5 +402,13 @@ def test_the_check_finds_a_secret_in_modeldb(all_is_well: Evidence) -> None:
 def test_the_check_finds_missing_and_unexplained_dead_letters(all_is_well: Evidence) -> None:
     first, *others = all_is_well.dead_letters
     assert "has 0 dead letters" in shortcomings(STORY, replace(all_is_well, dead_letters=others))[0]
-    assert "no dead letter with the body" in shortcomings(STORY, replace(all_is_well, dead_letters=[first, *others[:-1]]))[0]
-    assert "has no reason" in shortcomings(STORY, replace(all_is_well, dead_letters=[replace(first, reason=""), *others]))[0]
+    assert (
+        "no dead letter with the body"
+        in shortcomings(STORY, replace(all_is_well, dead_letters=[first, *others[:-1]]))[0]
+    )
+    assert (
+        "has no reason"
+        in shortcomings(
+            STORY, replace(all_is_well, dead_letters=[replace(first, reason=""), *others])
+        )[0]
+    )

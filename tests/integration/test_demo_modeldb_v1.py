@@ -35,22 +35,46 @@ async def server() -> AsyncIterator[ModelDbV1StandIn]:
 def store(server: ModelDbV1StandIn, job: SampleJob) -> None:
     """The rows of a job's run, as they must be."""
     tables = server.store
-    project = tables.insert(tables.projects, name="Fraud", author="li.wei", description="", created=1)
-    experiment = tables.insert(tables.experiments, project=project, name="Default_Experiment", description="", created=1)
-    run = tables.insert(tables.runs, experiment=experiment, description=marker_of(job.mark), created=1)
+    project = tables.insert(
+        tables.projects, name="Fraud", author="li.wei", description="", created=1
+    )
+    experiment = tables.insert(
+        tables.experiments, project=project, name="Default_Experiment", description="", created=1
+    )
+    run = tables.insert(
+        tables.runs, experiment=experiment, description=marker_of(job.mark), created=1
+    )
     frames = [
-        tables.insert(tables.data_frames, tag=name, numRows=-1, experimentRun=run, filepath=uri) for name, uri in job.inputs.items()
+        tables.insert(tables.data_frames, tag=name, numRows=-1, experimentRun=run, filepath=uri)
+        for name, uri in job.inputs.items()
     ]
-    spec = tables.insert(tables.specs, transformerType="PyTorch", tag="fraud-vae", experimentRun=run)
+    spec = tables.insert(
+        tables.specs, transformerType="PyTorch", tag="fraud-vae", experimentRun=run
+    )
     add_fit(server, run=run, spec=spec, frame=frames[0])
     for name, value in job.finite_metrics.items():
-        tables.insert(tables.metrics, transformer=1, df=frames[0], metricType=name, metricValue=value, experimentRun=run)
+        tables.insert(
+            tables.metrics,
+            transformer=1,
+            df=frames[0],
+            metricType=name,
+            metricValue=value,
+            experimentRun=run,
+        )
 
 
-def add_fit(server: ModelDbV1StandIn, *, run: int | None = 1, spec: int | None = 1, frame: int | None = 1) -> None:
+def add_fit(
+    server: ModelDbV1StandIn, *, run: int | None = 1, spec: int | None = 1, frame: int | None = 1
+) -> None:
     """A model in a run."""
     tables = server.store
-    model = tables.insert(tables.models, transformerType="PyTorch", tag="fraud-vae", experimentRun=run, filepath="s3://bucket/model")
+    model = tables.insert(
+        tables.models,
+        transformerType="PyTorch",
+        tag="fraud-vae",
+        experimentRun=run,
+        filepath="s3://bucket/model",
+    )
     tables.insert(
         tables.fits,
         transformerSpec=spec,
@@ -64,15 +88,25 @@ def add_fit(server: ModelDbV1StandIn, *, run: int | None = 1, spec: int | None =
 
 
 async def problems(server: ModelDbV1StandIn) -> Sequence[str]:
-    """What the check says of the job whose run is stored; of the others it says that they have none."""
+    """What the check says of the job whose run is stored; of the others it says that they have
+    none.
+    """
     evidence = Evidence(await DemoModelDbV1(server).runs(), [], [], Figures([]))
-    return [each for each in shortcomings(STORY, evidence) if "has 0 runs" not in each and "dead letter" not in each]
+    return [
+        each
+        for each in shortcomings(STORY, evidence)
+        if "has 0 runs" not in each and "dead letter" not in each
+    ]
 
 
 async def test_a_run_is_read_with_all_that_it_has(server: ModelDbV1StandIn) -> None:
     store(server, JOB)
     [run] = await DemoModelDbV1(server).runs()
-    assert (run.project, run.experiment, run.name) == ("Fraud", "Default_Experiment", "run 1, model fraud-vae")
+    assert (run.project, run.experiment, run.name) == (
+        "Fraud",
+        "Default_Experiment",
+        "run 1, model fraud-vae",
+    )
     assert (run.run_id, run.mark) == ("1", JOB.mark)
     assert dict(run.metrics) == {"validation:loss": 0.7134}
     assert [name for name, _ in run.inputs] == ["train", "validation"]
@@ -88,7 +122,10 @@ async def test_a_run_of_nobody_has_no_mark(server: ModelDbV1StandIn) -> None:
 async def test_the_check_counts_the_runs_of_a_mark(server: ModelDbV1StandIn) -> None:
     store(server, JOB)
     store(server, JOB)
-    assert f"{JOB.name} (created {JOB.mark.creation_time}) has 2 runs in ModelDB, not 1" in await problems(server)
+    assert (
+        f"{JOB.name} (created {JOB.mark.creation_time}) has 2 runs in ModelDB, not 1"
+        in await problems(server)
+    )
 
 
 async def test_the_check_counts_models(server: ModelDbV1StandIn) -> None:
@@ -101,7 +138,9 @@ async def test_the_check_counts_models(server: ModelDbV1StandIn) -> None:
     assert f"the run of {JOB.name} has 0 models, not 1" in await problems(server)
 
 
-async def test_the_check_finds_metrics_that_are_missing_or_of_another_run_s_model(server: ModelDbV1StandIn) -> None:
+async def test_the_check_finds_metrics_that_are_missing_or_of_another_run_s_model(
+    server: ModelDbV1StandIn,
+) -> None:
     store(server, JOB)
     metric = server.store.metrics.get(1)
     assert metric is not None
@@ -112,7 +151,9 @@ async def test_the_check_finds_metrics_that_are_missing_or_of_another_run_s_mode
     assert await problems(server) == [found]
 
 
-async def test_the_check_finds_a_data_frame_that_is_missing_or_there_twice(server: ModelDbV1StandIn) -> None:
+async def test_the_check_finds_a_data_frame_that_is_missing_or_there_twice(
+    server: ModelDbV1StandIn,
+) -> None:
     store(server, JOB)
     frame = server.store.data_frames.get(2)
     assert frame is not None
@@ -126,12 +167,21 @@ async def test_the_check_finds_a_data_frame_that_is_missing_or_there_twice(serve
 
 
 @pytest.mark.parametrize("table", ["hyperparameters", "key_values", "documents"])
-async def test_the_check_finds_a_secret_wherever_it_is(server: ModelDbV1StandIn, table: str) -> None:
+async def test_the_check_finds_a_secret_wherever_it_is(
+    server: ModelDbV1StandIn, table: str
+) -> None:
     store(server, JOB)
     tables = server.store
     match table:
         case "hyperparameters":
-            tables.insert(tables.hyperparameters, spec=1, paramName="key", paramType="str", paramValue=SECRETS[0], experimentRun=1)
+            tables.insert(
+                tables.hyperparameters,
+                spec=1,
+                paramName="key",
+                paramType="str",
+                paramValue=SECRETS[0],
+                experimentRun=1,
+            )
         case "key_values":
             pair = tables.insert(tables.key_values, key="key", value=SECRETS[0], valueType="str")
             tables.insert(tables.data_frame_metadata, dfId=1, metadataKvId=pair)
@@ -142,17 +192,26 @@ async def test_the_check_finds_a_secret_wherever_it_is(server: ModelDbV1StandIn,
     assert SECRETS[0] not in found
 
 
-async def test_the_outage_refuses_all_and_its_end_loses_the_answer_of_one_run(server: ModelDbV1StandIn) -> None:
+async def test_the_outage_refuses_all_and_its_end_loses_the_answer_of_one_run(
+    server: ModelDbV1StandIn,
+) -> None:
     store(server, JOB)
     modeldb = DemoModelDbV1(server)
-    run = INTERFACE.ExperimentRunEvent(INTERFACE.ExperimentRun(id=-1, experimentId=1, description="another"))
+    run = INTERFACE.ExperimentRunEvent(
+        INTERFACE.ExperimentRun(id=-1, experimentId=1, description="another")
+    )
 
     async def connect() -> Connection:
-        return await Connection.open(server.host, server.port, observe=lambda _method, _result: None)
+        return await Connection.open(
+            server.host, server.port, observe=lambda _method, _result: None
+        )
 
     connection = await connect()
     modeldb.go_down()
-    for method, arguments in (("getProjectIds", {"keyValuePairs": {}}), ("storeExperimentRunEvent", {"er": run})):
+    for method, arguments in (
+        ("getProjectIds", {"keyValuePairs": {}}),
+        ("storeExperimentRunEvent", {"er": run}),
+    ):
         with pytest.raises(CallFailed) as refused:
             await connection.call(method, **arguments)
         assert refused.value.kind is CallErrorKind.STORAGE
@@ -161,7 +220,11 @@ async def test_the_outage_refuses_all_and_its_end_loses_the_answer_of_one_run(se
     modeldb.come_back()
     with pytest.raises(CallFailed) as lost:
         await connection.call("storeExperimentRunEvent", er=run)
-    assert (lost.value.kind, lost.value.answered, modeldb.run_count) == (CallErrorKind.UNREACHABLE, False, 2)
+    assert (lost.value.kind, lost.value.answered, modeldb.run_count) == (
+        CallErrorKind.UNREACHABLE,
+        False,
+        2,
+    )
     await connection.aclose()
 
     connection = await connect()

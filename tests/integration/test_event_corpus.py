@@ -1,4 +1,6 @@
-"""Every recorded event body, through the whole flow on real sockets: SageMaker's stub, a checkpoint file and the ModelDB stand-in."""
+"""Every recorded event body, through the whole flow on real sockets: SageMaker's stub, a checkpoint
+file and the ModelDB stand-in.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,16 @@ GOT: dict[str, str] = {}
 GROUPS = {vector.group: vector.runs for vector in VECTORS if vector.group}
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # SageMaker's model is read once for all, not once a test
+# SageMaker's model is read once for all, not once a test
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Runner:
     """The flow with everything around it, for one vector after the other."""
 
-    def __init__(self, stub: SageMakerStub, server: ModelDbV2StandIn, clients: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self, stub: SageMakerStub, server: ModelDbV2StandIn, clients: contextlib.AsyncExitStack
+    ) -> None:
         self.stub = stub
         self.server = server
         self.path = Path()
@@ -70,7 +75,13 @@ class Runner:
             stack.push_async_callback(checkpoint.aclose)
             stack.push_async_callback(target.aclose)
             ledger = InFlight()
-            flow = Flow(SageMakerTrainingJobs(clients.sagemaker, vector.home), checkpoint, target, ledger, rules or FlowRules())
+            flow = Flow(
+                SageMakerTrainingJobs(clients.sagemaker, vector.home),
+                checkpoint,
+                target,
+                ledger,
+                rules or FlowRules(),
+            )
             entry = ledger.add(message, 30)
             assert entry is not None
             outcome = await flow.process(entry)
@@ -81,18 +92,26 @@ class Runner:
     async def clients(self, region: str) -> AwsClients:
         if region not in self._open:
             opening = open_clients(
-                queue_url=f"{self.stub.url}/123456789012/q", region=region, endpoints=Endpoints(sagemaker=self.stub.url)
+                queue_url=f"{self.stub.url}/123456789012/q",
+                region=region,
+                endpoints=Endpoints(sagemaker=self.stub.url),
             )
             self._open[region] = await self._clients.enter_async_context(opening)
         return self._open[region]
 
     def put_job(self, vector: EventVector) -> None:
-        """As the vectors' README says: the built-in XGBoost answer under the event's name, ARN and creation time."""
+        """As the vectors' README says: the built-in XGBoost answer under the event's name, ARN and
+        creation time.
+        """
         event = parse_event(vector.body)
         if not isinstance(event, TrainingJobEvent):
             return
         description: dict[str, Any] = json.loads(describe_bytes("xgboost-builtin.json"))
-        arn = event.arn.text if event.arn else f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{event.name}"
+        arn = (
+            event.arn.text
+            if event.arn
+            else f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{event.name}"
+        )
         description |= {"TrainingJobName": event.name, "TrainingJobArn": arn}
         description["TrainingJobStatus"] = vector.describe_status or event.status or "Completed"
         if event.creation_time is not None:
@@ -109,7 +128,11 @@ async def runner() -> AsyncIterator[Runner]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        async with SageMakerStub() as stub, ModelDbV2StandIn() as server, contextlib.AsyncExitStack() as clients:
+        async with (
+            SageMakerStub() as stub,
+            ModelDbV2StandIn() as server,
+            contextlib.AsyncExitStack() as clients,
+        ):
             yield Runner(stub, server, clients)
 
 
@@ -147,15 +170,24 @@ async def test_as_many_as_the_index_prefers() -> None:
     """The index gives one preferred outcome, and others that can be defended."""
     if len(GOT) < len(VECTORS):
         pytest.skip("needs the outcome of every vector")
-    others = {vector.file: GOT[vector.file] for vector in VECTORS if GOT[vector.file] != vector.expect}
+    others = {
+        vector.file: GOT[vector.file] for vector in VECTORS if GOT[vector.file] != vector.expect
+    }
     # both have all that a sync needs once Describe and ListTags are asked, so the job is not lost
     assert others == {"status-missing.json": "sync", "bad-lone-surrogate.json": "sync"}
 
 
-@pytest.mark.parametrize("vector", [v for v in VECTORS if v.expect_with_statuses or v.expect_with_tag_keys], ids=lambda v: v.file)
+@pytest.mark.parametrize(
+    "vector",
+    [v for v in VECTORS if v.expect_with_statuses or v.expect_with_tag_keys],
+    ids=lambda v: v.file,
+)
 async def test_outcome_with_other_settings(vector: EventVector, run: Runner) -> None:
     if vector.expect_with_statuses:
-        rules, expected = FlowRules(statuses=frozenset(vector.with_statuses)), str(vector.expect_with_statuses)
+        rules, expected = (
+            FlowRules(statuses=frozenset(vector.with_statuses)),
+            str(vector.expect_with_statuses),
+        )
     else:
         assert vector.with_tag_keys is not None
         rules, expected = FlowRules(tag_keys=vector.with_tag_keys), str(vector.expect_with_tag_keys)
@@ -165,7 +197,8 @@ async def test_outcome_with_other_settings(vector: EventVector, run: Runner) -> 
 @pytest.mark.parametrize("group", GROUPS)
 async def test_a_group_leaves_its_runs_in_any_order(group: str, run: Runner) -> None:
     members = [vector for vector in VECTORS if vector.group == group]
-    if group.startswith("churn-xgb"):  # a replay of an event that is in the corpus under its own name
+    # a replay of an event that is in the corpus under its own name
+    if group.startswith("churn-xgb"):
         members.append(next(vector for vector in VECTORS if vector.file == "tags-map.json"))
     for number, order in enumerate(itertools.permutations(members)):
         before = len(run.server.runs())
@@ -182,12 +215,19 @@ def fresh(vector: EventVector, number: int) -> EventVector:
     return replace(vector, body=vector.body.replace(event.name, f"{event.name}-{number}"))
 
 
-@pytest.mark.parametrize("vector", [vector for vector in VECTORS if vector.never_log], ids=lambda vector: vector.file)
+@pytest.mark.parametrize(
+    "vector", [vector for vector in VECTORS if vector.never_log], ids=lambda vector: vector.file
+)
 async def test_secrets_of_an_event_go_nowhere(vector: EventVector, run: Runner) -> None:
     log = io.StringIO()
     configure_logging("debug", "json", log)
     outcome = await run(vector)
-    everything = [log.getvalue(), repr(outcome), run.path.read_bytes().decode("latin-1"), json.dumps(run.server.runs())]
+    everything = [
+        log.getvalue(),
+        repr(outcome),
+        run.path.read_bytes().decode("latin-1"),
+        json.dumps(run.server.runs()),
+    ]
     for secret in vector.never_log:
         assert not any(secret in text for text in everything)
 

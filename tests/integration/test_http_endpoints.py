@@ -51,7 +51,14 @@ def probes() -> Probes:
 
 @pytest.fixture
 async def server(metrics: Metrics, probes: Probes) -> AsyncIterator[HttpServer]:
-    running = await serve_http("127.0.0.1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz, idle_seconds=0.3)
+    running = await serve_http(
+        "127.0.0.1",
+        0,
+        metrics=metrics,
+        healthz=probes.healthz,
+        readyz=probes.readyz,
+        idle_seconds=0.3,
+    )
     yield running
     await running.aclose()
 
@@ -84,10 +91,12 @@ class TestMetrics:
         assert "\nmodeldb_sync_messages_received_total 3.0\n" in text
 
     async def test_open_metrics_for_those_that_ask(self, client: aiohttp.ClientSession) -> None:
-        accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"  # noqa: E501
         async with client.get("/metrics", headers={"Accept": accept}) as response:
             text = await response.text()
-        assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert response.headers["Content-Type"].startswith(
+            "application/openmetrics-text; version=1.0.0"
+        )
         assert text.endswith("# EOF\n")
 
 
@@ -98,13 +107,23 @@ class TestHealth:
             assert response.status == 200
             assert response.content_type == "application/json"
             assert response.headers["Cache-Control"] == "no-store"
-            assert await response.json() == {"ok": True, "state": "ready", "checks": {"queue": "ok"}}
+            assert await response.json() == {
+                "ok": True,
+                "state": "ready",
+                "checks": {"queue": "ok"},
+            }
 
-    async def test_each_asks_its_own_function_each_time(self, client: aiohttp.ClientSession, probes: Probes) -> None:
+    async def test_each_asks_its_own_function_each_time(
+        self, client: aiohttp.ClientSession, probes: Probes
+    ) -> None:
         probes.health = BAD
         async with client.get("/healthz") as response:
             assert response.status == 503
-            assert await response.json() == {"ok": False, "state": "hanging", "checks": {"poller 1": "no tick for 90 s"}}
+            assert await response.json() == {
+                "ok": False,
+                "state": "hanging",
+                "checks": {"poller 1": "no tick for 90 s"},
+            }
         async with client.get("/readyz") as response:
             assert response.status == 200
         probes.health, probes.ready = GOOD, BAD
@@ -116,7 +135,11 @@ class TestHealth:
     async def test_odd_text_stays_json(self, client: aiohttp.ClientSession, probes: Probes) -> None:
         probes.ready = HealthReport(ok=False, state="half \ud800", checks={"a\nb": '"<script>'})
         async with client.get("/readyz") as response:
-            assert json.loads(await response.read()) == {"ok": False, "state": "half \ud800", "checks": {"a\nb": '"<script>'}}
+            assert json.loads(await response.read()) == {
+                "ok": False,
+                "state": "half \ud800",
+                "checks": {"a\nb": '"<script>'},
+            }
 
     async def test_a_failing_check_is_a_500_without_details(
         self, client: aiohttp.ClientSession, probes: Probes, caplog: pytest.LogCaptureFixture
@@ -145,9 +168,22 @@ class TestProtocol:
             assert response.status == 405
             assert response.headers["Allow"] == "GET, HEAD"
 
-    @pytest.mark.parametrize("path", ["/", "/metrics/", "/healthz/x", "/../etc/passwd", "/favicon.ico", "//metrics", "/%6detrics%00"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/",
+            "/metrics/",
+            "/healthz/x",
+            "/../etc/passwd",
+            "/favicon.ico",
+            "//metrics",
+            "/%6detrics%00",
+        ],
+    )
     async def test_unknown_paths(self, server: HttpServer, path: str) -> None:
-        assert (await raw(server.port, f"GET {path} HTTP/1.0\r\n\r\n".encode())).startswith(b"HTTP/1.0 404 Not Found\r\n")
+        assert (await raw(server.port, f"GET {path} HTTP/1.0\r\n\r\n".encode())).startswith(
+            b"HTTP/1.0 404 Not Found\r\n"
+        )
 
     async def test_a_query_is_ignored(self, client: aiohttp.ClientSession) -> None:
         async with client.get("/healthz?verbose=1") as response:
@@ -168,7 +204,9 @@ class TestProtocol:
             b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * 200 + b"\r\n",
         ],
     )
-    async def test_bad_requests_are_refused_quietly(self, server: HttpServer, sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_bad_requests_are_refused_quietly(
+        self, server: HttpServer, sent: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.DEBUG)
         received = await raw(server.port, sent)
         assert received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
@@ -190,7 +228,9 @@ class TestProtocol:
         assert b"aiohttp" not in head
         assert b"Python" not in head
 
-    async def test_no_access_log(self, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_no_access_log(
+        self, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.DEBUG)
         async with client.get("/healthz"):
             pass
@@ -198,8 +238,12 @@ class TestProtocol:
 
 
 class TestSlowClients:
-    @pytest.mark.parametrize("sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-    async def test_a_request_that_does_not_come_is_not_waited_for(self, server: HttpServer, sent: bytes) -> None:
+    @pytest.mark.parametrize(
+        "sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "]
+    )
+    async def test_a_request_that_does_not_come_is_not_waited_for(
+        self, server: HttpServer, sent: bytes
+    ) -> None:
         begun = time.monotonic()
         assert await raw(server.port, sent) == b""
         assert 0.2 < time.monotonic() - begun < 3
@@ -221,14 +265,18 @@ class TestSlowClients:
 
     async def test_a_body_that_does_not_come_is_not_waited_for(self, server: HttpServer) -> None:
         begun = time.monotonic()
-        received = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc")
+        received = await raw(
+            server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc"
+        )
         assert received.startswith(b"HTTP/1.1 200 OK")
         assert time.monotonic() - begun < 4
 
 
 class TestLife:
     async def test_the_end_waits_for_no_client(self, metrics: Metrics, probes: Probes) -> None:
-        running = await serve_http("127.0.0.1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
+        running = await serve_http(
+            "127.0.0.1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
+        )
         port = running.port
         connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         connections[0][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")  # answered, then idle
@@ -245,7 +293,9 @@ class TestLife:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
 
-    async def test_the_end_does_not_wait_for_a_client_that_does_not_read(self, probes: Probes) -> None:
+    async def test_the_end_does_not_wait_for_a_client_that_does_not_read(
+        self, probes: Probes
+    ) -> None:
         asked = asyncio.Event()
 
         class Huge(Metrics):
@@ -254,7 +304,9 @@ class TestLife:
                 return b"#" * 50_000_000, "text/plain"
 
         huge = Huge(version="1", target="x")
-        running = await serve_http("127.0.0.1", 0, metrics=huge, healthz=probes.healthz, readyz=probes.readyz)
+        running = await serve_http(
+            "127.0.0.1", 0, metrics=huge, healthz=probes.healthz, readyz=probes.readyz
+        )
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await asked.wait()
@@ -271,14 +323,21 @@ class TestLife:
             taken.listen()
             port = taken.getsockname()[1]
             with pytest.raises(SetupFault) as refused:
-                await serve_http("127.0.0.1", port, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
+                await serve_http(
+                    "127.0.0.1", port, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
+                )
         assert str(refused.value) == (
-            f"http.port = {port}: cannot listen on 127.0.0.1: another process listens there: end it, or set another http.port"
+            f"http.port = {port}: cannot listen on 127.0.0.1: another process listens there: end "
+            f"it, or set another http.port"
         )
 
     @pytest.mark.parametrize("host", ["192.0.2.1", "name.invalid"])
-    async def test_a_foreign_address_is_a_setup_fault(self, metrics: Metrics, probes: Probes, host: str) -> None:
-        with pytest.raises(SetupFault, match=f"http.host = '{host}': is no address of this machine"):
+    async def test_a_foreign_address_is_a_setup_fault(
+        self, metrics: Metrics, probes: Probes, host: str
+    ) -> None:
+        with pytest.raises(
+            SetupFault, match=f"http.host = '{host}': is no address of this machine"
+        ):
             await serve_http(host, 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
 
     async def test_a_port_without_permission_is_a_setup_fault(
@@ -288,14 +347,24 @@ class TestLife:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(socket.socket, "bind", denied)
-        with pytest.raises(SetupFault, match=r"http\.port = 80: cannot listen on 127\.0\.0\.1: ports below 1024 are for root"):
-            await serve_http("127.0.0.1", 80, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
+        with pytest.raises(
+            SetupFault,
+            match=r"http\.port = 80: cannot listen on 127\.0\.0\.1: ports below 1024 are for root",
+        ):
+            await serve_http(
+                "127.0.0.1", 80, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
+            )
 
     async def test_ipv6(self, metrics: Metrics, probes: Probes) -> None:
         try:
-            running = await serve_http("::1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
+            running = await serve_http(
+                "::1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
+            )
         except SetupFault:
             pytest.skip("no IPv6 on this machine")
-        async with aiohttp.ClientSession() as session, session.get(f"http://[::1]:{running.port}/healthz") as response:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://[::1]:{running.port}/healthz") as response,
+        ):
             assert response.status == 200
         await running.aclose()

@@ -49,8 +49,14 @@ async def place(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     url = f"{moto_endpoint}/123456789012/{name}"
     async with open_clients(queue_url=url, region=REGION, wait_seconds=1) as clients:
         dead = await clients.sqs.create_queue(QueueName=f"{name}-dead")
-        policy = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:123456789012:{name}-dead", "maxReceiveCount": "3"}
-        await clients.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "45", "RedrivePolicy": json.dumps(policy)})
+        policy = {
+            "deadLetterTargetArn": f"arn:aws:sqs:{REGION}:123456789012:{name}-dead",
+            "maxReceiveCount": "3",
+        }
+        await clients.sqs.create_queue(
+            QueueName=name,
+            Attributes={"VisibilityTimeout": "45", "RedrivePolicy": json.dumps(policy)},
+        )
         yield Place(clients, url, dead["QueueUrl"])
 
 
@@ -69,7 +75,11 @@ async def test_a_message_is_received_hidden_and_deleted(place: Place) -> None:
 
     assert await queue.hide([(first.receipt_handle, 0)]) == [None]
     (second,) = await receive(queue)
-    assert (second.message_id, second.receive_count, second.sent_at) == (first.message_id, 2, first.sent_at)
+    assert (second.message_id, second.receive_count, second.sent_at) == (
+        first.message_id,
+        2,
+        first.sent_at,
+    )
 
     assert await queue.delete([second.receipt_handle]) == [None]
     state = await queue.state()
@@ -100,7 +110,9 @@ async def test_a_message_cannot_be_hidden_for_more_than_12_hours_in_all(place: P
     (other,) = await receive(queue)
 
     # moto refuses the whole batch for it, AWS the entry
-    hidden, refused = await queue.hide([(other.receipt_handle, 30), (message.receipt_handle, 43200)])
+    hidden, refused = await queue.hide(
+        [(other.receipt_handle, 30), (message.receipt_handle, 43200)]
+    )
 
     assert hidden is None
     assert refused is not None
@@ -135,15 +147,21 @@ async def test_the_state_finds_and_counts_the_dead_letter_queue(place: Place) ->
 
 
 async def test_a_configured_dead_letter_queue_goes_before_the_redrive_policy(place: Place) -> None:
-    other = (await place.clients.sqs.create_queue(QueueName=f"other-{uuid.uuid4().hex[:8]}"))["QueueUrl"]
+    other = (await place.clients.sqs.create_queue(QueueName=f"other-{uuid.uuid4().hex[:8]}"))[
+        "QueueUrl"
+    ]
 
-    state = await SqsQueue(place.clients.sqs_polling, place.clients.sqs, place.url, dead_letter_url=other).state()
+    state = await SqsQueue(
+        place.clients.sqs_polling, place.clients.sqs, place.url, dead_letter_url=other
+    ).state()
 
     assert (state.dead_letter_url, state.dead_letter_messages) == (other, 0)
 
 
 async def test_a_dead_letter_comes_back_with_its_reason_and_detail(place: Place) -> None:
-    letter = dead_letter('{"detail": "é"}', Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE\x00")
+    letter = dead_letter(
+        '{"detail": "é"}', Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE\x00"
+    )
     assert letter is not None
     await place.queue.send_dead_letter(place.dead_letter_url, letter.body, letter.attributes)
 
@@ -152,10 +170,14 @@ async def test_a_dead_letter_comes_back_with_its_reason_and_detail(place: Place)
     (message,) = await receive(redriven)
 
     assert message.body == letter.body
-    assert message.attributes == {"reason": "tags_incomplete", "detail": "missing: MODEL_DB_MODEL_TYPE\ufffd"}
+    assert message.attributes == {
+        "reason": "tags_incomplete",
+        "detail": "missing: MODEL_DB_MODEL_TYPE\ufffd",
+    }
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, for more than 1 MiB
+# aiohttp's, for more than 1 MiB
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_a_letter_over_the_limit_is_refused(place: Place) -> None:
     with pytest.raises(JobRefused, match="1048576"):
         await place.queue.send_dead_letter(place.dead_letter_url, "x" * 1_048_577, {})

@@ -14,7 +14,16 @@ from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.outcome import Reason
 from daemon.training_job.identity import Home
-from tests.support.aws_vectors import HOME, ErrorVector, describe, describe_bytes, describes, errors, tags, tags_bytes
+from tests.support.aws_vectors import (
+    HOME,
+    ErrorVector,
+    describe,
+    describe_bytes,
+    describes,
+    errors,
+    tags,
+    tags_bytes,
+)
 from tests.support.sagemaker_stub import Answer, SageMakerStub
 
 if TYPE_CHECKING:
@@ -32,10 +41,14 @@ async def stub() -> AsyncIterator[SageMakerStub]:
 
 
 @pytest.fixture
-async def clients(stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsClients]:
+async def clients(
+    stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AwsClients]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    async with open_clients(queue_url=QUEUE_URL, endpoints=Endpoints(sagemaker=stub.url, sts=stub.url)) as clients:
+    async with open_clients(
+        queue_url=QUEUE_URL, endpoints=Endpoints(sagemaker=stub.url, sts=stub.url)
+    ) as clients:
         yield clients
 
 
@@ -44,7 +57,9 @@ def jobs(clients: AwsClients) -> SageMakerTrainingJobs:
     return SageMakerTrainingJobs(clients.sagemaker, HOME)
 
 
-async def test_every_recorded_description_is_read(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_every_recorded_description_is_read(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     files = [vector.file for vector in describes()]
     assert len(files) == 36
 
@@ -67,10 +82,14 @@ async def test_times_are_moments(stub: SageMakerStub, jobs: SageMakerTrainingJob
 
     description = await jobs.describe("job-1")
 
-    assert description["CreationTime"].astimezone(UTC) == datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
+    assert description["CreationTime"].astimezone(UTC) == datetime(
+        2025, 11, 20, 8, 40, 0, 50_000, UTC
+    )
 
 
-async def test_every_recorded_error_has_the_expected_outcome(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_every_recorded_error_has_the_expected_outcome(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     async def outcome(vector: ErrorVector) -> DaemonError:
         stub.fail_tags(vector.file, vector.file)
         stub.fail_job(vector.file, vector.file)
@@ -81,7 +100,10 @@ async def test_every_recorded_error_has_the_expected_outcome(stub: SageMakerStub
     vectors = errors()
     outcomes = await asyncio.gather(*map(outcome, vectors))
 
-    reasons = {vector.file: getattr(fault, "reason", None) for vector, fault in zip(vectors, outcomes, strict=True)}
+    reasons = {
+        vector.file: getattr(fault, "reason", None)
+        for vector, fault in zip(vectors, outcomes, strict=True)
+    }
     assert reasons == {
         "describe-not-found.json": Reason.JOB_GONE,
         "describe-not-found-modelled.json": Reason.JOB_GONE,
@@ -96,10 +118,14 @@ async def test_every_recorded_error_has_the_expected_outcome(stub: SageMakerStub
         "list-tags-throttled.json": Reason.THROTTLED,
     }
     for vector, fault in zip(vectors, outcomes, strict=True):
-        assert isinstance(fault, JobRefused if vector.expect == "reject" else EdgeFault), vector.file
+        assert isinstance(fault, JobRefused if vector.expect == "reject" else EdgeFault), (
+            vector.file
+        )
 
 
-async def test_a_short_throttle_is_waited_out(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_a_short_throttle_is_waited_out(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
     stub.fail_next("DescribeTrainingJob", "describe-throttled.json")
 
@@ -108,14 +134,21 @@ async def test_a_short_throttle_is_waited_out(stub: SageMakerStub, jobs: SageMak
     assert stub.count("DescribeTrainingJob") == 2
 
 
-async def test_a_missing_permission_is_named(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_a_missing_permission_is_named(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     stub.fail_next("DescribeTrainingJob", "describe-access-denied.json")
 
-    with pytest.raises(EdgeFault, match=r"sagemaker:DescribeTrainingJob is missing on arn:aws:sagemaker:\S+/x: allow"):
+    with pytest.raises(
+        EdgeFault,
+        match=r"sagemaker:DescribeTrainingJob is missing on arn:aws:sagemaker:\S+/x: allow",
+    ):
         await jobs.describe("x")
 
 
-async def test_a_web_page_is_not_taken_for_a_description(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_a_web_page_is_not_taken_for_a_description(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     with stub.failing(None, WEB_PAGE):
         for call in (jobs.describe("job-1"), jobs.tags(ARN), jobs.probe()):
             with pytest.raises(EdgeFault, match=r"aws\.sagemaker_endpoint_url") as caught:
@@ -123,14 +156,18 @@ async def test_a_web_page_is_not_taken_for_a_description(stub: SageMakerStub, jo
             assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, False)
 
 
-async def test_another_json_api_is_not_taken_for_sagemaker(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_another_json_api_is_not_taken_for_sagemaker(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     with stub.failing(None, Answer(200, b'{"status": "ok"}')), pytest.raises(EdgeFault) as caught:
         await jobs.describe("job-1")
 
     assert caught.value.reason is Reason.NOT_THE_API
 
 
-async def test_an_address_where_nobody_answers_is_unreachable(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_an_address_where_nobody_answers_is_unreachable(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     await stub.__aexit__()
 
     with pytest.raises(EdgeFault) as caught:
@@ -139,8 +176,20 @@ async def test_an_address_where_nobody_answers_is_unreachable(stub: SageMakerStu
     assert (caught.value.reason, caught.value.curable) == (Reason.UNREACHABLE, True)
 
 
-@pytest.mark.parametrize("file", ["full.json", "untagged.json", "absent-member.json", "empty-value.json", "unicode.json", "fifty.json"])
-async def test_recorded_tags_are_read(stub: SageMakerStub, jobs: SageMakerTrainingJobs, file: str) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        "full.json",
+        "untagged.json",
+        "absent-member.json",
+        "empty-value.json",
+        "unicode.json",
+        "fifty.json",
+    ],
+)
+async def test_recorded_tags_are_read(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, file: str
+) -> None:
     stub.put_tag_pages(ARN, {None: tags_bytes(file)})
 
     assert await jobs.tags(ARN) == tags(file)
@@ -172,7 +221,13 @@ async def test_every_page_of_tags_is_read(
 @pytest.mark.parametrize(
     ("pages", "requests"),
     [
-        ({None: tags_bytes("loop-token.json"), "AAMA-EXAMPLE-loop": tags_bytes("loop-token.json")}, 2),
+        (
+            {
+                None: tags_bytes("loop-token.json"),
+                "AAMA-EXAMPLE-loop": tags_bytes("loop-token.json"),
+            },
+            2,
+        ),
         (
             {
                 None: b'{"Tags": [], "NextToken": "a"}',
@@ -196,18 +251,25 @@ async def test_pages_without_end_are_this_jobs_fault(
     assert stub.count("ListTags") == requests
 
 
-async def test_the_first_probe_is_content_with_a_job_that_cannot_be(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_the_first_probe_is_content_with_a_job_that_cannot_be(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     await jobs.probe()
 
     assert [request.parameters for request in stub.requests] == [{"TrainingJobName": PROBE_NAME}]
 
 
-async def test_a_later_probe_asks_both_calls_for_a_job_that_was_there(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_a_later_probe_asks_both_calls_for_a_job_that_was_there(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
     await jobs.describe("job-1")
 
     await jobs.probe()
-    assert [request.operation for request in stub.requests[1:]] == ["DescribeTrainingJob", "ListTags"]
+    assert [request.operation for request in stub.requests[1:]] == [
+        "DescribeTrainingJob",
+        "ListTags",
+    ]
     assert stub.requests[-1].parameters["ResourceArn"] == ARN
 
     stub.fail_tags(ARN, Answer(400, b'{"__type": "AccessDeniedException", "message": "no"}'))
@@ -219,7 +281,9 @@ async def test_a_later_probe_asks_both_calls_for_a_job_that_was_there(stub: Sage
     await jobs.probe()
 
 
-async def test_a_probe_of_a_sagemaker_that_does_not_work_fails(stub: SageMakerStub, jobs: SageMakerTrainingJobs) -> None:
+async def test_a_probe_of_a_sagemaker_that_does_not_work_fails(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
     stub.fail_next(None, "describe-expired-token.json")
 
     with pytest.raises(EdgeFault) as caught:
@@ -228,7 +292,9 @@ async def test_a_probe_of_a_sagemaker_that_does_not_work_fails(stub: SageMakerSt
     assert caught.value.reason is Reason.CREDENTIALS
 
 
-async def test_sts_is_not_asked_before_sagemaker_answers(stub: SageMakerStub, clients: AwsClients) -> None:
+async def test_sts_is_not_asked_before_sagemaker_answers(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
     asked: list[str] = []
 
     async def resolve() -> Home:
@@ -247,8 +313,12 @@ async def test_sts_is_not_asked_before_sagemaker_answers(stub: SageMakerStub, cl
 
 async def test_every_call_is_counted(stub: SageMakerStub, clients: AwsClients) -> None:
     counted: list[tuple[str, str, str]] = []
-    jobs = SageMakerTrainingJobs(clients.sagemaker, HOME, observe=lambda *call: counted.append(call))
-    stub.put_tag_pages(ARN, {None: tags_bytes("paged-1.json"), "AAMA-EXAMPLE-page-2": tags_bytes("paged-2.json")})
+    jobs = SageMakerTrainingJobs(
+        clients.sagemaker, HOME, observe=lambda *call: counted.append(call)
+    )
+    stub.put_tag_pages(
+        ARN, {None: tags_bytes("paged-1.json"), "AAMA-EXAMPLE-page-2": tags_bytes("paged-2.json")}
+    )
 
     await jobs.tags(ARN)
     with pytest.raises(JobRefused):
@@ -275,13 +345,17 @@ async def test_a_configured_account_asks_nobody(stub: SageMakerStub, clients: Aw
     assert stub.requests == []
 
 
-async def test_without_sts_the_account_stays_unknown_and_a_person_is_told(stub: SageMakerStub, clients: AwsClients) -> None:
-    denied = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>"
+async def test_without_sts_the_account_stays_unknown_and_a_person_is_told(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    denied = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>"  # noqa: E501
     stub.fail_next("GetCallerIdentity", Answer(403, denied, "text/xml"))
 
     with capture_logs() as logs:
         home = await resolve_home(clients, None)
 
     assert home == Home(None, "eu-west-1", "aws")
-    assert [(line["log_level"], "aws.account_id" in line["event"]) for line in logs] == [("warning", True)]
+    assert [(line["log_level"], "aws.account_id" in line["event"]) for line in logs] == [
+        ("warning", True)
+    ]
     assert "InvalidClientTokenId" in logs[0]["detail"]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 @st.composite
 def changed(draw: st.DrawFn, document: Any, odd: st.SearchStrategy[Any], most: int = 4) -> Any:
-    """A copy of a document with up to so many changes, at any depth; parts are replaced by what is odd."""
+    """A copy of a document with up to so many changes, at any depth; parts are replaced by what is
+    odd.
+    """
     holder = {"document": copy.deepcopy(document)}
     for _ in range(draw(st.integers(0, most))):
         _change_one(draw, holder, odd)
@@ -20,8 +22,15 @@ def changed(draw: st.DrawFn, document: Any, odd: st.SearchStrategy[Any], most: i
 def _change_one(draw: st.DrawFn, holder: Any, odd: st.SearchStrategy[Any]) -> None:
     parent: Any = holder
     key: Any = "document"
-    while isinstance(child := parent[key], dict | list) and child and (parent is holder or draw(st.booleans())):
-        parent, key = child, draw(st.sampled_from(list(child) if isinstance(child, dict) else range(len(child))))
+    while (
+        isinstance(child := parent[key], dict | list)
+        and child
+        and (parent is holder or draw(st.booleans()))
+    ):
+        parent, key = (
+            child,
+            draw(st.sampled_from(list(child) if isinstance(child, dict) else range(len(child)))),
+        )
     match draw(st.sampled_from(("replace", "remove", "double"))):
         case "replace":
             parent[key] = draw(odd)

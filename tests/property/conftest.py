@@ -19,9 +19,20 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{os.getuid()}
 # A machine that is busy with other things makes no example wrong.
 _UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
-    "fixed", derandomize=True, deadline=None, database=None, max_examples=100, print_blob=True, suppress_health_check=_UNHURRIED
+    "fixed",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=100,
+    print_blob=True,
+    suppress_health_check=_UNHURRIED,
 )
 settings.register_profile(
-    "explore", deadline=None, database=None, max_examples=5_000, print_blob=True, suppress_health_check=_UNHURRIED
+    "explore",
+    deadline=None,
+    database=None,
+    max_examples=5_000,
+    print_blob=True,
+    suppress_health_check=_UNHURRIED,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

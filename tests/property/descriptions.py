@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 REDACT = JobSettings().redact
 KEYS = TagKeys()
-NEEDED_TAGS = (KEYS.project_name, KEYS.project_user, KEYS.project_description, KEYS.model_name, KEYS.model_type)
+NEEDED_TAGS = (
+    KEYS.project_name,
+    KEYS.project_user,
+    KEYS.project_description,
+    KEYS.model_name,
+    KEYS.model_type,
+)
 
 MOST_CHARACTERS = 63
 """Of a job's name."""
@@ -33,7 +39,9 @@ MOST_CHARACTERS = 63
 @functools.cache
 def job_names() -> st.SearchStrategy[str]:
     letters = st.sampled_from(string.ascii_letters + string.digits)
-    inner = st.text(st.sampled_from(string.ascii_letters + string.digits + "-"), max_size=MOST_CHARACTERS - 2)
+    inner = st.text(
+        st.sampled_from(string.ascii_letters + string.digits + "-"), max_size=MOST_CHARACTERS - 2
+    )
     return letters | st.builds("{}{}{}".format, letters, inner, letters)
 
 
@@ -51,29 +59,49 @@ def arns(names: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[str]:
 @functools.cache
 def tags() -> st.SearchStrategy[dict[str, str]]:
     """Any tags; those of this program are often there."""
-    keys = st.sampled_from((KEYS.sync, *NEEDED_TAGS, "team", "Team", "db_password", "aws:x", "sagemaker:pipeline-step-name"))
+    keys = st.sampled_from(
+        (
+            KEYS.sync,
+            *NEEDED_TAGS,
+            "team",
+            "Team",
+            "db_password",
+            "aws:x",
+            "sagemaker:pipeline-step-name",
+        )
+    )
     return st.dictionaries(keys | texts(), texts(), max_size=12)
 
 
 @functools.cache
 def hyperparameter_texts() -> st.SearchStrategy[str]:
     """What people put into hyperparameters: words, numbers in every spelling, JSON."""
-    return st.one_of(texts(), numbers().map(str), json_values().map(json.dumps), st.floats().map("{:.3g}".format))
+    return st.one_of(
+        texts(), numbers().map(str), json_values().map(json.dumps), st.floats().map("{:.3g}".format)
+    )
 
 
 @functools.cache
 def descriptions() -> st.SearchStrategy[Any]:
-    """Anything that may come as the answer of DescribeTrainingJob: recorded ones with changes, and wholly made up ones."""
+    """Anything that may come as the answer of DescribeTrainingJob: recorded ones with changes, and
+    wholly made up ones.
+    """
     files = st.sampled_from([vector.file for vector in describes()])
     recorded = files.flatmap(lambda file: changed(_recorded(file), anything()))
-    return st.one_of(recorded, _structures(_shape(), depth=0)).map(lambda found: found if isinstance(found, dict) else {})
+    return st.one_of(recorded, _structures(_shape(), depth=0)).map(
+        lambda found: found if isinstance(found, dict) else {}
+    )
 
 
 @st.composite
 def usable_descriptions(draw: st.DrawFn) -> dict[str, Any]:
     """Any description of which at least the identity is right."""
     name = draw(job_names())
-    identity = {"TrainingJobName": name, "TrainingJobArn": draw(arns(st.just(name))), "CreationTime": draw(times().filter(has_instant))}
+    identity = {
+        "TrainingJobName": name,
+        "TrainingJobArn": draw(arns(st.just(name))),
+        "CreationTime": draw(times().filter(has_instant)),
+    }
     return {**draw(descriptions()), **draw(_telling()), **identity}
 
 
@@ -108,7 +136,15 @@ def _shape() -> Any:
 @st.composite
 def _structures(draw: st.DrawFn, shape: Any, *, depth: int) -> dict[str, Any]:
     """Some members of a structure."""
-    names = draw(st.lists(st.sampled_from(sorted(shape.members)), unique=True, max_size=8 if depth else 20)) if shape.members else []
+    names = (
+        draw(
+            st.lists(
+                st.sampled_from(sorted(shape.members)), unique=True, max_size=8 if depth else 20
+            )
+        )
+        if shape.members
+        else []
+    )
     return {name: draw(_values(shape.members[name], name, depth=depth + 1)) for name in names}
 
 
@@ -124,22 +160,32 @@ def _values(shape: Any, name: str, *, depth: int) -> st.SearchStrategy[Any]:
 def _strings(shape: Any, name: str, _depth: int) -> st.SearchStrategy[Any]:
     if shape.enum:
         return st.sampled_from(shape.enum)
-    return hyperparameter_texts() if name == "HyperParameters" else st.one_of(texts(), st.builds("s3://b/{}".format, texts()))
+    return (
+        hyperparameter_texts()
+        if name == "HyperParameters"
+        else st.one_of(texts(), st.builds("s3://b/{}".format, texts()))
+    )
 
 
 def _names_of_metrics() -> st.SearchStrategy[str]:
-    return st.sampled_from(["train:auc", "validation:auc", "train.auc", "train/auc", "loss"]) | texts()
+    return (
+        st.sampled_from(["train:auc", "validation:auc", "train.auc", "train/auc", "loss"]) | texts()
+    )
 
 
 _ALLOWED: dict[str, Callable[[Any, str, int], st.SearchStrategy[Any]]] = {
     "structure": lambda shape, _name, depth: _structures(shape, depth=depth),
-    "list": lambda shape, name, depth: st.lists(_values(shape.member, name, depth=depth), max_size=4),
+    "list": lambda shape, name, depth: st.lists(
+        _values(shape.member, name, depth=depth), max_size=4
+    ),
     "map": lambda shape, name, depth: st.dictionaries(
         st.sampled_from(["lr", "l r", "l.r", "api_key", "sagemaker_program"]) | texts(),
         _values(shape.value, name, depth=depth),
         max_size=5,
     ),
-    "string": lambda shape, name, depth: _names_of_metrics() if name == "MetricName" else _strings(shape, name, depth),
+    "string": lambda shape, name, depth: (
+        _names_of_metrics() if name == "MetricName" else _strings(shape, name, depth)
+    ),
     "integer": lambda _shape, _name, _depth: st.integers(0, 10**6) | numbers(),
     "long": lambda _shape, _name, _depth: st.integers(0, 10**6) | numbers(),
     "float": lambda _shape, _name, _depth: numbers(),
@@ -150,23 +196,32 @@ _ALLOWED: dict[str, Callable[[Any, str, int], st.SearchStrategy[Any]]] = {
 
 
 def _metrics() -> st.SearchStrategy[Any]:
-    return st.fixed_dictionaries({"MetricName": _names_of_metrics(), "Value": numbers() | texts()}, optional={"Timestamp": times()})
+    return st.fixed_dictionaries(
+        {"MetricName": _names_of_metrics(), "Value": numbers() | texts()},
+        optional={"Timestamp": times()},
+    )
 
 
 def _instances() -> st.SearchStrategy[Any]:
     counts = st.sampled_from([1, 2**53]) | numbers()
-    return st.fixed_dictionaries({"InstanceType": st.just("ml.m5.large") | texts(), "InstanceCount": counts})
+    return st.fixed_dictionaries(
+        {"InstanceType": st.just("ml.m5.large") | texts(), "InstanceCount": counts}
+    )
 
 
 def _channels() -> st.SearchStrategy[Any]:
     source = st.builds(lambda uri: {"S3DataSource": {"S3Uri": uri}}, texts())
-    names = st.sampled_from(["train", "test", "validation", "code", "sm_drivers", "tr.ain"]) | texts()
+    names = (
+        st.sampled_from(["train", "test", "validation", "code", "sm_drivers", "tr.ain"]) | texts()
+    )
     return st.fixed_dictionaries({"ChannelName": names, "DataSource": source})
 
 
 @functools.cache
 def _telling() -> st.SearchStrategy[dict[str, Any]]:
-    """What becomes lists with keys and numbers, in every target under rules of its own: so it is there more often than by chance."""
+    """What becomes lists with keys and numbers, in every target under rules of its own: so it is
+    there more often than by chance.
+    """
     keys = st.sampled_from(["lr", "l r", "l.r", "api_key"]) | texts()
     return st.fixed_dictionaries(
         {},
@@ -175,6 +230,8 @@ def _telling() -> st.SearchStrategy[dict[str, Any]]:
             "InputDataConfig": st.lists(_channels(), max_size=4),
             "HyperParameters": st.dictionaries(keys, hyperparameter_texts(), max_size=4),
             "TrainingTimeInSeconds": numbers(),
-            "ResourceConfig": st.fixed_dictionaries({"InstanceGroups": st.lists(_instances(), max_size=3)}),
+            "ResourceConfig": st.fixed_dictionaries(
+                {"InstanceGroups": st.lists(_instances(), max_size=3)}
+            ),
         },
     )

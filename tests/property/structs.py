@@ -42,12 +42,19 @@ def results(method: str) -> st.SearchStrategy[Any]:
 def exceptions(method: str) -> st.SearchStrategy[Any]:
     """What a method can fail with; nothing, where it declares no exception."""
     of_method = getattr(INTERFACE.ModelDBService, f"{method}_result")
-    return st.one_of([_values(kind, of) for kind, name, of in _fields(of_method) if name != "success"])
+    return st.one_of(
+        [_values(kind, of) for kind, name, of in _fields(of_method) if name != "success"]
+    )
 
 
 def _fields(struct: Any) -> list[tuple[int, str, Any]]:
-    """Type, name and what the type is of. The last member of a field says only whether it is required."""
-    return [(kind, name, rest[0] if len(rest) > 1 else None) for kind, name, *rest in struct.thrift_spec.values()]
+    """Type, name and what the type is of. The last member of a field says only whether it is
+    required.
+    """
+    return [
+        (kind, name, rest[0] if len(rest) > 1 else None)
+        for kind, name, *rest in struct.thrift_spec.values()
+    ]
 
 
 def _values(kind: int, of: Any) -> st.SearchStrategy[Any]:

@@ -1,4 +1,6 @@
-"""Whatever DescribeTrainingJob answers, a run is made of it, or the one error that the flow handles."""
+"""Whatever DescribeTrainingJob answers, a run is made of it, or the one error that the flow
+handles.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,22 @@ from hypothesis import strategies as st
 
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagsIncomplete, read_tags
-from daemon.training_job.training_run import TrainingRun, described_identity, described_status, training_run
-from tests.property.descriptions import KEYS, MOST_CHARACTERS, NEEDED_TAGS, REDACT, descriptions, runs, tags, usable_descriptions
+from daemon.training_job.training_run import (
+    TrainingRun,
+    described_identity,
+    described_status,
+    training_run,
+)
+from tests.property.descriptions import (
+    KEYS,
+    MOST_CHARACTERS,
+    NEEDED_TAGS,
+    REDACT,
+    descriptions,
+    runs,
+    tags,
+    usable_descriptions,
+)
 from tests.property.texts import texts
 
 if TYPE_CHECKING:
@@ -27,7 +43,9 @@ NOT_ONE_LINE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @given(descriptions() | usable_descriptions())
-def test_a_description_names_a_job_or_is_refused_with_a_value_error(description: dict[str, Any]) -> None:
+def test_a_description_names_a_job_or_is_refused_with_a_value_error(
+    description: dict[str, Any],
+) -> None:
     try:
         arn, created = described_identity(description)
     except ValueError:
@@ -63,7 +81,11 @@ def test_a_run_holds_only_what_can_be_stored(run: TrainingRun) -> None:
             case datetime():
                 assert value.tzinfo is UTC
     told = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    assert not [name for name, value in told.items() if isinstance(value, str) and not value.strip() and name != "status"]
+    assert not [
+        name
+        for name, value in told.items()
+        if isinstance(value, str) and not value.strip() and name != "status"
+    ]
     for names in (
         [channel.name for channel in run.channels],
         [parameter.key for parameter in run.hyperparameters],
@@ -73,7 +95,9 @@ def test_a_run_holds_only_what_can_be_stored(run: TrainingRun) -> None:
 
 
 def values_in(value: object) -> Iterator[object]:
-    """All plain values, except those that JSON in hyperparameters brings: whole numbers may be large there."""
+    """All plain values, except those that JSON in hyperparameters brings: whole numbers may be
+    large there.
+    """
     if isinstance(value, JobArn):
         yield value.text
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -110,6 +134,10 @@ def test_tags_place_a_job_or_say_what_is_missing(given_tags: dict[str, str]) -> 
         assert isinstance(read_tags(completed, KEYS), JobTags)
 
 
-@given(st.fixed_dictionaries(dict.fromkeys((KEYS.sync, *NEEDED_TAGS), texts().map(lambda text: f"x{text}x"))))
+@given(
+    st.fixed_dictionaries(
+        dict.fromkeys((KEYS.sync, *NEEDED_TAGS), texts().map(lambda text: f"x{text}x"))
+    )
+)
 def test_a_value_that_is_there_is_never_missing(given_tags: dict[str, str]) -> None:
     assert isinstance(read_tags(given_tags, KEYS), JobTags)

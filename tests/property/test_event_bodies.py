@@ -10,7 +10,12 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.aws.dead_letter import MAX_DETAIL_CHARACTERS, MAX_MESSAGE_BYTES, dead_letter, redacted_body
+from daemon.aws.dead_letter import (
+    MAX_DETAIL_CHARACTERS,
+    MAX_MESSAGE_BYTES,
+    dead_letter,
+    redacted_body,
+)
 from daemon.outcome import Reason
 from daemon.training_job.event import MalformedBody, OtherEvent, TrainingJobEvent, parse_event
 from daemon.training_job.text import is_plain
@@ -19,7 +24,13 @@ from tests.property.descriptions import MOST_CHARACTERS
 from tests.property.texts import json_values, texts
 
 SECRET = "c4n4ry-9f2e"
-PRIVATE_KEYS = ("HyperParameters", "hyperParameters", "Environment", "ENVIRONMENT", "hyperparameters")
+PRIVATE_KEYS = (
+    "HyperParameters",
+    "hyperParameters",
+    "Environment",
+    "ENVIRONMENT",
+    "hyperparameters",
+)
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -55,9 +66,15 @@ def check(found: TrainingJobEvent | OtherEvent | MalformedBody) -> None:
 
 @st.composite
 def bodies_with_a_secret(draw: st.DrawFn) -> str:
-    """A recorded event, changed, with hyperparameters or environment somewhere in it, and itself perhaps inside of others."""
+    """A recorded event, changed, with hyperparameters or environment somewhere in it, and itself
+    perhaps inside of others.
+    """
     document: Any = draw(changed_documents())
-    private = draw(st.sampled_from((SECRET, [SECRET], {"password": SECRET}, {SECRET: "1"}, json.dumps({"a": [SECRET]}))))
+    private = draw(
+        st.sampled_from(
+            (SECRET, [SECRET], {"password": SECRET}, {SECRET: "1"}, json.dumps({"a": [SECRET]}))
+        )
+    )
     holders = [document] if isinstance(document, dict) else []
     for holder in holders:
         holders += [inner for inner in holder.values() if isinstance(inner, dict)]
@@ -68,7 +85,11 @@ def bodies_with_a_secret(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(0, 3))):
         wrapped = draw(st.sampled_from(("text", "list", "sns")))
         text = json.dumps(document)
-        document = {"text": text, "list": [document], "sns": {"Type": "Notification", "TopicArn": "t", "Message": text}}[wrapped]
+        document = {
+            "text": text,
+            "list": [document],
+            "sns": {"Type": "Notification", "TopicArn": "t", "Message": text},
+        }[wrapped]
     return json.dumps(document)
 
 
@@ -101,17 +122,25 @@ def test_any_body_can_be_kept(body: str) -> None:
 
 
 @given(
-    st.one_of(bodies(), st.integers(MAX_MESSAGE_BYTES - 1100, MAX_MESSAGE_BYTES + 2).map("x".__mul__)),
+    st.one_of(
+        bodies(), st.integers(MAX_MESSAGE_BYTES - 1100, MAX_MESSAGE_BYTES + 2).map("x".__mul__)
+    ),
     st.sampled_from(Reason),
     texts() | bodies(),
 )
 def test_a_dead_letter_is_one_that_sqs_takes(body: str, reason: Reason, detail: str) -> None:
     letter = dead_letter(body, reason, detail)
     if letter is None:
-        assert not body or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES or NOT_XML.search(body)
+        assert (
+            not body
+            or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES
+            or NOT_XML.search(body)
+        )
         return
     assert letter.body == body
-    size = len(body.encode()) + sum(len(f"{name}String{value}".encode()) for name, value in letter.attributes.items())
+    size = len(body.encode()) + sum(
+        len(f"{name}String{value}".encode()) for name, value in letter.attributes.items()
+    )
     assert size <= MAX_MESSAGE_BYTES
     for text in (body, *letter.attributes.values()):
         assert text

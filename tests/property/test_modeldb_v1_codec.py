@@ -26,7 +26,12 @@ from tests.property.structs import arguments, exceptions, results
 from tests.property.texts import sendable_texts, texts
 from tests.support.modeldb_v1_exchanges import load
 
-FRAMES = [frame for exchange in load() for frame in (exchange.request_frame, exchange.response_frame) if frame and len(frame) < 3_000]
+FRAMES = [
+    frame
+    for exchange in load()
+    for frame in (exchange.request_frame, exchange.response_frame)
+    if frame and len(frame) < 3_000
+]
 
 methods = st.sampled_from(sorted(METHODS))
 sequence_ids = st.integers(-(2**31), 2**31 - 1)
@@ -38,7 +43,9 @@ def test_a_call_reads_as_it_was_written(call: tuple[str, dict[str, Any]], sequen
     read = decode_call(encode_call(method, sent, sequence_id))
     assert (read.method, read.sequence_id) == (method, sequence_id)
     # as plain data, for NaN is not equal to itself
-    assert {name: plain(value) for name, value in read.arguments.items()} == {name: plain(value) for name, value in sent.items()}
+    assert {name: plain(value) for name, value in read.arguments.items()} == {
+        name: plain(value) for name, value in sent.items()
+    }
 
 
 @given(methods.flatmap(lambda method: st.tuples(st.just(method), results(method))), sequence_ids)
@@ -59,7 +66,9 @@ def test_an_exception_reads_as_it_was_written(answer: tuple[str, Any], sequence_
 
 
 @given(sendable_texts(), sequence_ids, st.integers(0, 10), sendable_texts())
-def test_a_failure_of_the_server_reads_as_it_was_written(method: str, sequence_id: int, number: int, message: str) -> None:
+def test_a_failure_of_the_server_reads_as_it_was_written(
+    method: str, sequence_id: int, number: int, message: str
+) -> None:
     failure = ApplicationException(number, message)
     reply = decode_reply(encode_application_exception(method, sequence_id, failure))
     assert (reply.method, reply.sequence_id, reply.exception) == (method, sequence_id, failure)
@@ -90,7 +99,10 @@ def frames(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         first = draw(st.integers(0, len(frame)))
         last = draw(st.sampled_from((first, first + 1, first + 4, len(frame))))
-        frame[first:last] = draw(st.binary(max_size=4) | st.sampled_from((b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0")))
+        frame[first:last] = draw(
+            st.binary(max_size=4)
+            | st.sampled_from((b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0"))
+        )
     return bytes(frame)
 
 

@@ -1,4 +1,6 @@
-"""Whatever a job is: ModelDB V1 takes every call that is made of it, and the job is found again in what it then shows."""
+"""Whatever a job is: ModelDB V1 takes every call that is made of it, and the job is found again in
+what it then shows.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,25 @@ class Server:
         received: Mapping[str, Any] = decode_call(frame).arguments
         result = calls.STORING[method](self.store, received)
         if method == "storeFitEvent" and received["fe"].metadata is not None:
-            self.documents.insert(parse_document(received["fe"].metadata) | {MODEL_ID: result.modelId})
+            self.documents.insert(
+                parse_document(received["fe"].metadata) | {MODEL_ID: result.modelId}
+            )
         return result
 
     def write(self, job: MappedJob) -> tuple[int, list[int]]:
         """A job's calls in their order. Returns the run, and the data frames by channel."""
         project_id = self.call("storeProjectEvent", pr=requests.project_event(job)).projectId
-        experiment_id = self.call("storeExperimentEvent", er=requests.default_experiment_event(project_id)).experimentId
-        run_id = self.call("storeExperimentRunEvent", er=requests.run_event(experiment_id, job)).experimentRunId
+        experiment_id = self.call(
+            "storeExperimentEvent", er=requests.default_experiment_event(project_id)
+        ).experimentId
+        run_id = self.call(
+            "storeExperimentRunEvent", er=requests.run_event(experiment_id, job)
+        ).experimentRunId
         fit = self.call("storeFitEvent", fe=requests.fit_event(run_id, job))
-        others = [self.call("storeDataFrame", df=requests.data_frame(frame), experimentRunId=run_id) for frame in job.data_frames[1:]]
+        others = [
+            self.call("storeDataFrame", df=requests.data_frame(frame), experimentRunId=run_id)
+            for frame in job.data_frames[1:]
+        ]
         frames = [fit.dfId, *others]
         for metric in job.metrics:
             event = requests.metric_event(run_id, fit.modelId, frames[metric.channel], metric)
@@ -60,7 +71,10 @@ class Server:
 
 
 @given(runs(), st.booleans())
-def test_the_server_takes_every_job_and_shows_it_whole(run: TrainingRun, metadata_store: bool) -> None:  # noqa: FBT001 - drawn
+def test_the_server_takes_every_job_and_shows_it_whole(
+    run: TrainingRun,
+    metadata_store: bool,  # noqa: FBT001 - drawn
+) -> None:
     job = map_job(run, metadata_store=metadata_store)
     server = Server()
     run_id, frames = server.write(job)
@@ -71,9 +85,21 @@ def test_the_server_takes_every_job_and_shows_it_whole(run: TrainingRun, metadat
     assert stored is not None
     assert missing_metrics(job, stored, frames) == []
     left_out = len(run.metrics) + len(run.non_finite_metrics) - len(job.metrics)
-    assert len([note for note in job.notes if note.startswith("metric ") and note.endswith(": left out")]) == left_out
+    assert (
+        len(
+            [
+                note
+                for note in job.notes
+                if note.startswith("metric ") and note.endswith(": left out")
+            ]
+        )
+        == left_out
+    )
     assert (details.project.name, details.project.author) == (run.project_name, run.project_user)
-    keys = [[pair.key for pair in model.trainingDataFrame.metadata or ()] for model in details.modelResponses]
+    keys = [
+        [pair.key for pair in model.trainingDataFrame.metadata or ()]
+        for model in details.modelResponses
+    ]
     assert all(len(set(each)) == len(each) for each in keys)
     if not metadata_store:
         assert job.metadata is None
@@ -81,17 +107,25 @@ def test_the_server_takes_every_job_and_shows_it_whole(run: TrainingRun, metadat
     assert job.metadata is not None
     document = json.loads(job.metadata)
     assert parse_document(job.metadata) == document
-    assert server.documents.model_ids({"JOB.arn": run.mark.arn, "JOB.creation_time": run.mark.creation_time}) == [stored.model_id]
+    assert server.documents.model_ids(
+        {"JOB.arn": run.mark.arn, "JOB.creation_time": run.mark.creation_time}
+    ) == [stored.model_id]
     assert len(document["CONFIG"]) == len(run.hyperparameters)
     assert len(document["TAGS"]) == len(run.all_tags)
 
 
-@given(st.lists(texts() | st.text(st.sampled_from("%.$2E5\0"), max_size=4), unique=True, max_size=16))
+@given(
+    st.lists(texts() | st.text(st.sampled_from("%.$2E5\0"), max_size=4), unique=True, max_size=16)
+)
 @example([".", "%2E", "$", "%24", "_id", "%5Fid"])
 def test_keys_of_the_metadata_stay_distinct(keys: list[str]) -> None:
     cleaned = [metadata_key(key) for key in keys]
     assert len(set(cleaned)) == len(keys)
-    assert not [key for key in cleaned if key.startswith("$") or "." in key or "\0" in key or key in {"_id", MODEL_ID}]
+    assert not [
+        key
+        for key in cleaned
+        if key.startswith("$") or "." in key or "\0" in key or key in {"_id", MODEL_ID}
+    ]
 
 
 @given(st.dictionaries(st.integers(), st.integers(0, 1000)), st.integers(-10, 5000))

@@ -1,4 +1,6 @@
-"""Whatever a job is: ModelDB V2 takes what is made of it, keeps it as it was, and the run is known as the job's afterwards."""
+"""Whatever a job is: ModelDB V2 takes what is made of it, keeps it as it was, and the run is known
+as the job's afterwards.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,23 @@ ALPHABETS = {
     "attributes": re.compile(r"[A-Za-z0-9_]+"),
 }
 """What the official client takes in keys. The server takes anything, but then nobody finds it."""
-RESERVED_ARTIFACTS = {"model.pkl", "model_api.json", "requirements.txt", "train_data", "tf_saved_model", "custom_modules", "model"}
+RESERVED_ARTIFACTS = {
+    "model.pkl",
+    "model_api.json",
+    "requirements.txt",
+    "train_data",
+    "tf_saved_model",
+    "custom_modules",
+    "model",
+}
 MOST_BYTES = 4 * 2**20
 FEWER = max(10, settings().max_examples // 10)
 """Examples of what takes long."""
 
 
-def answered(calls: Mapping[str, Call], name: str, store: Store, request: dict[str, Any]) -> dict[str, Any]:
+def answered(
+    calls: Mapping[str, Call], name: str, store: Store, request: dict[str, Any]
+) -> dict[str, Any]:
     """The stand-in's answer to a call, after JSON in both directions. Raises its `ApiError`."""
     call = calls[name]
     sent = json.dumps(request, allow_nan=False, separators=(",", ":")).encode()
@@ -71,15 +83,26 @@ def test_the_server_takes_every_job_and_gives_it_back(run: TrainingRun) -> None:
     mapped = map_run(run)
     store = Store()
     user = [{"key": "project_user", "value": mapped.project_user}]
-    fields = {"name": mapped.project_name, "description": mapped.project_description, "attributes": user}
-    project = entities.Project.parse(answered(PROJECT_CALLS, "createProject", store, fields)["project"])
+    fields = {
+        "name": mapped.project_name,
+        "description": mapped.project_description,
+        "attributes": user,
+    }
+    project = entities.Project.parse(
+        answered(PROJECT_CALLS, "createProject", store, fields)["project"]
+    )
     fields = {"project_id": project.id, "name": mapped.experiment_name}
-    experiment = entities.Experiment.parse(answered(EXPERIMENT_CALLS, "createExperiment", store, fields)["experiment"])
+    experiment = entities.Experiment.parse(
+        answered(EXPERIMENT_CALLS, "createExperiment", store, fields)["experiment"]
+    )
     ids = {"project_id": project.id, "experiment_id": experiment.id}
     stored = answered(RUN_CALLS, "createExperimentRun", store, mapped.body | ids)["experiment_run"]
 
     assert (project.name, experiment.name) == (mapped.project_name, mapped.experiment_name)
-    assert (project.description, project.attributes["project_user"]) == (run.project_description, run.project_user)
+    assert (project.description, project.attributes["project_user"]) == (
+        run.project_description,
+        run.project_user,
+    )
     found = entities.Run.parse(stored)
     assert found.name == mapped.run_name
     assert carries(found, run.mark)
@@ -106,10 +129,15 @@ def test_no_rule_of_the_official_client_and_of_the_web_page_is_broken(run: Train
         assert type(value) in {str, int, float}
         assert value.strip() if isinstance(value, str) else math.isfinite(value)
         assert not isinstance(value, int) or abs(value) <= 2**53
-    assert all(entry["path"].strip() and entry["path_only"] is True for entry in body["artifacts"] + body["datasets"])
+    assert all(
+        entry["path"].strip() and entry["path_only"] is True
+        for entry in body["artifacts"] + body["datasets"]
+    )
     assert not RESERVED_ARTIFACTS & {entry["key"] for entry in body["artifacts"]}
     assert len(set(body["tags"])) == len(body["tags"])
-    assert all(type(body.get(name, 0)) is int for name in ("start_time", "end_time", "date_created"))
+    assert all(
+        type(body.get(name, 0)) is int for name in ("start_time", "end_time", "date_created")
+    )
 
 
 @given(runs())
@@ -122,7 +150,11 @@ def test_the_text_of_every_hyperparameter_is_still_there(run: TrainingRun) -> No
     for parameter, value in zip(run.hyperparameters, values, strict=True):
         told = parameter.value if isinstance(parameter.value, str) else parameter.text
         if isinstance(value, str):
-            assert value == told or (value == EMPTY and not told.strip()) or told in attributes.values()
+            assert (
+                value == told
+                or (value == EMPTY and not told.strip())
+                or told in attributes.values()
+            )
         else:
             assert str(json.loads(json.dumps(value))) == parameter.text
 
@@ -135,17 +167,30 @@ def test_no_request_is_too_large(run: TrainingRun, megabytes: int, times: int) -
     large = replace(
         run,
         all_tags={**run.all_tags, **{f"tag {number}": uri for number in range(times)}},
-        channels=tuple(Channel(f"channel.{number}", f"s3://b/{number}", "s3", content_type=uri) for number in range(times)),
+        channels=tuple(
+            Channel(f"channel.{number}", f"s3://b/{number}", "s3", content_type=uri)
+            for number in range(times)
+        ),
     )
     mapped = map_run(large)
-    assert len(json.dumps(mapped.body, ensure_ascii=False).encode()) <= BODY_BYTES + 50_000 < MOST_BYTES
+    assert (
+        len(json.dumps(mapped.body, ensure_ascii=False).encode())
+        <= BODY_BYTES + 50_000
+        < MOST_BYTES
+    )
     attributes = {entry["key"]: entry["value"] for entry in mapped.body["attributes"]}
     found = entities.Run("1", "1", "1", mapped.run_name, attributes)
     assert carries(found, run.mark)
 
 
-@given(st.lists(sendable_texts(), unique=True, max_size=8), st.sampled_from([run_key, metric_key, attribute_key]), st.data())
-def test_keys_stay_distinct_in_any_order(keys: list[str], clean: Callable[[str], str], data: st.DataObject) -> None:
+@given(
+    st.lists(sendable_texts(), unique=True, max_size=8),
+    st.sampled_from([run_key, metric_key, attribute_key]),
+    st.data(),
+)
+def test_keys_stay_distinct_in_any_order(
+    keys: list[str], clean: Callable[[str], str], data: st.DataObject
+) -> None:
     distinct = distinct_keys(keys, clean)
     assert list(distinct) == keys
     assert len(set(distinct.values())) == len(keys)

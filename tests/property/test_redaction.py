@@ -32,16 +32,29 @@ def secret_keys(draw: st.DrawFn) -> str:
 
 @st.composite
 def runs_with_secrets(draw: st.DrawFn) -> TrainingRun:
-    """Runs with a secret in hyperparameters, tags and environment, of which the reason of the failure quotes some."""
-    secrets = draw(st.lists(st.builds(f"{{}}{SECRET}{{}}".format, words, words), min_size=1, max_size=3))
+    """Runs with a secret in hyperparameters, tags and environment, of which the reason of the
+    failure quotes some.
+    """
+    secrets = draw(
+        st.lists(st.builds(f"{{}}{SECRET}{{}}".format, words, words), min_size=1, max_size=3)
+    )
     texts_of_secrets = [draw(st.sampled_from((secret, json.dumps(secret)))) for secret in secrets]
     keys = draw(st.lists(secret_keys(), min_size=3, max_size=3, unique=True))
     description = draw(usable_descriptions()) | {
-        "FailureReason": draw(words) + draw(words).join([*secrets, *texts_of_secrets, f"e{SECRET}", "--password"]),
+        "FailureReason": draw(words)
+        + draw(words).join([*secrets, *texts_of_secrets, f"e{SECRET}", "--password"]),
         "Environment": {draw(secret_keys()): f"e{SECRET}"},
     }
-    hyperparameters: dict[str, Any] = {"lr": "0.1", **dict(zip(keys, texts_of_secrets, strict=False))}
-    return training_run(description | {"HyperParameters": hyperparameters}, TAGS, {keys[0]: secrets[0], "team": "ml"}, REDACT)
+    hyperparameters: dict[str, Any] = {
+        "lr": "0.1",
+        **dict(zip(keys, texts_of_secrets, strict=False)),
+    }
+    return training_run(
+        description | {"HyperParameters": hyperparameters},
+        TAGS,
+        {keys[0]: secrets[0], "team": "ml"},
+        REDACT,
+    )
 
 
 @given(runs_with_secrets())
@@ -62,7 +75,9 @@ def test_a_default_pattern_matches_in_any_case(key: str) -> None:
 
 
 @given(texts(), st.lists(texts(), min_size=1, max_size=3), texts())
-def test_a_text_is_without_the_secrets_it_quotes(before: str, secrets: list[str], behind: str) -> None:
+def test_a_text_is_without_the_secrets_it_quotes(
+    before: str, secrets: list[str], behind: str
+) -> None:
     quoted = before + "".join(f"={secret}=" for secret in secrets) + behind
     cleared = without_secrets(quoted, secrets)
     for secret in secrets:

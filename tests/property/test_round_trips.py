@@ -1,4 +1,6 @@
-"""What the program writes down, it reads again as it was: names of jobs, marks, rows of the checkpoint."""
+"""What the program writes down, it reads again as it was: names of jobs, marks, rows of the
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,16 @@ if TYPE_CHECKING:
 
 ascii_words = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40)
 epoch_seconds = st.floats(0, 4e9)
-# JSON makes one character of the two halves of a pair; no answer of a target, which is read from JSON or UTF-8, holds them apart.
-ids = st.dictionaries(ascii_words, texts().filter(lambda text: json.loads(json.dumps(text)) == text), max_size=6)
+# JSON makes one character of the two halves of a pair; no answer of a target, which is read from
+# JSON or UTF-8, holds them apart.
+ids = st.dictionaries(
+    ascii_words, texts().filter(lambda text: json.loads(json.dumps(text)) == text), max_size=6
+)
 records = st.builds(
     JobRecord,
     job_arn=arns().map(str.lower),
-    creation_time=times().map(lambda found: iso_milliseconds(found.replace(tzinfo=UTC))) | st.just(""),
+    creation_time=times().map(lambda found: iso_milliseconds(found.replace(tzinfo=UTC)))
+    | st.just(""),
     job_name=job_names(),
     state=st.sampled_from(JobState),
     reason=st.sampled_from([*map(str, Reason), ""]),
@@ -67,7 +73,10 @@ def connection() -> Iterator[sqlite3.Connection]:
 def test_an_arn_reads_as_it_was_written(text: str, shouting: bool) -> None:  # noqa: FBT001 - drawn
     arn = JobArn.parse(text)
     assert arn.text == text
-    assert arn.key == f"arn:{arn.partition}:sagemaker:{arn.region}:{arn.account}:training-job/{arn.name.lower()}"
+    assert (
+        arn.key
+        == f"arn:{arn.partition}:sagemaker:{arn.region}:{arn.account}:training-job/{arn.name.lower()}"  # noqa: E501
+    )
     assert JobArn.parse(arn.key) == replace(arn, name=arn.name.lower(), text=arn.key)
     assert JobArn.parse(text.upper() if shouting else text.lower()).key == arn.key
     assert JobArn.of(Home(arn.account, arn.region, arn.partition), arn.name).key == arn.key
@@ -127,7 +136,9 @@ def test_any_description_of_a_run_has_a_mark_or_none(description: str) -> None:
 
 
 @given(record=records)
-def test_a_job_reads_from_the_checkpoint_as_it_was_written(connection: sqlite3.Connection, record: JobRecord) -> None:
+def test_a_job_reads_from_the_checkpoint_as_it_was_written(
+    connection: sqlite3.Connection, record: JobRecord
+) -> None:
     job_rows.put(connection, record)
     stored = replace(record, detail=job_rows.storable(record.detail))
     assert job_rows.find(connection, record.job_arn, record.creation_time) == stored
@@ -136,7 +147,9 @@ def test_a_job_reads_from_the_checkpoint_as_it_was_written(connection: sqlite3.C
 
 
 @given(name=texts(), text=sendable_texts())
-def test_any_name_is_storable_and_ordinary_text_stays_as_it_is(name: str, text: str, connection: sqlite3.Connection) -> None:
+def test_any_name_is_storable_and_ordinary_text_stays_as_it_is(
+    name: str, text: str, connection: sqlite3.Connection
+) -> None:
     assert job_rows.storable(text) == text
     begun = job_rows.begin(connection, f"arn:{job_rows.storable(name)}", "", name, now=1.0)
     job_rows.put(connection, begun)
@@ -155,7 +168,9 @@ def test_a_kept_body_reads_from_the_checkpoint_as_it_was_written(
 
 
 @given(st.floats(1e-3, 1e5), st.floats(1e-3, 1e5), st.integers(-5, 10**6), st.integers())
-def test_a_pause_is_within_its_bounds(initial: float, longest: float, attempt: int, seed: int) -> None:
+def test_a_pause_is_within_its_bounds(
+    initial: float, longest: float, attempt: int, seed: int
+) -> None:
     backoff = Backoff(initial, longest, random.Random(seed))
     pauses = [backoff.delay(attempt) for _ in range(5)]
     highest = min(longest, initial * 2.0 ** min(max(attempt - 1, 0), 60))

@@ -1,7 +1,9 @@
-"""A real ModelDB V1 for a test, steered by the control script that MODELDB_V1_LAB names, and what is in its database.
+"""A real ModelDB V1 for a test, steered by the control script that MODELDB_V1_LAB names, and what
+is in its database.
 
-The script knows ``up --port N [--mongo]``, ``down``, ``kill``, ``mongo-stop`` and ``mongo-start``; each server has a folder of its own,
-named by MODELDB_V1_STATE, where ``modeldb.db`` is its database.
+The script knows ``up --port N [--mongo]``, ``down``, ``kill``, ``mongo-stop`` and ``mongo-start``;
+each server has a folder of its own, named by MODELDB_V1_STATE, where ``modeldb.db`` is its
+database.
 """
 
 from __future__ import annotations
@@ -59,7 +61,13 @@ class LabServer:
     @property
     def target(self) -> dict[str, Any]:
         """The section of the configuration."""
-        return {"kind": "modeldb-v1", "host": "127.0.0.1", "port": self.port, "metadata_store": self._mongo, "settle_seconds": 1}
+        return {
+            "kind": "modeldb-v1",
+            "host": "127.0.0.1",
+            "port": self.port,
+            "metadata_store": self._mongo,
+            "settle_seconds": 1,
+        }
 
     @property
     def database(self) -> Path:
@@ -68,25 +76,41 @@ class LabServer:
 
     async def up(self) -> None:
         """Starts it, or starts it again on its port with its data."""
-        answer = await self.run("up", "--port", str(self.port), *(["--mongo"] if self._mongo else []))
+        answer = await self.run(
+            "up", "--port", str(self.port), *(["--mongo"] if self._mongo else [])
+        )
         self.port = int(answer.strip().rpartition(":")[2])
 
     async def run(self, *arguments: str) -> str:
         process = await asyncio.create_subprocess_exec(
-            LAB, *arguments, env=os.environ | {"MODELDB_V1_STATE": str(self._state)},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            LAB,
+            *arguments,
+            env=os.environ | {"MODELDB_V1_STATE": str(self._state)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         answer, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
         return answer.decode()
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as database:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
+        ) as database:
             database.row_factory = sqlite3.Row
             return database.execute(query, values).fetchall()
 
     def counts(self) -> Mapping[str, int]:
-        tables = ("Project", "ExperimentRun", "FitEvent", "Transformer", "TransformerSpec", "DataFrame", "MetricEvent")
+        tables = (
+            "Project",
+            "ExperimentRun",
+            "FitEvent",
+            "Transformer",
+            "TransformerSpec",
+            "DataFrame",
+            "MetricEvent",
+        )
         return {table: self.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
 
     def runs(self) -> list[StoredRun]:
@@ -98,16 +122,24 @@ class LabServer:
         return StoredRun(
             (row["name"], row["author"], row["about"]),
             row["description"],
-            [self._model(fit) for fit in self.rows("SELECT * FROM FitEvent WHERE experimentRun = ? ORDER BY transformer", row["id"])],
+            [
+                self._model(fit)
+                for fit in self.rows(
+                    "SELECT * FROM FitEvent WHERE experimentRun = ? ORDER BY transformer", row["id"]
+                )
+            ],
             sorted((frame["tag"], frame["filepath"] or "") for frame in frames),
         )
 
     def _model(self, fit: sqlite3.Row) -> StoredModel:
         (spec,) = self.rows("SELECT * FROM TransformerSpec WHERE id = ?", fit["transformerSpec"])
         (frame,) = self.rows("SELECT * FROM DataFrame WHERE id = ?", fit["df"])
-        parameters = self.rows("SELECT paramName, paramValue FROM HyperParameter WHERE spec = ?", spec["id"])
+        parameters = self.rows(
+            "SELECT paramName, paramValue FROM HyperParameter WHERE spec = ?", spec["id"]
+        )
         metrics = self.rows(
-            "SELECT DISTINCT metricType, metricValue, tag FROM MetricEvent JOIN DataFrame ON df = DataFrame.id WHERE transformer = ?",
+            "SELECT DISTINCT metricType, metricValue, tag FROM MetricEvent JOIN DataFrame ON df = "
+            "DataFrame.id WHERE transformer = ?",
             fit["transformer"],
         )
         return StoredModel(
@@ -123,7 +155,7 @@ _RUNS = """
 SELECT ExperimentRun.id, ExperimentRun.description, Project.name, Project.author, Project.description AS about
 FROM ExperimentRun JOIN Experiment ON ExperimentRun.experiment = Experiment.id JOIN Project ON Experiment.project = Project.id
 ORDER BY ExperimentRun.id
-"""
+"""  # noqa: E501
 
 
 @contextlib.asynccontextmanager
@@ -147,5 +179,8 @@ def expected_model(job: MappedJob) -> StoredModel:
         job.model_name,
         (job.data_frames[0].tag, job.data_frames[0].filepath),
         sorted(job.hyperparameters),
-        sorted((each.name, float32(each.value), job.data_frames[each.channel].tag) for each in job.metrics),
+        sorted(
+            (each.name, float32(each.value), job.data_frames[each.channel].tag)
+            for each in job.metrics
+        ),
     )

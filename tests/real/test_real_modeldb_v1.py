@@ -1,4 +1,6 @@
-"""The daemon as a real process against real ModelDB V1 servers, which the control script in MODELDB_V1_LAB starts and ends."""
+"""The daemon as a real process against real ModelDB V1 servers, which the control script in
+MODELDB_V1_LAB starts and ends.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.real_modeldb,
-    pytest.mark.skipif(not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"),
+    pytest.mark.skipif(
+        not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"
+    ),
     pytest.mark.timeout(900),
 ]
 
@@ -63,7 +67,11 @@ def real_jobs(count: int) -> Sequence[Job]:
     return [
         Job(
             f"v1-{number:03d}",
-            FULL_TAGS | {"MODEL_DB_PROJECT_NAME": f"project-{number % 5}", "MODEL_DB_MODEL_NAME": f"model-{number % 7}"},
+            FULL_TAGS
+            | {
+                "MODEL_DB_PROJECT_NAME": f"project-{number % 5}",
+                "MODEL_DB_MODEL_NAME": f"model-{number % 7}",
+            },
             description_file=COMPLETED[number % len(COMPLETED)],
         )
         for number in range(count)
@@ -74,7 +82,10 @@ def mapped(job: Job, server: LabServer) -> MappedJob:
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     description = parsed_description(json.dumps(job.description).encode())
-    return map_job(training_run(description, tags, job.tags, ()), metadata_store=server.target["metadata_store"])
+    return map_job(
+        training_run(description, tags, job.tags, ()),
+        metadata_store=server.target["metadata_store"],
+    )
 
 
 def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
@@ -90,7 +101,11 @@ def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
             found.append(f"{job.name}: {len(runs)} runs")
             continue
         (run,) = runs
-        if run.project != (expected.project_name, expected.project_user, expected.project_description):
+        if run.project != (
+            expected.project_name,
+            expected.project_user,
+            expected.project_description,
+        ):
             found.append(f"{job.name}: project {run.project}")
         if list(run.models) != [expected_model(expected)]:
             found.append(f"{job.name}: {run.models} instead of {expected_model(expected)}")
@@ -116,20 +131,29 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
     frames = sum(len(mapped(job, server).data_frames) for job in jobs)
     metrics = sum(len(mapped(job, server).metrics) for job in jobs)
     assert server.counts() == {
-        "Project": 5, "ExperimentRun": 200, "FitEvent": 200, "Transformer": 200, "TransformerSpec": 200, "DataFrame": frames,
+        "Project": 5,
+        "ExperimentRun": 200,
+        "FitEvent": 200,
+        "Transformer": 200,
+        "TransformerSpec": 200,
+        "DataFrame": frames,
         "MetricEvent": metrics,
-    }  # fmt: skip
+    }
     assert sum(line["outcome"] == "synced" for line in lines) == 200
     assert max(line["receive_count"] for line in lines) == 1
     assert await play.dead_letters() == []
     assert await daemon.stop() == 0
 
 
-def a_run(name: str, file: str = "xgboost-builtin.json", project: str = "faults") -> tuple[Job, TrainingRun]:
+def a_run(
+    name: str, file: str = "xgboost-builtin.json", project: str = "faults"
+) -> tuple[Job, TrainingRun]:
     job = Job(name, FULL_TAGS | {"MODEL_DB_PROJECT_NAME": project}, description_file=file)
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
-    return job, training_run(parsed_description(json.dumps(job.description).encode()), tags, job.tags, ())
+    return job, training_run(
+        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+    )
 
 
 async def markers_read(port: int) -> list[str]:
@@ -137,7 +161,10 @@ async def markers_read(port: int) -> list[str]:
     connection = await Connection.open("127.0.0.1", port)
     try:
         projects = await connection.call("getProjectIds", keyValuePairs={})
-        answers = [await connection.call("getRunsAndExperimentsInProject", projId=project) for project in projects]
+        answers = [
+            await connection.call("getRunsAndExperimentsInProject", projId=project)
+            for project in projects
+        ]
     finally:
         await connection.aclose()
     return sorted(run.description for answer in answers for run in answer.experimentRuns)
@@ -162,7 +189,12 @@ class Fault:
 
     async def _judge(self, _number: int, method: str) -> bool:
         # probes, look-ups and the calls of settling change nothing
-        if method in {"getProjectIds", "getModelIds", "getRunsAndExperimentsInProject", "testConnection"}:
+        if method in {
+            "getProjectIds",
+            "getModelIds",
+            "getRunsAndExperimentsInProject",
+            "testConnection",
+        }:
             return True
         self.methods.append(method)
         self._left -= 1
@@ -187,8 +219,13 @@ async def without_mongo() -> AsyncIterator[LabServer]:
 
 
 @contextlib.asynccontextmanager
-async def behind_a_proxy(moto_endpoint: str, server: LabServer, home: Path) -> AsyncIterator[tuple[Stage, FaultProxy]]:
-    async with fault_proxy(server.port) as proxy, stage(moto_endpoint, server.target | {"port": proxy.port}, home) as play:
+async def behind_a_proxy(
+    moto_endpoint: str, server: LabServer, home: Path
+) -> AsyncIterator[tuple[Stage, FaultProxy]]:
+    async with (
+        fault_proxy(server.port) as proxy,
+        stage(moto_endpoint, server.target | {"port": proxy.port}, home) as play,
+    ):
         await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
         yield play, proxy
 
@@ -211,17 +248,24 @@ def orphans(jobs: Sequence[Job], server: LabServer) -> dict[str, int]:
 
 
 def assert_few_orphans(jobs: Sequence[Job], server: LabServer) -> None:
-    """The second data frame leaves with the fit, and nothing but its answer leads to it: one each for the steps of these two calls."""
+    """The second data frame leaves with the fit, and nothing but its answer leads to it: one each
+    for the steps of these two calls.
+    """
     found = orphans(jobs, server)
     assert found.pop("DataFrame") <= 2
     assert found == {"Transformer": 0, "TransformerSpec": 0, "MetricEvent": 0}
 
 
 STEPS = [
-    "storeProjectEvent", "storeExperimentEvent", "storeExperimentRunEvent", "getExperimentRunDetails", "storeFitEvent",
+    "storeProjectEvent",
+    "storeExperimentEvent",
+    "storeExperimentRunEvent",
+    "getExperimentRunDetails",
+    "storeFitEvent",
     "storeDataFrame",
-    *["storeMetricEvent"] * 5, "getExperimentRunDetails",
-]  # fmt: skip
+    *["storeMetricEvent"] * 5,
+    "getExperimentRunDetails",
+]
 """The calls of the first job in a project."""
 
 
@@ -235,8 +279,11 @@ async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
             daemons[-1].signal(signal.SIGKILL)
 
         async def start() -> None:
-            # no long poll: that of a killed process would take the next message and hide it for its visibility timeout
-            daemons.append(play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0}))
+            # no long poll: that of a killed process would take the next message and hide it for its
+            # visibility timeout
+            daemons.append(
+                play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0})
+            )
             await daemons[-1].start()
 
         fault = Fault(proxy, kill)
@@ -288,14 +335,19 @@ async def test_the_server_killed_after_each_step_is_left_with_one_complete_run_e
 
 
 async def test_whichever_answer_is_lost_each_job_is_one_complete_run(with_mongo: LabServer) -> None:
-    """Every k-th answer is lost, for each k from 5 on: an attempt reads three times, and must then be able to write."""
+    """Every k-th answer is lost, for each k from 5 on: an attempt reads three times, and must then
+    be able to write.
+    """
     jobs = []
     async with fault_proxy(with_mongo.port) as proxy:
         for k in range(5, 17):
             answers = itertools.count(1)
 
-            async def lose(_number: int, method: str, k: int = k, answers: itertools.count[int] = answers) -> bool:
-                return method == "testConnection" or next(answers) % k != 0  # settling asks as often as it takes
+            async def lose(
+                _number: int, method: str, k: int = k, answers: itertools.count[int] = answers
+            ) -> bool:
+                # settling asks as often as it takes
+                return method == "testConnection" or next(answers) % k != 0
 
             proxy.on_answer = lose
             async with target_on(proxy.port, metadata_store=True, settle_seconds=0.3) as target:
@@ -309,7 +361,9 @@ async def test_whichever_answer_is_lost_each_job_is_one_complete_run(with_mongo:
 async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_number(
     moto_endpoint: str, without_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    """No read leads to the model: the server's failure after 30 s tells that there is one, and then its number is looked for."""
+    """No read leads to the model: the server's failure after 30 s tells that there is one, and then
+    its number is looked for.
+    """
     async with behind_a_proxy(moto_endpoint, without_mongo, tmp_path) as (play, proxy):
 
         async def nothing() -> None: ...
@@ -326,7 +380,14 @@ async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_
         await daemon.outcomes(1, outcome="synced", job=after.name, seconds=90)
         assert wrong([*before, after], without_mongo) == []
         assert_few_orphans([*before, after], without_mongo)
-        assert len(await daemon.logged(lambda line: line["event"] == "found the model of a run by trying numbers")) == 1
+        assert (
+            len(
+                await daemon.logged(
+                    lambda line: line["event"] == "found the model of a run by trying numbers"
+                )
+            )
+            == 1
+        )
         assert await daemon.stop() == 0
 
 
@@ -335,11 +396,18 @@ async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_kil
 ) -> None:
     jobs = real_jobs(200)
     play.finish_jobs(jobs)
-    daemons = [play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0}, jobs={"redact": []}) for _ in range(2)]
+    daemons = [
+        play.daemon(
+            free_port(), queue={"url": play.queue_url, "wait_seconds": 0}, jobs={"redact": []}
+        )
+        for _ in range(2)
+    ]
     for daemon in daemons:
         await daemon.start()
         await daemon.ready()
-    (first,) = [daemon for daemon in daemons if "standing by" not in (await daemon.get("/readyz"))[1]]
+    (first,) = [
+        daemon for daemon in daemons if "standing by" not in (await daemon.get("/readyz"))[1]
+    ]
     (second,) = [daemon for daemon in daemons if daemon is not first]
     assert (await second.metrics())["modeldb_sync_standing_by"] == 1
     await play.send([job.event for job in jobs])
@@ -389,7 +457,8 @@ async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_me
         await daemon.start()
         await play.send([job.event for job in jobs])
         await daemon.outcomes(5, outcome="synced")
-        await with_mongo.run("mongo-stop")  # the look-alike of MongoDB is killed, and forgets its newest documents
+        # the look-alike of MongoDB is killed, and forgets its newest documents
+        await with_mongo.run("mongo-stop")
         early = {line["job"] for line in daemon.log if line.get("outcome") == "synced"}
         held = await daemon.outcomes(1, outcome="held")
         assert "MongoDB" in held[0]["detail"]
@@ -400,7 +469,10 @@ async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_me
         connection = await Connection.open("127.0.0.1", with_mongo.port)
         try:
             later = [job for job in jobs if job.name not in early]
-            found = [await connection.call("getModelIds", keyValuePairs={"JOB.arn": job.arn.lower()}) for job in later]
+            found = [
+                await connection.call("getModelIds", keyValuePairs={"JOB.arn": job.arn.lower()})
+                for job in later
+            ]
         finally:
             await connection.aclose()
         assert "".join(str(len(set(models))) for models in found) == "1" * len(later)
@@ -436,18 +508,29 @@ async def test_another_writer_is_noticed_and_each_job_is_one_run_with_its_model_
 
 
 async def another_writer(port: int) -> None:
-    """Writes as the original client does, each job over a connection of its own, and takes no notice of what fails."""
+    """Writes as the original client does, each job over a connection of its own, and takes no
+    notice of what fails.
+    """
     _, run = a_run("other", project="others")
     job = map_job(run, metadata_store=True)
     while True:
         connection = await Connection.open("127.0.0.1", port)
         with contextlib.suppress(CallFailed):
             project = await connection.call("storeProjectEvent", pr=requests.project_event(job))
-            experiment = await connection.call("storeExperimentEvent", er=requests.default_experiment_event(project.projectId))
-            made = await connection.call("storeExperimentRunEvent", er=requests.run_event(experiment.experimentId, job))
-            fit = await connection.call("storeFitEvent", fe=requests.fit_event(made.experimentRunId, job))
+            experiment = await connection.call(
+                "storeExperimentEvent", er=requests.default_experiment_event(project.projectId)
+            )
+            made = await connection.call(
+                "storeExperimentRunEvent", er=requests.run_event(experiment.experimentId, job)
+            )
+            fit = await connection.call(
+                "storeFitEvent", fe=requests.fit_event(made.experimentRunId, job)
+            )
             for metric in job.metrics:
-                await connection.call("storeMetricEvent", me=requests.metric_event(made.experimentRunId, fit.modelId, fit.dfId, metric))
+                await connection.call(
+                    "storeMetricEvent",
+                    me=requests.metric_event(made.experimentRunId, fit.modelId, fit.dfId, metric),
+                )
         await connection.aclose()
 
 

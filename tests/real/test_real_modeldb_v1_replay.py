@@ -1,4 +1,6 @@
-"""The recordings that the stand-in for ModelDB V1 is measured by are what the real server answers."""
+"""The recordings that the stand-in for ModelDB V1 is measured by are what the real server
+answers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from tests.support.modeldb_v1_replay import DatabaseHands, Story, replay_counted
 
 pytestmark = [
     pytest.mark.real_modeldb,
-    pytest.mark.skipif(not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"),
+    pytest.mark.skipif(
+        not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"
+    ),
     pytest.mark.timeout(300),
 ]
 

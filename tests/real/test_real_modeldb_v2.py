@@ -1,7 +1,8 @@
 """The daemon as a real process against a real ModelDB V2, named by MODELDB_V2_URL.
 
-The tests that take parts of the server down need its control script, too (MODELDB_V2_LAB: `SCRIPT stop|start|freeze|thaw PART`), and a
-server that nobody else uses. OUTAGE_SECONDS says how long each outage lasts.
+The tests that take parts of the server down need its control script, too (MODELDB_V2_LAB: `SCRIPT
+stop|start|freeze|thaw PART`), and a server that nobody else uses. OUTAGE_SECONDS says how long each
+outage lasts.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ pytestmark = [
     pytest.mark.skipif(not URL, reason="MODELDB_V2_URL names no ModelDB V2 server"),
     pytest.mark.timeout(900),
 ]
-needs_lab = pytest.mark.skipif(not LAB, reason="MODELDB_V2_LAB names no control script of the server")
+needs_lab = pytest.mark.skipif(
+    not LAB, reason="MODELDB_V2_LAB names no control script of the server"
+)
 
 COMPLETED = [each.file for each in describes() if each.status == "Completed"]
 UNORDERED = "updates/get-attributes-keys.attributes["
-"""One exchange of a call that this program never makes: PostgreSQL returns its attributes in any order."""
+"""One exchange of a call that this program never makes: PostgreSQL returns its attributes in any
+order."""
 LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifacts")
 
 
@@ -57,12 +61,17 @@ class ModelDB:
     async def runs(self, project: str) -> list[dict[str, Any]]:
         found = await self._ask("GET", "/project/getProjectByName", params={"name": project})
         project_id = found["project_by_user"]["id"]
-        answer = await self._ask("POST", "/experiment-run/findExperimentRuns", json={"project_id": project_id})
+        answer = await self._ask(
+            "POST", "/experiment-run/findExperimentRuns", json={"project_id": project_id}
+        )
         runs: list[dict[str, Any]] = answer.get("experiment_runs", [])
         return runs
 
     async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        async with aiohttp.ClientSession() as session, session.request(method, URL + path, **more) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, URL + path, **more) as answer,
+        ):
             assert answer.status == 200, await answer.text()
             parsed: dict[str, Any] = await answer.json()
             return parsed
@@ -94,12 +103,18 @@ def differences(job: Job, run: Mapping[str, Any]) -> list[str]:
     """The members of a run that are not as the mapping makes them."""
     wanted = expected(job)
     found = [name for name in ("name", "description") if run.get(name) != wanted[name]]
-    found += [name for name in ("start_time", "end_time") if name in wanted and int(run[name]) != int(wanted[name])]
+    found += [
+        name
+        for name in ("start_time", "end_time")
+        if name in wanted and int(run[name]) != int(wanted[name])
+    ]
     return found + [name for name in LISTS if run.get(name, []) != wanted.get(name, [])]
 
 
 async def lab(*arguments: str) -> None:
-    """Runs the control script, again if need be: it can take a part that it has just started for ended (see .ci/run)."""
+    """Runs the control script, again if need be: it can take a part that it has just started for
+    ended (see .ci/run).
+    """
     for _ in range(5):
         process = await asyncio.create_subprocess_exec(
             LAB, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
@@ -124,7 +139,9 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_the
     await play.drained()
     runs = {run["name"]: run for run in await ModelDB().runs(project)}
     assert len(runs) == 200
-    assert {name: wrong for job in jobs if (wrong := differences(job, runs[name := job.name]))} == {}
+    assert {
+        name: wrong for job in jobs if (wrong := differences(job, runs[name := job.name]))
+    } == {}
     assert len({mark_of(run) for run in runs.values()}) == 200
     assert sum(line["outcome"] == "synced" for line in lines) == 200
     assert max(line["receive_count"] for line in lines) == 1
@@ -152,7 +169,9 @@ async def test_an_outage_in_the_middle_loses_nothing_and_burns_no_receive(
     play.finish_jobs(jobs)
     events = [job.event for job in jobs] * 3
     random.Random(60).shuffle(events)
-    daemon = play.daemon(free_port(), target={"url": URL, "timeout_seconds": 10, "settle_seconds": 5})
+    daemon = play.daemon(
+        free_port(), target={"url": URL, "timeout_seconds": 10, "settle_seconds": 5}
+    )
     await daemon.start()
     await play.send(events[:90])
     await daemon.outcomes(20, outcome="synced")
@@ -179,7 +198,9 @@ async def test_an_outage_in_the_middle_loses_nothing_and_burns_no_receive(
     assert await daemon.stop() == 0
 
 
-async def test_killed_again_and_again_no_job_is_lost_or_doubled(play: Stage, free_port: Callable[[], int]) -> None:
+async def test_killed_again_and_again_no_job_is_lost_or_doubled(
+    play: Stage, free_port: Callable[[], int]
+) -> None:
     project, jobs = real_jobs(100)
     play.finish_jobs(jobs)
     await play.send([job.event for job in jobs])
@@ -193,7 +214,8 @@ async def test_killed_again_and_again_no_job_is_lost_or_doubled(play: Stage, fre
         await daemon.start()
         await daemon.outcomes(luck.randint(1, 6))
         await daemon.kill()
-        async with asyncio.timeout(60):  # what the killed one had received comes back when its visibility timeout ends
+        # what the killed one had received comes back when its visibility timeout ends
+        async with asyncio.timeout(60):
             while (await play.depth())["visible"] == 0 and (await play.depth())["in_flight"]:
                 await asyncio.sleep(0.2)
     last = play.daemon(free_port(), **sections)
@@ -204,9 +226,13 @@ async def test_killed_again_and_again_no_job_is_lost_or_doubled(play: Stage, fre
     assert await last.stop() == 0
 
 
-@pytest.mark.parametrize("file", sorted({exchange.file for exchange in load()} - {"outages", "races"}))
+@pytest.mark.parametrize(
+    "file", sorted({exchange.file for exchange in load()} - {"outages", "races"})
+)
 async def test_the_recorded_exchanges_still_hold(file: str) -> None:
-    """The recordings that the stand-in is measured by are what this server answers. Races are chance; outages have their own test."""
+    """The recordings that the stand-in is measured by are what this server answers. Races are
+    chance; outages have their own test.
+    """
     replayed = await Replayer(URL).replay(file)
     assert [each for each in replayed.differences if not each.startswith(UNORDERED)] == []
     assert replayed.passed or replayed.left_out

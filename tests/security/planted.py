@@ -1,4 +1,6 @@
-"""Planted secrets: words that exist nowhere else, and the search for them in whatever the daemon puts out."""
+"""Planted secrets: words that exist nowhere else, and the search for them in whatever the daemon
+puts out.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,16 @@ class Planted:
 
     def login(self, place: str, user: str) -> None:
         """Counts basic authentication's form of a user and his password among the secrets."""
-        self._words[f"{place} as it is sent"] = base64.b64encode(f"{user}:{self._words[place]}".encode()).decode()
+        self._words[f"{place} as it is sent"] = base64.b64encode(
+            f"{user}:{self._words[place]}".encode()
+        ).decode()
 
     def leaks(self, outputs: Mapping[str, str | bytes]) -> list[str]:
         """Which secret is where, one line each. Also half a secret is one."""
-        texts = {where: output if isinstance(output, str) else output.decode("latin-1") for where, output in outputs.items()}
+        texts = {
+            where: output if isinstance(output, str) else output.decode("latin-1")
+            for where, output in outputs.items()
+        }
         return [
             f"{place} in {where}: {_around(text, form)}"
             for place, word in self._words.items()
@@ -49,9 +56,15 @@ class Planted:
 
 
 def _forms(word: str) -> Iterable[str]:
-    """The word and its halves (one cut off by a limit is half a secret), as text, in JSON, in a URL and in a repr."""
+    """The word and its halves (one cut off by a limit is half a secret), as text, in JSON, in a URL
+    and in a repr.
+    """
     halves = [word] if len(word) < 16 else [word[: len(word) // 2], word[len(word) // 2 :]]
-    found = {form for half in halves for form in (half, json.dumps(half)[1:-1], quote(half, safe=""), repr(half)[1:-1])}
+    found = {
+        form
+        for half in halves
+        for form in (half, json.dumps(half)[1:-1], quote(half, safe=""), repr(half)[1:-1])
+    }
     return [form for form in found if len(form) >= 8]
 
 
@@ -62,4 +75,8 @@ def _around(text: str, form: str) -> str:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """The raw bytes of every file."""
-    return {f"file {path.name}": path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        f"file {path.name}": path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

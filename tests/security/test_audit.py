@@ -1,4 +1,6 @@
-"""``make audit``: what it says and how it ends, with an advisory service on a socket and a pip-audit that answers as told."""
+"""``make audit``: what it says and how it ends, with an advisory service on a socket and a
+pip-audit that answers as told.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ alpha==1.0 \\
 beta-ray==2.1.post1 ; python_version < "3.12" \\
     --hash=sha256:11
 """
-NOTHING_KNOWN = [{"name": "alpha", "version": "1.0", "vulns": []}, {"name": "beta-ray", "version": "2.1.post1", "vulns": []}]
+NOTHING_KNOWN = [
+    {"name": "alpha", "version": "1.0", "vulns": []},
+    {"name": "beta-ray", "version": "2.1.post1", "vulns": []},
+]
 KNOWS = {"vulnerabilities": [{"id": "PYSEC-2019-133"}]}
 
 
@@ -64,7 +69,11 @@ class Stub:
         self.answer(NOTHING_KNOWN)
 
     def answer(self, dependencies: Any, status: int = 0, error: str = "") -> None:
-        stdout = json.dumps({"dependencies": dependencies, "fixes": []}) if dependencies is not None else ""
+        stdout = (
+            json.dumps({"dependencies": dependencies, "fixes": []})
+            if dependencies is not None
+            else ""
+        )
         self._script.write_text(
             "import json, sys, pathlib\n"
             f"pathlib.Path({str(self.arguments)!r}).write_text(json.dumps(sys.argv[1:]))\n"
@@ -86,14 +95,25 @@ def stub(tmp_path: Path) -> Stub:
 
 def test_nothing_known(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     assert stub.run() == 0
-    assert capsys.readouterr().out == "2 packages asked about, 0 known vulnerabilities, 0 accepted\n"
+    assert (
+        capsys.readouterr().out == "2 packages asked about, 0 known vulnerabilities, 0 accepted\n"
+    )
     arguments = json.loads(stub.arguments.read_text())
-    assert {"--require-hashes", "--strict", "--disable-pip", f"--requirement={stub.lock}"} <= set(arguments)
+    assert {"--require-hashes", "--strict", "--disable-pip", f"--requirement={stub.lock}"} <= set(
+        arguments
+    )
 
 
 def test_a_known_vulnerability_fails(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
-    known = [{"id": "PYSEC-2026-7", "fix_versions": ["2.2", "3.0"]}, {"id": "GHSA-x", "fix_versions": []}]
-    stub.answer([NOTHING_KNOWN[0], {**NOTHING_KNOWN[1], "vulns": known}], status=1, error="Found 2 known vulnerabilities in 1 package")
+    known = [
+        {"id": "PYSEC-2026-7", "fix_versions": ["2.2", "3.0"]},
+        {"id": "GHSA-x", "fix_versions": []},
+    ]
+    stub.answer(
+        [NOTHING_KNOWN[0], {**NOTHING_KNOWN[1], "vulns": known}],
+        status=1,
+        error="Found 2 known vulnerabilities in 1 package",
+    )
     assert stub.run() == 1
     assert capsys.readouterr().out.splitlines() == [
         "beta-ray 2.1.post1: PYSEC-2026-7, mended in 2.2, 3.0",
@@ -113,11 +133,15 @@ def test_an_accepted_advisory_is_left_to_pip_audit(
 
 class TestNobodyToAsk:
     @pytest.mark.parametrize(("options", "status"), [((), 0), (("--must-ask",), 2)])
-    def test_without_a_network(self, stub: Stub, options: tuple[str, ...], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_without_a_network(
+        self, stub: Stub, options: tuple[str, ...], status: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with service(200, b"") as gone:
             pass
         assert stub.run(*options, service_url=gone) == status
-        assert capsys.readouterr().out.startswith(f"not asked: no advisory service reachable ({gone}: ")
+        assert capsys.readouterr().out.startswith(
+            f"not asked: no advisory service reachable ({gone}: "
+        )
         assert not stub.arguments.exists()
 
     @pytest.mark.parametrize(
@@ -127,7 +151,8 @@ class TestNobodyToAsk:
             (503, b"{}"),
             (200, b"<html>Please log in</html>"),
             (200, b"[]"),
-            (200, b'{"vulnerabilities": []}'),  # a mirror without advisories would call everything safe
+            # a mirror without advisories would call everything safe
+            (200, b'{"vulnerabilities": []}'),
         ],
     )
     def test_what_answers_is_no_advisory_service(
@@ -142,15 +167,26 @@ class TestNobodyToAsk:
 @pytest.mark.parametrize(
     ("dependencies", "status", "error", "said"),
     [
-        (None, 1, "requests.exceptions.ConnectionError: reset", "exit status 1): requests.exceptions.ConnectionError: reset"),
+        (
+            None,
+            1,
+            "requests.exceptions.ConnectionError: reset",
+            "exit status 1): requests.exceptions.ConnectionError: reset",
+        ),
         ([{"name": "alpha", "skip_reason": "not found"}], 0, "", "no answer"),
-        (NOTHING_KNOWN[:1], 0, "", "does not answer for beta-ray"),  # what is left out must not pass
+        # what is left out must not pass
+        (NOTHING_KNOWN[:1], 0, "", "does not answer for beta-ray"),
         ([], 0, "", "does not answer for alpha, beta-ray"),
         (NOTHING_KNOWN, 1, "something else", "ends with 1: something else"),
     ],
 )
 def test_no_answer_is_neither_good_nor_bad(
-    stub: Stub, dependencies: Any, status: int, error: str, said: str, capsys: pytest.CaptureFixture[str]
+    stub: Stub,
+    dependencies: Any,
+    status: int,
+    error: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stub.answer(dependencies, status, error)
     assert stub.run() == 2
@@ -197,14 +233,18 @@ class TestInstallation:
 
 def test_the_locks_are_read_whole() -> None:
     assert audit.locked(audit.LOCK)["aiohttp"]
-    assert len(audit.locked(audit.LOCK)) == len(re.findall(r"^\S+==", audit.LOCK.read_text(), re.MULTILINE))
+    assert len(audit.locked(audit.LOCK)) == len(
+        re.findall(r"^\S+==", audit.LOCK.read_text(), re.MULTILINE)
+    )
 
 
 def test_pip_audit_is_in_no_lock_but_its_own() -> None:
     own, folder = audit.TOOL_LOCK, audit.TOOL_LOCK.parent
     assert "pip-audit" in audit.locked(own)
     assert own.read_text().count("--hash=sha256:") >= len(audit.locked(own))
-    assert [lock.name for lock in folder.glob("*.txt") if "pip-audit" in audit.locked(lock)] == [own.name]
+    assert [lock.name for lock in folder.glob("*.txt") if "pip-audit" in audit.locked(lock)] == [
+        own.name
+    ]
 
 
 def test_it_is_run_for_every_change_of_a_lock_and_every_week() -> None:
@@ -213,5 +253,7 @@ def test_it_is_run_for_every_change_of_a_lock_and_every_week() -> None:
     assert "schedule:" in workflow
     assert workflow.count("- requirements/*") == 2
     assert 'make audit PYTHON=python ARGS="--must-ask' in workflow
-    assert re.search(r"^audit:.*\n\t\$\(PYTHON\) -m tools\.audit ", (root / "Makefile").read_text(), re.MULTILINE)
+    assert re.search(
+        r"^audit:.*\n\t\$\(PYTHON\) -m tools\.audit ", (root / "Makefile").read_text(), re.MULTILINE
+    )
     assert re.search(r"^make audit ", (root / ".ci" / "run").read_text(), re.MULTILINE)

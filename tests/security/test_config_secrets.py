@@ -1,4 +1,6 @@
-"""Secrets of the configuration: what is wrong with them is said without them, and no object shows them."""
+"""Secrets of the configuration: what is wrong with them is said without them, and no object shows
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.cli import main
-from daemon.config.settings import ConfigError, Settings, load_settings, secret_values, settings_for_log
+from daemon.config.settings import (
+    ConfigError,
+    Settings,
+    load_settings,
+    secret_values,
+    settings_for_log,
+)
 from daemon.targets.registry import open_target
 from tests.security.planted import Planted
 from tests.support.settings_factory import QUEUE_URL
@@ -53,7 +61,10 @@ def planted() -> Planted:
         (START + "  auth: {kind: none, password: WORD}", "target.auth.password"),
         (START + "  auth: {kind: bearer, token: 'Bearer WORD'}", "target.auth.token"),
         (START + "  auth: {kind: bearer, token: [WORD]}", "target.auth.token"),
-        (START + "  auth: {kind: verta, email: a@b, developer_key: 'WORD é'}", "target.auth.developer_key"),
+        (
+            START + "  auth: {kind: verta, email: a@b, developer_key: 'WORD é'}",
+            "target.auth.developer_key",
+        ),
         (START + "  auth: WORD", "target.auth"),
         (START + "  auth: [WORD]", "target.auth"),
         (START + "  password: WORD", "target.password"),
@@ -100,7 +111,8 @@ def test_an_error_names_the_key_and_not_the_value(
         ("TARGET__HEADERS", '{"X-Key": "WORD"', "target.headers"),
         ("TARGET__HEADERS", "X-Key: WORD", "target.headers"),
         ("TARGET__HEADERS", '{"X-Key": {"a": "WORD"}}', "target.headers"),
-        ("TARGET__HEADERS__X_KEY", "WORD", "target.headers"),  # an underscore is allowed; nothing may be said of the value
+        # an underscore is allowed; nothing may be said of the value
+        ("TARGET__HEADERS__X_KEY", "WORD", "target.headers"),
         ("TARGET__URL", "http://ml:WORD@modeldb/v1", "target.url"),
         ("TARGET__TOKEN", "WORD", "target.token"),
         ("SECRET__WORD", "WORD", "secret"),
@@ -117,7 +129,9 @@ def test_neither_does_an_error_of_a_variable(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(START + BASIC + "x\n  timeout_seconds: many\n")
-    monkeypatch.setenv(f"MODELDB_SYNC_{variable}", value.replace("WORD", planted.word("the variable")))
+    monkeypatch.setenv(
+        f"MODELDB_SYNC_{variable}", value.replace("WORD", planted.word("the variable"))
+    )
     assert main(["check", "--offline", "--config", str(path)]) == 2
     said = capsys.readouterr()
     assert key in said.err or variable == "TARGET__HEADERS__X_KEY"
@@ -134,22 +148,41 @@ def test_neither_does_an_error_of_a_variable(
         ("queue__url", b"http://ml:WORD@sqs/123456789012/q", "queue.url"),
     ],
 )
-def test_neither_does_an_error_of_a_secret_file(name: str, content: bytes, key: str, planted: Planted, tmp_path: Path) -> None:
+def test_neither_does_an_error_of_a_secret_file(
+    name: str, content: bytes, key: str, planted: Planted, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content.replace(b"WORD", planted.word("the file").encode()))
     path = tmp_path / "config.yaml"
     path.write_text(START + BASIC + "x\n")
     with pytest.raises(ConfigError) as refused:
         load_settings(path, {}, tmp_path)
     assert key in str(refused.value)
-    assert planted.leaks({"text": str(refused.value), "repr": repr(refused.value), "problems": repr(refused.value.problems)}) == []
+    assert (
+        planted.leaks(
+            {
+                "text": str(refused.value),
+                "repr": repr(refused.value),
+                "problems": repr(refused.value.problems),
+            }
+        )
+        == []
+    )
 
 
 def auths(planted: Planted) -> dict[str, dict[str, Any]]:
     """Every way to log in, with planted secrets."""
     made: dict[str, dict[str, Any]] = {
-        "basic": {"kind": "basic", "username": "ml", "password": planted.word("password", odd=True)},
+        "basic": {
+            "kind": "basic",
+            "username": "ml",
+            "password": planted.word("password", odd=True),
+        },
         "bearer": {"kind": "bearer", "token": planted.word("token", odd=True)},
-        "verta": {"kind": "verta", "email": "ml@example.org", "developer_key": planted.word("developer key", odd=True)},
+        "verta": {
+            "kind": "verta",
+            "email": "ml@example.org",
+            "developer_key": planted.word("developer key", odd=True),
+        },
     }
     planted.login("password", "ml")
     return made
@@ -157,11 +190,18 @@ def auths(planted: Planted) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["basic", "bearer", "verta"])
 async def test_no_object_shows_them(kind: str, planted: Planted, tmp_path: Path) -> None:
-    headers = {"X-Gateway-Key": planted.word("header", odd=True), "Cookie": f"session={planted.word('cookie', odd=True)}"}
+    headers = {
+        "X-Gateway-Key": planted.word("header", odd=True),
+        "Cookie": f"session={planted.word('cookie', odd=True)}",
+    }
     settings = Settings.model_validate(
         {
             "queue": {"url": QUEUE_URL},
-            "target": {"url": "http://127.0.0.1:9/v1", "auth": auths(planted)[kind], "headers": headers},
+            "target": {
+                "url": "http://127.0.0.1:9/v1",
+                "auth": auths(planted)[kind],
+                "headers": headers,
+            },
             "checkpoint": {"path": str(tmp_path / "checkpoint.db")},
         }
     )
@@ -184,9 +224,15 @@ async def test_no_object_shows_them(kind: str, planted: Planted, tmp_path: Path)
 
 def test_a_secret_file_is_a_secret(planted: Planted, tmp_path: Path) -> None:
     (tmp_path / "target__auth__password").write_text(planted.word("secret file") + "\n")
-    (tmp_path / "target__headers").write_text(json.dumps({"X-Key": planted.word("header in a file")}))
+    (tmp_path / "target__headers").write_text(
+        json.dumps({"X-Key": planted.word("header in a file")})
+    )
     path = tmp_path / "config.yaml"
     path.write_text(START + "  auth: {kind: basic, username: ml}\n")
     settings = load_settings(path, dict(os.environ), tmp_path)
-    assert {planted.word("secret file"), planted.word("header in a file")} <= set(secret_values(settings))
-    assert planted.leaks({"repr": repr(settings), "log": json.dumps(settings_for_log(settings))}) == []
+    assert {planted.word("secret file"), planted.word("header in a file")} <= set(
+        secret_values(settings)
+    )
+    assert (
+        planted.leaks({"repr": repr(settings), "log": json.dumps(settings_for_log(settings))}) == []
+    )

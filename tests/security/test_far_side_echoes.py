@@ -1,6 +1,7 @@
 """What a far side answers may repeat what was sent to it: the texts of our errors must not.
 
-Asked is for the texts that go everywhere: into the log, `/readyz`, the checkpoint, dead letters and what `check` prints.
+Asked is for the texts that go everywhere: into the log, `/readyz`, the checkpoint, dead letters and
+what `check` prints.
 """
 
 from __future__ import annotations
@@ -40,15 +41,21 @@ def sent(request: web.Request) -> str:
 
 def the_apis_word(status: int, code: int) -> Callable[[web.Request], web.Response]:
     def answer(request: web.Request) -> web.Response:
-        return web.json_response({"error": sent(request), "message": sent(request), "code": code}, status=status)
+        return web.json_response(
+            {"error": sent(request), "message": sent(request), "code": code}, status=status
+        )
 
     return answer
 
 
-def page(status: int, content_type: str = "text/html", **headers: str) -> Callable[[web.Request], web.Response]:
+def page(
+    status: int, content_type: str = "text/html", **headers: str
+) -> Callable[[web.Request], web.Response]:
     def answer(request: web.Request) -> web.Response:
         told = {name: value.replace("SENT", sent(request)) for name, value in headers.items()}
-        return web.Response(status=status, text=sent(request), content_type=content_type, headers=told)
+        return web.Response(
+            status=status, text=sent(request), content_type=content_type, headers=told
+        )
 
     return answer
 
@@ -69,7 +76,9 @@ ANSWERS: dict[str, Callable[[web.Request], web.Response]] = {
     "200 JSON of another API": lambda request: web.json_response({"headers": sent(request)}),
     "404 page": page(404),
     "redirect": page(302, Location="http://login.example.org/?from=SENT"),
-    "content type": lambda request: web.Response(body=b"x", headers={"Content-Type": f"text/{sent(request)}"}),
+    "content type": lambda request: web.Response(
+        body=b"x", headers={"Content-Type": f"text/{sent(request)}"}
+    ),
     "cut in the middle": lambda request: web.Response(text=" " * 4070 + sent(request)),
 }
 
@@ -81,25 +90,41 @@ async def test_modeldb_repeats_what_it_was_sent(kind: str, answer: str) -> None:
     auth: dict[str, Any] = {
         "basic": {"kind": "basic", "username": "ml", "password": planted.word("password")},
         "bearer": {"kind": "bearer", "token": planted.word("token")},
-        "verta": {"kind": "verta", "email": "ml@example.org", "developer_key": planted.word("developer key")},
+        "verta": {
+            "kind": "verta",
+            "email": "ml@example.org",
+            "developer_key": planted.word("developer key"),
+        },
     }[kind]
     planted.login("password", "ml") if kind == "basic" else None
-    headers = {"X-Key": planted.word("header", odd=True), "Cookie": f"session={planted.word('cookie')}; lang=en"}
+    headers = {
+        "X-Key": planted.word("header", odd=True),
+        "Cookie": f"session={planted.word('cookie')}; lang=en",
+    }
 
     async def serve(request: web.Request) -> web.Response:
         return ANSWERS[answer](request)
 
     async with serving(serve) as url:
         settings = Settings.model_validate(
-            {"queue": {"url": QUEUE_URL}, "target": {"url": url, "auth": auth, "headers": headers, "settle_seconds": 1}}
+            {
+                "queue": {"url": QUEUE_URL},
+                "target": {"url": url, "auth": auth, "headers": headers, "settle_seconds": 1},
+            }
         )
         target = open_target(settings.target)
         outputs: dict[str, str] = {}
         try:
-            for name, asked in {"probe": target.probe(), "sync": target.sync(job(), MemoryJournal())}.items():
+            for name, asked in {
+                "probe": target.probe(),
+                "sync": target.sync(job(), MemoryJournal()),
+            }.items():
                 with pytest.raises(DaemonError) as caught:
                     await asked
-                outputs |= {f"detail of {name}": str(getattr(caught.value, "detail", "")), f"str of {name}": str(caught.value)}
+                outputs |= {
+                    f"detail of {name}": str(getattr(caught.value, "detail", "")),
+                    f"str of {name}": str(caught.value),
+                }
         finally:
             await target.aclose()
     assert outputs["detail of probe"]
@@ -108,8 +133,15 @@ async def test_modeldb_repeats_what_it_was_sent(kind: str, answer: str) -> None:
 
 def aws_error(status: int, code: str) -> Callable[[web.Request], web.Response]:
     def answer(request: web.Request) -> web.Response:
-        body = {"__type": code, "message": f"The canonical string should have been: {sent(request)}"}
-        return web.Response(status=status, body=json.dumps(body).encode(), headers={"Content-Type": "application/x-amz-json-1.1"})
+        body = {
+            "__type": code,
+            "message": f"The canonical string should have been: {sent(request)}",
+        }
+        return web.Response(
+            status=status,
+            body=json.dumps(body).encode(),
+            headers={"Content-Type": "application/x-amz-json-1.1"},
+        )
 
     return answer
 
@@ -142,15 +174,26 @@ async def test_aws_repeats_what_it_was_sent(answer: str, monkeypatch: pytest.Mon
     outputs: dict[str, str] = {}
     async with serving(serve) as url, AsyncExitStack() as stack:
         base = url.removesuffix("/v1")
-        opening = open_clients(queue_url=f"{base}/123456789012/q", region="eu-west-1", endpoints=Endpoints(sagemaker=base, sqs=base))
+        opening = open_clients(
+            queue_url=f"{base}/123456789012/q",
+            region="eu-west-1",
+            endpoints=Endpoints(sagemaker=base, sqs=base),
+        )
         clients = await stack.enter_async_context(opening)
         jobs = SageMakerTrainingJobs(clients.sagemaker, Home("123456789012", "eu-west-1", "aws"))
         queue = SqsQueue(clients.sqs_polling, clients.sqs, f"{base}/123456789012/q")
-        for name, ask in {"describe": lambda: jobs.describe("j"), "probe": jobs.probe, "queue": queue.state}.items():
+        for name, ask in {
+            "describe": lambda: jobs.describe("j"),
+            "probe": jobs.probe,
+            "queue": queue.state,
+        }.items():
             try:
                 await ask()
             except DaemonError as error:
-                outputs |= {f"detail of {name}": str(getattr(error, "detail", "")), f"str of {name}": str(error)}
+                outputs |= {
+                    f"detail of {name}": str(getattr(error, "detail", "")),
+                    f"str of {name}": str(error),
+                }
         outputs["repr of the clients"] = repr(clients)
     assert outputs
     assert planted.leaks(outputs) == []

@@ -1,4 +1,6 @@
-"""Hostile values through the real daemon on real sockets: they are texts everywhere, and nothing else."""
+"""Hostile values through the real daemon on real sockets: they are texts everywhere, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ async def send_each(play: Stage, bodies: Sequence[str]) -> None:
         await play.send([body])
 
 
-async def sent_through(play: Stage, daemon: DaemonProcess, jobs: list[HostileJob]) -> list[dict[str, Any]]:
+async def sent_through(
+    play: Stage, daemon: DaemonProcess, jobs: list[HostileJob]
+) -> list[dict[str, Any]]:
     """Jobs and other bodies, all with their outcome. Returns the lines of the outcomes."""
     play.finish_jobs(jobs)
     await send_each(play, [*(job.event for job in jobs), *NO_JOBS.values()])
@@ -77,9 +81,16 @@ def labels_in(text: str) -> dict[str, set[str]]:
 
 async def printed(daemon: DaemonProcess, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", *arguments, "--config", str(daemon._config),
-        env=dict(daemon._environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "daemon",
+        *arguments,
+        "--config",
+        str(daemon._config),
+        env=dict(daemon._environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     output, _ = await process.communicate()
     assert process.returncode is not None
     assert b"Traceback" not in output
@@ -88,7 +99,11 @@ async def printed(daemon: DaemonProcess, *arguments: str) -> str:
 
 def unsafe_on_a_terminal(text: str) -> set[str]:
     """Control characters, and those that change the order of others or cannot be seen."""
-    return {f"{ord(each):04x}" for each in text if each != "\n" and unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
+    return {
+        f"{ord(each):04x}"
+        for each in text
+        if each != "\n" and unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    }
 
 
 async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
@@ -100,7 +115,11 @@ async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[]
     too_long = f"hostile-{TOO_LONG}"
     assert outcomes[too_long] == ("rejected", "target_refused")
     assert {outcomes[job.name] for job in jobs if job.name != too_long} == {("synced", "created")}
-    of_no_job = {(line["outcome"], line["reason"]) for line in lines if not (line["job"] or "").startswith("hostile")}
+    of_no_job = {
+        (line["outcome"], line["reason"])
+        for line in lines
+        if not (line["job"] or "").startswith("hostile")
+    }
     assert of_no_job == {
         ("rejected", "malformed_body"),
         ("rejected", "job_gone"),
@@ -108,24 +127,41 @@ async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[]
     }
     refused = Job("refused-1")
     play.finish_jobs([refused])
-    modeldb.faults.refuse_next(1, 400, {"code": 3, "message": ESCAPES}, operation="createExperimentRun")
+    modeldb.faults.refuse_next(
+        1, 400, {"code": 3, "message": ESCAPES}, operation="createExperimentRun"
+    )
     await play.send([refused.event])
     await daemon.outcomes(1, outcome="rejected", job="refused-1")
     after = await labels_of(daemon)
-    assert {name for name, values in after.items() if len(values - bounded.get(name, set())) > 15} == set()
-    assert {value for values in after.values() for value in values if "hostile" in value or len(value) > 40} == set()
+    assert {
+        name for name, values in after.items() if len(values - bounded.get(name, set())) > 15
+    } == set()
+    assert {
+        value
+        for values in after.values()
+        for value in values
+        if "hostile" in value or len(value) > 40
+    } == set()
     assert (await daemon.get("/healthz"))[0] == 200
     assert await daemon.stop() == 0
 
-    assert [line for line in daemon.log if line["level"] in {"error", "text"} or line["event"] == "forged"] == []
+    assert [
+        line
+        for line in daemon.log
+        if line["level"] in {"error", "text"} or line["event"] == "forged"
+    ] == []
     assert max(len(json.dumps(line)) for line in daemon.log) < 20_000
     runs = {run["name"]: run for run in modeldb.runs()}
-    assert {mark_of(run)[0] for run in runs.values()} == {job.arn for job in jobs if job.name != too_long}
+    assert {mark_of(run)[0] for run in runs.values()} == {
+        job.arn for job in jobs if job.name != too_long
+    }
     for job in jobs:
         if len(job.text) < 1000:
             stored = {item["key"]: item["value"] for item in runs[job.name]["hyperparameters"]}
             assert stored["quoted"] == cleaned(job.text)
-    assert {path.name for path in play.home.iterdir() if not path.name.startswith("config-")} <= FILES
+    assert {
+        path.name for path in play.home.iterdir() if not path.name.startswith("config-")
+    } <= FILES
     await dead_letters_are_valid(play)
     table, as_json = await printed(daemon, "history"), await printed(daemon, "history", "--json")
     assert unsafe_on_a_terminal(table) == set()
@@ -141,20 +177,36 @@ async def dead_letters_are_valid(play: Stage) -> None:
     letters = await play.dead_letters()
     assert letters
     for letter in letters:
-        attributes = {name: value["StringValue"] for name, value in letter.get("MessageAttributes", {}).items()}
+        attributes = {
+            name: value["StringValue"]
+            for name, value in letter.get("MessageAttributes", {}).items()
+        }
         assert set(attributes) in ({"reason", "detail"}, set())
-        assert all(0 < len(value) <= 1000 and not NOT_XML.search(value) for value in attributes.values())
+        assert all(
+            0 < len(value) <= 1000 and not NOT_XML.search(value) for value in attributes.values()
+        )
         assert re.fullmatch("[a-z_]+", attributes.get("reason", "x"))
 
 
-async def test_v1_and_a_log_for_people(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
+async def test_v1_and_a_log_for_people(
+    moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     async with ModelDbV1StandIn() as server:
-        target = {"kind": "modeldb-v1", "host": "127.0.0.1", "port": server.port, "settle_seconds": 1}
+        target = {
+            "kind": "modeldb-v1",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "settle_seconds": 1,
+        }
         async with stage(moto_endpoint, target, tmp_path) as play:
             await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
             jobs = hostile_jobs()
             play.finish_jobs(jobs)
-            daemon = play.daemon(free_port(), jobs={"statuses": ["Completed", "Failed"]}, log={"format": "console", "level": "debug"})
+            daemon = play.daemon(
+                free_port(),
+                jobs={"statuses": ["Completed", "Failed"]},
+                log={"format": "console", "level": "debug"},
+            )
             await send_each(play, [*(job.event for job in jobs), *list(NO_JOBS.values())[::4]])
             await daemon.start()
             await play.drained(90)
@@ -165,12 +217,16 @@ async def test_v1_and_a_log_for_people(moto_endpoint: str, tmp_path: Path, free_
             text = "\n".join(line["event"] for line in daemon.log)
             assert unsafe_on_a_terminal(text) == set()
             # whatever the values hold, a line begins with its time
-            assert [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)] == []
+            assert [
+                line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)
+            ] == []
             assert len(re.findall(r"job outcome .*outcome=synced", text)) == len(jobs)
             assert "internal_error" not in text
             marks = [mark_in(run["description"]) for run in server.runs]
             assert len(marks) == len(set(marks)) == len(jobs)
-            assert {path.name for path in play.home.iterdir() if not path.name.startswith("config-")} <= FILES
+            assert {
+                path.name for path in play.home.iterdir() if not path.name.startswith("config-")
+            } <= FILES
             await dead_letters_are_valid(play)
 
 
@@ -178,11 +234,17 @@ async def test_v1_and_a_log_for_people(moto_endpoint: str, tmp_path: Path, free_
     "answer",
     [
         {"status": 401, "text": ESCAPES, "content_type": "text/html"},
-        {"status": 400, "text": json.dumps({"code": 3, "message": ESCAPES}), "content_type": "application/json"},
+        {
+            "status": 400,
+            "text": json.dumps({"code": 3, "message": ESCAPES}),
+            "content_type": "application/json",
+        },
     ],
     ids=lambda answer: str(answer["status"]),
 )
-async def test_what_a_far_side_says_is_safe_on_a_terminal(answer: Mapping[str, Any], play: Stage, free_port: Callable[[], int]) -> None:
+async def test_what_a_far_side_says_is_safe_on_a_terminal(
+    answer: Mapping[str, Any], play: Stage, free_port: Callable[[], int]
+) -> None:
     async def serve(_request: web.Request) -> web.Response:
         return web.Response(**answer)
 

@@ -48,7 +48,14 @@ def metrics() -> Probes:
 
 @pytest.fixture
 async def server(metrics: Probes) -> AsyncIterator[HttpServer]:
-    running = await serve_http("127.0.0.1", 0, metrics=metrics, healthz=lambda: GOOD, readyz=lambda: GOOD, idle_seconds=IDLE_SECONDS)
+    running = await serve_http(
+        "127.0.0.1",
+        0,
+        metrics=metrics,
+        healthz=lambda: GOOD,
+        readyz=lambda: GOOD,
+        idle_seconds=IDLE_SECONDS,
+    )
     yield running
     await running.aclose()
 
@@ -102,7 +109,9 @@ def descriptors(pid: int | str = "self") -> int:
 
 
 def resident_mib(pid: int | str = "self") -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return (
+        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    )
 
 
 async def drip(connection: Connection, head: bytes) -> None:
@@ -123,7 +132,10 @@ async def test_who_sends_byte_by_byte_is_ended_and_keeps_nobody_waiting(
     first: bytes, server: HttpServer, connect: Callable[[], asyncio.Future[Connection]]
 ) -> None:
     begun = time.monotonic()
-    slow = [drip(await connect(), first + b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ") for _ in range(50)]
+    slow = [
+        drip(await connect(), first + b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        for _ in range(50)
+    ]
     all_ended = asyncio.gather(*slow)
     while not all_ended.done():
         assert await health(server.port) < 2
@@ -133,7 +145,9 @@ async def test_who_sends_byte_by_byte_is_ended_and_keeps_nobody_waiting(
 
 
 async def test_one_connection_too_many_ends_the_one_that_has_asked_nothing_for_longest(
-    server: HttpServer, connect: Callable[[], asyncio.Future[Connection]], monkeypatch: pytest.MonkeyPatch
+    server: HttpServer,
+    connect: Callable[[], asyncio.Future[Connection]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http, "MOST_CONNECTIONS", 5)
     prometheus = await connect()  # the oldest, and the one that asks
@@ -158,11 +172,18 @@ async def test_a_flood_of_connections_leaves_few_open_and_keeps_no_health_check_
     assert sum([await has_ended(reader, 0.5) for reader, _ in connections[:250]]) == 250
 
 
-@pytest.mark.parametrize(("length", "times"), [(20_000_000, 1), (500_000, 100)], ids=["one answer", "pipelined answers"])
+@pytest.mark.parametrize(
+    ("length", "times"), [(20_000_000, 1), (500_000, 100)], ids=["one answer", "pipelined answers"]
+)
 async def test_who_does_not_read_is_ended(
-    length: int, times: int, server: HttpServer, metrics: Probes, connect: Callable[[], asyncio.Future[Connection]]
+    length: int,
+    times: int,
+    server: HttpServer,
+    metrics: Probes,
+    connect: Callable[[], asyncio.Future[Connection]],
 ) -> None:
-    # More than the socket buffers of both sides take: the answer waits for a reader, and the library's time-out does not run.
+    # More than the socket buffers of both sides take: the answer waits for a reader, and the
+    # library's time-out does not run.
     metrics.length = length
     reader, writer = await connect()
     transport = stop_reading(writer)
@@ -196,9 +217,21 @@ async def test_who_reads_slowly_but_asks_again_is_not_ended(
     ("head", "rest"),
     [
         (b"PUT /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", b"x" * 65536),
-        (b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 65536),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"x" * 65536),
+        (
+            b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"10000\r\n" + b"x" * 65536 + b"\r\n",
+        ),
+        (
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1;" + b"x" * 65536,
+        ),
+        (
+            (
+                b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: "
+                b"websocket\r\n\r\n"
+            ),
+            b"x" * 65536,
+        ),
         (b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n", b"x" * 65536),
         (b"GET /", b"a" * 65536),
         (b"GET / HTTP/1.1\r\nX: ", b"a" * 65536),
@@ -241,16 +274,21 @@ async def test_who_sends_without_end_is_ended_and_takes_no_memory(
     assert resident_mib() - before < 20
 
 
-async def test_pipelining_keeps_nobody_waiting(server: HttpServer, connect: Callable[[], asyncio.Future[Connection]]) -> None:
+async def test_pipelining_keeps_nobody_waiting(
+    server: HttpServer, connect: Callable[[], asyncio.Future[Connection]]
+) -> None:
     reader, writer = await connect()
-    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 300 + b"GET /healthz HTTP/1.0\r\n\r\n")
+    writer.write(
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 300 + b"GET /healthz HTTP/1.0\r\n\r\n"
+    )
     answers = asyncio.ensure_future(reader.read())
     others = 0
     while not answers.done():
         await health(server.port)
         others += 1
     assert (await answers).count(b" 200 OK\r\n") == 301
-    assert others > 30  # one or two, where the library answers all that has come before it lets anybody else run
+    # one or two, where the library answers all that has come before it lets anybody else run
+    assert others > 30
 
 
 async def test_the_daemon_goes_on_with_its_work_and_stops_in_time(
@@ -266,7 +304,14 @@ async def test_the_daemon_goes_on_with_its_work_and_stops_in_time(
     # Without a limit of its own, the port would take every descriptor that the work needs.
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (256, 256))
     memory = resident_mib(daemon.pid)
-    firsts = [b"", b"GET /heal", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ", TLS_HELLO, b"nonsense\r\n\r\n", ASK * 200]
+    firsts = [
+        b"",
+        b"GET /heal",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ",
+        TLS_HELLO,
+        b"nonsense\r\n\r\n",
+        ASK * 200,
+    ]
     crowd: list[socket.socket] = []
     try:
         for number in range(500):

@@ -1,7 +1,8 @@
-"""Secrets planted wherever one can be, and the real daemon taken through all that can happen: they are in none of its outputs.
+"""Secrets planted wherever one can be, and the real daemon taken through all that can happen: they
+are in none of its outputs.
 
-The dead-letter queue gets a rejected body as it was received, as SQS's own redrive would put it there: it may hold what the event
-held. Everything else that the daemon puts out is its own.
+The dead-letter queue gets a rejected body as it was received, as SQS's own redrive would put it
+there: it may hold what the event held. Everything else that the daemon puts out is its own.
 """
 
 from __future__ import annotations
@@ -60,34 +61,58 @@ def failing(description, *others, real=daemon.pipeline.flow.training_run, passwo
 
 daemon.pipeline.flow.training_run = failing
 """
-"""A bug whose exception quotes the configuration, as those of HTTP libraries do, in a frame with secrets in its variables."""
+"""A bug whose exception quotes the configuration, as those of HTTP libraries do, in a frame with
+secrets in its variables."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SecretJob(Job):
-    """A job with secrets in its hyperparameters, its container's environment, its tags and its failure reason; so has its event."""
+    """A job with secrets in its hyperparameters, its container's environment, its tags and its
+    failure reason; so has its event.
+    """
 
     secrets: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def make(cls, name: str, planted: Planted, *, tags: Mapping[str, str] = FULL_TAGS, status: str = "Completed") -> SecretJob:
-        secrets = {key: planted.word(f"hyperparameter {key}", odd=key == "DB_PASSWORD") for key in SECRET_KEYS}
+    def make(
+        cls,
+        name: str,
+        planted: Planted,
+        *,
+        tags: Mapping[str, str] = FULL_TAGS,
+        status: str = "Completed",
+    ) -> SecretJob:
+        secrets = {
+            key: planted.word(f"hyperparameter {key}", odd=key == "DB_PASSWORD")
+            for key in SECRET_KEYS
+        }
         return cls(
             name,
             tags={**tags, "ci-token": planted.word("tag")},
             description_file="hyperparameters-secret.json",
             status=status,
-            secrets=secrets | {"environment": planted.word("environment"), "plain": planted.word("environment under a plain name")},
+            secrets=secrets
+            | {
+                "environment": planted.word("environment"),
+                "plain": planted.word("environment under a plain name"),
+            },
         )
 
     @property
     def members(self) -> dict[str, Any]:
-        parameters = {key: json.dumps(self.secrets[key]) if key == "hf_token" else self.secrets[key] for key in SECRET_KEYS}
+        parameters = {
+            key: json.dumps(self.secrets[key]) if key == "hf_token" else self.secrets[key]
+            for key in SECRET_KEYS
+        }
         quoted = " ".join(f"--{key} {value}" for key, value in parameters.items())
         return {
             "HyperParameters": {"eta": "0.1", **parameters},
-            "Environment": {"WANDB_API_KEY": self.secrets["environment"], "LANG": self.secrets["plain"]},
-            "FailureReason": f"AlgorithmError: WANDB_API_KEY={self.secrets['environment']} python train.py {quoted}",
+            "Environment": {
+                "WANDB_API_KEY": self.secrets["environment"],
+                "LANG": self.secrets["plain"],
+            },
+            "FailureReason": f"AlgorithmError: WANDB_API_KEY={self.secrets['environment']} python "
+            f"train.py {quoted}",
         }
 
     @property
@@ -109,14 +134,24 @@ class WatchedDaemon(DaemonProcess):
     async def start(self) -> None:
         with self.stdout.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "daemon", "run", "--config", str(self._config),
-                env=dict(self._environment), stdout=output, stderr=asyncio.subprocess.PIPE, limit=2**22,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                "daemon",
+                "run",
+                "--config",
+                str(self._config),
+                env=dict(self._environment),
+                stdout=output,
+                stderr=asyncio.subprocess.PIPE,
+                limit=2**22,
+            )
         self._reading = asyncio.create_task(self._read())
 
 
 class Front:
-    """What stands before ModelDB: hands everything on, or answers by itself and repeats what it was sent."""
+    """What stands before ModelDB: hands everything on, or answers by itself and repeats what it was
+    sent.
+    """
 
     def __init__(self, modeldb: ModelDbV2StandIn, session: aiohttp.ClientSession) -> None:
         self.answer = ""
@@ -132,8 +167,12 @@ class Front:
         url = self._modeldb.url.removesuffix("/v1") + request.raw_path
         kept = {"Content-Type", "Accept", "Grpc-Timeout"}
         headers = {name: value for name, value in request.headers.items() if name in kept}
-        async with self._session.request(request.method, url, data=await request.read(), headers=headers) as answer:
-            return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
+        async with self._session.request(
+            request.method, url, data=await request.read(), headers=headers
+        ) as answer:
+            return web.Response(
+                status=answer.status, body=await answer.read(), content_type=answer.content_type
+            )
 
 
 @pytest.fixture
@@ -146,13 +185,26 @@ async def front(modeldb: ModelDbV2StandIn) -> AsyncIterator[Front]:
 
 @asynccontextmanager
 async def planted_daemon(
-    play: Stage, port: int, planted: Planted, target: Mapping[str, Any], environment: Mapping[str, str], **sections: Mapping[str, Any]
+    play: Stage,
+    port: int,
+    planted: Planted,
+    target: Mapping[str, Any],
+    environment: Mapping[str, str],
+    **sections: Mapping[str, Any],
 ) -> AsyncIterator[WatchedDaemon]:
     """A daemon with planted credentials of AWS. Whatever it does, it is killed at the end."""
     made = play.daemon(
-        port, target=target, log={"level": "debug", "format": "json"}, jobs={"statuses": ["Completed", "Failed"]},
-        queue={"url": play.queue_url, "wait_seconds": 1, "retry": {"initial_seconds": 1, "max_seconds": 1}}, **sections,
-    )  # fmt: skip
+        port,
+        target=target,
+        log={"level": "debug", "format": "json"},
+        jobs={"statuses": ["Completed", "Failed"]},
+        queue={
+            "url": play.queue_url,
+            "wait_seconds": 1,
+            "retry": {"initial_seconds": 1, "max_seconds": 1},
+        },
+        **sections,
+    )
     credentials = {
         "AWS_ACCESS_KEY_ID": f"ASIA{planted.word('access key')}",
         "AWS_SECRET_ACCESS_KEY": planted.word("secret key"),
@@ -172,7 +224,9 @@ async def pages(daemon: WatchedDaemon, when: str) -> dict[str, str]:
     async with aiohttp.ClientSession() as session:
         for path in PATHS:
             async with session.get(daemon.url + path) as answer:
-                found[f"{path} {when}"] = f"{answer.status} {dict(answer.headers)} {await answer.text()}"
+                found[f"{path} {when}"] = (
+                    f"{answer.status} {dict(answer.headers)} {await answer.text()}"
+                )
         async with session.post(daemon.url + "/metrics", data=b"x") as answer:
             found[f"POST {when}"] = await answer.text()
     return found
@@ -181,9 +235,16 @@ async def pages(daemon: WatchedDaemon, when: str) -> dict[str, str]:
 async def verb(daemon: WatchedDaemon, *arguments: str) -> dict[str, bytes]:
     """What a verb prints with the daemon's configuration."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", *arguments, "--config", str(daemon._config),
-        env=dict(daemon._environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "daemon",
+        *arguments,
+        "--config",
+        str(daemon._config),
+        env=dict(daemon._environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     stdout, stderr = await process.communicate()
     assert stdout
     return {f"stdout of {arguments}": stdout, f"stderr of {arguments}": stderr}
@@ -194,11 +255,16 @@ def of_job(job: Job) -> Callable[[dict[str, Any]], bool]:
 
 
 def log_of(daemon: WatchedDaemon) -> dict[str, str | bytes]:
-    return {"log": "\n".join(json.dumps(line, ensure_ascii=False) for line in daemon.log), "stdout": daemon.stdout.read_bytes()}
+    return {
+        "log": "\n".join(json.dumps(line, ensure_ascii=False) for line in daemon.log),
+        "stdout": daemon.stdout.read_bytes(),
+    }
 
 
 def checkpoint_of(home: Path) -> dict[str, bytes]:
-    found = {name: data for name, data in files_in(home).items() if name.startswith("file checkpoint.db")}
+    found = {
+        name: data for name, data in files_in(home).items() if name.startswith("file checkpoint.db")
+    }
     assert found
     return found
 
@@ -209,20 +275,39 @@ async def test_v2_through_success_and_every_failure(
     planted = Planted()
     password = planted.word("password", odd=True)
     planted.login("password", "ml")
-    headers = {"X-Gateway-Key": planted.word("header"), "Cookie": f"session={planted.word('cookie')}; lang=en"}
-    target = {"url": front.url, "auth": {"kind": "basic", "username": "ml"}, "headers": headers, "settle_seconds": 1}
+    headers = {
+        "X-Gateway-Key": planted.word("header"),
+        "Cookie": f"session={planted.word('cookie')}; lang=en",
+    }
+    target = {
+        "url": front.url,
+        "auth": {"kind": "basic", "username": "ml"},
+        "headers": headers,
+        "settle_seconds": 1,
+    }
     patches = play.home.parent / f"{play.home.name}-patches"
     patches.mkdir()
     encoded = base64.b64encode(f"ml:{password}".encode()).decode()
-    (patches / "sitecustomize.py").write_text(FAILING.format(root=str(ROOT), password=password, encoded=encoded))
+    (patches / "sitecustomize.py").write_text(
+        FAILING.format(root=str(ROOT), password=password, encoded=encoded)
+    )
     environment = {"MODELDB_SYNC_TARGET__AUTH__PASSWORD": password, "PYTHONPATH": str(patches)}
     outputs: dict[str, str | bytes] = {}
 
-    good, failed = SecretJob.make("good-1", planted), SecretJob.make("failed-1", planted, status="Failed")
-    half, broken = SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"}), SecretJob.make("broken-1", planted)
+    good, failed = (
+        SecretJob.make("good-1", planted),
+        SecretJob.make("failed-1", planted, status="Failed"),
+    )
+    half, broken = (
+        SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"}),
+        SecretJob.make("broken-1", planted),
+    )
     play.finish_jobs([good, failed, half, broken])
-    no_json = good.event[: good.event.index('"eta"')] + json.dumps(planted.word("hyperparameter api_key"))
-    short = '{"HyperParameters": {"api_key": "' + planted.word("hyperparameter api_key")  # a quotation of its beginning would reach it
+    no_json = good.event[: good.event.index('"eta"')] + json.dumps(
+        planted.word("hyperparameter api_key")
+    )
+    # a quotation of its beginning would reach it
+    short = '{"HyperParameters": {"api_key": "' + planted.word("hyperparameter api_key")
     await play.send([good.event, failed.event, half.event, broken.event, no_json, short])
     async with planted_daemon(play, free_port(), planted, target, environment) as daemon:
         await daemon.outcomes(2, outcome="synced")
@@ -230,7 +315,9 @@ async def test_v2_through_success_and_every_failure(
         [internal, *_] = await daemon.logged(lambda line: line["event"] == "internal error")
         assert "RuntimeError: Invalid header value" in internal["exception"]
         outputs |= await pages(daemon, "in peace")
-        for number, answer in enumerate(["401 the API's word", "500 page", "200 page", "redirect", "500 the API's word"]):
+        for number, answer in enumerate(
+            ["401 the API's word", "500 page", "200 page", "redirect", "500 the API's word"]
+        ):
             job = SecretJob.make(f"echo-{number}", planted)
             play.finish_jobs([job])
             front.answer = answer
@@ -241,7 +328,8 @@ async def test_v2_through_success_and_every_failure(
                 outputs |= await verb(daemon, "check")
             front.answer = ""
             await daemon.outcomes(1, outcome="synced", job=job.name)
-        front.answer, front.only = "400 the API's word", "createExperimentRun"  # which is about the job
+        # which is about the job
+        front.answer, front.only = "400 the API's word", "createExperimentRun"
         refused = SecretJob.make("refused-1", planted)
         play.finish_jobs([refused])
         await play.send([refused.event])
@@ -249,11 +337,16 @@ async def test_v2_through_success_and_every_failure(
         assert await daemon.stop() == 0
         outputs |= await verb(daemon, "history") | await verb(daemon, "history", "--json")
         outputs |= log_of(daemon) | checkpoint_of(play.home)
-    outputs["ModelDB"] = json.dumps([modeldb.projects(), modeldb.experiments(), modeldb.runs()], ensure_ascii=False)
+    outputs["ModelDB"] = json.dumps(
+        [modeldb.projects(), modeldb.experiments(), modeldb.runs()], ensure_ascii=False
+    )
     letters = await play.dead_letters()
-    outputs["attributes of dead letters"] = json.dumps([letter["MessageAttributes"] for letter in letters], ensure_ascii=False)
+    outputs["attributes of dead letters"] = json.dumps(
+        [letter["MessageAttributes"] for letter in letters], ensure_ascii=False
+    )
     assert len(letters) == 4
-    assert {half.event, no_json, short, refused.event} == {letter["Body"] for letter in letters}  # as they came, and only there
+    # as they came, and only there
+    assert {half.event, no_json, short, refused.event} == {letter["Body"] for letter in letters}
     assert len(modeldb.runs()) == 7
     assert "[redacted]" in outputs["ModelDB"]
     assert "401 code 16" in str(outputs["/readyz while ModelDB answers 401 the API's word"])
@@ -261,10 +354,18 @@ async def test_v2_through_success_and_every_failure(
 
 
 async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
-    moto_endpoint: str, modeldb: ModelDbV2StandIn, front: Front, tmp_path: Path, free_port: Callable[[], int]
+    moto_endpoint: str,
+    modeldb: ModelDbV2StandIn,
+    front: Front,
+    tmp_path: Path,
+    free_port: Callable[[], int],
 ) -> None:
     planted = Planted()
-    target = {"url": front.url, "auth": {"kind": "bearer", "token": planted.word("token")}, "settle_seconds": 1}
+    target = {
+        "url": front.url,
+        "auth": {"kind": "bearer", "token": planted.word("token")},
+        "settle_seconds": 1,
+    }
     async with stage(moto_endpoint, target, tmp_path / "stage") as play:
         (tmp_path / "stage").mkdir()
         await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
@@ -273,8 +374,12 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
         play.finish_jobs([half])
         envelope = json.loads(half.event)
         envelope["detail"]["Tags"] = {"MODEL_DB_SYNC": "true"}
-        in_sns = json.dumps({"Type": "Notification", "TopicArn": "arn:x", "Message": json.dumps(envelope)})
-        not_ours = json.dumps({"source": ["x"], "detail-type": 1, "detail": {"nested": [half.members]}})
+        in_sns = json.dumps(
+            {"Type": "Notification", "TopicArn": "arn:x", "Message": json.dumps(envelope)}
+        )
+        not_ours = json.dumps(
+            {"source": ["x"], "detail-type": 1, "detail": {"nested": [half.members]}}
+        )
         await play.send([json.dumps(envelope), in_sns, not_ours])
         async with planted_daemon(play, free_port(), planted, target, {}) as daemon:
             await daemon.outcomes(3, outcome="rejected")
@@ -287,7 +392,9 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
             assert any(name.endswith("-wal") for name in running)
             outputs |= running
             assert await daemon.stop() == 0
-            outputs |= {f"{name} at the end": data for name, data in checkpoint_of(play.home).items()} | log_of(daemon)
+            outputs |= {
+                f"{name} at the end": data for name, data in checkpoint_of(play.home).items()
+            } | log_of(daemon)
     assert b"half-1" in outputs["file checkpoint.db at the end"]
     assert modeldb.runs() == []
     assert planted.leaks(outputs) == []
@@ -296,11 +403,19 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
 async def test_v1(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
     planted = Planted()
     async with ModelDbV1StandIn() as server:
-        target = {"kind": "modeldb-v1", "host": "127.0.0.1", "port": server.port, "settle_seconds": 1}
+        target = {
+            "kind": "modeldb-v1",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "settle_seconds": 1,
+        }
         async with stage(moto_endpoint, target, tmp_path / "stage") as play:
             (tmp_path / "stage").mkdir()
             await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
-            jobs = [SecretJob.make("good-1", planted), SecretJob.make("failed-1", planted, status="Failed")]
+            jobs = [
+                SecretJob.make("good-1", planted),
+                SecretJob.make("failed-1", planted, status="Failed"),
+            ]
             half = SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"})
             play.finish_jobs([*jobs, half])
             await play.send([job.event for job in [*jobs, half]])
@@ -315,7 +430,9 @@ async def test_v1(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], in
                 outputs |= log_of(daemon) | checkpoint_of(play.home)
         tables = [table for table in vars(server.store).values() if isinstance(table, Table)]
         assert len(server.fits) == 2
-        outputs["ModelDB V1"] = json.dumps([list(table) for table in tables] + server.documents, default=str, ensure_ascii=False)
+        outputs["ModelDB V1"] = json.dumps(
+            [list(table) for table in tables] + server.documents, default=str, ensure_ascii=False
+        )
     assert "[redacted]" in str(outputs["ModelDB V1"])
     assert planted.leaks(outputs) == []
 
@@ -325,7 +442,14 @@ def test_the_search_finds_what_it_is_to_find() -> None:
     word = planted.word("a place", odd=True)
     planted.login("a place", "ml")
     login = base64.b64encode(f"ml:{word}".encode()).decode()
-    for text in (word, word[: len(word) // 2], json.dumps([word]), repr([word]), login, json.dumps({"a": json.dumps(word)})):
+    for text in (
+        word,
+        word[: len(word) // 2],
+        json.dumps([word]),
+        repr([word]),
+        login,
+        json.dumps({"a": json.dumps(word)}),
+    ):
         assert planted.leaks({"x": text}), text
         assert planted.leaks({"x": text.encode()}), text
     assert planted.leaks({"x": os.urandom(1000), "y": "[redacted]"}) == []

@@ -1,10 +1,11 @@
 """Runs the simulation: `make simulate SEEDS=20000`, or one of its verbs.
 
-    python -m tests.simulation histories --seeds 20000        long histories, each twice: with ModelDB V2 and with V1
-    python -m tests.simulation crash-points                   every point of the short histories, every way to end there
-    python -m tests.simulation mutations                      breaks rules of the house and counts the histories until it shows
-    python -m tests.simulation replay modeldb-v2 4711         one history again, told line by line
-    python -m tests.simulation replay modeldb-v1 --trouble "storeFitEvent answer lost" --end kill --step 205
+    python -m tests.simulation histories --seeds 20000 long histories, each twice: with ModelDB V2
+    and with V1 python -m tests.simulation crash-points every point of the short histories, every
+    way to end there python -m tests.simulation mutations breaks rules of the house and counts the
+    histories until it shows python -m tests.simulation replay modeldb-v2 4711 one history again,
+    told line by line python -m tests.simulation replay modeldb-v1 --trouble "storeFitEvent answer
+    lost" --end kill --step 205
 
 Exit 1: something was wrong; the command that replays it is printed with it.
 """
@@ -46,11 +47,13 @@ def _crash_points(options: argparse.Namespace) -> Iterator[Work]:
 
 
 def _run_all(options: argparse.Namespace, works: Iterable[Work]) -> int:
-    everything = list(works)  # before there is a pool, whose threads go by the clock that a simulation sets
+    # before there is a pool, whose threads go by the clock that a simulation sets
+    everything = list(works)
     begun = time.perf_counter()
     count = wrong = 0
     virtual, steps, suffered = 0.0, 0, Counter[str]()
-    # Each worker is thrown away now and then: what crashed histories leave behind is not worth chasing.
+    # Each worker is thrown away now and then: what crashed histories leave behind is not worth
+    # chasing.
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=20) as pool:
         for work, wrongs, seconds, points, bad in pool.imap_unordered(do, everything, chunksize=25):
             count, virtual, steps = count + 1, virtual + seconds, steps + points
@@ -60,9 +63,13 @@ def _run_all(options: argparse.Namespace, works: Iterable[Work]) -> int:
                 if wrong <= SHOWN:
                     print(f"{replay_command(work)}\n    " + "\n    ".join(wrongs[:5]), flush=True)
             if count % 1000 == 0:
-                print(f"{count} histories, {wrong} wrong, {time.perf_counter() - begun:.0f} s", flush=True)
+                print(
+                    f"{count} histories, {wrong} wrong, {time.perf_counter() - begun:.0f} s",
+                    flush=True,
+                )
     print(
-        f"{count} histories in {time.perf_counter() - begun:.0f} s with {options.jobs} processes: {virtual / 3600:.0f} hours of the "
+        f"{count} histories in {time.perf_counter() - begun:.0f} s with {options.jobs} processes: "
+        f"{virtual / 3600:.0f} hours of the "
         f"daemon's life, {steps} steps; {wrong} wrong"
     )
     print("suffered: " + ", ".join(f"{what} {times}" for what, times in suffered.most_common(30)))
@@ -75,8 +82,15 @@ def _mutations(options: argparse.Namespace) -> int:
         begun = time.perf_counter()
         found = found_after(mutation, options.most)
         survived += found is None
-        what = f"found after {found[0]} histories ({found[1][:110]})" if found else f"NOT FOUND in {options.most} histories"
-        print(f"without the rule that {mutation.rule}: {what}; {time.perf_counter() - begun:.1f} s", flush=True)
+        what = (
+            f"found after {found[0]} histories ({found[1][:110]})"
+            if found
+            else f"NOT FOUND in {options.most} histories"
+        )
+        print(
+            f"without the rule that {mutation.rule}: {what}; {time.perf_counter() - begun:.1f} s",
+            flush=True,
+        )
     return 1 if survived else 0
 
 
@@ -92,27 +106,44 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Deterministic simulation of the daemon.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description="Deterministic simulation of the daemon."
+    )
     verbs = parser.add_subparsers(required=True)
 
-    def verb(name: str, does: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    def verb(
+        name: str, does: Callable[[argparse.Namespace], int], about: str
+    ) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=about)
         made.set_defaults(does=does)
         return made
 
     def of_many(made: argparse.ArgumentParser) -> None:
         made.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
-        made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+        made.add_argument(
+            "--jobs",
+            type=int,
+            default=os.cpu_count() or 1,
+            help="processes (default: one per core)",
+        )
 
-    histories = verb("histories", lambda options: _run_all(options, _histories(options)), "long histories")
+    histories = verb(
+        "histories", lambda options: _run_all(options, _histories(options)), "long histories"
+    )
     histories.add_argument("--seeds", type=int, default=1000)
     histories.add_argument("--first", type=int, default=0, help="the first seed")
     of_many(histories)
-    crashes = verb("crash-points", lambda options: _run_all(options, _crash_points(options)), "every point of the short histories")
+    crashes = verb(
+        "crash-points",
+        lambda options: _run_all(options, _crash_points(options)),
+        "every point of the short histories",
+    )
     crashes.add_argument("--every", type=int, default=1, help="only every so-manyth point")
     of_many(crashes)
     mutations = verb("mutations", _mutations, "breaks rules on purpose")
-    mutations.add_argument("--most", type=int, default=2000, help="histories until a rule counts as not found")
+    mutations.add_argument(
+        "--most", type=int, default=2000, help="histories until a rule counts as not found"
+    )
     replay = verb("replay", _replay, "one history, told")
     replay.add_argument("target", choices=TARGETS)
     replay.add_argument("seed", type=int, nargs="?")

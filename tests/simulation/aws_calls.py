@@ -1,7 +1,9 @@
-"""What the models of SQS and SageMaker share: the way of a call through the client and the network, and its errors.
+"""What the models of SQS and SageMaker share: the way of a call through the client and the network,
+and its errors.
 
-The client's part is modelled too, because it is part of what happens: botocore repeats a call whose answer was lost, so that
-a message is sent twice, and gives up a call after its read time-out, which the service may still carry out.
+The client's part is modelled too, because it is part of what happens: botocore repeats a call whose
+answer was lost, so that a message is sent twice, and gives up a call after its read time-out, which
+the service may still carry out.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Network(Protocol):
 
         Args:
             name: of the operation, for rules and histories.
-            carry_out: what the service does; a lost request never calls it, a late one calls it after the caller has gone.
+            carry_out: what the service does; a lost request never calls it, a late one calls it
+                after the caller has gone.
 
         Raises:
             TimeoutError: nothing came back; the caller's client has waited long enough.
@@ -71,7 +74,9 @@ class Spawn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a service answers in place of doing the work: the code and class come from here, as on the wire."""
+    """What a service answers in place of doing the work: the code and class come from here, as on
+    the wire.
+    """
 
     code: str
     message: str
@@ -84,7 +89,11 @@ class Fault:
         kind = exception_classes(service).get(self.shape or self.code, ClientError)
         answer: Any = {
             "Error": {"Message": self.message, "Code": self.code},
-            "ResponseMetadata": {"HTTPStatusCode": self.http_status, "HTTPHeaders": {}, "RetryAttempts": 0},
+            "ResponseMetadata": {
+                "HTTPStatusCode": self.http_status,
+                "HTTPHeaders": {},
+                "RetryAttempts": 0,
+            },
         }
         if self.shape:
             answer["Error"]["QueryErrorCode"] = self.shape
@@ -106,7 +115,8 @@ class ServiceFaults:
     Attributes:
         down: nobody listens at its address.
         throttled: chance that a call is throttled.
-        failing: chance that a call is answered with 500 or 503, half of them after it was carried out.
+        failing: chance that a call is answered with 500 or 503, half of them after it was carried
+            out.
         credentials_expired: as the service sees them.
         denied: operations that the policy does not allow.
     """
@@ -165,7 +175,9 @@ class AwsCaller:
         """One call as the caller sees it, with the client's own repetitions."""
         return await self.attempts(operation, lambda: self.leg(operation, carry_out))
 
-    async def attempts(self, operation: str, attempt: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    async def attempts(
+        self, operation: str, attempt: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
         """Tries until an answer comes that is worth no repetition."""
         for tried in range(1, self._attempts + 1):
             self.calls += 1
@@ -181,7 +193,14 @@ class AwsCaller:
                 error, repeat = fault, True
             else:
                 # as the wire gives it: a caller may change what it got
-                return {**answer, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": tried - 1}}
+                return {
+                    **answer,
+                    "ResponseMetadata": {
+                        "HTTPStatusCode": 200,
+                        "HTTPHeaders": {},
+                        "RetryAttempts": tried - 1,
+                    },
+                }
             if not repeat or tried == self._attempts:
                 raise error
             # botocore's standard mode
@@ -190,7 +209,9 @@ class AwsCaller:
 
     async def leg(self, operation: str, carry_out: Callable[[], T]) -> T:
         """One way to the service and back, without repetition."""
-        return await self._network.call(operation, functools.partial(self._serve, operation, carry_out))
+        return await self._network.call(
+            operation, functools.partial(self._serve, operation, carry_out)
+        )
 
     def _serve(self, operation: str, carry_out: Callable[[], T]) -> T:
         """The service's door."""

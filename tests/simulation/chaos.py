@@ -1,6 +1,8 @@
-"""What a history can suffer, by name. Each begins, lasts its time, and ends; `World.calm` ends all of it for good.
+"""What a history can suffer, by name. Each begins, lasts its time, and ends; `World.calm` ends all
+of it for good.
 
-`OUTAGES` are faults of ModelDB as a whole, which must not cost a message a single receive. Everything else is in `CHAOS`.
+`OUTAGES` are faults of ModelDB as a whole, which must not cost a message a single receive.
+Everything else is in `CHAOS`.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ async def kill(world: World, chance: random.Random) -> None:
 
 
 async def sigterm(world: World, chance: random.Random) -> None:
-    """A replica is stopped, perhaps killed while it stops, and another begins some time after its end."""
+    """A replica is stopped, perhaps killed while it stops, and another begins some time after its
+    end.
+    """
     if world.living:
         replica = chance.choice(world.living)
         replica.stop()
@@ -90,7 +94,9 @@ async def modeldb_database_down(world: World, chance: random.Random) -> None:
 
 
 async def modeldb_frozen(world: World, chance: random.Random) -> None:
-    """ModelDB accepts everything and answers nothing for a while; what it has is carried out afterwards."""
+    """ModelDB accepts everything and answers nothing for a while; what it has is carried out
+    afterwards.
+    """
     if world.target == "modeldb-v1":
         world.v1.freeze(chance.uniform(1, 60))
     else:
@@ -110,7 +116,9 @@ async def modeldb_weather(world: World, chance: random.Random) -> None:
         end = world.loop.time() + seconds
         while world.loop.time() < end and not world.is_calm:
             await asyncio.sleep(chance.uniform(0.05, 10))
-            chance.choice([world.v1.lose_next_answer, world.v1.reset_connections, world.v1.die_in_next_write])()
+            chance.choice(
+                [world.v1.lose_next_answer, world.v1.reset_connections, world.v1.die_in_next_write]
+            )()
         world.v1.chance_of_slow_write = 0.0
     else:
         world.v2.chances = _weather(chance, modeldb_v2_server.FATES, 0.5)
@@ -123,9 +131,24 @@ async def lost_create(world: World, chance: random.Random) -> None:
     """The next creates of runs have unknown outcomes."""
     for _ in range(chance.randint(1, 3)):
         if world.target == "modeldb-v1":
-            world.v1.lose_next_answer(chance.choice(["storeExperimentRunEvent", "storeFitEvent", "storeMetricEvent", None]))
+            world.v1.lose_next_answer(
+                chance.choice(
+                    ["storeExperimentRunEvent", "storeFitEvent", "storeMetricEvent", None]
+                )
+            )
         else:
-            fate = chance.choice(["answer lost", "no answer", "never arrives", "slow", "stalls", "stalls", "503 after", "502 page"])
+            fate = chance.choice(
+                [
+                    "answer lost",
+                    "no answer",
+                    "never arrives",
+                    "slow",
+                    "stalls",
+                    "stalls",
+                    "503 after",
+                    "502 page",
+                ]
+            )
             world.v2.fate_of_next("createExperimentRun", fate)
 
 
@@ -139,7 +162,9 @@ async def aws_weather(world: World, chance: random.Random) -> None:
 
 
 async def queue_habits(world: World, chance: random.Random) -> None:
-    """What SQS may do but seldom does: deliver again what is hidden or deleted, fail entries, acknowledge late."""
+    """What SQS may do but seldom does: deliver again what is hidden or deleted, fail entries,
+    acknowledge late.
+    """
     chances = world.queue.chances
     for name in (
         "delivered_in_flight",
@@ -159,7 +184,9 @@ async def queue_down(world: World, chance: random.Random) -> None:
     """SQS cannot be reached, or refuses the credentials."""
     faults, seconds = world.sqs.faults, chance.uniform(1, 100)
     expired = chance.random() < 0.3
-    world.record(f"SQS {'refuses the credentials' if expired else 'cannot be reached'} for {seconds:.1f} s")
+    world.record(
+        f"SQS {'refuses the credentials' if expired else 'cannot be reached'} for {seconds:.1f} s"
+    )
     faults.down, faults.credentials_expired = not expired, expired
     await asyncio.sleep(seconds)
     faults.down = faults.credentials_expired = False
@@ -207,7 +234,9 @@ async def clock_jump(world: World, chance: random.Random) -> None:
 
 
 async def checkpoint_deleted(world: World, chance: random.Random) -> None:
-    """Somebody deletes the checkpoint; each replica is stopped some time later, and others begin anew."""
+    """Somebody deletes the checkpoint; each replica is stopped some time later, and others begin
+    anew.
+    """
     world.record("the checkpoint is deleted")
     for file in list(world.checkpoint.parent.iterdir()):
         file.unlink()

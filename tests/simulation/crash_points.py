@@ -1,7 +1,9 @@
-"""A short history, ended at every point where it can be: killed, told to stop, or cancelled. Then another process goes on with it.
+"""A short history, ended at every point where it can be: killed, told to stop, or cancelled. Then
+another process goes on with it.
 
-The points are the steps of the daemon's process: each time one of its tasks, callbacks or disk writes gets its turn. A history has two
-jobs of one project, one of them told of twice, and one thing that goes wrong with ModelDB (`TROUBLES`).
+The points are the steps of the daemon's process: each time one of its tasks, callbacks or disk
+writes gets its turn. A history has two jobs of one project, one of them told of twice, and one
+thing that goes wrong with ModelDB (`TROUBLES`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,18 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from tests.simulation.history import Plan, PlannedJob, Result, drain, lives_of, result_of, stop_all, until_done, verify, world_of
+from tests.simulation.history import (
+    Plan,
+    PlannedJob,
+    Result,
+    drain,
+    lives_of,
+    result_of,
+    stop_all,
+    until_done,
+    verify,
+    world_of,
+)
 from tests.simulation.jobs import SimulatedJob, full_tags
 from tests.simulation.loop import START
 
@@ -20,8 +33,18 @@ if TYPE_CHECKING:
     from tests.simulation.world import Replica, World
 
 TROUBLES = {
-    "modeldb-v2": ("", "createExperimentRun answer lost", "createExperimentRun stalls", "createProject answer lost"),
-    "modeldb-v1": ("", "storeExperimentRunEvent answer lost", "storeFitEvent answer lost", "storeMetricEvent answer lost"),
+    "modeldb-v2": (
+        "",
+        "createExperimentRun answer lost",
+        "createExperimentRun stalls",
+        "createProject answer lost",
+    ),
+    "modeldb-v1": (
+        "",
+        "storeExperimentRunEvent answer lost",
+        "storeFitEvent answer lost",
+        "storeMetricEvent answer lost",
+    ),
 }
 ENDS = ("kill", "sigterm", "cancel")
 SEED = 1

@@ -1,7 +1,8 @@
 """Histories: what happens in them follows from a seed, and what must be true at their end.
 
-A history has jobs whose events come within some minutes, replicas of the daemon, and things that go wrong (`chaos`). Then everything
-works again, the queue is drained, the replicas are stopped, and `verify` looks at what is in ModelDB and in the queues.
+A history has jobs whose events come within some minutes, replicas of the daemon, and things that go
+wrong (`chaos`). Then everything works again, the queue is drained, the replicas are stopped, and
+`verify` looks at what is in ModelDB and in the queues.
 """
 
 from __future__ import annotations
@@ -32,10 +33,23 @@ DRAIN_SECONDS = 8 * 3600.0
 PROJECT_TAG = "MODEL_DB_PROJECT_NAME"
 ANOTHER_PROJECT = "another project"
 QUIET_SECONDS = 50.0
-"""For so long nothing may be left before a history is over: what SQS or ModelDB does late must have happened."""
+"""For so long nothing may be left before a history is over: what SQS or ModelDB does late must have
+happened."""
 
 
-KINDS = ("", "", "", "", "untagged", "incomplete", "failed", "late", "deleted", "again", "tags by list")
+KINDS = (
+    "",
+    "",
+    "",
+    "",
+    "untagged",
+    "incomplete",
+    "failed",
+    "late",
+    "deleted",
+    "again",
+    "tags by list",
+)
 """Of jobs; the plain ones have all their tags in the event."""
 
 
@@ -107,7 +121,11 @@ def plan_of(seed: int, target: str) -> Plan:
         case "outages":
             kinds = list(OUTAGES)
         case "lost creates":
-            kinds = ["lost_create", "lost_create", *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2)]
+            kinds = [
+                "lost_create",
+                "lost_create",
+                *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2),
+            ]
             horizon /= 3
         case "amnesia":
             kinds = ["checkpoint_deleted", chance.choice(list(CHAOS))]
@@ -117,7 +135,10 @@ def plan_of(seed: int, target: str) -> Plan:
             replicas = chance.choice([2, 3])
     jobs = _jobs(chance, horizon, flavour)
     if flavour == "amnesia":
-        jobs = [_moved(planned, random.Random(f"moves {target} {seed} {planned.job.name}")) for planned in jobs]
+        jobs = [
+            _moved(planned, random.Random(f"moves {target} {seed} {planned.job.name}"))
+            for planned in jobs
+        ]
     chaos = sorted((chance.uniform(0, horizon), chance.choice(kinds)) for _ in range(happenings))
     poison = tuple(chance.uniform(0, horizon) for _ in range(chance.choice([0, 0, 1])))
     return Plan(seed, target, flavour, replicas, jobs, poison, chaos, horizon)
@@ -135,7 +156,17 @@ def _jobs(chance: random.Random, horizon: float, flavour: str) -> list[PlannedJo
         at = burst + chance.random() if together else chance.uniform(0, horizon)
         again = chance.choice([0, 0, 1, 2]) if not plain else 0
         longest = {"amnesia": horizon - at, "lost creates": 25}.get(flavour, 120)
-        events = tuple(sorted([at, *(at + chance.choice([0.0, 0.05, chance.uniform(0, longest)]) for _ in range(again))]))
+        events = tuple(
+            sorted(
+                [
+                    at,
+                    *(
+                        at + chance.choice([0.0, 0.05, chance.uniform(0, longest)])
+                        for _ in range(again)
+                    ),
+                ]
+            )
+        )
         kind = chance.choice(KINDS) if not plain else ""
         match kind:
             case "untagged":
@@ -143,18 +174,27 @@ def _jobs(chance: random.Random, horizon: float, flavour: str) -> list[PlannedJo
             case "incomplete":
                 tags["MODEL_DB_MODEL_NAME"] = "  "
         event_tags = None if kind == "tags by list" else tags
-        job = SimulatedJob(name, created, "Failed" if kind == "failed" else "Completed", tags, event_tags)
+        job = SimulatedJob(
+            name, created, "Failed" if kind == "failed" else "Completed", tags, event_tags
+        )
         deleted = at + chance.uniform(0, 60) if kind == "deleted" else None
         if kind == "again":
             deleted = at + chance.uniform(0, 60)
             newer = SimulatedJob(name, created + 1800, "Completed", tags, event_tags)
             planned.append(PlannedJob(newer, (deleted + 0.002 + chance.uniform(0, 60),)))
-        planned.append(PlannedJob(job, events, deleted, chance.uniform(0, 30) if kind == "late" else 0.0))
+        planned.append(
+            PlannedJob(job, events, deleted, chance.uniform(0, 30) if kind == "late" else 0.0)
+        )
     return planned
 
 
 def _moved(planned: PlannedJob, chance: random.Random) -> PlannedJob:
-    if planned.job.run is None or planned.deleted_at is not None or len(planned.events) == 1 or chance.random() < 0.4:
+    if (
+        planned.job.run is None
+        or planned.deleted_at is not None
+        or len(planned.events) == 1
+        or chance.random() < 0.4
+    ):
         return planned
     return replace(planned, moved_at=chance.uniform(planned.events[0], planned.events[-1]))
 
@@ -164,7 +204,8 @@ def world_of(seed: int, target: str) -> Iterator[World]:
     """A world before anything has happened in it, on a loop of its own with virtual time."""
     chance = random.Random(f"world {target} {seed}")
     random.seed(chance.random())  # the libraries' own jitter
-    shared = Path("/dev/shm")  # a disk without a disk: what is durable there is for the simulation to say
+    # a disk without a disk: what is durable there is for the simulation to say
+    shared = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=shared if shared.is_dir() else None))
     loop = VirtualLoop()
     try:
@@ -278,12 +319,18 @@ async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
         if _left(world):
             quiet_since = world.loop.time()
         if world.loop.time() > deadline:
-            world.wrong(f"{_left(world)} messages are still in the queue {DRAIN_SECONDS / 3600:.0f} h after everything works again")
+            world.wrong(
+                f"{_left(world)} messages are still in the queue {DRAIN_SECONDS / 3600:.0f} h "
+                f"after everything works again"
+            )
             return
 
 
 def _left(world: World) -> int:
-    return sum(world.queue.count(state) for state in (CopyState.VISIBLE, CopyState.HIDDEN, CopyState.DELAYED))
+    return sum(
+        world.queue.count(state)
+        for state in (CopyState.VISIBLE, CopyState.HIDDEN, CopyState.DELAYED)
+    )
 
 
 async def stop_all(world: World) -> None:
@@ -291,7 +338,10 @@ async def stop_all(world: World) -> None:
     living = world.living
     for replica in living:
         if replica.daemon is not None and len(replica.daemon._in_flight):
-            world.wrong(f"{replica.name} has {len(replica.daemon._in_flight)} messages in its ledger, and the queue is empty")
+            world.wrong(
+                f"{replica.name} has {len(replica.daemon._in_flight)} messages in its ledger, and "
+                f"the queue is empty"
+            )
         replica.stop()
     if living:
         await asyncio.wait([replica.gone for replica in living], timeout=60)
@@ -307,7 +357,9 @@ def verify(world: World, plan: Plan) -> None:
     wrong = world.v1.wrong if plan.target == "modeldb-v1" else world.v2.wrong
     there = [run for run in optional if run is not None and world.has(run)]
     excused = _nobody_knew(world, plan)
-    excused += tuple(f"{planned.job.name}: project " for planned in plan.jobs if planned.moved_at is not None)
+    excused += tuple(
+        f"{planned.job.name}: project " for planned in plan.jobs if planned.moved_at is not None
+    )
     for problem in wrong([run for run in expected if run is not None] + there):
         if not problem.startswith(excused):
             world.wrong(problem)
@@ -317,23 +369,37 @@ def verify(world: World, plan: Plan) -> None:
     if plan.flavour == "crowd":
         for twin in world.v2.twins():
             world.wrong(twin)
-    if plan.flavour == "outages":  # nothing goes wrong but ModelDB as a whole: no message may be received twice
+    # nothing goes wrong but ModelDB as a whole: no message may be received twice
+    if plan.flavour == "outages":
         for message in world.queue.messages:
             if message.receives > 1:
-                world.wrong(f"{message.message_id} was received {message.receives} times, and nothing but ModelDB was out of order")
+                world.wrong(
+                    f"{message.message_id} was received {message.receives} times, and nothing but "
+                    f"ModelDB was out of order"
+                )
 
 
 def _nobody_knew(world: World, plan: Plan) -> tuple[str, ...]:
-    """How problems begin that a dead letter tells of: with jobs that vanished from SageMaker while their write was half-way.
+    """How problems begin that a dead letter tells of: with jobs that vanished from SageMaker while
+    their write was half-way.
 
-    With ModelDB V1 their run stays incomplete when the process that had read them was killed, and the letter names it. When the
-    checkpoint was deleted, too, nobody can know that there was a write (docs/failure-modes.md, "What is not covered").
+    With ModelDB V1 their run stays incomplete when the process that had read them was killed, and
+    the letter names it. When the checkpoint was deleted, too, nobody can know that there was a
+    write (docs/failure-modes.md, "What is not covered").
     """
     letters = world.dead_letters.contents()
-    names = [_job_of(letter) for letter in letters if "may be incomplete" in letter.texts.get("detail", "")]
+    names = [
+        _job_of(letter)
+        for letter in letters
+        if "may be incomplete" in letter.texts.get("detail", "")
+    ]
     if any(name == "checkpoint_deleted" for _, name in plan.chaos):
         told = {letter.body for letter in letters}
-        names += [planned.job.name for planned in plan.jobs if planned.deleted_at is not None and planned.job.event in told]
+        names += [
+            planned.job.name
+            for planned in plan.jobs
+            if planned.deleted_at is not None and planned.job.event in told
+        ]
     return tuple(f"{name}: " for name in names)
 
 
@@ -343,12 +409,17 @@ def _job_of(letter: SimulatedMessage) -> str:
 
 
 def _verify_rejections(world: World, plan: Plan) -> None:
-    """Only what is itself at fault is rejected; what has vanished before it could be synced is in the dead-letter queue."""
+    """Only what is itself at fault is rejected; what has vanished before it could be synced is in
+    the dead-letter queue.
+    """
     reasons = {reason.value for reason in Reason}
     for letter in world.dead_letters.contents():
         reason = letter.texts.get("reason")
         if reason not in reasons:
-            world.wrong(f"{letter.message_id} is in the dead-letter queue without a reason of ours ({reason})")
+            world.wrong(
+                f"{letter.message_id} is in the dead-letter queue without a reason of ours "
+                f"({reason})"
+            )
     bodies = [letter.body for letter in world.dead_letters.contents()]
     for planned in plan.jobs:
         job = planned.job
@@ -357,5 +428,10 @@ def _verify_rejections(world: World, plan: Plan) -> None:
         dead = sum(body == job.event for body in bodies)
         if good and dead and not again:
             world.wrong(f"{job.name} is in the dead-letter queue, and nothing is wrong with it")
-        if job.run is not None and planned.deleted_at is not None and not world.has(job.run) and not dead:
+        if (
+            job.run is not None
+            and planned.deleted_at is not None
+            and not world.has(job.run)
+            and not dead
+        ):
             world.wrong(f"{job.name} is neither in ModelDB nor in the dead-letter queue")

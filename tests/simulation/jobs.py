@@ -1,4 +1,6 @@
-"""Training jobs of the simulation: what SageMaker describes, the event that tells of it, and what must be in ModelDB then."""
+"""Training jobs of the simulation: what SageMaker describes, the event that tells of it, and what
+must be in ModelDB then.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ class SimulatedJob:
                 "detail-type": "SageMaker Training Job State Change",
                 "source": "aws.sagemaker",
                 "account": ACCOUNT,
-                "time": datetime.fromtimestamp(self.created + 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "time": datetime.fromtimestamp(self.created + 60, UTC).strftime(
+                    "%Y-%m-%dT%H:%M:%SZ"
+                ),
                 "region": REGION,
                 "resources": [self.arn],
                 "detail": detail,
@@ -108,4 +112,7 @@ def full_tags(project: str, model: str) -> dict[str, str]:
 
 
 def _channel(name: str) -> dict[str, Any]:
-    return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://data/{name}"}}}
+    return {
+        "ChannelName": name,
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://data/{name}"}},
+    }

@@ -1,13 +1,17 @@
-"""An event loop with virtual time and processes that can crash at any step, for deterministic simulation.
+"""An event loop with virtual time and processes that can crash at any step, for deterministic
+simulation.
 
-Time passes only while nothing is left to do, so an hour of waiting costs nothing. Everything that happens follows from the program and
-the seed: no threads, no sockets, no clock of the machine, no order by address or hash.
+Time passes only while nothing is left to do, so an hour of waiting costs nothing. Everything that
+happens follows from the program and the seed: no threads, no sockets, no clock of the machine, no
+order by address or hash.
 
-A `Process` is a part of the program that can die on its own: every task, callback and "thread" that is started inside it carries it in
-its context. When it crashes, nothing of it runs any more, not even a `finally`: its tasks are kept as they are until the history ends.
+A `Process` is a part of the program that can die on its own: every task, callback and "thread" that
+is started inside it carries it in its context. When it crashes, nothing of it runs any more, not
+even a `finally`: its tasks are kept as they are until the history ends.
 
-What there is on the package index was looked at first: simloop and seedloop need Python 3.12, and seedloop's and looptime's crashes are
-cancellations, which run what a killed process never runs. asyncio's own scheduling is kept: only where it would wait, time is moved.
+What there is on the package index was looked at first: simloop and seedloop need Python 3.12, and
+seedloop's and looptime's crashes are cancellations, which run what a killed process never runs.
+asyncio's own scheduling is kept: only where it would wait, time is moved.
 """
 
 from __future__ import annotations
@@ -48,8 +52,10 @@ class Process:
         on_crash: called when it crashes, outside of it.
 
     Attributes:
-        steps: how often something of it has been run so far: every point at which it could have crashed.
-        before_step: the number of a step before which something happens to it, and what; None: nothing does.
+        steps: how often something of it has been run so far: every point at which it could have
+            crashed.
+        before_step: the number of a step before which something happens to it, and what; None:
+            nothing does.
     """
 
     def __init__(self, name: str, on_crash: Callable[[], None] = lambda: None) -> None:
@@ -149,8 +155,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """See the module's text.
 
     Attributes:
-        disk_seconds: asked before and after each call that the program sends to a thread, which is carried out here.
-        wall_offset: what the wall clock is ahead of the monotonic one; a jump of the clock changes it.
+        disk_seconds: asked before and after each call that the program sends to a thread, which is
+            carried out here.
+        wall_offset: what the wall clock is ahead of the monotonic one; a jump of the clock changes
+            it.
     """
 
     def __init__(self) -> None:
@@ -181,7 +189,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._numbers += 1
         return _Future(number=self._numbers, loop=self)
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, **more: Any
+    ) -> asyncio.Task[Any]:
         self._numbers += 1
         task = _Task(coro, number=self._numbers, loop=loop, **more)
         self._tasks.append(task)
@@ -204,7 +214,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override] # as above
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
-        """Carries it out in one go, a moment later; its result comes another moment later. A crash before, between or after is one."""
+        """Carries it out in one go, a moment later; its result comes another moment later. A crash
+        before, between or after is one.
+        """
         future = self.create_future()
 
         def tell(set_it: Callable[[Any], None], value: object) -> None:
@@ -222,7 +234,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.call_later(self.disk_seconds(), carry_out)
         return future
 
-    def start(self, process: Process, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+    def start(
+        self, process: Process, coro: Coroutine[Any, Any, T], *, name: str
+    ) -> asyncio.Task[T]:
         """Starts a task as the first of a process."""
         context = contextvars.Context()
         context.run(_process.set, process)
@@ -239,7 +253,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def end(self) -> None:
         """Throws away what is left of crashed processes, and closes the loop."""
         with _nobody_listens():
-            # Their `finally`, which no crash runs, runs here, as far as it gets: what it starts must not end up on another loop.
+            # Their `finally`, which no crash runs, runs here, as far as it gets: what it starts
+            # must not end up on another loop.
             asyncio._set_running_loop(self)
             try:
                 while left := [task for task in self._tasks if not task.done()]:
@@ -251,7 +266,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             finally:
                 asyncio._set_running_loop(None)
             self.close()
-            # What is left must not be found later, in the middle of something else. It is all young.
+            # What is left must not be found later, in the middle of something else. It is all
+            # young.
             gc.collect(0)
 
 
@@ -270,7 +286,8 @@ def _nobody_listens() -> Iterator[None]:
 def virtual(loop: VirtualLoop, seeded: random.Random) -> Iterator[None]:
     """The clocks, ids and chances of the whole interpreter follow the loop and the seed.
 
-    Cyclic garbage is not collected meanwhile: a finaliser would run at a moment that no seed determines.
+    Cyclic garbage is not collected meanwhile: a finaliser would run at a moment that no seed
+    determines.
     """
     real = time.time, time.time_ns, time.monotonic, uuid.uuid4
     time.time, time.time_ns, time.monotonic = loop.wall, lambda: int(loop.wall() * 1e9), loop.time

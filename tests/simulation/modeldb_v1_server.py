@@ -1,17 +1,20 @@
-"""ModelDB V1 for the simulation: the demo's stand-in behind connections in memory, with the real server's race.
+"""ModelDB V1 for the simulation: the demo's stand-in behind connections in memory, with the real
+server's race.
 
-What the calls do and answer is the stand-in's own code, which passes the recorded exchanges. Here are the connections, time and
-chance. As watched on the real server:
+What the calls do and answer is the stand-in's own code, which passes the recorded exchanges. Here
+are the connections, time and chance. As watched on the real server:
 
-* One connection's calls are carried out strictly in order, those of different connections at the same time.
-* Two connections that write at once get each other's rows. Whenever two writing calls overlap, that is one of the `violations`, and
-  one of the two may get the damage that the stand-in's `foreign_writer` does.
-* A connection whose client has gone writes on for a while: the call that is being carried out is finished, and some of those
-  behind it are carried out, too.
+* One connection's calls are carried out strictly in order, those of different connections at the
+  same time.
+* Two connections that write at once get each other's rows. Whenever two writing calls overlap, that
+  is one of the `violations`, and one of the two may get the damage that the stand-in's
+  `foreign_writer` does.
+* A connection whose client has gone writes on for a while: the call that is being carried out is
+  finished, and some of those behind it are carried out, too.
 * A server that dies in the middle of a call leaves the rows that were stored by then.
 
-Unlike it: a call's rows are stored in one moment at a random point of the call, so that readers never see half a call unless the server
-died in it; and any number of connections is served.
+Unlike it: a call's rows are stored in one moment at a random point of the call, so that readers
+never see half a call unless the server died in it; and any number of connections is served.
 """
 
 from __future__ import annotations
@@ -52,23 +55,25 @@ LAST_COMMIT_SECONDS = 0.005
 LONGEST_DELAY_SECONDS = 0.5
 CHANCE_OF_DELAY = 0.01
 MOST_ROWS = 12
-"""A call that is broken off, or gets in somebody's way, is so at one of this many rows, if it has so many."""
+"""A call that is broken off, or gets in somebody's way, is so at one of this many rows, if it has
+so many."""
 
 _GARBAGE = LENGTH.pack(24) + b"HTTP/1.1 400 Bad Request"
 
 
 class SimulatedModelDbV1:
-    """The server, up at first. `faults` is the stand-in's whole switchboard; all of it but its start works here, too.
+    """The server, up at first. `faults` is the stand-in's whole switchboard; all of it but its
+    start works here, too.
 
     Args:
         random: decides everything.
         spawn: starts a task of the server's.
         record: takes lines for a readable history.
         metadata_store: False: the server has no MongoDB.
-        linger_seconds: how long at most a connection whose client has gone is written on, counted from when the server notices that,
-            at most `LONGEST_DELAY_SECONDS` after it happened.
-        bounded: False: calls of a client that has gone also outlast that: those that were frozen with the server, and those behind one
-            that waits for MongoDB. So does the real server.
+        linger_seconds: how long at most a connection whose client has gone is written on, counted
+            from when the server notices that, at most `LONGEST_DELAY_SECONDS` after it happened.
+        bounded: False: calls of a client that has gone also outlast that: those that were frozen
+            with the server, and those behind one that waits for MongoDB. So does the real server.
     """
 
     def __init__(
@@ -91,7 +96,12 @@ class SimulatedModelDbV1:
         """That one of two calls that write at once gets the other's rows."""
         self.store = Store()
         self._documents = Documents()
-        self.faults = Faults(self.store, has_mongo=metadata_store, mongo_timeout_seconds=30.0, storage_busy_seconds=3.0)
+        self.faults = Faults(
+            self.store,
+            has_mongo=metadata_store,
+            mongo_timeout_seconds=30.0,
+            storage_busy_seconds=3.0,
+        )
         self.violations: list[str] = []
         """What must never happen, whatever the faults are."""
         self.counts: Counter[str] = Counter()
@@ -99,8 +109,9 @@ class SimulatedModelDbV1:
         self.calls: Counter[str] = Counter()
         """Calls that were carried out, by method."""
         self.without_document: set[int] = set()
-        """Runs with a fit whose document could not be stored, or not before the server died. The daemon adds it only where it has read
-        and noted the answer; otherwise it leaves the model without, on purpose."""
+        """Runs with a fit whose document could not be stored, or not before the server died. The
+        daemon adds it only where it has read and noted the answer; otherwise it leaves the model
+        without, on purpose."""
         self.up = True
         self._backend = Backend(self.store, self._documents, self.faults)
         self._read_back, self.store.read_back = self.store.read_back, self._row_stored
@@ -113,7 +124,7 @@ class SimulatedModelDbV1:
         self._die_next: float | None = None
         self._thaw_at = 0.0
 
-    # --- what a client sees --------------------------------------------------------------------------------------------------
+    # --- what a client sees -----------------------------------------------------------------------
 
     async def connect(
         self,
@@ -137,8 +148,12 @@ class SimulatedModelDbV1:
         try:
             reader, writer = await self.open_streams(owner=owner, call_seconds=call_seconds)
         except OSError as error:
-            raise CallFailed(CallErrorKind.UNREACHABLE, "connect", f"{ADDRESS}: Connection refused", sent=False) from error
-        return Connection(reader, writer, ADDRESS, call_seconds=call_seconds, may_send=may_send, observe=observe)
+            raise CallFailed(
+                CallErrorKind.UNREACHABLE, "connect", f"{ADDRESS}: Connection refused", sent=False
+            ) from error
+        return Connection(
+            reader, writer, ADDRESS, call_seconds=call_seconds, may_send=may_send, observe=observe
+        )
 
     async def open_streams(
         self, *, owner: object = None, call_seconds: float = 45.0
@@ -156,7 +171,9 @@ class SimulatedModelDbV1:
         return session.wire.reader, session.wire.writer
 
     def crash(self, owner: object) -> None:
-        """A client's process is gone, without a word: to be called when it is. What it had sent may still be carried out."""
+        """A client's process is gone, without a word: to be called when it is. What it had sent may
+        still be carried out.
+        """
         for session in [session for session in self._sessions if session.owner is owner]:
             session.wire.vanish()
 
@@ -165,7 +182,7 @@ class SimulatedModelDbV1:
             return self.random.uniform(NETWORK_SECONDS[0], LONGEST_DELAY_SECONDS)
         return self.random.uniform(*NETWORK_SECONDS)
 
-    # --- faults --------------------------------------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------
 
     def go_down(self) -> None:
         """The server's process is killed, perhaps in the middle of a call. Its rows stay."""
@@ -192,7 +209,9 @@ class SimulatedModelDbV1:
         self._die_next = back_after_seconds
 
     def lose_next_answer(self, method: str | None = None) -> None:
-        """Of the next writing call (or of the next call of a method), which is carried out: the connection closes instead."""
+        """Of the next writing call (or of the next call of a method), which is carried out: the
+        connection closes instead.
+        """
 
         def due(call: Call) -> bool:
             if method is None and not writes(call):
@@ -242,7 +261,7 @@ class SimulatedModelDbV1:
         self._die_next = None
         self.come_back()
 
-    # --- what is stored ------------------------------------------------------------------------------------------------------
+    # --- what is stored ---------------------------------------------------------------------------
 
     @property
     def runs(self) -> list[Row]:
@@ -260,7 +279,8 @@ class SimulatedModelDbV1:
         return len(self._sessions)
 
     def wrong(self, jobs: Sequence[TrainingRun], *, documents_needed: bool = False) -> list[str]:
-        """What is not as it should be, as `tests.support.modeldb_v1_target.wrong` says; [] when each job has exactly one complete run.
+        """What is not as it should be, as `tests.support.modeldb_v1_target.wrong` says; [] when
+        each job has exactly one complete run.
 
         Args:
             jobs: all that are to be there, and no others.
@@ -269,7 +289,7 @@ class SimulatedModelDbV1:
         excused = set[int]() if documents_needed else self.without_document
         return wrong(self, jobs, metadata_store=self.metadata_store, without_document=excused)
 
-    # --- the inside ----------------------------------------------------------------------------------------------------------
+    # --- the inside -------------------------------------------------------------------------------
 
     def _tell(self, text: str) -> None:
         self._record(f"modeldb-v1: {text}")
@@ -279,7 +299,8 @@ class SimulatedModelDbV1:
         self._tell(f"FAULT {name}")
 
     def _thaw(self, due: float) -> None:
-        if self.faults.frozen and due == self._thaw_at:  # not the time now: a loop's timers may be early by its clock's resolution
+        # not the time now: a loop's timers may be early by its clock's resolution
+        if self.faults.frozen and due == self._thaw_at:
             self.faults.thaw()
             self._tell("thawed")
 
@@ -361,7 +382,9 @@ class SimulatedModelDbV1:
             await session.spend(before)
             await self._thawed(session)
             if storing:
-                asyncio.get_running_loop().call_later(self.random.uniform(0.0, LAST_COMMIT_SECONDS), self._writing.pop, work, None)
+                asyncio.get_running_loop().call_later(
+                    self.random.uniform(0.0, LAST_COMMIT_SECONDS), self._writing.pop, work, None
+                )
             answer = await self._answer(work)
             await session.spend(after)
             return answer
@@ -370,7 +393,9 @@ class SimulatedModelDbV1:
                 self._writing.pop(work, None)
 
     async def _answer(self, work: Work) -> bytes:
-        """From here to the first await that suspends, all rows of the call are stored, and no other call's."""
+        """From here to the first await that suspends, all rows of the call are stored, and no other
+        call's.
+        """
         if self._die_next is not None and writes(work.call) and not self.faults.storage_busy:
             asyncio.get_running_loop().call_later(self._die_next, self.come_back)
             self._die_next = None

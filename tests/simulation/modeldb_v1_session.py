@@ -1,4 +1,6 @@
-"""The server's end of a connection to the simulated ModelDB V1: what was read, and what happens when the client has gone."""
+"""The server's end of a connection to the simulated ModelDB V1: what was read, and what happens
+when the client has gone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,12 @@ import asyncio
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.demo.modeldb_v1.frames import LARGEST_FRAME, BrokenMessageError, IncompleteMessageError, read_call
+from daemon.demo.modeldb_v1.frames import (
+    LARGEST_FRAME,
+    BrokenMessageError,
+    IncompleteMessageError,
+    read_call,
+)
 from tests.simulation.modeldb_v1_wire import Wire
 
 if TYPE_CHECKING:
@@ -66,7 +73,9 @@ class Session:
 
     def linger(self) -> float:
         """Draws anew until when it writes on."""
-        self.last = self._loop.time() + self._server.random.uniform(0.0, self._server.linger_seconds)
+        self.last = self._loop.time() + self._server.random.uniform(
+            0.0, self._server.linger_seconds
+        )
         return self.last
 
     async def next_call(self) -> Call | None:

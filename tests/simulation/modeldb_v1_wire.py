@@ -1,4 +1,6 @@
-"""A TCP connection in memory: what one side writes comes to the other in order, each piece after a delay of its own."""
+"""A TCP connection in memory: what one side writes comes to the other in order, each piece after a
+delay of its own.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Lane:
     def __init__(self, delay: Callable[[], float]) -> None:
         self._loop = asyncio.get_running_loop()
         self._delay = delay
-        self._context = contextvars.Context()  # what is under way belongs to no process, and arrives also when its sender has crashed
+        # what is under way belongs to no process, and arrives also when its sender has crashed
+        self._context = contextvars.Context()
         self._last = 0.0
         self._under_way: deque[Callable[[], None]] = deque()
 
@@ -78,7 +81,7 @@ class Wire:
         self._protocol.connection_made(transport)
         self.writer = asyncio.StreamWriter(transport, self._protocol, self.reader, self._loop)
 
-    # --- the client's side ---------------------------------------------------------------------------------------------------
+    # --- the client's side ------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         if self.open:
@@ -98,7 +101,7 @@ class Wire:
             self._to_server.lose(self._random)
             self._to_server.put(self._server.lose_client)
 
-    # --- the server's side ---------------------------------------------------------------------------------------------------
+    # --- the server's side ------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         if self.open:

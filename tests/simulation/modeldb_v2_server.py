@@ -1,8 +1,11 @@
-"""ModelDB V2 for the simulation: the stand-in of the demo, which answers as the recorded exchanges, behind a network that loses things.
+"""ModelDB V2 for the simulation: the stand-in of the demo, which answers as the recorded exchanges,
+behind a network that loses things.
 
-What it adds to the stand-in is what a network and a troubled server do to a call (`FATES`), each by a chance that the history sets, and
-outages. As on the real server, a create first looks whether its name is there and stores a moment later, so creates that overlap make
-twins; and what was sent is carried out although the caller has timed out, is cancelled or dead, but within `settle_seconds` or never.
+What it adds to the stand-in is what a network and a troubled server do to a call (`FATES`), each by
+a chance that the history sets, and outages. As on the real server, a create first looks whether its
+name is there and stores a moment later, so creates that overlap make twins; and what was sent is
+carried out although the caller has timed out, is cancelled or dead, but within `settle_seconds` or
+never.
 """
 
 from __future__ import annotations
@@ -39,13 +42,16 @@ FATES = {
     "no answer": "carried out; nothing ever comes back",
     "never arrives": "nothing ever happens",
     "slow": "carried out after the caller's time-out, but within the settle time",
-    "stalls": "looked at in time, and stored as late as a slow one: whatever was created meanwhile, it did not see",
+    "stalls": "looked at in time, and stored as late as a slow one: whatever was created "
+    "meanwhile, it did not see",
     "503": "not carried out",
     "503 after": "carried out; the proxy has lost its back-end meanwhile",
     "502 page": "carried out; a gateway answers with a page of its own",
     "500 bare": "not carried out: a dead connection to the database",
 }
-_KEY = ConnectionKey("modeldb", 8080, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+_KEY = ConnectionKey(
+    "modeldb", 8080, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+)
 _SHORTEST, _LONGEST = 0.001, 0.03
 
 
@@ -99,7 +105,13 @@ class SimulatedModelDbV2:
     """
 
     def __init__(
-        self, loop: VirtualLoop, seeded: random.Random, record: Callable[[str], None], *, timeout_seconds: float, settle_seconds: float
+        self,
+        loop: VirtualLoop,
+        seeded: random.Random,
+        record: Callable[[str], None],
+        *,
+        timeout_seconds: float,
+        settle_seconds: float,
     ) -> None:
         self.stand_in = _Hurried(seeded)
         self.chances: dict[str, float] = {}
@@ -118,7 +130,9 @@ class SimulatedModelDbV2:
         self._next_fates.append((operation, fate))
 
     def restart(self, seconds: float) -> None:
-        """Goes down for a while. Of what is under way, some is carried out and some not; none of it is answered."""
+        """Goes down for a while. Of what is under way, some is carried out and some not; none of it
+        is answered.
+        """
         self._record(f"ModelDB goes down for {seconds:.1f} s")
         self.suffered["restart"] += 1
         self.down = True
@@ -146,7 +160,9 @@ class SimulatedModelDbV2:
         task.add_done_callback(lambda _task: self._under_way.pop(task, None))
         return answer
 
-    async def _serve(self, request: _Request, body: bytes, answer: asyncio.Future[_Response]) -> None:
+    async def _serve(
+        self, request: _Request, body: bytes, answer: asyncio.Future[_Response]
+    ) -> None:
         operation = request.path.rpartition("/")[2]
         sent_at = self._loop.time()
         await self._pause()
@@ -166,11 +182,16 @@ class SimulatedModelDbV2:
             self.stand_in.stall_seconds = self._late_seconds()
         await self.stand_in.faults.thawed()
         if self._loop.time() - sent_at > 0.95 * self._settle_seconds:
-            self._record(f"ModelDB: {operation}: given up after {self._loop.time() - sent_at:.1f} s")
+            self._record(
+                f"ModelDB: {operation}: given up after {self._loop.time() - sent_at:.1f} s"
+            )
             return
         response = await self.stand_in.respond(request, body)
         if operation.startswith(("create", "delete")):
-            self._record(f"ModelDB: {operation} {_named(body)}: {response.status if response is not None else 'nothing'}")
+            self._record(
+                f"ModelDB: {operation} {_named(body)}: "
+                f"{response.status if response is not None else 'nothing'}"
+            )
         await self._pause()
         if fate in _CARRIED_OUT:
             _tell(answer, _CARRIED_OUT[fate])
@@ -181,7 +202,9 @@ class SimulatedModelDbV2:
             _tell(answer, _Response(response.status, response.content_type, content))
 
     def _late_seconds(self) -> float:
-        return self._random.uniform(0.5 * self._timeout_seconds, max(self._timeout_seconds, 0.85 * self._settle_seconds))
+        return self._random.uniform(
+            0.5 * self._timeout_seconds, max(self._timeout_seconds, 0.85 * self._settle_seconds)
+        )
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._random.uniform(_SHORTEST, _LONGEST))
@@ -200,7 +223,7 @@ class SimulatedModelDbV2:
                 return fate
         return ""
 
-    # --- what is there ---------------------------------------------------------------------------------------------------------
+    # --- what is there ----------------------------------------------------------------------------
 
     def has(self, job: TrainingRun) -> bool:
         """Whether there is a run with the job's mark."""
@@ -210,18 +233,31 @@ class SimulatedModelDbV2:
         by_mark: dict[tuple[object, object], list[dict[str, Any]]] = {}
         for entity in self.stand_in.store.runs.all_live():
             values = {each["key"]: each["value"] for each in entity.row.get("attributes", ())}
-            by_mark.setdefault((values.get(ARN_ATTRIBUTE), values.get(CREATION_TIME_ATTRIBUTE)), []).append(entity.row)
+            by_mark.setdefault(
+                (values.get(ARN_ATTRIBUTE), values.get(CREATION_TIME_ATTRIBUTE)), []
+            ).append(entity.row)
         return by_mark
 
     def twins(self) -> list[str]:
-        """Projects and experiments that are there twice, where nothing has gone wrong that would excuse it."""
+        """Projects and experiments that are there twice, where nothing has gone wrong that would
+        excuse it.
+        """
         store = self.stand_in.store
         projects = Counter(entity.row["name"] for entity in store.projects.all_live())
-        experiments = Counter((entity.row["project_id"], entity.row["name"]) for entity in store.experiments.all_live())
-        return [f"{count} times {name}" for name, count in (*projects.items(), *experiments.items()) if count > 1]
+        experiments = Counter(
+            (entity.row["project_id"], entity.row["name"])
+            for entity in store.experiments.all_live()
+        )
+        return [
+            f"{count} times {name}"
+            for name, count in (*projects.items(), *experiments.items())
+            if count > 1
+        ]
 
     def wrong(self, jobs: Sequence[TrainingRun]) -> list[str]:
-        """What is not as it should be: a job without a run or with two, an incomplete run, a run that nobody wanted."""
+        """What is not as it should be: a job without a run or with two, an incomplete run, a run
+        that nobody wanted.
+        """
         found = []
         by_mark = self._by_mark()
         for job in jobs:
@@ -261,7 +297,9 @@ class _Session:
         allow_redirects: bool,
     ) -> _Exchange:
         body = b"" if data is None else data.read()
-        return _Exchange(self._server, _Request(method, url.path, MultiDict(params or {}), headers), body)
+        return _Exchange(
+            self._server, _Request(method, url.path, MultiDict(params or {}), headers), body
+        )
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -285,7 +323,12 @@ class _Exchange:
         self.headers = {"Content-Type": response.content_type}
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """There is nothing to release."""
 
     async def iter_any(self) -> AsyncIterator[bytes]:

@@ -1,6 +1,8 @@
-"""Rules of the house, each broken on purpose: what the simulation must find. `python -m tests.simulation mutations`.
+"""Rules of the house, each broken on purpose: what the simulation must find. `python -m
+tests.simulation mutations`.
 
-A mutation is a context manager that breaks one rule in this interpreter. `found_after` counts the histories until one goes wrong.
+A mutation is a context manager that breaks one rule in this interpreter. `found_after` counts the
+histories until one goes wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Mutation:
 
 
 def found_after(mutation: Mutation, most: int) -> tuple[int, str] | None:
-    """How many histories it took until one went wrong, and what was wrong; None: none of so many did."""
+    """How many histories it took until one went wrong, and what was wrong; None: none of so many
+    did.
+    """
     with mutation.broken():
         for number in range(most):
             target = mutation.targets[number % len(mutation.targets)]
@@ -72,10 +76,13 @@ def _delete_before_record() -> AbstractContextManager[object]:
 
 
 def _anybody_may_claim() -> AbstractContextManager[object]:
-    def take(connection: Any, owners: Any, job_arn: str, *, now: float, lease_seconds: float) -> Claim:
+    def take(
+        connection: Any, owners: Any, job_arn: str, *, now: float, lease_seconds: float
+    ) -> Claim:
         connection.execute("DELETE FROM claims WHERE job_arn = ?", (job_arn,))
         fence = connection.execute(
-            "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)", (job_arn, owners.me, now + lease_seconds)
+            "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)",
+            (job_arn, owners.me, now + lease_seconds),
         ).lastrowid
         return Claim(job_arn, owners.me, fence)
 
@@ -110,8 +117,12 @@ def _no_settling() -> AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def _no_look_up() -> Iterator[None]:
-    # either look alone is enough for most histories, because a run found late is healed: both are broken
-    with mock.patch.object(v2_target._JobSync, "_must_ask", property(lambda _self: False)), _no_settling():
+    # either look alone is enough for most histories, because a run found late is healed: both are
+    # broken
+    with (
+        mock.patch.object(v2_target._JobSync, "_must_ask", property(lambda _self: False)),
+        _no_settling(),
+    ):
         yield
 
 
@@ -159,7 +170,10 @@ def _two_writers() -> AbstractContextManager[object]:
 
     @contextlib.contextmanager
     def broken() -> Any:
-        with mock.patch.object(writer_lease_rows, "take", take), mock.patch.object(writer_lease_rows, "renew", return_value=True):
+        with (
+            mock.patch.object(writer_lease_rows, "take", take),
+            mock.patch.object(writer_lease_rows, "renew", return_value=True),
+        ):
             yield
 
     return broken()
@@ -178,19 +192,41 @@ BOTH = ("modeldb-v2", "modeldb-v1")
 V2, V1 = ("modeldb-v2",), ("modeldb-v1",)
 
 MUTATIONS = (
-    Mutation("a message is deleted only after its outcome is recorded", BOTH, _delete_before_record),
-    Mutation("the heartbeat keeps messages hidden", BOTH, lambda: mock.patch.object(Heartbeat, "_renew_messages", _async())),
-    Mutation("one process works on a job; a claim has an owner, a lease and a fence", V2, _anybody_may_claim),
+    Mutation(
+        "a message is deleted only after its outcome is recorded", BOTH, _delete_before_record
+    ),
+    Mutation(
+        "the heartbeat keeps messages hidden",
+        BOTH,
+        lambda: mock.patch.object(Heartbeat, "_renew_messages", _async()),
+    ),
+    Mutation(
+        "one process works on a job; a claim has an owner, a lease and a fence",
+        V2,
+        _anybody_may_claim,
+    ),
     Mutation("a project and an experiment are made under a lock of their name", V2, _no_locks),
     Mutation("the intent of a create is durable before it is sent", V2, _no_intent),
     Mutation("after a create without an answer the target is asked by the mark", V2, _no_look_up),
-    Mutation("after a success that follows an unknown create, doubles are healed", V2, _no_settling),
+    Mutation(
+        "after a success that follows an unknown create, doubles are healed", V2, _no_settling
+    ),
     Mutation("a time-out is not taken for 'not done'", V2, _a_time_out_means_not_done),
-    Mutation("an outage of the target holds messages instead of giving them back", BOTH, _outages_are_deferred),
-    Mutation("a young checkpoint does not vouch that a job is new", BOTH, _young_checkpoint_vouches),
+    Mutation(
+        "an outage of the target holds messages instead of giving them back",
+        BOTH,
+        _outages_are_deferred,
+    ),
+    Mutation(
+        "a young checkpoint does not vouch that a job is new", BOTH, _young_checkpoint_vouches
+    ),
     Mutation("no job is skipped or rejected for its event's tags", BOTH, _event_tags_decide),
     Mutation("one process at a time writes to a ModelDB V1", V1, _two_writers),
-    Mutation("after a connect to ModelDB V1 nothing is read before it has settled", V1, _no_settling_after_connect),
+    Mutation(
+        "after a connect to ModelDB V1 nothing is read before it has settled",
+        V1,
+        _no_settling_after_connect,
+    ),
     Mutation(
         "a rejected message goes to the dead-letter queue",
         BOTH,

@@ -1,4 +1,6 @@
-"""The network between the daemon and AWS: every request takes a while, and may get lost on the way there or back."""
+"""The network between the daemon and AWS: every request takes a while, and may get lost on the way
+there or back.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class SimulatedNetwork:
         suffered: how often each fate has come.
     """
 
-    def __init__(self, loop: VirtualLoop, seeded: random.Random, record: Callable[[str], None]) -> None:
+    def __init__(
+        self, loop: VirtualLoop, seeded: random.Random, record: Callable[[str], None]
+    ) -> None:
         self.chances: dict[str, float] = {}
         self.suffered: Counter[str] = Counter()
         self._loop = loop
@@ -41,12 +45,16 @@ class SimulatedNetwork:
         self._record = record
 
     async def call(self, name: str, carry_out: Callable[[], T]) -> T:
-        """See `tests.simulation.aws_calls.Network.call`. What has left is carried out whatever becomes of its caller."""
+        """See `tests.simulation.aws_calls.Network.call`. What has left is carried out whatever
+        becomes of its caller.
+        """
         answer: asyncio.Future[T] = self._loop.create_future()
         self._loop.spawn(self._bring(name, carry_out, answer))
         return await answer
 
-    async def _bring(self, name: str, carry_out: Callable[[], T], answer: asyncio.Future[T]) -> None:
+    async def _bring(
+        self, name: str, carry_out: Callable[[], T], answer: asyncio.Future[T]
+    ) -> None:
         await self._pause()
         fate = self._fate()
         if fate:

@@ -1,8 +1,9 @@
 """A model of SageMaker's training jobs, and its client in the shape of aiobotocore's.
 
-Every change is seen by all readers only some time after it was made; until then a reader sees now the new, now the old, because which
-of several servers answers is chance. So a job that has ended is described as running for a while, a new one is not found, and a name
-that was deleted and given again may still bring the old job.
+Every change is seen by all readers only some time after it was made; until then a reader sees now
+the new, now the old, because which of several servers answers is chance. So a job that has ended is
+described as running for a while, a new one is not found, and a name that was deleted and given
+again may still bring the old job.
 
 Errors are the recorded ones in ``tests/data/aws/errors``.
 """
@@ -17,7 +18,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tests.simulation.aws_calls import ATTEMPTS, READ_SECONDS, AwsCaller, Fault, FaultAnswers, Refusal, ServiceFaults
+from tests.simulation.aws_calls import (
+    ATTEMPTS,
+    READ_SECONDS,
+    AwsCaller,
+    Fault,
+    FaultAnswers,
+    Refusal,
+    ServiceFaults,
+)
 from tests.support.aws_vectors import errors
 
 if TYPE_CHECKING:
@@ -29,13 +38,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-_KNOWN_AT_THE_END = {"TrainingEndTime", "FinalMetricDataList", "FailureReason", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
+_KNOWN_AT_THE_END = {
+    "TrainingEndTime",
+    "FinalMetricDataList",
+    "FailureReason",
+    "TrainingTimeInSeconds",
+    "BillableTimeInSeconds",
+}
 _FEWEST_RESULTS = 50
 
 
 @dataclass(slots=True)
 class Lags:
-    """How long a change may take to be seen by all, at most, in seconds; may be changed at any time."""
+    """How long a change may take to be seen by all, at most, in seconds; may be changed at any
+    time.
+    """
 
     created: float = 0.0
     ended: float = 0.0
@@ -78,7 +95,9 @@ class _Job:
     def described(self, now: float, rng: random.Random) -> dict[str, Any]:
         if self.ended.read(now, rng):
             return dict(self.description)
-        running = {name: value for name, value in self.description.items() if name not in _KNOWN_AT_THE_END}
+        running = {
+            name: value for name, value in self.description.items() if name not in _KNOWN_AT_THE_END
+        }
         return {**running, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}
 
 
@@ -103,7 +122,13 @@ class SimulatedSageMaker:
         self._jobs: dict[str, _Lagging[_Job | None]] = {}
         self._tags: dict[str, _Lagging[Mapping[str, str] | None]] = {}
 
-    def create(self, description: Mapping[str, Any], tags: Mapping[str, str] | None = None, *, running: bool = False) -> None:
+    def create(
+        self,
+        description: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        *,
+        running: bool = False,
+    ) -> None:
         """CreateTrainingJob.
 
         Args:
@@ -120,7 +145,9 @@ class SimulatedSageMaker:
             raise ValueError(f"there is a job {name}")
         ended = _Lagging(False)
         job.change(_Job(description, ended), self._later(self.lags.created))
-        self._tags.setdefault(arn, _Lagging(None)).change(dict(tags or {}), self._later(self.lags.created))
+        self._tags.setdefault(arn, _Lagging(None)).change(
+            dict(tags or {}), self._later(self.lags.created)
+        )
         if not running:
             ended.change(True, self._later(self.lags.ended))
 
@@ -161,7 +188,9 @@ class SimulatedSageMaker:
         """
         if limit < _FEWEST_RESULTS:
             raise Refusal(
-                "ValidationException", f"Value '{limit}' at 'maxResults' failed to satisfy constraint: at least {_FEWEST_RESULTS}"
+                "ValidationException",
+                f"Value '{limit}' at 'maxResults' failed to satisfy constraint: at least "
+                f"{_FEWEST_RESULTS}",
             )
         tags = self._tags[arn].read(_now(), self.random) if arn in self._tags else None
         if tags is None:
@@ -171,7 +200,9 @@ class SimulatedSageMaker:
         size = min(limit, len(left))
         if self.short_pages and self.random.random() < self.short_pages:
             size = self.random.randrange(size + 1)
-        return {"Tags": left[:size]} | ({"NextToken": f"{start + size}/{next(self._tokens)}"} if size < len(left) else {})
+        return {"Tags": left[:size]} | (
+            {"NextToken": f"{start + size}/{next(self._tokens)}"} if size < len(left) else {}
+        )
 
     def _job(self, name: str) -> _Job:
         job = self._jobs[name].latest
@@ -191,11 +222,22 @@ class SimulatedSageMakerClient:
     """
 
     def __init__(
-        self, sagemaker: SimulatedSageMaker, network: Network, *, attempts: int = ATTEMPTS, read_seconds: float = READ_SECONDS
+        self,
+        sagemaker: SimulatedSageMaker,
+        network: Network,
+        *,
+        attempts: int = ATTEMPTS,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._sagemaker = sagemaker
         self._caller = AwsCaller(
-            "sagemaker", network, sagemaker.faults, _answers(), sagemaker.random, attempts=attempts, read_seconds=read_seconds
+            "sagemaker",
+            network,
+            sagemaker.faults,
+            _answers(),
+            sagemaker.random,
+            attempts=attempts,
+            read_seconds=read_seconds,
         )
 
     @property
@@ -205,14 +247,18 @@ class SimulatedSageMakerClient:
 
     async def describe_training_job(self, **request: Any) -> dict[str, Any]:
         """DescribeTrainingJob."""
-        return await self._caller.call("DescribeTrainingJob", lambda: self._sagemaker.describe(request["TrainingJobName"]))
+        return await self._caller.call(
+            "DescribeTrainingJob", lambda: self._sagemaker.describe(request["TrainingJobName"])
+        )
 
     async def list_tags(self, **request: Any) -> dict[str, Any]:
         """ListTags."""
 
         def carry_out() -> dict[str, Any]:
             return self._sagemaker.list_tags(
-                request["ResourceArn"], request.get("MaxResults", _FEWEST_RESULTS), request.get("NextToken")
+                request["ResourceArn"],
+                request.get("MaxResults", _FEWEST_RESULTS),
+                request.get("NextToken"),
             )
 
         return await self._caller.call("ListTags", carry_out)
@@ -234,7 +280,9 @@ def _answers() -> FaultAnswers:
 
 def _denied(operation: str) -> Fault:
     fault = _recorded("describe-access-denied.json")
-    return Fault(fault.code, fault.message.replace("DescribeTrainingJob", operation), fault.http_status)
+    return Fault(
+        fault.code, fault.message.replace("DescribeTrainingJob", operation), fault.http_status
+    )
 
 
 @functools.cache

@@ -1,4 +1,6 @@
-"""A model of SQS as a service, and its client in the shape of aiobotocore's. The queues are in `tests.simulation.sqs_queue`."""
+"""A model of SQS as a service, and its client in the shape of aiobotocore's. The queues are in
+`tests.simulation.sqs_queue`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,24 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.simulation.aws_calls import ATTEMPTS, READ_SECONDS, AwsCaller, Fault, FaultAnswers, Refusal, ServiceFaults
-from tests.simulation.sqs_queue import ACCOUNT, MAX_BATCH, MAX_BYTES, MAX_VISIBILITY_SECONDS, REGION, Chances, SimulatedQueue
+from tests.simulation.aws_calls import (
+    ATTEMPTS,
+    READ_SECONDS,
+    AwsCaller,
+    Fault,
+    FaultAnswers,
+    Refusal,
+    ServiceFaults,
+)
+from tests.simulation.sqs_queue import (
+    ACCOUNT,
+    MAX_BATCH,
+    MAX_BYTES,
+    MAX_VISIBILITY_SECONDS,
+    REGION,
+    Chances,
+    SimulatedQueue,
+)
 
 if TYPE_CHECKING:
     import random
@@ -27,11 +45,15 @@ _ANSWERS = FaultAnswers(
         Fault("InternalFailure", "", 500),
         Fault("ServiceUnavailable", "", 503),
     ),
-    credentials_expired=Fault("ExpiredToken", "The security token included in the request is expired", 403),
+    credentials_expired=Fault(
+        "ExpiredToken", "The security token included in the request is expired", 403
+    ),
     denied=lambda operation: Fault(
         "AccessDenied",
-        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/modeldb-sync/i-0abc is not authorized to perform: sqs:{operation.lower()} "
-        f"on resource: arn:aws:sqs:{REGION}:{ACCOUNT}:jobs because no identity-based policy allows the sqs:{operation.lower()} action",
+        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/modeldb-sync/i-0abc is not authorized to "
+        f"perform: sqs:{operation.lower()} "
+        f"on resource: arn:aws:sqs:{REGION}:{ACCOUNT}:jobs because no identity-based policy "
+        f"allows the sqs:{operation.lower()} action",
         403,
     ),
 )
@@ -80,7 +102,15 @@ class SimulatedSqsClient:
         self._network = network
         self._spawn = spawn
         self._name = name
-        self._caller = AwsCaller("sqs", network, sqs.faults, _ANSWERS, sqs.random, attempts=attempts, read_seconds=read_seconds)
+        self._caller = AwsCaller(
+            "sqs",
+            network,
+            sqs.faults,
+            _ANSWERS,
+            sqs.random,
+            attempts=attempts,
+            read_seconds=read_seconds,
+        )
 
     async def receive_message(self, **request: Any) -> dict[str, Any]:
         """ReceiveMessage."""
@@ -94,7 +124,9 @@ class SimulatedSqsClient:
             _within("VisibilityTimeout", visibility, 0, MAX_VISIBILITY_SECONDS)
             return self._spawn(serve(queue, limit, wait, visibility))
 
-        async def serve(queue: SimulatedQueue, limit: int, wait: int, visibility: int) -> list[dict[str, Any]]:
+        async def serve(
+            queue: SimulatedQueue, limit: int, wait: int, visibility: int
+        ) -> list[dict[str, Any]]:
             taken = await queue.poll(limit, wait, visibility, self._name)
             return [_received(copy, handle, request) for copy, handle in taken]
 
@@ -106,18 +138,24 @@ class SimulatedSqsClient:
         async def attempt() -> dict[str, Any]:
             poll = await self._caller.leg("ReceiveMessage", begin)
             messages = await asyncio.shield(poll)
-            return await self._network.call("ReceiveMessage answer", functools.partial(bring, messages))
+            return await self._network.call(
+                "ReceiveMessage answer", functools.partial(bring, messages)
+            )
 
         return await self._caller.attempts("ReceiveMessage", attempt)
 
     async def delete_message_batch(self, **request: Any) -> dict[str, Any]:
         """DeleteMessageBatch."""
-        return await self._batch("DeleteMessageBatch", request, lambda queue, entry: queue.delete(entry["ReceiptHandle"]))
+        return await self._batch(
+            "DeleteMessageBatch", request, lambda queue, entry: queue.delete(entry["ReceiptHandle"])
+        )
 
     async def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
         """ChangeMessageVisibilityBatch."""
         return await self._batch(
-            "ChangeMessageVisibilityBatch", request, lambda queue, entry: queue.hide(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+            "ChangeMessageVisibilityBatch",
+            request,
+            lambda queue, entry: queue.hide(entry["ReceiptHandle"], entry["VisibilityTimeout"]),
         )
 
     async def send_message(self, **request: Any) -> dict[str, Any]:
@@ -136,7 +174,9 @@ class SimulatedSqsClient:
         """GetQueueAttributes."""
 
         def carry_out() -> dict[str, Any]:
-            attributes = self._sqs.queue(request["QueueUrl"]).attributes(request.get("AttributeNames", ()))
+            attributes = self._sqs.queue(request["QueueUrl"]).attributes(
+                request.get("AttributeNames", ())
+            )
             return {"Attributes": attributes} if attributes else {}
 
         return await self._caller.call("GetQueueAttributes", carry_out)
@@ -146,30 +186,48 @@ class SimulatedSqsClient:
 
         def carry_out() -> dict[str, Any]:
             owner = request.get("QueueOwnerAWSAccountId", ACCOUNT)
-            found = [queue for queue in self._sqs.queues.values() if queue.name == request["QueueName"] and owner == ACCOUNT]
+            found = [
+                queue
+                for queue in self._sqs.queues.values()
+                if queue.name == request["QueueName"] and owner == ACCOUNT
+            ]
             return {"QueueUrl": found[0].url if found else _no_queue().url}
 
         return await self._caller.call("GetQueueUrl", carry_out)
 
     async def _batch(
-        self, operation: str, request: Mapping[str, Any], do: Callable[[SimulatedQueue, Mapping[str, Any]], None]
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        do: Callable[[SimulatedQueue, Mapping[str, Any]], None],
     ) -> dict[str, Any]:
         def carry_out() -> dict[str, Any]:
             queue, entries = self._sqs.queue(request["QueueUrl"]), request["Entries"]
             _check_batch(entries)
             answer: dict[str, list[dict[str, Any]]] = {"Successful": [], "Failed": []}
             for entry in entries:
-                if queue.chances.entry_fails and self._sqs.random.random() < queue.chances.entry_fails:
+                if (
+                    queue.chances.entry_fails
+                    and self._sqs.random.random() < queue.chances.entry_fails
+                ):
                     answer["Failed"].append(_internal_error(entry))
                     continue
                 try:
                     do(queue, entry)
                 except Refusal as refusal:
                     fault = refusal.fault
-                    failed = {"Id": entry["Id"], "SenderFault": True, "Code": fault.code, "Message": fault.message}
+                    failed = {
+                        "Id": entry["Id"],
+                        "SenderFault": True,
+                        "Code": fault.code,
+                        "Message": fault.message,
+                    }
                     answer["Failed"].append(failed)
                     continue
-                if queue.chances.entry_fails_after and self._sqs.random.random() < queue.chances.entry_fails_after:
+                if (
+                    queue.chances.entry_fails_after
+                    and self._sqs.random.random() < queue.chances.entry_fails_after
+                ):
                     answer["Failed"].append(_internal_error(entry))
                 else:
                     answer["Successful"].append({"Id": entry["Id"]})
@@ -179,25 +237,42 @@ class SimulatedSqsClient:
 
 
 def _no_queue() -> NoReturn:
-    raise Refusal("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.", shape="QueueDoesNotExist")
+    raise Refusal(
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "The specified queue does not exist.",
+        shape="QueueDoesNotExist",
+    )
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         reason = f"Must be between {low} and {high}, if provided."
-        raise Refusal("InvalidParameterValue", f"Value {value} for parameter {name} is invalid. Reason: {reason}")
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Value {value} for parameter {name} is invalid. Reason: {reason}",
+        )
 
 
 def _check_batch(entries: Sequence[Mapping[str, Any]]) -> None:
     prefix = "AWS.SimpleQueueService."
     if not entries:
-        raise Refusal(f"{prefix}EmptyBatchRequest", "There should be at least one entry in the request.", shape="EmptyBatchRequest")
+        raise Refusal(
+            f"{prefix}EmptyBatchRequest",
+            "There should be at least one entry in the request.",
+            shape="EmptyBatchRequest",
+        )
     if len(entries) > MAX_BATCH:
-        message = f"Maximum number of entries per request are {MAX_BATCH}. You have sent {len(entries)}."
-        raise Refusal(f"{prefix}TooManyEntriesInBatchRequest", message, shape="TooManyEntriesInBatchRequest")
+        message = (
+            f"Maximum number of entries per request are {MAX_BATCH}. You have sent {len(entries)}."
+        )
+        raise Refusal(
+            f"{prefix}TooManyEntriesInBatchRequest", message, shape="TooManyEntriesInBatchRequest"
+        )
     if len({entry["Id"] for entry in entries}) < len(entries):
         raise Refusal(
-            f"{prefix}BatchEntryIdsNotDistinct", "Two or more batch entries have the same Id.", shape="BatchEntryIdsNotDistinct"
+            f"{prefix}BatchEntryIdsNotDistinct",
+            "Two or more batch entries have the same Id.",
+            shape="BatchEntryIdsNotDistinct",
         )
 
 
@@ -208,21 +283,30 @@ def _check_message(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> No
     texts = [str(value.get("StringValue", "")) for value in attributes.values()]
     if any(_NOT_XML.search(text) for text in (body, *texts)):
         raise Refusal(
-            "InvalidMessageContents", "Invalid binary character was found in the message body.", shape="InvalidMessageContents"
+            "InvalidMessageContents",
+            "Invalid binary character was found in the message body.",
+            shape="InvalidMessageContents",
         )
     for name, value in attributes.items():
         if not value.get("StringValue"):
-            message = f"Message (user) attribute '{name}' must contain a non-empty value of type 'String'."
+            message = f"Message (user) attribute '{name}' must contain a non-empty value of type 'String'."  # noqa: E501
             raise Refusal("InvalidParameterValue", message)
     if len(attributes) > MAX_BATCH:
-        raise Refusal("InvalidParameterValue", "Number of message attributes exceeds the allowed maximum [10].")
+        raise Refusal(
+            "InvalidParameterValue",
+            "Number of message attributes exceeds the allowed maximum [10].",
+        )
     size = len(body.encode()) + sum(
-        len(name.encode()) + len(str(value["DataType"]).encode()) + len(str(value["StringValue"]).encode())
+        len(name.encode())
+        + len(str(value["DataType"]).encode())
+        + len(str(value["StringValue"]).encode())
         for name, value in attributes.items()
     )
     if size > MAX_BYTES:
         reason = f"Message must be shorter than {MAX_BYTES} bytes."
-        raise Refusal("InvalidParameterValue", f"One or more parameters are invalid. Reason: {reason}")
+        raise Refusal(
+            "InvalidParameterValue", f"One or more parameters are invalid. Reason: {reason}"
+        )
 
 
 def _received(copy: Copy, handle: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,14 +324,25 @@ def _received(copy: Copy, handle: str, request: Mapping[str, Any]) -> dict[str, 
         "ReceiptHandle": handle,
         "MD5OfBody": _md5(message.body),
         "Body": message.body,
-        "Attributes": {name: value for name, value in system.items() if name in asked or "All" in asked},
-        "MessageAttributes": {name: dict(value) for name, value in message.attributes.items() if name in names or "All" in names},
+        "Attributes": {
+            name: value for name, value in system.items() if name in asked or "All" in asked
+        },
+        "MessageAttributes": {
+            name: dict(value)
+            for name, value in message.attributes.items()
+            if name in names or "All" in names
+        },
     }
     return {name: value for name, value in answer.items() if value or name == "Body"}
 
 
 def _internal_error(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "We encountered an internal error."}
+    return {
+        "Id": entry["Id"],
+        "SenderFault": False,
+        "Code": "InternalError",
+        "Message": "We encountered an internal error.",
+    }
 
 
 def _md5(text: str) -> str:

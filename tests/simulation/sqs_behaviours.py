@@ -1,4 +1,5 @@
-"""What every server of SQS's interface does, one behaviour a function, asked through the daemon's own edge where it has the call.
+"""What every server of SQS's interface does, one behaviour a function, asked through the daemon's
+own edge where it has the call.
 
 Times are as short as a real server allows, because two of the three places wait in real time.
 """
@@ -216,7 +217,9 @@ async def the_receive_after_the_last_redrives(place: Place) -> None:
     assert await place.receive() == []
     (dead,) = await place.dead_letters.receive(limit=10, wait_seconds=2, visibility_seconds=0)
     again = (
-        await place.client.receive_message(QueueUrl=place.dead_letter_url, VisibilityTimeout=0, MessageSystemAttributeNames=["All"])
+        await place.client.receive_message(
+            QueueUrl=place.dead_letter_url, VisibilityTimeout=0, MessageSystemAttributeNames=["All"]
+        )
     )["Messages"][0]
 
     first = received[0]
@@ -230,12 +233,16 @@ async def the_receive_after_the_last_redrives(place: Place) -> None:
     assert hidden is not None
     assert hidden.stale
     assert deleted is None or deleted.stale
-    assert len(await place.dead_letters.receive(limit=10, wait_seconds=2, visibility_seconds=0)) == 1
+    assert (
+        len(await place.dead_letters.receive(limit=10, wait_seconds=2, visibility_seconds=0)) == 1
+    )
 
 
 @behaviour
 async def a_dead_letter_of_ours_keeps_its_attributes(place: Place) -> None:
-    await place.queue.send_dead_letter(place.dead_letter_url, "body", {"reason": "tags_incomplete", "detail": "missing: é"})
+    await place.queue.send_dead_letter(
+        place.dead_letter_url, "body", {"reason": "tags_incomplete", "detail": "missing: é"}
+    )
 
     (message,) = await place.dead_letters.receive(limit=10, wait_seconds=2, visibility_seconds=0)
 
@@ -246,17 +253,26 @@ async def a_dead_letter_of_ours_keeps_its_attributes(place: Place) -> None:
 @behaviour
 async def attributes_come_only_when_asked_for(place: Place) -> None:
     attribute = {"DataType": "String", "StringValue": "x"}
-    await place.client.send_message(QueueUrl=place.url, MessageBody="a", MessageAttributes={"reason": attribute, "other": attribute})
+    await place.client.send_message(
+        QueueUrl=place.url,
+        MessageBody="a",
+        MessageAttributes={"reason": attribute, "other": attribute},
+    )
 
     async def receive(**asked: Any) -> dict[str, Any]:
-        answer = await place.client.receive_message(QueueUrl=place.url, VisibilityTimeout=0, **asked)
+        answer = await place.client.receive_message(
+            QueueUrl=place.url, VisibilityTimeout=0, **asked
+        )
         message: dict[str, Any] = answer["Messages"][0]
         return message
 
     plain = await receive()
     assert set(plain) >= {"MessageId", "ReceiptHandle", "MD5OfBody", "Body"}
     assert not {"Attributes", "MessageAttributes"} & set(plain)
-    one = await receive(MessageSystemAttributeNames=["ApproximateReceiveCount"], MessageAttributeNames=["reason", "detail"])
+    one = await receive(
+        MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        MessageAttributeNames=["reason", "detail"],
+    )
     assert one["Attributes"] == {"ApproximateReceiveCount": "2"}
     assert one["MessageAttributes"] == {"reason": attribute}
 
@@ -371,7 +387,11 @@ async def where_the_receive_does_not_say_the_queue_does(place: Place) -> None:
     received = await place.client.receive_message(QueueUrl=place.url)
 
     assert await place.receive() == []
-    entry = {"Id": "0", "ReceiptHandle": received["Messages"][0]["ReceiptHandle"], "VisibilityTimeout": 0}
+    entry = {
+        "Id": "0",
+        "ReceiptHandle": received["Messages"][0]["ReceiptHandle"],
+        "VisibilityTimeout": 0,
+    }
     answer = await place.client.change_message_visibility_batch(QueueUrl=place.url, Entries=[entry])
     assert answer["Successful"] == [{"Id": "0"}]
     assert not answer.get("Failed")
@@ -394,7 +414,13 @@ async def a_queue_that_does_not_exist(place: Place) -> None:
     url = f"{place.url}-not"
     queue = SqsQueue(place.polling, place.client, url)
     receive = queue.receive(limit=1, wait_seconds=0, visibility_seconds=0)
-    for call in (receive, queue.delete(["h"]), queue.hide([("h", 0)]), queue.state(), queue.send_dead_letter(url, "x", {})):
+    for call in (
+        receive,
+        queue.delete(["h"]),
+        queue.hide([("h", 0)]),
+        queue.state(),
+        queue.send_dead_letter(url, "x", {}),
+    ):
         with pytest.raises(EdgeFault) as caught:
             await call
         assert caught.value.reason is Reason.NOT_FOUND

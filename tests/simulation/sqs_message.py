@@ -27,7 +27,8 @@ class SimulatedMessage:
         sent_at: epoch seconds; SentTimestamp.
         life: what happened to it and when (seconds of the loop's time).
         copies: as they are stored; one, or two where the queue has stored it twice.
-        dead_letter_of: the message that the daemon itself has put into a dead-letter queue as this one.
+        dead_letter_of: the message that the daemon itself has put into a dead-letter queue as this
+            one.
     """
 
     message_id: str
@@ -42,13 +43,18 @@ class SimulatedMessage:
     @property
     def texts(self) -> dict[str, str]:
         """Its string attributes."""
-        return {name: value["StringValue"] for name, value in self.attributes.items() if "StringValue" in value}
+        return {
+            name: value["StringValue"]
+            for name, value in self.attributes.items()
+            if "StringValue" in value
+        }
 
     def history(self, now: float | None = None) -> str:
         """Its life, one line per thing that happened.
 
         Args:
-            now: on the loop's clock, so that it tells also what has become visible since somebody last looked.
+            now: on the loop's clock, so that it tells also what has become visible since somebody
+                last looked.
         """
         if now is not None:
             for copy in self.copies:
@@ -91,5 +97,7 @@ class Copy:
     def announce(self, now: float) -> None:
         """Writes into its life that it has become visible, if it has since somebody last looked."""
         if not self.announced and not self.deleted and self.visible_at <= now:
-            self.message.life.append((self.visible_at, "visible again" if self.receive_count else "visible"))
+            self.message.life.append(
+                (self.visible_at, "visible again" if self.receive_count else "visible")
+            )
             self.announced = True

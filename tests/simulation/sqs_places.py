@@ -1,4 +1,6 @@
-"""The same SQS calls against the model, moto's server and ElasticMQ, and what is known to differ between them."""
+"""The same SQS calls against the model, moto's server and ElasticMQ, and what is known to differ
+between them.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,22 @@ MAX_RECEIVES = 3
 
 @dataclass(frozen=True)
 class Habits:
-    """In what servers of SQS's interface differ. The model follows AWS, as its documentation and its users describe it.
+    """In what servers of SQS's interface differ. The model follows AWS, as its documentation and
+    its users describe it.
 
     Attributes:
         no_queue_code: of the error, whose class is QueueDoesNotExist everywhere.
         empty_answer: a receive without messages.
-        old_handle_delete: what a delete with the handle of an earlier receive says, and whether it deletes; None: perhaps.
+        old_handle_delete: what a delete with the handle of an earlier receive says, and whether it
+            deletes; None: perhaps.
         old_handle_hides: whether that handle hides; None: perhaps.
         deletes_again: whether a second delete succeeds.
-        hides_after_expiry: whether a message that is visible again can be hidden with its last handle.
+        hides_after_expiry: whether a message that is visible again can be hidden with its last
+            handle.
         limits_visibility: whether 12 hours are the most at once, and in all since the receive.
         tells_source: whether a redriven message has DeadLetterQueueSourceArn.
-        bad_batches: classes of the errors for no entry, for eleven and for two of one id; None: no error.
+        bad_batches: classes of the errors for no entry, for eleven and for two of one id; None: no
+            error.
         refused_messages: what SendMessage refuses beside a body over the limit.
     """
 
@@ -64,7 +70,12 @@ AWS = Habits(
     limits_visibility=True,
     tells_source=True,
     bad_batches=("EmptyBatchRequest", "TooManyEntriesInBatchRequest", "BatchEntryIdsNotDistinct"),
-    refused_messages={"attributes over the limit", "control character", "empty body", "empty attribute"},
+    refused_messages={
+        "attributes over the limit",
+        "control character",
+        "empty body",
+        "empty attribute",
+    },
 )
 MOTO = Habits(
     no_queue_code="AWS.SimpleQueueService.NonExistentQueue",
@@ -117,8 +128,12 @@ class Place:
         for body in bodies:
             await self.client.send_message(QueueUrl=self.url, MessageBody=body)
 
-    async def receive(self, *, limit: int = 10, wait: int = 0, visibility: int = 60) -> Sequence[Message]:
-        return await self.queue.receive(limit=limit, wait_seconds=wait, visibility_seconds=visibility)
+    async def receive(
+        self, *, limit: int = 10, wait: int = 0, visibility: int = 60
+    ) -> Sequence[Message]:
+        return await self.queue.receive(
+            limit=limit, wait_seconds=wait, visibility_seconds=visibility
+        )
 
     async def receive_one(self, *, visibility: int = 60, wait: int = 0) -> Message:
         (message,) = await self.receive(limit=1, wait=wait, visibility=visibility)
@@ -126,7 +141,9 @@ class Place:
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Where others wait, it moves its clock. For the model alone: whoever waits for a socket finds none ready."""
+    """Where others wait, it moves its clock. For the model alone: whoever waits for a socket finds
+    none ready.
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -148,7 +165,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def model_place(rng: random.Random, **chances: float) -> Place:
     """At the model, with nothing left to chance but what is given and the order of receives."""
     dead = SimulatedQueue("jobs-dead", rng)
-    queue = SimulatedQueue("jobs", rng, visibility_seconds=VISIBILITY_SECONDS, max_receive_count=MAX_RECEIVES, dead_letters=dead)
+    queue = SimulatedQueue(
+        "jobs",
+        rng,
+        visibility_seconds=VISIBILITY_SECONDS,
+        max_receive_count=MAX_RECEIVES,
+        dead_letters=dead,
+    )
     for name, chance in chances.items():
         setattr(queue.chances, name, chance)
     sqs = SimulatedSqs(rng, queue, dead)
@@ -163,11 +186,20 @@ async def server_place(endpoint: str, habits: Habits) -> AsyncIterator[Place]:
     """At a server, through the daemon's real clients."""
     name = f"place-{random.SystemRandom().getrandbits(40):010x}"
     endpoints = Endpoints(sqs=endpoint)
-    async with open_clients(queue_url=endpoint, region=REGION, endpoints=endpoints, wait_seconds=2, pollers=4) as clients:
+    async with open_clients(
+        queue_url=endpoint, region=REGION, endpoints=endpoints, wait_seconds=2, pollers=4
+    ) as clients:
         dead = (await clients.sqs.create_queue(QueueName=f"{name}-dead"))["QueueUrl"]
         answer = await clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])
-        policy = {"deadLetterTargetArn": answer["Attributes"]["QueueArn"], "maxReceiveCount": str(MAX_RECEIVES)}
+        policy = {
+            "deadLetterTargetArn": answer["Attributes"]["QueueArn"],
+            "maxReceiveCount": str(MAX_RECEIVES),
+        }
         made = await clients.sqs.create_queue(
-            QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(policy)}
+            QueueName=name,
+            Attributes={
+                "VisibilityTimeout": str(VISIBILITY_SECONDS),
+                "RedrivePolicy": json.dumps(policy),
+            },
         )
         yield Place(habits, clients.sqs, clients.sqs_polling, made["QueueUrl"], dead)

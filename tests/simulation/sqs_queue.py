@@ -1,7 +1,8 @@
 """A model of SQS's standard queues, with redrive policy and dead-letter queue.
 
-What a queue does is what AWS documents; where its doubles differ from it, `test_sqs_model.py` says whom the model follows. What AWS
-only allows (storing a message twice, delivering one that is in flight, a deletion that does not last, …) happens by `Chances`.
+What a queue does is what AWS documents; where its doubles differ from it, `test_sqs_model.py` says
+whom the model follows. What AWS only allows (storing a message twice, delivering one that is in
+flight, a deletion that does not last, …) happens by `Chances`.
 
 Left out: FIFO, retention, the limit of 120,000 messages in flight, MD5 of attributes.
 """
@@ -58,12 +59,15 @@ class Chances:
         delivered_in_flight: a receive brings also a message that is hidden.
         fewer_than_asked: a receive brings fewer messages than there are.
         short_poll_misses: a receive that does not wait finds nothing although there is something.
-        old_handle_deletes: a delete with another receive's handle, which always succeeds, does delete.
-        old_handle_hides: a hide with another receive's handle, if that is of the same message and in flight, does hide.
+        old_handle_deletes: a delete with another receive's handle, which always succeeds, does
+            delete.
+        old_handle_hides: a hide with another receive's handle, if that is of the same message and
+            in flight, does hide.
         deleted_comes_back: a deleted message is visible again when its time is up.
         entry_fails: an entry of a batch is answered with InternalError and not carried out.
         entry_fails_after: the same, but it was carried out.
-        acknowledged_late: a delete or hide is answered at once and takes effect up to `late_seconds` later.
+        acknowledged_late: a delete or hide is answered at once and takes effect up to
+            `late_seconds` later.
     """
 
     stored_twice: float = 0.0
@@ -125,14 +129,32 @@ class SimulatedQueue:
     # what the world outside does and sees
 
     def send(
-        self, body: str, attributes: Mapping[str, Mapping[str, Any]] | None = None, *, delay_seconds: float = 0
+        self,
+        body: str,
+        attributes: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        delay_seconds: float = 0,
     ) -> SimulatedMessage:
         """Puts a message into the queue; SendMessage, and what EventBridge does."""
         now = _now()
-        message = SimulatedMessage(f"{self.name}-{next(self._ids)}", body, attributes or {}, time.time())
-        message.life.append((now, f"sent to {self.name}" + (f", delayed by {delay_seconds:g} s" if delay_seconds else "")))
+        message = SimulatedMessage(
+            f"{self.name}-{next(self._ids)}", body, attributes or {}, time.time()
+        )
+        message.life.append(
+            (
+                now,
+                f"sent to {self.name}"
+                + (f", delayed by {delay_seconds:g} s" if delay_seconds else ""),
+            )
+        )
         for _ in range(2 if self._happens(self.chances.stored_twice) else 1):
-            copy = Copy(message, self.name, now + delay_seconds, delayed=delay_seconds > 0, announced=delay_seconds <= 0)
+            copy = Copy(
+                message,
+                self.name,
+                now + delay_seconds,
+                delayed=delay_seconds > 0,
+                announced=delay_seconds <= 0,
+            )
             message.copies.append(copy)
             self._stored.append(copy)
         if len(message.copies) > 1:
@@ -170,7 +192,9 @@ class SimulatedQueue:
 
     # what a client asks
 
-    def take(self, limit: int, visibility_seconds: float, receiver: str = "") -> list[tuple[Copy, str]]:
+    def take(
+        self, limit: int, visibility_seconds: float, receiver: str = ""
+    ) -> list[tuple[Copy, str]]:
         """Receives at most so many of the visible messages at random, each with its new handle."""
         now = _now()
         candidates = []
@@ -185,13 +209,24 @@ class SimulatedQueue:
             candidates = candidates[: self._random.randrange(1, len(candidates))]
         if self._happens(self.chances.delivered_in_flight):
             limited = self.max_receive_count or math.inf
-            hidden = [copy for copy in self._stored if copy.state(now) is CopyState.HIDDEN and copy.receive_count < limited]
+            hidden = [
+                copy
+                for copy in self._stored
+                if copy.state(now) is CopyState.HIDDEN and copy.receive_count < limited
+            ]
             if hidden:
                 candidates.insert(0, self._random.choice(hidden))
-        return [(copy, self._receive(copy, now, visibility_seconds, receiver)) for copy in candidates[:limit]]
+        return [
+            (copy, self._receive(copy, now, visibility_seconds, receiver))
+            for copy in candidates[:limit]
+        ]
 
-    async def poll(self, limit: int, wait_seconds: float, visibility_seconds: float, receiver: str = "") -> list[tuple[Copy, str]]:
-        """A long poll, as the server carries it on for as long as it was asked to, whether anybody still listens or not."""
+    async def poll(
+        self, limit: int, wait_seconds: float, visibility_seconds: float, receiver: str = ""
+    ) -> list[tuple[Copy, str]]:
+        """A long poll, as the server carries it on for as long as it was asked to, whether anybody
+        still listens or not.
+        """
         until = _now() + wait_seconds
         if not wait_seconds and self._happens(self.chances.short_poll_misses):
             return []
@@ -218,30 +253,57 @@ class SimulatedQueue:
         """
         if not 0 <= seconds <= MAX_VISIBILITY_SECONDS:
             reason = f"Must be between 0 and {MAX_VISIBILITY_SECONDS}, if provided."
-            raise Refusal("InvalidParameterValue", f"Value {seconds} for parameter VisibilityTimeout is invalid. Reason: {reason}")
+            raise Refusal(
+                "InvalidParameterValue",
+                f"Value {seconds} for parameter VisibilityTimeout is invalid. Reason: {reason}",
+            )
         copy = self._copy(handle)
         now = _now()
         copy.announce(now)
         old = copy.handle != handle
-        if copy.deleted or copy.queue != self.name or (old and not self._happens(self.chances.old_handle_hides)):
+        if (
+            copy.deleted
+            or copy.queue != self.name
+            or (old and not self._happens(self.chances.old_handle_hides))
+        ):
             reason = "Message does not exist or is not available for visibility timeout change."
-            raise Refusal("InvalidParameterValue", f"Value {handle} for parameter ReceiptHandle is invalid. Reason: {reason}")
+            raise Refusal(
+                "InvalidParameterValue",
+                f"Value {handle} for parameter ReceiptHandle is invalid. Reason: {reason}",
+            )
         if copy.visible_at <= now:
             raise Refusal(
-                "AWS.SimpleQueueService.MessageNotInflight", "The specified message isn't in flight.", shape="MessageNotInflight"
+                "AWS.SimpleQueueService.MessageNotInflight",
+                "The specified message isn't in flight.",
+                shape="MessageNotInflight",
             )
         if now + seconds > copy.received_at + MAX_VISIBILITY_SECONDS:
-            reason = f"Total VisibilityTimeout for the message is beyond the limit [{MAX_VISIBILITY_SECONDS} seconds]"
-            raise Refusal("InvalidParameterValue", f"Value {seconds} for parameter VisibilityTimeout is invalid. Reason: {reason}")
+            reason = (
+                f"Total VisibilityTimeout for the message is beyond the limit "
+                f"[{MAX_VISIBILITY_SECONDS} "
+                f"seconds]"
+            )
+            raise Refusal(
+                "InvalidParameterValue",
+                f"Value {seconds} for parameter VisibilityTimeout is invalid. Reason: {reason}",
+            )
         if old:
             copy.message.life.append((now, "an old handle hides"))
-        self._take_effect(functools.partial(self._hide_now, copy, copy.handle, now + seconds), copy, f"hide for {seconds} s")
+        self._take_effect(
+            functools.partial(self._hide_now, copy, copy.handle, now + seconds),
+            copy,
+            f"hide for {seconds} s",
+        )
 
     def attributes(self, names: Iterable[str]) -> dict[str, str]:
         """GetQueueAttributes."""
         asked = set(names)
         if unknown := asked - _ATTRIBUTES - {"All"}:
-            raise Refusal("InvalidAttributeName", f"Unknown Attribute {min(unknown)}.", shape="InvalidAttributeName")
+            raise Refusal(
+                "InvalidAttributeName",
+                f"Unknown Attribute {min(unknown)}.",
+                shape="InvalidAttributeName",
+            )
         has = {
             "QueueArn": self.arn,
             "VisibilityTimeout": str(self.visibility_seconds),
@@ -254,9 +316,14 @@ class SimulatedQueue:
             "ReceiveMessageWaitTimeSeconds": "0",
         }
         if self.dead_letters is not None:
-            policy = {"deadLetterTargetArn": self.dead_letters.arn, "maxReceiveCount": self.max_receive_count}
+            policy = {
+                "deadLetterTargetArn": self.dead_letters.arn,
+                "maxReceiveCount": self.max_receive_count,
+            }
             has["RedrivePolicy"] = json.dumps(policy)
-        return has if "All" in asked else {name: value for name, value in has.items() if name in asked}
+        return (
+            has if "All" in asked else {name: value for name, value in has.items() if name in asked}
+        )
 
     # inside
 
@@ -273,7 +340,9 @@ class SimulatedQueue:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
-        next_visible = min((copy.visible_at for copy in self._stored if copy.visible_at > now), default=until)
+        next_visible = min(
+            (copy.visible_at for copy in self._stored if copy.visible_at > now), default=until
+        )
         timer = loop.call_at(min(next_visible, until), _set, waiter)
         try:
             await waiter
@@ -293,7 +362,9 @@ class SimulatedQueue:
         copy.delayed, copy.announced = False, visibility_seconds <= 0
         self._receives[handle] = copy
         by = f" by {receiver}" if receiver else ""
-        message.life.append((now, f"received {copy.receive_count}{by}, hidden {visibility_seconds:g} s"))
+        message.life.append(
+            (now, f"received {copy.receive_count}{by}, hidden {visibility_seconds:g} s")
+        )
         return handle
 
     def _redrive(self, copy: Copy, now: float) -> None:
@@ -301,7 +372,9 @@ class SimulatedQueue:
         self._stored.remove(copy)
         copy.queue, copy.redriven_from, copy.handle = self.dead_letters.name, self.arn, None
         copy.visible_at, copy.announced = now, True
-        copy.message.life.append((now, f"redriven to {self.dead_letters.name} after {copy.receive_count} receives"))
+        copy.message.life.append(
+            (now, f"redriven to {self.dead_letters.name} after {copy.receive_count} receives")
+        )
         self.dead_letters.accept(copy)
 
     def accept(self, copy: Copy) -> None:
@@ -340,7 +413,9 @@ class SimulatedQueue:
         elif self._happens(self.chances.deleted_comes_back):
             copy.message.life.append((now, "deleted, but it will come back"))
         else:
-            copy.message.life.append((now, "deleted" if copy.handle == handle else "deleted with an old handle"))
+            copy.message.life.append(
+                (now, "deleted" if copy.handle == handle else "deleted with an old handle")
+            )
             self._remove(copy)
 
     def _hide_now(self, copy: Copy, handle: str | None, visible_at: float) -> None:
@@ -364,9 +439,19 @@ class SimulatedQueue:
         """Finds the message that the daemon rejects by this one: the same body, in its hands."""
         for source in self.dead_letter_sources:
             for copy in source.hidden():
-                if copy.message.body == letter.body and not any(each.dead_letter_of is copy.message for each in self.messages):
+                if copy.message.body == letter.body and not any(
+                    each.dead_letter_of is copy.message for each in self.messages
+                ):
                     letter.dead_letter_of = copy.message
-                    copy.message.life.append((now, f"dead-lettered by us as {letter.message_id}: {letter.texts.get('reason', '?')}"))
+                    copy.message.life.append(
+                        (
+                            now,
+                            (
+                                f"dead-lettered by us as {letter.message_id}: "
+                                f"{letter.texts.get('reason', '?')}"
+                            ),
+                        )
+                    )
                     return
 
     def hidden(self) -> list[Copy]:

@@ -1,4 +1,6 @@
-"""The simulated loop: time that passes only when nothing is left to do, and processes that die in the middle."""
+"""The simulated loop: time that passes only when nothing is left to do, and processes that die in
+the middle.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,9 @@ def test_each_step_of_a_process_is_a_point_at_which_it_can_die(loop: VirtualLoop
     assert set(lives) == {0, 1, 2, 3}
 
 
-def test_a_call_to_a_thread_of_a_killed_process_happens_or_not_but_never_half(loop: VirtualLoop) -> None:
+def test_a_call_to_a_thread_of_a_killed_process_happens_or_not_but_never_half(
+    loop: VirtualLoop,
+) -> None:
     loop.disk_seconds = lambda: 1.0
     written: list[int] = []
     told: list[int] = []

@@ -1,4 +1,6 @@
-"""The simulated ModelDB V1: that the real target works on it, its connections, and its race. Time is virtual."""
+"""The simulated ModelDB V1: that the real target works on it, its connections, and its race. Time
+is virtual.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
-from tests.simulation.modeldb_v1_server_stage import LINGER_SECONDS, SEEDS, SETTLE_SECONDS, new_run, now, play, target_of, until
+from tests.simulation.modeldb_v1_server_stage import (
+    LINGER_SECONDS,
+    SEEDS,
+    SETTLE_SECONDS,
+    new_run,
+    now,
+    play,
+    target_of,
+    until,
+)
 from tests.support.modeldb_v1_connections import failure_of
 from tests.support.modeldb_v1_plain_client import data_frame, fit, project, run
 from tests.support.modeldb_v1_replay import replay_counted, stories
@@ -31,7 +42,9 @@ if TYPE_CHECKING:
 class TestTheRealTarget:
     @pytest.mark.parametrize("metadata_store", [True, False])
     def test_syncs_jobs_side_by_side(self, *, metadata_store: bool) -> None:
-        jobs = [full_job(f"job-{number}", project_name=f"project {number % 3}") for number in range(8)]
+        jobs = [
+            full_job(f"job-{number}", project_name=f"project {number % 3}") for number in range(8)
+        ]
 
         async def sync(server: SimulatedModelDbV1) -> None:
             async with target_of(server) as target:
@@ -48,7 +61,9 @@ class TestTheRealTarget:
     def test_history_follows_from_the_seed(self) -> None:
         async def sync(server: SimulatedModelDbV1) -> None:
             async with target_of(server) as target:
-                await asyncio.gather(*(target.sync(full_job(name), MemoryJournal()) for name in ("a", "b")))
+                await asyncio.gather(
+                    *(target.sync(full_job(name), MemoryJournal()) for name in ("a", "b"))
+                )
 
         first, again, other = (play(sync, seed=seed)[1] for seed in (1, 1, 2))
         assert first == again
@@ -93,16 +108,30 @@ class TestTheRealTarget:
 
         happened = set[str]()
         for seed in SEEDS:
-            server, history = play(partial(sync, seed=seed), seed=seed, metadata_store=metadata_store)
+            server, history = play(
+                partial(sync, seed=seed), seed=seed, metadata_store=metadata_store
+            )
             assert (server.wrong(jobs), server.violations) == ([], []), (seed, "\n".join(history))
             happened |= server.counts.keys()
-        assert {"down", "answer lost", "connections reset", "died in a call", "frozen", "storage busy", "slow write"} <= happened
+        assert {
+            "down",
+            "answer lost",
+            "connections reset",
+            "died in a call",
+            "frozen",
+            "storage busy",
+            "slow write",
+        } <= happened
 
 
-@pytest.mark.parametrize("story", [each for each in stories() if not each.needs_hands], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "story", [each for each in stories() if not each.needs_hands], ids=lambda each: each.name
+)
 def test_recorded_exchanges(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     async def replay(server: SimulatedModelDbV1) -> None:
-        async def open_connection(_host: str, _port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async def open_connection(
+            _host: str, _port: int
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await server.open_streams()
 
         monkeypatch.setattr(asyncio, "open_connection", open_connection)
@@ -118,7 +147,9 @@ class TestConnections:
         async def pipeline(server: SimulatedModelDbV1) -> None:
             connection = await server.connect()
             await new_run(connection)
-            answers = await asyncio.gather(*(connection.call("storeExperimentRunEvent", er=run(1)) for _ in range(50)))
+            answers = await asyncio.gather(
+                *(connection.call("storeExperimentRunEvent", er=run(1)) for _ in range(50))
+            )
             assert [each.experimentRunId for each in answers] == list(range(2, 52))
             await connection.aclose()
 
@@ -129,11 +160,15 @@ class TestConnections:
         async def call(server: SimulatedModelDbV1) -> None:
             seen: list[tuple[str, str]] = []
             connection = await server.connect(
-                call_seconds=2.0, may_send=lambda: not seen, observe=lambda method, result: seen.append((method, result))
+                call_seconds=2.0,
+                may_send=lambda: not seen,
+                observe=lambda method, result: seen.append((method, result)),
             )
             server.freeze(10.0)
             start = now()
-            assert (await failure_of(connection.call("testConnection"))).kind is CallErrorKind.UNREACHABLE
+            assert (
+                await failure_of(connection.call("testConnection"))
+            ).kind is CallErrorKind.UNREACHABLE
             assert now() - start == pytest.approx(2.0)
             assert seen == [("testConnection", CallErrorKind.UNREACHABLE)]
             other = await server.connect(may_send=lambda: False)
@@ -150,7 +185,12 @@ class TestConnections:
             owner = object()
             connection = await server.connect(owner=owner)
             await new_run(connection)
-            calling = [asyncio.create_task(failure_of(connection.call("storeExperimentRunEvent", er=run(1)))) for _ in range(10)]
+            calling = [
+                asyncio.create_task(
+                    failure_of(connection.call("storeExperimentRunEvent", er=run(1)))
+                )
+                for _ in range(10)
+            ]
             await asyncio.sleep(0.005)
             server.crash(owner)
             at = now()
@@ -203,7 +243,10 @@ class TestConnections:
             await new_run(connection)
             server.mongo_down = True
             await failure_of(connection.call("getModelIds", keyValuePairs={}))
-            calls = [connection.call("storeFitEvent", fe=fit(1, metadata="{}")), connection.call("storeExperimentRunEvent", er=run(1))]
+            calls = [
+                connection.call("storeFitEvent", fe=fit(1, metadata="{}")),
+                connection.call("storeExperimentRunEvent", er=run(1)),
+            ]
             calling = asyncio.gather(*calls, return_exceptions=True)
             await asyncio.sleep(10)
             server.crash(owner)
@@ -227,7 +270,9 @@ class TestConnections:
             owner = object()
             connection = await server.connect(owner=owner)
             await new_run(connection)
-            calling = asyncio.create_task(failure_of(connection.call("storeExperimentRunEvent", er=run(1))))
+            calling = asyncio.create_task(
+                failure_of(connection.call("storeExperimentRunEvent", er=run(1)))
+            )
             await asyncio.sleep(0.02)
             server.freeze(20.0)
             server.crash(owner)
@@ -248,7 +293,10 @@ class TestTheRace:
         async def race(server: SimulatedModelDbV1) -> None:
             one, two = await server.connect(), await server.connect()
             await new_run(one)
-            work = [[each.call("storeFitEvent", fe=fit(1, eta="1")) for _ in range(5)] for each in (one, two)]
+            work = [
+                [each.call("storeFitEvent", fe=fit(1, eta="1")) for _ in range(5)]
+                for each in (one, two)
+            ]
             answers.extend(await asyncio.gather(*work[0], *work[1], return_exceptions=True))
             for each in (one, two):
                 await each.aclose()
@@ -257,7 +305,11 @@ class TestTheRace:
         damaged = 0
         for seed in range(10):
             server, history = play(race, seed=seed)
-            damaged += sum(number for name, number in server.counts.items() if name.startswith("rows of two writers mixed"))
+            damaged += sum(
+                number
+                for name, number in server.counts.items()
+                if name.startswith("rows of two writers mixed")
+            )
             assert server.violations
             assert server.violations[0].startswith("two writers at once: connection ")
             assert server.violations[0].count("storeFitEvent(run 1)") == 2
@@ -265,14 +317,18 @@ class TestTheRace:
         assert damaged > 5
         failures = [each for each in answers if isinstance(each, CallFailed)]
         assert {each.kind for each in failures} == {CallErrorKind.OTHER_WRITER}
-        assert len(failures) < len(answers) / 2, "not every collision does harm, and some harm is not told"
+        assert len(failures) < len(answers) / 2, (
+            "not every collision does harm, and some harm is not told"
+        )
 
     def test_a_writer_and_readers_do_not_disturb_each_other(self) -> None:
         async def read_and_write(server: SimulatedModelDbV1) -> None:
             one, two = await server.connect(), await server.connect()
             await new_run(one)
             default = INTERFACE.ExperimentEvent(INTERFACE.Experiment(-1, 1, "", "", True))
-            writes = [one.call("storeDataFrame", df=data_frame(), experimentRunId=1) for _ in range(20)]
+            writes = [
+                one.call("storeDataFrame", df=data_frame(), experimentRunId=1) for _ in range(20)
+            ]
             reads = [two.call("getExperimentRunDetails", experimentRunId=1) for _ in range(20)]
             await asyncio.gather(*writes, *reads, two.call("storeExperimentEvent", er=default))
             for each in (one, two):
@@ -286,7 +342,8 @@ class TestTheRace:
             owner = object()
             connection = await server.connect(owner=owner)
             calling = asyncio.gather(
-                *(connection.call("storeProjectEvent", pr=project(f"p{n}")) for n in range(4)), return_exceptions=True
+                *(connection.call("storeProjectEvent", pr=project(f"p{n}")) for n in range(4)),
+                return_exceptions=True,
             )
             await asyncio.sleep(0.03)
             server.crash(owner)
@@ -298,7 +355,12 @@ class TestTheRace:
             await calling
 
         def collisions(settle_seconds: float) -> int:
-            return sum(bool(play(partial(take_over, settle_seconds=settle_seconds), seed=seed)[0].violations) for seed in SEEDS)
+            return sum(
+                bool(
+                    play(partial(take_over, settle_seconds=settle_seconds), seed=seed)[0].violations
+                )
+                for seed in SEEDS
+            )
 
         assert collisions(0.0) > 5
         assert collisions(SETTLE_SECONDS) == 0

@@ -9,7 +9,14 @@ import pytest
 
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
-from tests.simulation.modeldb_v1_server_stage import LINGER_SECONDS, SEEDS, new_run, now, play, until
+from tests.simulation.modeldb_v1_server_stage import (
+    LINGER_SECONDS,
+    SEEDS,
+    new_run,
+    now,
+    play,
+    until,
+)
 from tests.support.modeldb_v1_connections import failure_of
 from tests.support.modeldb_v1_plain_client import fit, run
 
@@ -23,7 +30,11 @@ class TestFaults:
             failed = await failure_of(connection.call("testConnection"))
             assert failed.kind is CallErrorKind.UNREACHABLE
             refused = await failure_of(server.connect())
-            assert (refused.kind, refused.method, refused.sent) == (CallErrorKind.UNREACHABLE, "connect", False)
+            assert (refused.kind, refused.method, refused.sent) == (
+                CallErrorKind.UNREACHABLE,
+                "connect",
+                False,
+            )
             server.come_back()
             connection = await server.connect()
             assert await connection.call("getProjectIds", keyValuePairs={}) == [1], "the rows stay"
@@ -38,13 +49,21 @@ class TestFaults:
         async def go(server: SimulatedModelDbV1) -> None:
             connection = await server.connect()
             await new_run(connection)
-            calling = asyncio.create_task(connection.call("storeFitEvent", fe=fit(1, eta="1", depth="2")))
+            calling = asyncio.create_task(
+                connection.call("storeFitEvent", fe=fit(1, eta="1", depth="2"))
+            )
             await asyncio.sleep(0.01)
             server.restart()
             with contextlib.suppress(CallFailed):  # unless the answer was on its way
                 await calling
             await until(lambda: server.up)
-            left.add((len(server.store.data_frames), len(server.store.hyperparameters), len(server.store.fits)))
+            left.add(
+                (
+                    len(server.store.data_frames),
+                    len(server.store.hyperparameters),
+                    len(server.store.fits),
+                )
+            )
 
         for seed in range(60):
             play(go, seed=seed)
@@ -72,7 +91,9 @@ class TestFaults:
 
         for seed in SEEDS:
             play(go, seed=seed)
-        assert left == {0, 1, "not at all"}, "the last where it was to die after more rows than there are"
+        assert left == {0, 1, "not at all"}, (
+            "the last where it was to die after more rows than there are"
+        )
 
     def test_lost_answer(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -81,7 +102,11 @@ class TestFaults:
             server.lose_next_answer()
             assert await connection.call("testConnection") == 200, "no write"
             failed = await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))
-            assert (failed.kind, failed.sent, failed.answered) == (CallErrorKind.UNREACHABLE, True, False)
+            assert (failed.kind, failed.sent, failed.answered) == (
+                CallErrorKind.UNREACHABLE,
+                True,
+                False,
+            )
             assert len(server.runs) == 2
             again = await server.connect()
             server.lose_next_answer("getProjectIds")
@@ -131,10 +156,14 @@ class TestFaults:
             connection = await server.connect()
             run_id = await new_run(connection)
             server.mongo_down = True
-            failed = await failure_of(connection.call("storeFitEvent", fe=fit(run_id, metadata="{}")))
+            failed = await failure_of(
+                connection.call("storeFitEvent", fe=fit(run_id, metadata="{}"))
+            )
             assert (failed.kind, failed.answered) == (CallErrorKind.METADATA_STORE_DOWN, True)
             at = now()
-            failed = await failure_of(connection.call("getExperimentRunDetails", experimentRunId=run_id))
+            failed = await failure_of(
+                connection.call("getExperimentRunDetails", experimentRunId=run_id)
+            )
             assert failed.kind is CallErrorKind.METADATA_STORE_DOWN
             assert now() - at == pytest.approx(30.0, abs=0.6)
             server.mongo_down = False
@@ -149,7 +178,9 @@ class TestFaults:
             connection = await server.connect()
             await new_run(connection)
             server.storage_busy = True
-            assert (await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))).kind is CallErrorKind.STORAGE
+            assert (
+                await failure_of(connection.call("storeExperimentRunEvent", er=run(1)))
+            ).kind is CallErrorKind.STORAGE
             assert now() > 3.0
             server.storage_busy = False
             assert len(server.runs) == 1

@@ -1,4 +1,6 @@
-"""ModelDB V2 of the simulation: each fate does to a call what it says, as the real client sees it."""
+"""ModelDB V2 of the simulation: each fate does to a call what it says, as the real client sees
+it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,13 @@ TIMEOUT, SETTLE = 10.0, 20.0
 def server() -> Iterator[SimulatedModelDbV2]:
     loop = VirtualLoop()
     with virtual(loop, random.Random(1)):
-        yield SimulatedModelDbV2(loop, random.Random(1), lambda _line: None, timeout_seconds=TIMEOUT, settle_seconds=SETTLE)
+        yield SimulatedModelDbV2(
+            loop,
+            random.Random(1),
+            lambda _line: None,
+            timeout_seconds=TIMEOUT,
+            settle_seconds=SETTLE,
+        )
     loop.end()
 
 
@@ -66,7 +74,9 @@ def test_all_is_well(server: SimulatedModelDbV2) -> None:
         ("500 bare", ApiErrorKind.BARE_500, 0),
     ],
 )
-def test_a_fate_is_what_it_says(server: SimulatedModelDbV2, fate: str, kind: ApiErrorKind, projects: int) -> None:
+def test_a_fate_is_what_it_says(
+    server: SimulatedModelDbV2, fate: str, kind: ApiErrorKind, projects: int
+) -> None:
     server.fate_of_next("createProject", fate)
     error = create(server)
     assert error is not None
@@ -77,7 +87,9 @@ def test_a_fate_is_what_it_says(server: SimulatedModelDbV2, fate: str, kind: Api
 
 
 @pytest.mark.parametrize("fate", ["slow", "stalls"])
-def test_a_late_create_is_carried_out_within_the_settle_time(server: SimulatedModelDbV2, fate: str) -> None:
+def test_a_late_create_is_carried_out_within_the_settle_time(
+    server: SimulatedModelDbV2, fate: str
+) -> None:
     for number in range(20):
         server.fate_of_next("createProject", fate)
         create(server, f"churn-{number}")
@@ -99,11 +111,24 @@ def test_a_stalled_create_does_not_see_what_is_made_meanwhile(server: SimulatedM
 
 
 def test_every_fate_is_tried_here() -> None:
-    tried = {"request lost", "answer lost", "no answer", "never arrives", "503", "503 after", "502 page", "500 bare", "slow", "stalls"}
+    tried = {
+        "request lost",
+        "answer lost",
+        "no answer",
+        "never arrives",
+        "503",
+        "503 after",
+        "502 page",
+        "500 bare",
+        "slow",
+        "stalls",
+    }
     assert tried == set(FATES)
 
 
-def test_a_server_that_is_down_takes_no_connections_and_answers_nothing_that_was_under_way(server: SimulatedModelDbV2) -> None:
+def test_a_server_that_is_down_takes_no_connections_and_answers_nothing_that_was_under_way(
+    server: SimulatedModelDbV2,
+) -> None:
     server._loop.call_later(0.5, server.restart, 5.0)
     server.fate_of_next("createProject", "slow")
     error = create(server)

@@ -1,4 +1,6 @@
-"""That the model of SageMaker says what the recorded answers say, and what of eventual consistency it shows."""
+"""That the model of SageMaker says what the recorded answers say, and what of eventual consistency
+it shows.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +45,21 @@ async def stub() -> AsyncIterator[SageMakerStub]:
 
 
 @pytest.fixture
-async def recorded(stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SageMakerTrainingJobs]:
+async def recorded(
+    stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SageMakerTrainingJobs]:
     """The edge as it is used, through the real client."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    async with open_clients(queue_url=QUEUE_URL, endpoints=Endpoints(sagemaker=stub.url, sts=stub.url)) as clients:
+    async with open_clients(
+        queue_url=QUEUE_URL, endpoints=Endpoints(sagemaker=stub.url, sts=stub.url)
+    ) as clients:
         yield SageMakerTrainingJobs(clients.sagemaker, HOME)
 
 
-async def failure(call: Coroutine[Any, Any, object]) -> tuple[type, str, Reason | None, bool | None]:
+async def failure(
+    call: Coroutine[Any, Any, object],
+) -> tuple[type, str, Reason | None, bool | None]:
     """Everything that the daemon can tell of a fault."""
     with pytest.raises(DaemonError) as caught:
         await call
@@ -99,10 +107,14 @@ async def test_a_fault_is_the_recorded_one(
     service, simulated = model()
     break_it(service)
 
-    assert await failure(getattr(simulated, operation)(about)) == await failure(getattr(recorded, operation)(about))
+    assert await failure(getattr(simulated, operation)(about)) == await failure(
+        getattr(recorded, operation)(about)
+    )
 
 
-async def test_a_service_that_fails_is_one_of_the_recorded_ones(stub: SageMakerStub, recorded: SageMakerTrainingJobs) -> None:
+async def test_a_service_that_fails_is_one_of_the_recorded_ones(
+    stub: SageMakerStub, recorded: SageMakerTrainingJobs
+) -> None:
     expected = set()
     for file in ("describe-internal.json", "describe-unavailable.json"):
         stub.fail_next(None, file, times=3)
@@ -126,7 +138,9 @@ async def test_nobody_at_the_address(stub: SageMakerStub, recorded: SageMakerTra
     assert rest == [Reason.UNREACHABLE, True]
 
 
-async def test_descriptions_and_tags_are_as_recorded(stub: SageMakerStub, recorded: SageMakerTrainingJobs) -> None:
+async def test_descriptions_and_tags_are_as_recorded(
+    stub: SageMakerStub, recorded: SageMakerTrainingJobs
+) -> None:
     service, simulated = model()
     for vector in describes():
         description = describe(vector.file)
@@ -135,7 +149,8 @@ async def test_descriptions_and_tags_are_as_recorded(stub: SageMakerStub, record
         stub.put_job(describe_bytes(vector.file), TAGS)
         service.create(description, TAGS)
 
-        assert repr(await simulated.describe(name)) == repr(await recorded.describe(name))  # NaN is not equal to itself
+        # NaN is not equal to itself
+        assert repr(await simulated.describe(name)) == repr(await recorded.describe(name))
         assert await simulated.tags(arn) == await recorded.tags(arn) == TAGS
         service.delete(name)
 

@@ -31,7 +31,10 @@ def test_long_histories(target: str, first: int) -> None:
 
 
 @pytest.mark.parametrize("end", crash_points.ENDS)
-@pytest.mark.parametrize(("target", "trouble"), [(target, trouble) for target in TARGETS for trouble in crash_points.TROUBLES[target]])
+@pytest.mark.parametrize(
+    ("target", "trouble"),
+    [(target, trouble) for target in TARGETS for trouble in crash_points.TROUBLES[target]],
+)
 def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str) -> None:
     steps = crash_points.steps_of(target, trouble)
     for step in crash_points.some_points(steps, POINTS if end == "kill" else POINTS // 3):

@@ -1,4 +1,5 @@
-"""That the model of SQS does what servers do: one script of behaviours, run at the model, at moto and at ElasticMQ.
+"""That the model of SQS does what servers do: one script of behaviours, run at the model, at moto
+and at ElasticMQ.
 
 After it what only the model shows, because AWS does it seldom and its doubles never.
 """
@@ -20,7 +21,14 @@ from daemon.outcome import Reason
 from tests.simulation.sqs import SimulatedQueue, SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_behaviours import BEHAVIOURS
 from tests.simulation.sqs_message import CopyState
-from tests.simulation.sqs_places import ELASTICMQ, MAX_RECEIVES, MOTO, VirtualTimeLoop, model_place, server_place
+from tests.simulation.sqs_places import (
+    ELASTICMQ,
+    MAX_RECEIVES,
+    MOTO,
+    VirtualTimeLoop,
+    model_place,
+    server_place,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -31,8 +39,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-every_behaviour = pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=[check.__name__ for check in BEHAVIOURS])
-large_bodies = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, for more than 1 MiB
+every_behaviour = pytest.mark.parametrize(
+    "behaviour", BEHAVIOURS, ids=[check.__name__ for check in BEHAVIOURS]
+)
+# aiohttp's, for more than 1 MiB
+large_bodies = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +91,9 @@ async def test_elasticmq(behaviour: Behaviour) -> None:
 
 
 class FaultyNetwork:
-    """Does the next calls as told: each a time before and after the service's work, or an error there."""
+    """Does the next calls as told: each a time before and after the service's work, or an error
+    there.
+    """
 
     def __init__(self, *fates: tuple[float | Exception, float | Exception]) -> None:
         self.fates = list(fates)
@@ -110,7 +123,9 @@ def behind(
     network: FaultyNetwork, *queues: SimulatedQueue, attempts: int = 3, read_seconds: float = 15
 ) -> tuple[SimulatedSqs, SqsQueue]:
     sqs = SimulatedSqs(random.Random(1), *queues)
-    client: Any = SimulatedSqsClient(sqs, network, asyncio.ensure_future, attempts=attempts, read_seconds=read_seconds)
+    client: Any = SimulatedSqsClient(
+        sqs, network, asyncio.ensure_future, attempts=attempts, read_seconds=read_seconds
+    )
     return sqs, SqsQueue(client, client, queues[0].url)
 
 
@@ -153,7 +168,9 @@ async def test_the_life_of_a_message_can_be_read() -> None:
         (32, "deleted"),
     ]
     assert message.history().splitlines()[-1].split() == [f"{began + 32:.3f}", "jobs-1", "deleted"]
-    assert [copy.state(asyncio.get_running_loop().time()) for copy in message.copies] == [CopyState.DELETED]
+    assert [copy.state(asyncio.get_running_loop().time()) for copy in message.copies] == [
+        CopyState.DELETED
+    ]
 
 
 @in_virtual_time
@@ -343,7 +360,12 @@ async def test_the_faults_of_the_service_are_what_the_edge_tells_apart() -> None
     sqs.faults.failing, sqs.faults.credentials_expired = 0.0, True
     assert await fault() == (Reason.CREDENTIALS, True)
     sqs.faults.credentials_expired = False
-    sqs.faults.denied |= {"ReceiveMessage", "GetQueueAttributes", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"}
+    sqs.faults.denied |= {
+        "ReceiveMessage",
+        "GetQueueAttributes",
+        "DeleteMessageBatch",
+        "ChangeMessageVisibilityBatch",
+    }
     assert await fault() == (Reason.ACCESS_DENIED, True)
     sqs.faults.denied.clear()
     assert (await edge.state()).visible == 0
@@ -410,7 +432,14 @@ async def test_a_long_poll_whose_answer_is_lost_has_hidden_its_message() -> None
 async def test_the_same_seed_gives_the_same_history() -> None:
     async def history(seed: int) -> list[str]:
         rng = random.Random(seed)
-        chances = ("stored_twice", "delivered_in_flight", "fewer_than_asked", "deleted_comes_back", "entry_fails", "acknowledged_late")
+        chances = (
+            "stored_twice",
+            "delivered_in_flight",
+            "fewer_than_asked",
+            "deleted_comes_back",
+            "entry_fails",
+            "acknowledged_late",
+        )
         place = model_place(rng, **dict.fromkeys(chances, 0.2))
         model = model_of(place)
         began = asyncio.get_running_loop().time()
@@ -422,6 +451,10 @@ async def test_the_same_seed_gives_the_same_history() -> None:
                 else:
                     await place.queue.hide([(message.receipt_handle, rng.randrange(10))])
             await asyncio.sleep(rng.random() * 3)
-        return [f"{time - began:.6f} {what}" for message in model.messages for time, what in message.life]
+        return [
+            f"{time - began:.6f} {what}"
+            for message in model.messages
+            for time, what in message.life
+        ]
 
     assert await history(7) == await history(7) != await history(8)

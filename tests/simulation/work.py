@@ -38,5 +38,9 @@ def replay_command(work: Work) -> str:
         case ("history", target, seed):
             return f"python -m tests.simulation replay {target} {seed}"
         case ("crash", target, trouble, end, step):
-            return f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} --step {step}"
+            return (
+                f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} "
+                f"--step "
+                f"{step}"
+            )
     raise AssertionError(work)

@@ -1,8 +1,9 @@
-"""Everything that is simulated, put together: SQS, SageMaker, ModelDB, a disk, and replicas of the real daemon.
+"""Everything that is simulated, put together: SQS, SageMaker, ModelDB, a disk, and replicas of the
+real daemon.
 
-The daemon is `daemon.app.Daemon` as it is, with the parts that touch the outside replaced behind `daemon.wiring.Parts`: the clients
-of AWS, the connections to ModelDB, the clocks. The checkpoint is the real one on a real SQLite
-file, whose thread is carried out in virtual time.
+The daemon is `daemon.app.Daemon` as it is, with the parts that touch the outside replaced behind
+`daemon.wiring.Parts`: the clients of AWS, the connections to ModelDB, the clocks. The checkpoint is
+the real one on a real SQLite file, whose thread is carried out in virtual time.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 
 DISK_SECONDS = 0.005
 VISIBILITY_SECONDS = (12, 30, 30, 30)
-"""One of them, by chance; the shorter one brings a message back while a create of it may still be carried out."""
+"""One of them, by chance; the shorter one brings a message back while a create of it may still be
+carried out."""
 TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0}
 SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0}
 MAX_RECEIVE_COUNT = 1000
@@ -98,7 +100,9 @@ class World:
         self.sqs = SimulatedSqs(seeded, self.queue, self.dead_letters)
         self.network = SimulatedNetwork(loop, seeded, self.record)
         self.sagemaker = SimulatedSageMaker(seeded)
-        self.v1 = SimulatedModelDbV1(seeded, loop.spawn, self.record, metadata_store=metadata_store, bounded=False)
+        self.v1 = SimulatedModelDbV1(
+            seeded, loop.spawn, self.record, metadata_store=metadata_store, bounded=False
+        )
         self.v2 = SimulatedModelDbV2(
             loop,
             seeded,
@@ -128,8 +132,14 @@ class World:
     def told(self, entry: Mapping[str, Any]) -> None:
         """A line of a daemon's log."""
         process = Process.current()
-        fields = " ".join(f"{name}={value}" for name, value in entry.items() if name not in {"event", "level", "exc_info", "settings"})
-        self.record(f"{process.name if process is not None else '?'}: {entry.get('event')} {fields}")
+        fields = " ".join(
+            f"{name}={value}"
+            for name, value in entry.items()
+            if name not in {"event", "level", "exc_info", "settings"}
+        )
+        self.record(
+            f"{process.name if process is not None else '?'}: {entry.get('event')} {fields}"
+        )
         if entry.get("event") == "job outcome":
             if entry.get("reason") == Reason.INTERNAL_ERROR:
                 self.wrong("a bug of the daemon's own: see its log above")
@@ -167,7 +177,9 @@ class World:
         self.v1.mend()
 
     def end(self) -> None:
-        """Throws away what is left of crashed processes: nothing that happens from now on counts."""
+        """Throws away what is left of crashed processes: nothing that happens from now on
+        counts.
+        """
         self.is_over = True
         for replica in self.replicas:
             if replica.database is not None:
@@ -185,7 +197,11 @@ class World:
 
     @property
     def living(self) -> list[Replica]:
-        return [replica for replica in self.replicas if not replica.process.dead and not replica.task.done()]
+        return [
+            replica
+            for replica in self.replicas
+            if not replica.process.dead and not replica.task.done()
+        ]
 
 
 class Replica:
@@ -205,15 +221,20 @@ class Replica:
 
     async def _run(self) -> None:
         world = self._world
-        self.daemon = Daemon(world.settings, SimulatedParts(world, self), jitter=random.Random(world.random.random()))
+        self.daemon = Daemon(
+            world.settings, SimulatedParts(world, self), jitter=random.Random(world.random.random())
+        )
         try:
             await self.daemon.run()
         except asyncio.CancelledError:
             world.record(f"{self.name} was cancelled")
-        except SetupFault as fault:  # the disk may be full right at the start: whatever runs the container starts it again
+        # the disk may be full right at the start: whatever runs the container starts it again
+        except SetupFault as fault:
             world.record(f"{self.name} ended with status 2: {fault}")
             if not self.stopping:
-                world.loop.outside(world.loop.call_later, 10.0, world.start_replica, world.new_name())
+                world.loop.outside(
+                    world.loop.call_later, 10.0, world.start_replica, world.new_name()
+                )
         except Exception as error:  # noqa: BLE001 - the only thing that may end it is us
             world.wrong(f"{self.name} ended by itself: {error!r}")
         else:
@@ -271,7 +292,9 @@ class SimulatedDatabase(Database):
         return answers
 
     def vanish(self) -> None:
-        """What the kernel does with a killed process's files: closed, locks free, nothing told to anybody."""
+        """What the kernel does with a killed process's files: closed, locks free, nothing told to
+        anybody.
+        """
         self._give_up()
         if self._owners is not None:
             self._owners.leave(claims_ended=False)
@@ -292,10 +315,14 @@ class SimulatedParts:
         return SqliteCheckpoint(database, commits, clock.wall)
 
     @contextlib.asynccontextmanager
-    async def aws(self, observe: Callable[..., None]) -> AsyncIterator[tuple[SqsQueue, SageMakerTrainingJobs]]:
+    async def aws(
+        self, observe: Callable[..., None]
+    ) -> AsyncIterator[tuple[SqsQueue, SageMakerTrainingJobs]]:
         world, name = self._world, self._replica.name
         client = SimulatedSqsClient(world.sqs, world.network, world.loop.spawn, name=name)
-        polling: Any = SimulatedSqsClient(world.sqs, world.network, world.loop.spawn, name=name, attempts=1, read_seconds=35.0)
+        polling: Any = SimulatedSqsClient(
+            world.sqs, world.network, world.loop.spawn, name=name, attempts=1, read_seconds=35.0
+        )
         acknowledging: Any = client
         sagemaker: Any = SimulatedSageMakerClient(world.sagemaker, world.network)
         yield (
@@ -303,7 +330,9 @@ class SimulatedParts:
             SageMakerTrainingJobs(sagemaker, Home(ACCOUNT, REGION, "aws"), observe=observe),
         )
 
-    def target(self, observe: Callable[[str, str], None], permit: Any) -> ModelDBV1Target | ModelDbV2Target:
+    def target(
+        self, observe: Callable[[str, str], None], permit: Any
+    ) -> ModelDBV1Target | ModelDbV2Target:
         settings = self._world.settings.target
         if isinstance(settings, ModelDbV1Settings):
             return ModelDBV1Target(
@@ -315,7 +344,10 @@ class SimulatedParts:
                 settle_seconds=settings.settle_seconds,
             )
         client = SimulatedClient(
-            self._world.v2, timeout_seconds=settings.timeout_seconds, max_concurrency=settings.max_concurrency, observe=observe
+            self._world.v2,
+            timeout_seconds=settings.timeout_seconds,
+            max_concurrency=settings.max_concurrency,
+            observe=observe,
         )
         return ModelDbV2Target(client, settle_seconds=settings.settle_seconds)
 
@@ -343,7 +375,11 @@ def settings_of(target: str, checkpoint: Path, *, metadata_store: bool) -> Setti
                 "retry": {"initial_seconds": 2, "max_seconds": 60},
                 "wait_seconds": 20,
             },
-            "target": sections[target] | {"timeout_seconds": TIMEOUT_SECONDS[target], "settle_seconds": SETTLE_SECONDS[target]},
+            "target": sections[target]
+            | {
+                "timeout_seconds": TIMEOUT_SECONDS[target],
+                "settle_seconds": SETTLE_SECONDS[target],
+            },
             "checkpoint": {"path": str(checkpoint)},
             "log": {"format": "json"},
         }

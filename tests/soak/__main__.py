@@ -1,29 +1,35 @@
-"""The soak: an hour of chaos with the real daemon and real servers. `make soak MINUTES=60`, or `python -m tests.soak --help`.
+"""The soak: an hour of chaos with the real daemon and real servers. `make soak MINUTES=60`, or
+`python -m tests.soak --help`.
 
 It needs servers that nobody else uses, and says so (exit 2) where one is missing:
 
     ELASTICMQ_URL       an SQS server, such as ElasticMQ: http://127.0.0.1:9324
-    MODELDB_V2_URL      a ModelDB V2: http://127.0.0.1:8080/v1
-    MODELDB_V2_LAB      its control script (SCRIPT stop|start backend), with MODELDB_V2_STATE where it has several servers;
+    MODELDB_V2_URL a ModelDB V2: http://127.0.0.1:8080/v1 MODELDB_V2_LAB its control script (SCRIPT
+                        stop|start backend), with MODELDB_V2_STATE where it has several servers;
                         without one its back-end is not restarted
     MODELDB_V1_LAB      a control script that starts a ModelDB V1 (see tests/real/modeldb_v1_lab.py)
 
-Two arenas run at once, one with ModelDB V2 and one with V1, each with a queue, a dead-letter queue, a stand-in of SageMaker and a
-checkpoint of its own. Jobs come steadily, each event two or three times in any order; some jobs have no sync tag, some messages can
-never work, some jobs are still going on when their event comes. Meanwhile the daemon is killed, stopped and started again, its
-checkpoint is deleted, its disk is full (as root, who may mount a small one), its wall clock steps (`stepped_clock`), SageMaker
-throttles and fails, the way to ModelDB fails as `fault_proxy` can, and the servers themselves are restarted. At the end nothing is
-broken any more; the last stretch with jobs runs without faults, the queues drain, and ModelDB is read: each job that is tagged and
-completed has exactly one complete run, no other has any, and the dead-letter queue has exactly the messages that can never work.
+Two arenas run at once, one with ModelDB V2 and one with V1, each with a queue, a dead-letter queue,
+a stand-in of SageMaker and a checkpoint of its own. Jobs come steadily, each event two or three
+times in any order; some jobs have no sync tag, some messages can never work, some jobs are still
+going on when their event comes. Meanwhile the daemon is killed, stopped and started again, its
+checkpoint is deleted, its disk is full (as root, who may mount a small one), its wall clock steps
+(`stepped_clock`), SageMaker throttles and fails, the way to ModelDB fails as `fault_proxy` can, and
+the servers themselves are restarted. At the end nothing is broken any more; the last stretch with
+jobs runs without faults, the queues drain, and ModelDB is read: each job that is tagged and
+completed has exactly one complete run, no other has any, and the dead-letter queue has exactly the
+messages that can never work.
 
-Beside that two stories are measured with daemons that are never killed: `outage` (ModelDB V2 down for ten minutes, at five events a
-second) and `hour` (one message held for an hour). See `stories`.
+Beside that two stories are measured with daemons that are never killed: `outage` (ModelDB V2 down
+for ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`.
 
-The report goes to standard output, the same as JSON into the file that --json names. Exit 1: something is wrong; logs, checkpoints
-and ModelDB V1's database are then left in a folder that the report names. --seed decides what happens in which order and how long
-after another; how the processes meet it differs from run to run.
+The report goes to standard output, the same as JSON into the file that --json names. Exit 1:
+something is wrong; logs, checkpoints and ModelDB V1's database are then left in a folder that the
+report names. --seed decides what happens in which order and how long after another; how the
+processes meet it differs from run to run.
 
-The daemon that runs is the one in the working directory: let nobody edit it meanwhile, or run a copy.
+The daemon that runs is the one in the working directory: let nobody edit it meanwhile, or run a
+copy.
 """
 
 from __future__ import annotations
@@ -45,7 +51,14 @@ from typing import TYPE_CHECKING, Any
 from tests.real.modeldb_v1_lab import LAB as V1_LAB
 from tests.real.modeldb_v1_lab import LabServer, lab_server
 from tests.soak import chaos
-from tests.soak.arena import MAX_RECEIVE_COUNT, V1_TARGET, V2_TARGET, VISIBILITY_SECONDS, Arena, SmallDisk
+from tests.soak.arena import (
+    MAX_RECEIVE_COUNT,
+    V1_TARGET,
+    V2_TARGET,
+    VISIBILITY_SECONDS,
+    Arena,
+    SmallDisk,
+)
 from tests.soak.fault_proxy import Fault, FaultProxy
 from tests.soak.feed import Feed
 from tests.soak.report import Report, arena_report, say
@@ -61,7 +74,8 @@ DRAIN_SECONDS = 900.0
 V2_FAULTS = tuple(Fault)
 V1_FAULTS = tuple(fault for fault in Fault if fault is not Fault.UNAVAILABLE)
 V1_PACE = chaos.Pace(process=(40, 90), line=(20, 50))
-"""A ModelDB V1 has deadlines of half a minute, and a daemon that starts reads what is there before it writes."""
+"""A ModelDB V1 has deadlines of half a minute, and a daemon that starts reads what is there before
+it writes."""
 
 
 @dataclasses.dataclass
@@ -77,11 +91,19 @@ class Ground:
     def luck(self, purpose: str) -> Random:
         return Random(f"{self.options.seed} {purpose}")
 
-    async def stage(self, name: str, target: dict[str, Any], max_receive_count: int = MAX_RECEIVE_COUNT) -> Stage:
+    async def stage(
+        self, name: str, target: dict[str, Any], max_receive_count: int = MAX_RECEIVE_COUNT
+    ) -> Stage:
         home = self.folder / name
         home.mkdir()
-        made = await self.parts.enter_async_context(stage(os.environ["ELASTICMQ_URL"], target, home))
-        await made.make_queues(f"{self.name}-{name}", visibility=VISIBILITY_SECONDS, max_receive_count=max_receive_count)
+        made = await self.parts.enter_async_context(
+            stage(os.environ["ELASTICMQ_URL"], target, home)
+        )
+        await made.make_queues(
+            f"{self.name}-{name}",
+            visibility=VISIBILITY_SECONDS,
+            max_receive_count=max_receive_count,
+        )
         return made
 
 
@@ -100,21 +122,38 @@ class Battle:
         """Until it is cancelled."""
         name = self.arena.name
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(chaos.processes(self.arena, ground.luck(f"{name} processes"), self.pace))
-            loops.create_task(chaos.line(self.arena, self.proxy, ground.luck(f"{name} line"), self.pace, self.faults))
-            loops.create_task(chaos.sagemaker(self.arena, ground.luck(f"{name} SageMaker"), self.pace))
+            loops.create_task(
+                chaos.processes(self.arena, ground.luck(f"{name} processes"), self.pace)
+            )
+            loops.create_task(
+                chaos.line(
+                    self.arena, self.proxy, ground.luck(f"{name} line"), self.pace, self.faults
+                )
+            )
+            loops.create_task(
+                chaos.sagemaker(self.arena, ground.luck(f"{name} SageMaker"), self.pace)
+            )
             loops.create_task(chaos.clock(self.arena, ground.luck(f"{name} clock"), self.pace))
             if self.restart_server is not None:
                 luck = ground.luck(f"{name} server")
-                loops.create_task(chaos.server(self.arena, self.restart_server, luck, self.pace, server_may_restart))
+                loops.create_task(
+                    chaos.server(
+                        self.arena, self.restart_server, luck, self.pace, server_may_restart
+                    )
+                )
 
 
 async def lab_v2(*arguments: str) -> None:
-    """Runs the control script, again if need be: it can take a part that it has just started for ended (see .ci/run)."""
+    """Runs the control script, again if need be: it can take a part that it has just started for
+    ended (see .ci/run).
+    """
     errors = b""
     for _ in range(5):
         process = await asyncio.create_subprocess_exec(
-            os.environ["MODELDB_V2_LAB"], *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            os.environ["MODELDB_V2_LAB"],
+            *arguments,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
         _, errors = await process.communicate()
         if process.returncode == 0:
@@ -138,7 +177,9 @@ async def open_battle(
     pace: chaos.Pace,
     rate: float,
 ) -> Battle:
-    proxy = await ground.parts.enter_async_context(FaultProxy(upstream, ground.luck(f"{name} proxy")))
+    proxy = await ground.parts.enter_async_context(
+        FaultProxy(upstream, ground.luck(f"{name} proxy"))
+    )
     place = await ground.stage(name, target_of(proxy.port))
     disk = ground.parts.enter_context(SmallDisk(ground.folder / f"{name}-disk"))
     arena = Arena(name, place, ground.folder, disk, ground.began)
@@ -146,7 +187,13 @@ async def open_battle(
     return Battle(arena, proxy, feed, faults, restart_server, pace)
 
 
-async def fight(ground: Ground, battles: Sequence[Battle], chaos_until: float, until: float, allowed: asyncio.Event) -> None:
+async def fight(
+    ground: Ground,
+    battles: Sequence[Battle],
+    chaos_until: float,
+    until: float,
+    allowed: asyncio.Event,
+) -> None:
     """Chaos, then a stretch of work without any, then the queues drain."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as running:
@@ -157,19 +204,26 @@ async def fight(ground: Ground, battles: Sequence[Battle], chaos_until: float, u
         running.push_async_callback(ended, asyncio.create_task(tell(battles)))
         feeds = [asyncio.create_task(battle.feed.run(until)) for battle in battles]
         raging = [asyncio.create_task(battle.rage(ground, allowed)) for battle in battles]
-        await asyncio.wait([*raging, *feeds], timeout=chaos_until - loop.time(), return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait(
+            [*raging, *feeds],
+            timeout=chaos_until - loop.time(),
+            return_when=asyncio.FIRST_EXCEPTION,
+        )
         for each in raging:
             await ended(each)
         for battle in battles:
             async with battle.arena.calm:  # a restart of the server outlives the chaos
-                battle.arena.happened.counts["faults that hit, of the proxy"] = battle.proxy.struck.total()
+                battle.arena.happened.counts["faults that hit, of the proxy"] = (
+                    battle.proxy.struck.total()
+                )
         await asyncio.gather(*feeds)
         for battle in battles:
             try:
                 await battle.arena.stage.drained(max(1.0, until + DRAIN_SECONDS - loop.time()))
             except TimeoutError:
                 battle.arena.wrong(
-                    f"the queue is not drained {DRAIN_SECONDS:g} s after the last job: {await battle.arena.stage.depth()}"
+                    f"the queue is not drained {DRAIN_SECONDS:g} s after the last job: "
+                    f"{await battle.arena.stage.depth()}"
                 )
             in_flight = await battle.arena.daemon.left_in_flight()
             if in_flight:
@@ -182,10 +236,15 @@ async def tell(battles: Sequence[Battle]) -> None:
         await asyncio.sleep(60)
         for battle in battles:
             arena, books = battle.arena, battle.feed.books
-            done = ", ".join(f"{what} {count}" for what, count in sorted(arena.happened.counts.items()))
+            done = ", ".join(
+                f"{what} {count}" for what, count in sorted(arena.happened.counts.items())
+            )
             waiting = sum((await arena.stage.depth()).values())
             usage = arena.samples[-1] if arena.samples else "-"
-            say(f"minute {arena.minute:.1f}, {arena.name}: {len(books.jobs)} jobs, {waiting} messages waiting; {usage}; {done}")
+            say(
+                f"minute {arena.minute:.1f}, {arena.name}: {len(books.jobs)} jobs, {waiting} "
+                f"messages waiting; {usage}; {done}"
+            )
             for words in arena.happened.violations:
                 say(f"  wrong: {words}")
 
@@ -222,8 +281,26 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
 
         restart = restart_v2 if os.environ.get("MODELDB_V2_LAB") else None
         battles = [
-            await open_battle(ground, "v2", v2_port, v2_target, V2_FAULTS, restart, chaos.Pace().times(options.pace), options.rate),
-            await open_battle(ground, "v1", v1.port, v1_target, V1_FAULTS, restart_v1, V1_PACE.times(options.pace), options.rate),
+            await open_battle(
+                ground,
+                "v2",
+                v2_port,
+                v2_target,
+                V2_FAULTS,
+                restart,
+                chaos.Pace().times(options.pace),
+                options.rate,
+            ),
+            await open_battle(
+                ground,
+                "v1",
+                v1.port,
+                v1_target,
+                V1_FAULTS,
+                restart_v1,
+                V1_PACE.times(options.pace),
+                options.rate,
+            ),
         ]
         until = ground.began + seconds
         chaos_until = until - min(300.0, seconds / 4)
@@ -231,16 +308,30 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
         stories = [Story("outage"), Story("hour")] if options.stories else []
         async with asyncio.TaskGroup() as tasks:
             if stories:
-                proxy = await parts.enter_async_context(FaultProxy(v2_port, ground.luck("outage proxy")))
-                calm, held = await ground.stage("outage", v2_target(proxy.port)), await ground.stage("hour", v2_target(v2_port))
+                proxy = await parts.enter_async_context(
+                    FaultProxy(v2_port, ground.luck("outage proxy"))
+                )
+                calm, held = (
+                    await ground.stage("outage", v2_target(proxy.port)),
+                    await ground.stage("hour", v2_target(v2_port)),
+                )
                 tasks.create_task(
                     outage(
-                        stories[0], calm, proxy, v2_url, folder, ground.luck("outage feed"),
-                        seconds=min(600.0, seconds / 4), began=ground.began, until=until,
+                        stories[0],
+                        calm,
+                        proxy,
+                        v2_url,
+                        folder,
+                        ground.luck("outage feed"),
+                        seconds=min(600.0, seconds / 4),
+                        began=ground.began,
+                        until=until,
                     )
-                )  # fmt: skip
+                )
                 hold_until = ground.began + min(3600.0, seconds)
-                tasks.create_task(hour(stories[1], held, v2_url, folder, until=hold_until, began=ground.began))
+                tasks.create_task(
+                    hour(stories[1], held, v2_url, folder, until=hold_until, began=ground.began)
+                )
                 tasks.create_task(allow(stories[0].over, allowed))
             else:
                 allowed.set()
@@ -254,11 +345,19 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
             await judge_dead_letters(battle.arena.stage, battle.feed.books, verdict)
             chaos_minute = (chaos_until - ground.began) / 60
             log = read_log(battle.arena.log_file)
-            report.add(arena_report(battle.arena, battle.proxy, battle.feed.books, verdict, log, chaos_minute))
+            report.add(
+                arena_report(
+                    battle.arena, battle.proxy, battle.feed.books, verdict, log, chaos_minute
+                )
+            )
             if status := await battle.arena.daemon.stop():
                 battle.arena.wrong(f"exit status {status} at the end")
             if battle.arena.disk.mounted:
-                shutil.copytree(battle.arena.disk.folder, folder / f"{battle.arena.name}-checkpoint", ignore_dangling_symlinks=True)
+                shutil.copytree(
+                    battle.arena.disk.folder,
+                    folder / f"{battle.arena.name}-checkpoint",
+                    ignore_dangling_symlinks=True,
+                )
         for story in stories:
             report.add_story(story)
     return report
@@ -271,13 +370,31 @@ async def allow(over: asyncio.Event, allowed: asyncio.Event) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Chaos with the real daemon and real servers.")
-    parser.add_argument("--minutes", type=float, default=60, help="of jobs and chaos; the drain comes on top (default 60)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description="Chaos with the real daemon and real servers."
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60,
+        help="of jobs and chaos; the drain comes on top (default 60)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (default 1)")
-    parser.add_argument("--rate", type=float, default=1.0, help="jobs a second in each arena (default 1)")
-    parser.add_argument("--pace", type=float, default=1.0, help="how much more often something breaks (default 1)")
-    parser.add_argument("--keep", action="store_true", help="leave logs and state also where nothing is wrong")
-    parser.add_argument("--stories", action=argparse.BooleanOptionalAction, default=True, help="the two measured stories")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="jobs a second in each arena (default 1)"
+    )
+    parser.add_argument(
+        "--pace", type=float, default=1.0, help="how much more often something breaks (default 1)"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave logs and state also where nothing is wrong"
+    )
+    parser.add_argument(
+        "--stories",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the two measured stories",
+    )
     parser.add_argument("--mongo", action="store_true", help="ModelDB V1 with its MongoDB")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()

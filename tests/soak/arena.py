@@ -1,4 +1,6 @@
-"""One daemon with its queue, its SageMaker, its ModelDB behind a proxy and its checkpoint on a small disk; and what breaks there."""
+"""One daemon with its queue, its SageMaker, its ModelDB behind a proxy and its checkpoint on a
+small disk; and what breaks there.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +40,34 @@ def free_port() -> int:
         return port
 
 
-def make_daemon(stage: Stage, log_file: Path, *, clock_file: Path | None = None, checkpoint: Path | None = None) -> SoakDaemon:
+def make_daemon(
+    stage: Stage, log_file: Path, *, clock_file: Path | None = None, checkpoint: Path | None = None
+) -> SoakDaemon:
     """A daemon process for a stage, with the soak's settings. Each call takes a new port."""
     port = free_port()
     sections: dict[str, Mapping[str, Any]] = {
         "jobs": {"redact": []},
-        "queue": {"url": stage.queue_url, "wait_seconds": 2, "retry": {"initial_seconds": 2, "max_seconds": 20}},
+        "queue": {
+            "url": stage.queue_url,
+            "wait_seconds": 2,
+            "retry": {"initial_seconds": 2, "max_seconds": 20},
+        },
     }
     if checkpoint is not None:
         sections["checkpoint"] = {"path": str(checkpoint)}
     made = stage.daemon(port, **sections)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODELDB_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "MODELDB_"))
+    }
     return SoakDaemon(made._config, port, environment | CREDENTIALS, log_file, clock_file)
 
 
 class SmallDisk:
-    """A file system of its own for a checkpoint, where the system allows to mount one: only such a disk can be filled."""
+    """A file system of its own for a checkpoint, where the system allows to mount one: only such a
+    disk can be filled.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +75,15 @@ class SmallDisk:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "modeldb-sync-soak", str(self.folder)]
+        command = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={DISK_MIB}m,mode=0700",
+            "modeldb-sync-soak",
+            str(self.folder),
+        ]
         with contextlib.suppress(FileNotFoundError):
             self.mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
         return self
@@ -99,11 +121,14 @@ class Arena:
         stretch: samples of the daemon that runs to the end come from `sample`.
 
     Attributes:
-        calm: held while something outside the daemon is broken that must not meet a deleted checkpoint. A checkpoint that is gone knows
-            of no write that is still on its way, so nothing may be on its way then for longer than people take to start a daemon.
+        calm: held while something outside the daemon is broken that must not meet a deleted
+            checkpoint. A checkpoint that is gone knows of no write that is still on its way, so
+            nothing may be on its way then for longer than people take to start a daemon.
     """
 
-    def __init__(self, name: str, stage: Stage, folder: Path, disk: SmallDisk, began: float) -> None:
+    def __init__(
+        self, name: str, stage: Stage, folder: Path, disk: SmallDisk, began: float
+    ) -> None:
         self.name = name
         self.stage = stage
         self.disk = disk
@@ -121,7 +146,9 @@ class Arena:
         self._may_exit_until = 0.0
 
     def _new_daemon(self) -> SoakDaemon:
-        return make_daemon(self.stage, self.log_file, clock_file=self.clock_file, checkpoint=self.checkpoint)
+        return make_daemon(
+            self.stage, self.log_file, clock_file=self.clock_file, checkpoint=self.checkpoint
+        )
 
     @property
     def minute(self) -> float:
@@ -148,7 +175,9 @@ class Arena:
             await self.start()
 
     async def lose_checkpoint(self) -> None:
-        """The file is deleted under the daemon, which must say so; a person then starts it again."""
+        """The file is deleted under the daemon, which must say so; a person then starts it
+        again.
+        """
         async with self.calm, self._process:
             log_before = self.log_file.stat().st_size
             for suffix in ("", "-wal", "-shm"):
@@ -173,7 +202,8 @@ class Arena:
         if self.daemon.process.returncode is not None:
             return
         if asyncio.get_running_loop().time() - self._started < 5:
-            await asyncio.sleep(5)  # before its handler of signals is there, SIGTERM ends Python at once
+            # before its handler of signals is there, SIGTERM ends Python at once
+            await asyncio.sleep(5)
         self.daemon.signal(signal.SIGTERM)
         self.happened.counts[counted] += 1
         try:
@@ -204,7 +234,9 @@ class Arena:
             self.clock_file.write_text("0")
 
     async def watch(self) -> None:
-        """What an orchestrator does: starts a daemon that ended again, and asks whether it is alive."""
+        """What an orchestrator does: starts a daemon that ended again, and asks whether it is
+        alive.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1)

@@ -1,4 +1,6 @@
-"""Who breaks what, when: loops that never stop by themselves, each with luck of its own, so that a seed tells the whole schedule."""
+"""Who breaks what, when: loops that never stop by themselves, each with luck of its own, so that a
+seed tells the whole schedule.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,29 @@ class Pace:
 
     def times(self, factor: float) -> Pace:
         """The same, so many times as often."""
-        return Pace(**{each.name: tuple(seconds / factor for seconds in getattr(self, each.name)) for each in fields(self)})
+        return Pace(
+            **{
+                each.name: tuple(seconds / factor for seconds in getattr(self, each.name))
+                for each in fields(self)
+            }
+        )
 
 
 async def processes(arena: Arena, luck: Random, pace: Pace) -> None:
-    deeds: Mapping[Callable[[], Awaitable[None]], int] = {arena.kill: 5, arena.restart: 4, arena.lose_checkpoint: 1}
+    deeds: Mapping[Callable[[], Awaitable[None]], int] = {
+        arena.kill: 5,
+        arena.restart: 4,
+        arena.lose_checkpoint: 1,
+    }
     while True:
         await asyncio.sleep(luck.uniform(*pace.process))
         (deed,) = luck.choices(list(deeds), list(deeds.values()))
         await deed()
 
 
-async def line(arena: Arena, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]) -> None:
+async def line(
+    arena: Arena, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]
+) -> None:
     """The way to ModelDB, and the checkpoint's disk where it may be filled."""
     while True:
         await asyncio.sleep(luck.uniform(*pace.line))
@@ -79,7 +92,13 @@ async def clock(arena: Arena, luck: Random, pace: Pace) -> None:
             await asyncio.sleep(luck.uniform(10, 40))
 
 
-async def server(arena: Arena, restart: Callable[[], Awaitable[None]], luck: Random, pace: Pace, allowed: asyncio.Event) -> None:
+async def server(
+    arena: Arena,
+    restart: Callable[[], Awaitable[None]],
+    luck: Random,
+    pace: Pace,
+    allowed: asyncio.Event,
+) -> None:
     """The server itself ends and comes back."""
     while True:
         await asyncio.sleep(luck.uniform(*pace.server))

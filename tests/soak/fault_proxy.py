@@ -1,4 +1,5 @@
-"""A TCP proxy that fails on demand: it stands between the daemon and a ModelDB and knows neither REST nor Thrift.
+"""A TCP proxy that fails on demand: it stands between the daemon and a ModelDB and knows neither
+REST nor Thrift.
 
 Only `Fault.UNAVAILABLE` speaks HTTP: it answers a request itself.
 """
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 65_536
 LONGEST_DELAY_SECONDS = 1.0
-"""Below every settle time of the soak: what a proxy delays must not arrive when the daemon takes it for over."""
+"""Below every settle time of the soak: what a proxy delays must not arrive when the daemon takes it
+for over."""
 CHANCE = 0.3
 """Of a chunk to be the one at which a connection is cut, or of an answer to be lost."""
 
@@ -79,7 +81,9 @@ class FaultProxy:
 
     @contextlib.asynccontextmanager
     async def failing(self, fault: Fault) -> AsyncIterator[None]:
-        """One fault for as long as the block lasts. Connections that vanished in a black hole break at its end."""
+        """One fault for as long as the block lasts. Connections that vanished in a black hole break
+        at its end.
+        """
         assert self.fault is None, "one fault at a time"
         self.fault = fault
         if fault is Fault.REFUSED:
@@ -118,7 +122,10 @@ class FaultProxy:
             return
         line = _Line(writer, back)
         self._lines.add(line)
-        ways = [asyncio.create_task(self._calls(line, reader)), asyncio.create_task(self._answers(line, there))]
+        ways = [
+            asyncio.create_task(self._calls(line, reader)),
+            asyncio.create_task(self._answers(line, there)),
+        ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -136,7 +143,11 @@ class FaultProxy:
             if self.fault is Fault.UNAVAILABLE:
                 self.struck[Fault.UNAVAILABLE] += 1
                 body = self._luck.choice(_BODIES)
-                head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                head = (
+                    f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
+                    f"{len(body)}\r\nConnection: "
+                    f"close\r\n\r\n"
+                )
                 line.client.write(head.encode() + body)
                 await line.client.drain()
                 return
@@ -159,7 +170,8 @@ class FaultProxy:
         if self.fault is Fault.DELAY:
             self.struck[Fault.DELAY] += 1
             await asyncio.sleep(self._luck.uniform(0.01, LONGEST_DELAY_SECONDS))
-        if self.fault is Fault.BLACK_HOLE or line.swallowed:  # what comes after a gap would make no sense
+        # what comes after a gap would make no sense
+        if self.fault is Fault.BLACK_HOLE or line.swallowed:
             self.struck[Fault.BLACK_HOLE] += not line.swallowed
             line.swallowed = True
             return True

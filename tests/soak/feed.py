@@ -1,4 +1,6 @@
-"""What is sent to an arena's queue: events of good jobs in several copies, jobs that nobody wants, and messages that can never work."""
+"""What is sent to an arena's queue: events of good jobs in several copies, jobs that nobody wants,
+and messages that can never work.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 COMPLETED = [each.file for each in describes() if each.status == "Completed"]
 JOBS_PER_PROJECT = 200
-"""A ModelDB V1 is asked for all runs of a project whenever a daemon becomes its writer; a V2 tells so many in one answer."""
+"""A ModelDB V1 is asked for all runs of a project whenever a daemon becomes its writer; a V2 tells
+so many in one answer."""
 SPREAD_SECONDS = 25.0
 """Within which the copies of an event come."""
 SHARES = {"good": 78, "untagged": 7, "late": 8, "malformed": 2, "tags_incomplete": 3, "job_gone": 2}
@@ -112,7 +115,11 @@ class Feed:
         project = f"{self._name}-{self._number // JOBS_PER_PROJECT:02d}"
         return Job(
             f"{self._name}-{self._number:06d}",
-            {**FULL_TAGS, "MODEL_DB_PROJECT_NAME": project, "MODEL_DB_MODEL_NAME": f"model-{self._number % 5}"},
+            {
+                **FULL_TAGS,
+                "MODEL_DB_PROJECT_NAME": project,
+                "MODEL_DB_MODEL_NAME": f"model-{self._number % 5}",
+            },
             description_file=self._luck.choice(COMPLETED),
         )
 
@@ -124,7 +131,9 @@ class Feed:
             self.books.jobs.append(job)
             self._stage.finish_jobs([job])
             if kind == "late":
-                self._stage.sagemaker.put_job(job.description | {"TrainingJobStatus": "InProgress"}, job.tags)
+                self._stage.sagemaker.put_job(
+                    job.description | {"TrainingJobStatus": "InProgress"}, job.tags
+                )
                 heapq.heappush(self._late, (now + self._luck.uniform(3, 20), self._number, job))
             self._plan(now, job.event, copies)
             return
@@ -135,12 +144,18 @@ class Feed:
             self._plan(now, job.event, copies)
             return
         if kind == "tags_incomplete":
-            job = Job(job.name, {**job.tags, "MODEL_DB_MODEL_NAME": " "}, description_file=job.description_file)
+            job = Job(
+                job.name,
+                {**job.tags, "MODEL_DB_MODEL_NAME": " "},
+                description_file=job.description_file,
+            )
             self._stage.finish_jobs([job])
         reason = "malformed_body" if kind == "malformed" else kind
         for _ in range(1 if kind == "malformed" else copies):
             # each body is another, so that the dead-letter queue can be compared with the books
-            body = json.dumps(json.loads(job.event) | {"id": str(uuid.UUID(int=self._luck.getrandbits(128)))})
+            body = json.dumps(
+                json.loads(job.event) | {"id": str(uuid.UUID(int=self._luck.getrandbits(128)))}
+            )
             if kind == "malformed":
                 body = body[: -self._luck.randint(1, 200)]
             self.books.poison[body] = reason

@@ -20,25 +20,44 @@ CLOCK_FOLDER = Path(__file__).parent / "stepped_clock"
 
 
 class SoakDaemon(DaemonProcess):
-    """Its log goes to a file: an hour of it is too much for memory. `logged` and `outcomes` know nothing of it.
+    """Its log goes to a file: an hour of it is too much for memory. `logged` and `outcomes` know
+    nothing of it.
 
     Args:
         log_file: is written to its end; several processes may share one.
         clock_file: see `stepped_clock`; None: the machine's own clock.
     """
 
-    def __init__(self, config: Path, port: int, environment: Mapping[str, str], log_file: Path, clock_file: Path | None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        port: int,
+        environment: Mapping[str, str],
+        log_file: Path,
+        clock_file: Path | None,
+    ) -> None:
         if clock_file is not None:
-            environment = {**environment, "PYTHONPATH": str(CLOCK_FOLDER), "SOAK_CLOCK_FILE": str(clock_file)}
+            environment = {
+                **environment,
+                "PYTHONPATH": str(CLOCK_FOLDER),
+                "SOAK_CLOCK_FILE": str(clock_file),
+            }
         super().__init__(config, port, environment)
         self.log_file = log_file
 
     async def start(self) -> None:
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "daemon", "run", "--config", str(self._config),
-                env=dict(self._environment), stdout=asyncio.subprocess.DEVNULL, stderr=log,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                "daemon",
+                "run",
+                "--config",
+                str(self._config),
+                env=dict(self._environment),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+            )
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -64,7 +83,9 @@ class SoakDaemon(DaemonProcess):
                 await asyncio.sleep(0.1)
 
     async def left_in_flight(self, seconds: float = 10) -> float:
-        """What the gauge of messages in flight comes to; a message leaves the queue a moment before it leaves the daemon."""
+        """What the gauge of messages in flight comes to; a message leaves the queue a moment before
+        it leaves the daemon.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while left := (await self.metrics())["modeldb_sync_messages_in_flight"]:
             if asyncio.get_running_loop().time() > deadline:
@@ -95,7 +116,9 @@ class Usage:
     def of(cls, pid: int, minute: float) -> Usage | None:
         """None: the process is gone."""
         try:
-            status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            status = dict(
+                line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            )
             links = []
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 try:
@@ -115,7 +138,10 @@ class Usage:
         )
 
     def __str__(self) -> str:
-        return f"RSS {self.rss_mib:.1f} MiB, {self.descriptors} descriptors, {self.sockets} sockets, {self.threads} threads"
+        return (
+            f"RSS {self.rss_mib:.1f} MiB, {self.descriptors} descriptors, {self.sockets} sockets, "
+            f"{self.threads} threads"
+        )
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)

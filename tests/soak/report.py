@@ -40,11 +40,18 @@ class Report:
         self.violations += arena[1]
 
     def add_story(self, story: Story) -> None:
-        self.sections.append({"name": story.name, **story.figures, "usage": first_and_last(story.samples)})
+        self.sections.append(
+            {"name": story.name, **story.figures, "usage": first_and_last(story.samples)}
+        )
         self.violations += story.violations
 
     def figures(self) -> dict[str, Any]:
-        return {"seed": self.seed, "minutes": self.minutes, "sections": self.sections, "violations": self.violations}
+        return {
+            "seed": self.seed,
+            "minutes": self.minutes,
+            "sections": self.sections,
+            "violations": self.violations,
+        }
 
     def lines(self) -> Iterator[str]:
         yield f"soak: {self.minutes:g} minutes, seed {self.seed}"
@@ -63,7 +70,12 @@ class Report:
 
 
 def arena_report(
-    arena: Arena, proxy: FaultProxy, books: Books, verdict: Verdict, log: Log, calm_from_minute: float
+    arena: Arena,
+    proxy: FaultProxy,
+    books: Books,
+    verdict: Verdict,
+    log: Log,
+    calm_from_minute: float,
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """The figures of an arena, and what is wrong there."""
     figures = {
@@ -79,20 +91,29 @@ def arena_report(
         "dead letters that are wrong": len(verdict.dead_letters),
         "dead letters sent twice": verdict.dead_letters_twice,
         "done to it": dict(sorted(arena.happened.counts.items())),
-        "connections, answers and pieces hit by the proxy": {fault.value: count for fault, count in sorted(proxy.struck.items())},
+        "connections, answers and pieces hit by the proxy": {
+            fault.value: count for fault, count in sorted(proxy.struck.items())
+        },
         "highest receive count": log.highest_receive_count,
         "outcomes": dict(sorted(log.outcomes.items())),
         "doubles healed": log.healed,
         "errors logged": dict(log.errors.most_common(10)),
-        "usage in the stretch without faults": first_and_last([each for each in arena.samples if each.minute >= calm_from_minute]),
+        "usage in the stretch without faults": first_and_last(
+            [each for each in arena.samples if each.minute >= calm_from_minute]
+        ),
     }
-    found = [*arena.happened.violations, *(f"{arena.name}: {each}" for each in [*verdict.violations, *log.violations])]
+    found = [
+        *arena.happened.violations,
+        *(f"{arena.name}: {each}" for each in [*verdict.violations, *log.violations]),
+    ]
     return figures, found
 
 
 def first_and_last(samples: Sequence[Usage]) -> dict[str, Any]:
     """What a process used after its warm-up, at the end, and at most."""
-    warm = [each for each in samples if each.minute >= samples[0].minute + WARM_UP_MINUTES] or list(samples)
+    warm = [each for each in samples if each.minute >= samples[0].minute + WARM_UP_MINUTES] or list(
+        samples
+    )
     if not warm:
         return {}
     return {
@@ -111,7 +132,8 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         mapping: Mapping[str, object] = value
         return ", ".join(
-            f"{name} {_plain(each) if not isinstance(each, dict) else '(' + _plain(each) + ')'}" for name, each in mapping.items()
+            f"{name} {_plain(each) if not isinstance(each, dict) else '(' + _plain(each) + ')'}"
+            for name, each in mapping.items()
         )
     if isinstance(value, list):
         return " to ".join(_plain(each) for each in value)

@@ -1,4 +1,6 @@
-"""Two stories that are measured beside the chaos. Their daemons are never killed: what they use at the end is what they used before."""
+"""Two stories that are measured beside the chaos. Their daemons are never killed: what they use at
+the end is what they used before.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 EVENTS_A_SECOND = 5.0
 WARM_UP_SECONDS = 30.0
 TRICKLE = 0.5
-"""Jobs a second that keep the daemon working after the outage, so that its memory can be looked at."""
+"""Jobs a second that keep the daemon working after the outage, so that its memory can be looked
+at."""
 CATCH_UP_SECONDS = 1800.0
 
 
@@ -46,7 +49,9 @@ class Story:
 
 @contextlib.asynccontextmanager
 async def sampled(story: Story, daemon: SoakDaemon, began: float) -> Any:
-    """The daemon is started, is looked at again and again, and must not end before the block does."""
+    """The daemon is started, is looked at again and again, and must not end before the block
+    does.
+    """
     loop = asyncio.get_running_loop()
 
     async def look() -> None:
@@ -59,7 +64,10 @@ async def sampled(story: Story, daemon: SoakDaemon, began: float) -> Any:
     try:
         await daemon.ready()
         yield
-        story.require(daemon.process.returncode is None, f"the daemon ended, with status {daemon.process.returncode}")
+        story.require(
+            daemon.process.returncode is None,
+            f"the daemon ended, with status {daemon.process.returncode}",
+        )
         in_flight = await daemon.left_in_flight()
         story.require(in_flight == 0, f"{in_flight} messages in flight at the end")
         looking.cancel()  # what it uses while it stops says nothing
@@ -71,7 +79,16 @@ async def sampled(story: Story, daemon: SoakDaemon, began: float) -> Any:
 
 
 async def outage(
-    story: Story, stage: Stage, proxy: FaultProxy, url: str, folder: Path, luck: Random, *, seconds: float, began: float, until: float
+    story: Story,
+    stage: Stage,
+    proxy: FaultProxy,
+    url: str,
+    folder: Path,
+    luck: Random,
+    *,
+    seconds: float,
+    began: float,
+    until: float,
 ) -> None:
     """ModelDB is down while events go on coming, one in a hundred of them poison.
 
@@ -84,7 +101,15 @@ async def outage(
     loop = asyncio.get_running_loop()
     daemon = make_daemon(stage, folder / "outage.log")
     name = f"{stage.queue_url.rsplit('/', 1)[1]}"
-    feed = Feed(f"{name}-down", stage, luck, EVENTS_A_SECOND, {"good": 99, "malformed": 1}, copies=1, spread=0)
+    feed = Feed(
+        f"{name}-down",
+        stage,
+        luck,
+        EVENTS_A_SECOND,
+        {"good": 99, "malformed": 1},
+        copies=1,
+        spread=0,
+    )
     after = Feed(f"{name}-after", stage, luck, TRICKLE, {"good": 1}, copies=2)
     async with sampled(story, daemon, began):
         feeding = asyncio.create_task(feed.run(loop.time() + WARM_UP_SECONDS + seconds))
@@ -92,21 +117,29 @@ async def outage(
         before = Usage.of(daemon.pid, (loop.time() - began) / 60)
         async with proxy.failing(Fault.REFUSED):
             await asyncio.sleep(seconds)
-            held = [usage for usage in story.samples if before is not None and usage.minute > before.minute]
+            held = [
+                usage
+                for usage in story.samples
+                if before is not None and usage.minute > before.minute
+            ]
             waiting = await stage.depth()
         back = loop.time()
         await feeding
         try:
             await stage.drained(CATCH_UP_SECONDS)
         except TimeoutError:
-            story.require(False, f"not caught up within {CATCH_UP_SECONDS:g} s: {await stage.depth()}")
+            story.require(
+                False, f"not caught up within {CATCH_UP_SECONDS:g} s: {await stage.depth()}"
+            )
         caught_up = loop.time() - back
         story.over.set()
         verdict = Verdict()
         await judge_v2(url, feed.projects, feed.books, verdict)
         jobs = frozenset(job.name for job in feed.books.jobs)
         log = read_log(daemon.log_file, jobs)
-        story.require(log.highest_receive_count == 1, f"highest receive count {log.highest_receive_count}")
+        story.require(
+            log.highest_receive_count == 1, f"highest receive count {log.highest_receive_count}"
+        )
         await after.run(max(until, loop.time() + 10))
         await stage.drained(300)
         await judge_dead_letters(stage, feed.books, verdict)
@@ -121,15 +154,25 @@ async def outage(
             "dead letters that are wrong": len(verdict.dead_letters),
             "highest receive count": log.highest_receive_count,
             "RSS before, MiB": before.rss_mib if before is not None else None,
-            "RSS while it was down, first and highest, MiB": [held[0].rss_mib, max(each.rss_mib for each in held)] if held else None,
+            "RSS while it was down, first and highest, MiB": [
+                held[0].rss_mib,
+                max(each.rss_mib for each in held),
+            ]
+            if held
+            else None,
             "jobs afterwards": len(after.books.jobs),
         }
         later = Verdict()
         await judge_v2(url, after.projects, after.books, later)
-        story.violations += [f"outage: {each}" for each in verdict.violations + later.violations + read_log(daemon.log_file).violations]
+        story.violations += [
+            f"outage: {each}"
+            for each in verdict.violations + later.violations + read_log(daemon.log_file).violations
+        ]
 
 
-async def hour(story: Story, stage: Stage, url: str, folder: Path, *, until: float, began: float) -> None:
+async def hour(
+    story: Story, stage: Stage, url: str, folder: Path, *, until: float, began: float
+) -> None:
     """One message is held, for SageMaker throttles, until a moment of the loop's clock."""
     loop = asyncio.get_running_loop()
     daemon = make_daemon(stage, folder / "hour.log")
@@ -142,8 +185,11 @@ async def hour(story: Story, stage: Stage, url: str, folder: Path, *, until: flo
             sent = loop.time()
             while loop.time() < until:
                 await asyncio.sleep(min(30, max(0, until - loop.time())))
-                answer = await daemon.status("/healthz")  # 0: not within 5 s, which says something of the machine alone
-                story.require(answer in {0, 200}, f"not healthy after {loop.time() - sent:.0f} s: {answer}")
+                # 0: not within 5 s, which says something of the machine alone
+                answer = await daemon.status("/healthz")
+                story.require(
+                    answer in {0, 200}, f"not healthy after {loop.time() - sent:.0f} s: {answer}"
+                )
             held_seconds = loop.time() - sent
             depth = await stage.depth()
         story.require(depth["in_flight"] == 1 and depth["visible"] == 0, f"not held: {depth}")
@@ -152,12 +198,17 @@ async def hour(story: Story, stage: Stage, url: str, folder: Path, *, until: flo
         verdict = Verdict()
         await judge_v2(url, [name], Books(jobs=[job]), verdict)
         log = read_log(daemon.log_file)
-        story.require(log.highest_receive_count == 1, f"highest receive count {log.highest_receive_count}")
-        story.require(metrics["modeldb_sync_messages_received_total"] == 1, "received more than once")
+        story.require(
+            log.highest_receive_count == 1, f"highest receive count {log.highest_receive_count}"
+        )
+        story.require(
+            metrics["modeldb_sync_messages_received_total"] == 1, "received more than once"
+        )
         story.figures = {
             "minutes held": round(held_seconds / 60, 1),
             "heartbeats": {
-                result: int(metrics[f"modeldb_sync_heartbeats_total{{result={result}}}"]) for result in ("renewed", "stale", "failed")
+                result: int(metrics[f"modeldb_sync_heartbeats_total{{result={result}}}"])
+                for result in ("renewed", "stale", "failed")
             },
             "highest receive count": log.highest_receive_count,
             "runs": 1 - len(verdict.lost) + len(verdict.twice),

@@ -1,4 +1,6 @@
-"""The pieces of the soak that a wrong verdict would come from: the proxy's faults, the stepped clock, the reading of logs."""
+"""The pieces of the soak that a wrong verdict would come from: the proxy's faults, the stepped
+clock, the reading of logs.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ async def ask(session: aiohttp.ClientSession, proxy: FaultProxy, body: bytes) ->
         return answer.status, await answer.read()
 
 
-async def ask_often(session: aiohttp.ClientSession, proxy: FaultProxy, times: int = 30) -> tuple[int, int]:
+async def ask_often(
+    session: aiohttp.ClientSession, proxy: FaultProxy, times: int = 30
+) -> tuple[int, int]:
     """How many requests had their answer, and how many had none."""
     answered = failed = 0
     for number in range(times):
@@ -78,7 +82,9 @@ async def ask_often(session: aiohttp.ClientSession, proxy: FaultProxy, times: in
     return answered, failed
 
 
-async def test_without_a_fault_all_goes_through(session: aiohttp.ClientSession, proxy: FaultProxy, server: CountingServer) -> None:
+async def test_without_a_fault_all_goes_through(
+    session: aiohttp.ClientSession, proxy: FaultProxy, server: CountingServer
+) -> None:
     assert await ask_often(session, proxy) == (30, 0)
     assert len(server.bodies) == 30
     assert proxy.struck.total() == 0
@@ -129,7 +135,9 @@ async def test_a_black_hole_answers_nothing_and_gives_nothing_back_later(
     assert server.bodies == [b"before", b"after"]
 
 
-async def test_a_refused_connection_comes_back_on_the_same_port(session: aiohttp.ClientSession, proxy: FaultProxy) -> None:
+async def test_a_refused_connection_comes_back_on_the_same_port(
+    session: aiohttp.ClientSession, proxy: FaultProxy
+) -> None:
     port = proxy.port
     assert await ask(session, proxy, b"before") == (200, b"before")
     async with proxy.failing(Fault.REFUSED):
@@ -140,7 +148,9 @@ async def test_a_refused_connection_comes_back_on_the_same_port(session: aiohttp
     assert await ask(session, proxy, b"after") == (200, b"after")
 
 
-async def test_a_503_is_the_proxys_own(session: aiohttp.ClientSession, proxy: FaultProxy, server: CountingServer) -> None:
+async def test_a_503_is_the_proxys_own(
+    session: aiohttp.ClientSession, proxy: FaultProxy, server: CountingServer
+) -> None:
     assert await ask(session, proxy, b"before") == (200, b"before")
     async with proxy.failing(Fault.UNAVAILABLE):
         assert (await ask(session, proxy, b"never"))[0] == 503
@@ -154,7 +164,11 @@ def test_the_clock_of_a_running_process_steps(tmp_path: Path) -> None:
     program = "import time; print(time.time()); input(); time.sleep(0.3); print(time.time())"
     environment = os.environ | {"PYTHONPATH": str(CLOCK_FOLDER), "SOAK_CLOCK_FILE": str(clock)}
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", program],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert float(process.stdout.readline()) - time.time() == pytest.approx(3600, abs=5)
@@ -175,8 +189,10 @@ def test_a_process_says_what_it_uses() -> None:
 def test_a_log_tells_receive_counts_bugs_and_tracebacks(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text(
-        '{"event": "job outcome", "outcome": "synced", "reason": "created", "job": "a", "receive_count": 2, "level": "info"}\n'
-        '{"event": "job outcome", "outcome": "deferred", "reason": "internal_error", "job": "b", "receive_count": 7}\n'
+        '{"event": "job outcome", "outcome": "synced", "reason": "created", "job": "a", '
+        '"receive_count": 2, "level": "info"}\n'
+        '{"event": "job outcome", "outcome": "deferred", "reason": "internal_error", "job": "b", '
+        '"receive_count": 7}\n'
         "Traceback (most recent call last):\n"
         "error: checkpoint /x/checkpoint.db: the disk is full\n"
         '{"event": "cut off by a ki\n'

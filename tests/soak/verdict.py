@@ -1,4 +1,6 @@
-"""What is in ModelDB and in the dead-letter queue at the end, compared with the books; and what the daemons' logs say."""
+"""What is in ModelDB and in the dead-letter queue at the end, compared with the books; and what the
+daemons' logs say.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,12 @@ class Verdict:
 
     @property
     def violations(self) -> list[str]:
-        named = {"lost": self.lost, "twice": self.twice, "incomplete": self.incomplete, "unwanted": self.unwanted}
+        named = {
+            "lost": self.lost,
+            "twice": self.twice,
+            "incomplete": self.incomplete,
+            "unwanted": self.unwanted,
+        }
         found = [f"{what}: {each}" for what, those in named.items() for each in those]
         return found + [f"dead letters: {each}" for each in self.dead_letters]
 
@@ -62,7 +69,9 @@ class Verdict:
 def run_of(job: Job) -> TrainingRun:
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
-    return training_run(parsed_description(json.dumps(job.description).encode()), tags, job.tags, ())
+    return training_run(
+        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+    )
 
 
 async def judge_v2(url: str, projects: Sequence[str], books: Books, verdict: Verdict) -> None:
@@ -94,19 +103,27 @@ async def _runs(session: aiohttp.ClientSession, url: str, project: str) -> list[
         assert answer.status == 200, await answer.text()
         read = await answer.json()
     runs: list[dict[str, Any]] = read.get("experiment_runs", [])
-    assert len(runs) == int(read.get("total_records", 0)), f"{project}: {len(runs)} runs read of {read['total_records']}"
+    assert len(runs) == int(read.get("total_records", 0)), (
+        f"{project}: {len(runs)} runs read of {read['total_records']}"
+    )
     return runs
 
 
 def _differences(job: Job, run: Mapping[str, Any]) -> list[str]:
     wanted = map_run(run_of(job)).body
     found = [name for name in ("name", "description") if run.get(name) != wanted[name]]
-    found += [name for name in ("start_time", "end_time") if name in wanted and int(run[name]) != int(wanted[name])]
+    found += [
+        name
+        for name in ("start_time", "end_time")
+        if name in wanted and int(run[name]) != int(wanted[name])
+    ]
     return found + [name for name in LISTS if run.get(name, []) != wanted.get(name, [])]
 
 
 def judge_v1(server: LabServer, books: Books, verdict: Verdict, folder: Path) -> None:
-    """Reads a copy of the server's database, which gets the indices that the server does without."""
+    """Reads a copy of the server's database, which gets the indices that the server does
+    without.
+    """
     metadata_store = bool(server.target["metadata_store"])
     folder.mkdir()
     for suffix in ("", "-journal", "-wal"):
@@ -128,10 +145,18 @@ def judge_v1(server: LabServer, books: Books, verdict: Verdict, folder: Path) ->
         _count(job, len(found), verdict)
         for run in found[:1]:
             if list(run.models) != [expected_model(wanted)]:
-                verdict.incomplete.append(f"{job.name}: {len(run.models)} models, not the one that was wanted")
-            if set(run.data_frames) != {(frame.tag, frame.filepath) for frame in wanted.data_frames}:
+                verdict.incomplete.append(
+                    f"{job.name}: {len(run.models)} models, not the one that was wanted"
+                )
+            if set(run.data_frames) != {
+                (frame.tag, frame.filepath) for frame in wanted.data_frames
+            }:
                 verdict.incomplete.append(f"{job.name}: data frames {run.data_frames}")
-            if run.project != (wanted.project_name, wanted.project_user, wanted.project_description):
+            if run.project != (
+                wanted.project_name,
+                wanted.project_user,
+                wanted.project_description,
+            ):
                 verdict.incomplete.append(f"{job.name}: project {run.project}")
     verdict.unwanted += sorted(runs)
 
@@ -151,10 +176,16 @@ async def judge_dead_letters(stage: Stage, books: Books, verdict: Verdict) -> No
         attributes = letter.get("MessageAttributes") or {}
         reason = attributes.get("reason", {}).get("StringValue")
         if wanted is None:
-            verdict.dead_letters.append(f"nobody wanted this one there ({reason}): {letter['Body'][:300]}")
+            verdict.dead_letters.append(
+                f"nobody wanted this one there ({reason}): {letter['Body'][:300]}"
+            )
         elif reason != wanted:
             verdict.dead_letters.append(f"{reason} instead of {wanted}: {letter['Body'][:300]}")
-    verdict.dead_letters += [f"missing ({reason}): {body[:300]}" for body, reason in books.poison.items() if not seen[body]]
+    verdict.dead_letters += [
+        f"missing ({reason}): {body[:300]}"
+        for body, reason in books.poison.items()
+        if not seen[body]
+    ]
     verdict.dead_letters_twice += sum(count - 1 for count in seen.values())
 
 
@@ -165,16 +196,23 @@ class Log:
     outcomes: Counter[str] = field(default_factory=Counter)
     highest_receive_count: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    """Lines of level error or worse, lines that are no JSON, and the command line's last words where it cannot start."""
+    """Lines of level error or worse, lines that are no JSON, and the command line's last words
+    where it cannot start."""
     healed: int = 0
     terms: int = 0
     """How often this process became the writer of ModelDB V1."""
 
     @property
     def violations(self) -> list[str]:
-        bugs = [f"{count} times {words}" for words, count in self.outcomes.items() if "internal_error" in words]
+        bugs = [
+            f"{count} times {words}"
+            for words, count in self.outcomes.items()
+            if "internal_error" in words
+        ]
         return bugs + [
-            f"{count} lines of log are no JSON: {words}" for words, count in self.errors.items() if words.startswith("text: ")
+            f"{count} lines of log are no JSON: {words}"
+            for words, count in self.errors.items()
+            if words.startswith("text: ")
         ]
 
 
@@ -200,7 +238,9 @@ def read_log(file: Path, jobs: frozenset[str] | None = None) -> Log:
                 found.outcomes[f"{entry['outcome']}/{entry['reason']}"] += 1
                 found.healed += entry.get("healed", 0)
                 if jobs is None or entry["job"] in jobs:
-                    found.highest_receive_count = max(found.highest_receive_count, entry["receive_count"])
+                    found.highest_receive_count = max(
+                        found.highest_receive_count, entry["receive_count"]
+                    )
             elif entry.get("level") in {"error", "critical"}:
                 found.errors[str(event)] += 1
             found.terms += event == "this process is the writer"

@@ -1,4 +1,6 @@
-"""The AWS vectors in `tests/data/aws`: their indices, and answers parsed as the real client parses them."""
+"""The AWS vectors in `tests/data/aws`: their indices, and answers parsed as the real client parses
+them.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def events() -> list[EventVector]:
             record["home"] = Home(**record["home"])
         if "with_tag_keys" in record:
             record["with_tag_keys"] = TagKeys(**record["with_tag_keys"])
-        vectors.append(EventVector(body=(DATA / "events" / record["file"]).read_bytes().decode(), **record))
+        vectors.append(
+            EventVector(body=(DATA / "events" / record["file"]).read_bytes().decode(), **record)
+        )
     return vectors
 
 
@@ -117,12 +121,17 @@ def tags_bytes(file: str) -> bytes:
 
 def tags(file: str) -> dict[str, str]:
     """The tags on one page of ListTags."""
-    return {tag["Key"]: tag["Value"] for tag in _parsed("ListTags", tags_bytes(file)).get("Tags", [])}
+    return {
+        tag["Key"]: tag["Value"] for tag in _parsed("ListTags", tags_bytes(file)).get("Tags", [])
+    }
 
 
 def errors() -> list[ErrorVector]:
     """All error answers."""
-    return [ErrorVector(body=(DATA / "errors" / record["file"]).read_bytes(), **record) for record in _index("errors")]
+    return [
+        ErrorVector(body=(DATA / "errors" / record["file"]).read_bytes(), **record)
+        for record in _index("errors")
+    ]
 
 
 def _index(folder: str) -> list[dict[str, Any]]:
@@ -132,7 +141,12 @@ def _index(folder: str) -> list[dict[str, Any]]:
 
 def _parsed(operation: str, body: bytes) -> dict[str, Any]:
     service = _service()
-    answer = {"status_code": 200, "headers": {"content-type": "application/x-amz-json-1.1"}, "body": body, "context": {}}
+    answer = {
+        "status_code": 200,
+        "headers": {"content-type": "application/x-amz-json-1.1"},
+        "body": body,
+        "context": {},
+    }
     parser = botocore.parsers.create_parser(service.resolved_protocol)
     parsed: dict[str, Any] = parser.parse(answer, service.operation_model(operation).output_shape)
     return parsed

@@ -61,29 +61,62 @@ async def claimed(checkpoint: Checkpoint, arn: str = ARN) -> Claim:
     return claim
 
 
-async def begin(checkpoint: Checkpoint, claim: Claim, mark: JobMark = MARK, lock_name: str = "run/churn") -> JobRecord:
+async def begin(
+    checkpoint: Checkpoint, claim: Claim, mark: JobMark = MARK, lock_name: str = "run/churn"
+) -> JobRecord:
     return await checkpoint.begin_write(claim, mark, NAME, target="modeldb-v2", lock_name=lock_name)
 
 
-async def synced(checkpoint: Checkpoint, claim: Claim, mark: JobMark = MARK, *, run_id: str = "r-1") -> None:
+async def synced(
+    checkpoint: Checkpoint, claim: Claim, mark: JobMark = MARK, *, run_id: str = "r-1"
+) -> None:
     await checkpoint.record_synced(
-        claim, mark, NAME, reason=Reason.CREATED, detail="", target="modeldb-v2", target_ids={"run_id": run_id}, message_id="m-1"
+        claim,
+        mark,
+        NAME,
+        reason=Reason.CREATED,
+        detail="",
+        target="modeldb-v2",
+        target_ids={"run_id": run_id},
+        message_id="m-1",
     )
 
 
 async def deferred(
-    checkpoint: Checkpoint, claim: Claim, mark: JobMark | None = MARK, *, unanswered_writes: int | None = None, detail: str = "503"
+    checkpoint: Checkpoint,
+    claim: Claim,
+    mark: JobMark | None = MARK,
+    *,
+    unanswered_writes: int | None = None,
+    detail: str = "503",
 ) -> None:
     await checkpoint.record_deferred(
-        claim, mark, NAME, reason=Reason.TARGET_FAULT, detail=detail, unanswered_writes=unanswered_writes, message_id="m-2"
+        claim,
+        mark,
+        NAME,
+        reason=Reason.TARGET_FAULT,
+        detail=detail,
+        unanswered_writes=unanswered_writes,
+        message_id="m-2",
     )
 
 
 async def rejected(
-    checkpoint: Checkpoint, claim: Claim | None, mark: JobMark | None = MARK, *, job_arn: str = ARN, message_id: str = "m-3"
+    checkpoint: Checkpoint,
+    claim: Claim | None,
+    mark: JobMark | None = MARK,
+    *,
+    job_arn: str = ARN,
+    message_id: str = "m-3",
 ) -> None:
     await checkpoint.record_rejected(
-        claim, mark, NAME, job_arn=job_arn, reason=Reason.TAGS_INCOMPLETE, detail="no MODEL_DB_MODEL_NAME", message_id=message_id
+        claim,
+        mark,
+        NAME,
+        job_arn=job_arn,
+        reason=Reason.TAGS_INCOMPLETE,
+        detail="no MODEL_DB_MODEL_NAME",
+        message_id=message_id,
     )
 
 

@@ -1,6 +1,8 @@
-"""A process of its own that works on a checkpoint, for tests with several processes: ``python checkpoint_process.py VERB PATH …``.
+"""A process of its own that works on a checkpoint, for tests with several processes: ``python
+checkpoint_process.py VERB PATH …``.
 
-It prints a line for everything that has been acknowledged to it, with one write call each, so that a kill never loses one.
+It prints a line for everything that has been acknowledged to it, with one write call each, so that
+a kill never loses one.
 """
 
 from __future__ import annotations
@@ -76,7 +78,10 @@ async def hold(path: Path, jobs: int) -> None:
 async def write_alone(path: Path, lease_seconds: float) -> None:
     """Takes the writer lease of a server and stays."""
     checkpoint = await open_checkpoint(path)
-    say("writer", (await checkpoint.take_writer_lease("modeldb", lease_seconds, grace_seconds=0)).owner)
+    say(
+        "writer",
+        (await checkpoint.take_writer_lease("modeldb", lease_seconds, grace_seconds=0)).owner,
+    )
     await asyncio.Event().wait()
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from daemon.config.settings import ConfigError, ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings
+from daemon.config.settings import (
+    ConfigError,
+    ModelDbV1Settings,
+    ModelDbV2Settings,
+    Settings,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,36 +49,50 @@ class Loader:
         self.secrets.mkdir(exist_ok=True)
         (self.secrets / name).write_text(text)
 
-    def load(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> Settings:
-        """Loads a file (a mapping is merged into the shortest useful one) with the given variables, without their prefix."""
+    def load(
+        self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
+    ) -> Settings:
+        """Loads a file (a mapping is merged into the shortest useful one) with the given variables,
+        without their prefix.
+        """
         if config is None or isinstance(config, dict):
             merged: dict[str, Any] = {"queue": {"url": QUEUE_URL}, "target": {**self.target}}
             for section, keys in (config or {}).items():
-                merged[section] = merged[section] | keys if section in merged and isinstance(keys, dict) else keys
+                merged[section] = (
+                    merged[section] | keys if section in merged and isinstance(keys, dict) else keys
+                )
             config = yaml.safe_dump(merged)
         environ = {f"MODELDB_SYNC_{name}": value for name, value in variables.items()}
         return load_settings(self.file(config), environ, self.secrets, self.default)
 
-    def v2(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> ModelDbV2Settings:
+    def v2(
+        self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
+    ) -> ModelDbV2Settings:
         """As `load`; the section ``target``, which must be that of a ModelDB V2."""
         target = self.load(config, **variables).target
         assert isinstance(target, ModelDbV2Settings)
         return target
 
-    def v1(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> ModelDbV1Settings:
+    def v1(
+        self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
+    ) -> ModelDbV1Settings:
         """As `v2`, of a ModelDB V1."""
         target = self.load(config, **variables).target
         assert isinstance(target, ModelDbV1Settings)
         return target
 
-    def problems(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> list[str]:
+    def problems(
+        self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
+    ) -> list[str]:
         with pytest.raises(ConfigError) as refused:
             self.load(config, **variables)
         assert str(refused.value) == "\n".join(refused.value.problems)
         assert all("\n" not in problem for problem in refused.value.problems)
         return list(refused.value.problems)
 
-    def problem(self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str) -> str:
+    def problem(
+        self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
+    ) -> str:
         problems = self.problems(config, **variables)
         assert len(problems) == 1, problems
         return problems[0]

@@ -1,4 +1,6 @@
-"""The stage for tests of the whole daemon: an SQS server, SageMaker (a stub on a socket), a ModelDB URL, real daemon processes."""
+"""The stage for tests of the whole daemon: an SQS server, SageMaker (a stub on a socket), a ModelDB
+URL, real daemon processes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[1] / "data" / "aws"
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 CREATED = 1763628000.05
 
 FULL_TAGS = {
@@ -41,7 +47,9 @@ FULL_TAGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A finished training job: what DescribeTrainingJob answers, its tags, and the event that tells of it."""
+    """A finished training job: what DescribeTrainingJob answers, its tags, and the event that tells
+    of it.
+    """
 
     name: str
     tags: Mapping[str, str] = field(default_factory=lambda: dict(FULL_TAGS))
@@ -55,7 +63,9 @@ class Job:
 
     @property
     def description(self) -> dict[str, Any]:
-        description: dict[str, Any] = json.loads((DATA / "describe" / self.description_file).read_text())
+        description: dict[str, Any] = json.loads(
+            (DATA / "describe" / self.description_file).read_text()
+        )
         return description | {
             "TrainingJobName": self.name,
             "TrainingJobArn": self.arn,
@@ -94,10 +104,17 @@ class DaemonProcess:
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "daemon", "run", "--config", str(self._config),
-            env=dict(self._environment), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            sys.executable,
+            "-m",
+            "daemon",
+            "run",
+            "--config",
+            str(self._config),
+            env=dict(self._environment),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             limit=2**22,
-        )  # fmt: skip
+        )
         self._reading = asyncio.create_task(self._read())
 
     @property
@@ -120,18 +137,26 @@ class DaemonProcess:
         async with self._news:
             self._news.notify_all()
 
-    async def logged(self, wanted: Callable[[dict[str, Any]], bool], times: int = 1, seconds: float = 30) -> list[dict[str, Any]]:
+    async def logged(
+        self, wanted: Callable[[dict[str, Any]], bool], times: int = 1, seconds: float = 30
+    ) -> list[dict[str, Any]]:
         """Waits until the log has so many wanted lines, and returns them."""
         async with asyncio.timeout(seconds), self._news:
             while len(found := [line for line in self.log if wanted(line)]) < times:
                 await self._news.wait()
         return found
 
-    async def outcomes(self, times: int, seconds: float = 60, **fields: str) -> list[dict[str, Any]]:
-        """Waits for so many outcome lines with the given fields, held ones not counted unless asked for."""
+    async def outcomes(
+        self, times: int, seconds: float = 60, **fields: str
+    ) -> list[dict[str, Any]]:
+        """Waits for so many outcome lines with the given fields, held ones not counted unless asked
+        for.
+        """
 
         def wanted(line: dict[str, Any]) -> bool:
-            if line.get("event") != "job outcome" or any(line.get(name) != value for name, value in fields.items()):
+            if line.get("event") != "job outcome" or any(
+                line.get(name) != value for name, value in fields.items()
+            ):
                 return False
             return "outcome" in fields or line["outcome"] != "held"
 
@@ -142,12 +167,16 @@ class DaemonProcess:
             return answer.status, await answer.text()
 
     async def metrics(self) -> dict[str, float]:
-        """Samples by name and labels, as ``modeldb_sync_jobs_total{outcome=synced,reason=created}``."""
+        """Samples by name and labels, as
+        ``modeldb_sync_jobs_total{outcome=synced,reason=created}``.
+        """
         _, text = await self.get("/metrics")
         samples: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+                labels = ",".join(
+                    f"{name}={value}" for name, value in sorted(sample.labels.items())
+                )
                 samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
         return samples
 
@@ -186,7 +215,14 @@ class DaemonProcess:
 class Stage:
     """A queue with its dead-letter queue, a SageMaker and a place for checkpoints."""
 
-    def __init__(self, sqs_endpoint: str, sagemaker: SageMakerStub, target: Mapping[str, Any], home: Path, sqs: Any) -> None:
+    def __init__(
+        self,
+        sqs_endpoint: str,
+        sagemaker: SageMakerStub,
+        target: Mapping[str, Any],
+        home: Path,
+        sqs: Any,
+    ) -> None:
         self.sqs_endpoint = sqs_endpoint
         self.sagemaker = sagemaker
         self.target = target
@@ -196,19 +232,28 @@ class Stage:
         self.dead_letter_url = ""
         self._processes: list[DaemonProcess] = []
 
-    async def make_queues(self, name: str, *, visibility: int = 30, max_receive_count: int | None = 10) -> None:
+    async def make_queues(
+        self, name: str, *, visibility: int = 30, max_receive_count: int | None = 10
+    ) -> None:
         attributes = {"VisibilityTimeout": str(visibility)}
         if max_receive_count is not None:
             made = await self._sqs.create_queue(QueueName=f"{name}-dlq")
             self.dead_letter_url = made["QueueUrl"]
             arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dlq"
-            attributes["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})
-        self.queue_url = (await self._sqs.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
+            attributes["RedrivePolicy"] = json.dumps(
+                {"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count}
+            )
+        self.queue_url = (await self._sqs.create_queue(QueueName=name, Attributes=attributes))[
+            "QueueUrl"
+        ]
 
     async def send(self, bodies: Iterable[str]) -> None:
         bodies = list(bodies)
         for start in range(0, len(bodies), 10):
-            batch = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies[start : start + 10])]
+            batch = [
+                {"Id": str(number), "MessageBody": body}
+                for number, body in enumerate(bodies[start : start + 10])
+            ]
             answer = await self._sqs.send_message_batch(QueueUrl=self.queue_url, Entries=batch)
             assert not answer.get("Failed")
 
@@ -218,18 +263,26 @@ class Stage:
 
     async def depth(self, url: str | None = None) -> dict[str, int]:
         """Visible, in-flight and delayed messages."""
-        answer = await self._sqs.get_queue_attributes(QueueUrl=url or self.queue_url, AttributeNames=["All"])
+        answer = await self._sqs.get_queue_attributes(
+            QueueUrl=url or self.queue_url, AttributeNames=["All"]
+        )
         attributes = answer["Attributes"]
         names = {"visible": "", "in_flight": "NotVisible", "delayed": "Delayed"}
-        return {ours: int(attributes[f"ApproximateNumberOfMessages{theirs}"]) for ours, theirs in names.items()}
+        return {
+            ours: int(attributes[f"ApproximateNumberOfMessages{theirs}"])
+            for ours, theirs in names.items()
+        }
 
     async def dead_letters(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
             answer = await self._sqs.receive_message(
-                QueueUrl=self.dead_letter_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["All"], VisibilityTimeout=600,
-            )  # fmt: skip
+                QueueUrl=self.dead_letter_url,
+                MaxNumberOfMessages=10,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["All"],
+                VisibilityTimeout=600,
+            )
             messages = answer.get("Messages") or []
             if not messages:
                 return found
@@ -242,7 +295,9 @@ class Stage:
                 await asyncio.sleep(0.1)
 
     def daemon(self, free_port: int, **sections: Mapping[str, Any]) -> DaemonProcess:
-        """A daemon process for this stage; keyword arguments override sections of its configuration."""
+        """A daemon process for this stage; keyword arguments override sections of its
+        configuration.
+        """
         settings: dict[str, dict[str, Any]] = {
             "aws": {
                 "region": REGION,
@@ -260,7 +315,11 @@ class Stage:
             settings[section] = settings.get(section, {}) | dict(values)
         config = self.home / f"config-{free_port}.yaml"
         config.write_text(yaml.safe_dump(settings))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODELDB_SYNC_"))}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "MODELDB_SYNC_"))
+        }
         process = DaemonProcess(config, free_port, environment | CREDENTIALS)
         self._processes.append(process)
         return process
@@ -271,7 +330,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(sqs_endpoint: str, target: str | Mapping[str, Any], home: Path) -> AsyncIterator[Stage]:
+async def stage(
+    sqs_endpoint: str, target: str | Mapping[str, Any], home: Path
+) -> AsyncIterator[Stage]:
     """A stage without queues; call `make_queues`.
 
     Args:
@@ -288,7 +349,13 @@ async def stage(sqs_endpoint: str, target: str | Mapping[str, Any], home: Path) 
                 aws_secret_access_key="testing-secret",
             )
         )
-        made = Stage(sqs_endpoint, sagemaker, {"url": target} if isinstance(target, str) else target, home, sqs)
+        made = Stage(
+            sqs_endpoint,
+            sagemaker,
+            {"url": target} if isinstance(target, str) else target,
+            home,
+            sqs,
+        )
         parts.push_async_callback(made.end)
         yield made
 

@@ -1,7 +1,9 @@
-"""The flow and the intake without a network: doubles of the small protocols, and a bench that puts them together.
+"""The flow and the intake without a network: doubles of the small protocols, and a bench that puts
+them together.
 
-`MemoryQueue`, `MemoryTrainingJobs` and `ScriptedTarget` stand for `Queue`, `TrainingJobs` and `Target`; the checkpoint is the real one
-on a file. Failures are given beforehand; what was asked can be looked at afterwards.
+`MemoryQueue`, `MemoryTrainingJobs` and `ScriptedTarget` stand for `Queue`, `TrainingJobs` and
+`Target`; the checkpoint is the real one on a file. Failures are given beforehand; what was asked
+can be looked at afterwards.
 """
 
 from __future__ import annotations
@@ -72,8 +74,16 @@ def edge_fault(edge: Edge = Edge.TARGET, reason: Reason = Reason.UNAVAILABLE) ->
     return EdgeFault(edge, reason, f"the {edge} does not work")
 
 
-def event_body(name: str = "churn-1", *, arn: str | None = None, envelope: Mapping[str, Any] | None = None, **detail: Any) -> str:
-    """An EventBridge event of a completed job. Keywords are members of its detail; None leaves one out."""
+def event_body(
+    name: str = "churn-1",
+    *,
+    arn: str | None = None,
+    envelope: Mapping[str, Any] | None = None,
+    **detail: Any,
+) -> str:
+    """An EventBridge event of a completed job. Keywords are members of its detail; None leaves one
+    out.
+    """
     arn = arn or arn_of(name)
     members = {
         "TrainingJobName": name,
@@ -98,11 +108,22 @@ def event_body(name: str = "churn-1", *, arn: str | None = None, envelope: Mappi
 
 
 def message(
-    body: str | None = None, message_id: str = "m-1", *, receive_count: int = 1, attributes: Mapping[str, str] | None = None
+    body: str | None = None,
+    message_id: str = "m-1",
+    *,
+    receive_count: int = 1,
+    attributes: Mapping[str, str] | None = None,
 ) -> Message:
     """One receive of a message, by default of the event of ``churn-1``."""
     body = event_body() if body is None else body
-    return Message(message_id, f"{message_id}/{receive_count}", body, receive_count, CREATED.timestamp(), attributes or {})
+    return Message(
+        message_id,
+        f"{message_id}/{receive_count}",
+        body,
+        receive_count,
+        CREATED.timestamp(),
+        attributes or {},
+    )
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -172,7 +193,9 @@ class MemoryQueue:
         self.dead_letters: list[tuple[str, str, Mapping[str, str]]] = []
         self.witness: Callable[[str], Awaitable[None]] = _nothing
 
-    async def receive(self, *, limit: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+    async def receive(
+        self, *, limit: int, wait_seconds: int, visibility_seconds: int
+    ) -> Sequence[Message]:
         self.receives.append(limit)
         answer = await self.answers.get()
         if isinstance(answer, EdgeFault):
@@ -182,13 +205,19 @@ class MemoryQueue:
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
         await self._begin("delete", len(receipt_handles))
         answers = [self._refusal(handle) for handle in receipt_handles]
-        self.deleted += [handle for handle, failed in zip(receipt_handles, answers, strict=True) if failed is None]
+        self.deleted += [
+            handle
+            for handle, failed in zip(receipt_handles, answers, strict=True)
+            if failed is None
+        ]
         return answers
 
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
         await self._begin("hide", len(entries))
         answers = [self._refusal(handle) for handle, _ in entries]
-        self.hidden += [entry for entry, failed in zip(entries, answers, strict=True) if failed is None]
+        self.hidden += [
+            entry for entry, failed in zip(entries, answers, strict=True) if failed is None
+        ]
         return answers
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
@@ -225,10 +254,24 @@ class MemoryTrainingJobs:
         self._descriptions: dict[str, Mapping[str, Any]] = {}
         self._tags: dict[str, Mapping[str, str]] = {}
 
-    def put(self, name: str, *, arn: str | None = None, tags: Mapping[str, str] | None = None, **members: Any) -> None:
-        """Makes a job. Keywords are members of its description; its tags are listed under the described ARN alone."""
+    def put(
+        self,
+        name: str,
+        *,
+        arn: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        """Makes a job. Keywords are members of its description; its tags are listed under the
+        described ARN alone.
+        """
         arn = arn or arn_of(name)
-        described = {"TrainingJobName": name, "TrainingJobArn": arn, "TrainingJobStatus": "Completed", "CreationTime": CREATED}
+        described = {
+            "TrainingJobName": name,
+            "TrainingJobArn": arn,
+            "TrainingJobStatus": "Completed",
+            "CreationTime": CREATED,
+        }
         self._descriptions[name] = described | members
         self._tags[arn] = TAGS if tags is None else tags
 
@@ -249,7 +292,8 @@ class MemoryTrainingJobs:
 
 
 class ScriptedTarget:
-    """A `Target` that does what the test says, attempt by attempt, and then creates a run as a target should.
+    """A `Target` that does what the test says, attempt by attempt, and then creates a run as a
+    target should.
 
     Attributes:
         script: the next attempts.
@@ -292,7 +336,9 @@ class ScriptedTarget:
         self.script.append(attempt)
 
     def then_wait(self, *, begun: bool, then: Exception | None = None) -> Waiting:
-        """The next attempt waits, before a create or for the answer of one, until the test lets it go on to its success or failure."""
+        """The next attempt waits, before a create or for the answer of one, until the test lets it
+        go on to its success or failure.
+        """
         waiting = Waiting()
 
         async def attempt(run: TrainingRun, journal: WriteJournal) -> TargetRun:
@@ -366,7 +412,9 @@ class Bench:
         self.breakers: dict[Edge, Breaker] = {}
         for edge, back in self.back.items():
             back.set()
-            self.breakers[edge] = Breaker(edge, back.wait, CountingBackoff(), lambda _open: None, proven=True)
+            self.breakers[edge] = Breaker(
+                edge, back.wait, CountingBackoff(), lambda _open: None, proven=True
+            )
         self.flow = Flow(
             self.jobs,
             self.checkpoint,
@@ -389,7 +437,9 @@ class Bench:
             dead_letter_url=lambda: self.dead_letter_url,
             backoff=Backoff(10, 900, random.Random(1)),
             settle_seconds=SETTLE_SECONDS,
-            on_outcome=lambda entry, outcome: self.outcomes.append((entry.message.message_id, outcome)),
+            on_outcome=lambda entry, outcome: self.outcomes.append(
+                (entry.message.message_id, outcome)
+            ),
             on_fault=self.fault,
         )
 
@@ -430,7 +480,13 @@ class Bench:
 
     async def waiting_for(self, edge: Edge) -> None:
         """Until an outcome is held because of an edge, and its breaker is open."""
-        await until(lambda: self.breakers[edge].is_open and self.outcomes and self.outcomes[-1][1].kind == "held")
+        await until(
+            lambda: (
+                self.breakers[edge].is_open
+                and self.outcomes
+                and self.outcomes[-1][1].kind == "held"
+            )
+        )
 
     async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
         """Whether another process would have to wait for the job."""
@@ -442,22 +498,38 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(path: Path, *, age_seconds: float = 2 * DAY, rules: FlowRules | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    path: Path, *, age_seconds: float = 2 * DAY, rules: FlowRules | None = None
+) -> AsyncIterator[Bench]:
     """A bench with the job ``churn-1`` and running acknowledgements and breakers.
 
     Args:
         path: of the checkpoint.
-        age_seconds: of the checkpoint; by default it is old enough to vouch for what it does not know.
+        age_seconds: of the checkpoint; by default it is old enough to vouch for what it does not
+            know.
         rules: of the flow.
     """
     clock = FakeClock()
     checkpoint = await open_checkpoint(path, clock=clock)
     clock.now += age_seconds
-    made = Bench(MemoryQueue(), MemoryTrainingJobs(), ScriptedTarget(), checkpoint, clock, rules=rules or FlowRules())
+    made = Bench(
+        MemoryQueue(),
+        MemoryTrainingJobs(),
+        ScriptedTarget(),
+        checkpoint,
+        clock,
+        rules=rules or FlowRules(),
+    )
     made.jobs.put("churn-1")
     await made.slots.take(1)
-    loops = [asyncio.create_task(made.acknowledgements.run_deletes()), asyncio.create_task(made.acknowledgements.run_hides())]
-    loops += [asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None)) for breaker in made.breakers.values()]
+    loops = [
+        asyncio.create_task(made.acknowledgements.run_deletes()),
+        asyncio.create_task(made.acknowledgements.run_hides()),
+    ]
+    loops += [
+        asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None))
+        for breaker in made.breakers.values()
+    ]
     try:
         yield made
     finally:

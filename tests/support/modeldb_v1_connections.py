@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that gives each connection to the handler and closes it after that. Gives the port."""
+async def serving(
+    handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A server that gives each connection to the handler and closes it after that. Gives the
+    port.
+    """
     handling: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +39,8 @@ async def serving(handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLCont
                 await handler(reader, writer)
         finally:
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):  # Python 3.11 would report a cancelled handler as an error
+            # Python 3.11 would report a cancelled handler as an error
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
     server = await asyncio.start_server(serve, host, 0, ssl=tls)
@@ -72,7 +77,9 @@ def answer_to(call: Call) -> bytes:
     """Each has one of its own."""
     match call.method:
         case "pathForTransformer":
-            return encode_reply(call.method, call.sequence_id, f"path of {call.arguments['transformerId']}")
+            return encode_reply(
+                call.method, call.sequence_id, f"path of {call.arguments['transformerId']}"
+            )
         case "updateProject":
             return encode_reply(call.method, call.sequence_id, result=True)
         case _:
@@ -109,12 +116,15 @@ class Observed(list[tuple[str, str]]):
 
 @contextlib.asynccontextmanager
 async def nothing_left_behind() -> AsyncIterator[None]:
-    """No task, and nothing that asyncio reports as lost. Lost sockets are warnings, which are errors."""
+    """No task, and nothing that asyncio reports as lost. Lost sockets are warnings, which are
+    errors.
+    """
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reports.append(context))
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(5):  # the other side may still be about to notice that a connection has ended
+    # the other side may still be about to notice that a connection has ended
+    async with asyncio.timeout(5):
         while asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.sleep(0.001)
     gc.collect()

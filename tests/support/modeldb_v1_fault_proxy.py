@@ -1,4 +1,6 @@
-"""Stands between a client and a ModelDB V1, counts calls and answers, delays them, and loses an answer when a test says so."""
+"""Stands between a client and a ModelDB V1, counts calls and answers, delays them, and loses an
+answer when a test says so.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ class FaultProxy:
 
     Attributes:
         calls: the method of each call, in the order in which they went to the server.
-        on_call: asked when a call has gone to the server: its number (1 for the first of all), and its method. False: the connection
-            ends on both sides.
+        on_call: asked when a call has gone to the server: its number (1 for the first of all), and
+            its method. False: the connection ends on both sides.
         on_answer: the same when the server has answered it, before the answer is passed on.
         delay_seconds: of each call and of each answer; many may be on their way at once.
     """
@@ -70,14 +72,21 @@ class FaultProxy:
                 try:
                     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 except asyncio.CancelledError:
-                    pass  # by `aclose`; asyncio of Python 3.11 reports a handler that ends cancelled as an error
+                    # by `aclose`; asyncio of Python 3.11 reports a handler that ends cancelled as
+                    # an error
+                    pass
                 finally:
                     for way in ways:
                         way.cancel()
                     await asyncio.gather(*ways, return_exceptions=True)
                     writer.transport.abort()
 
-    async def _calls(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, numbers: asyncio.Queue[tuple[int, str]]) -> None:
+    async def _calls(
+        self,
+        reader: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        numbers: asyncio.Queue[tuple[int, str]],
+    ) -> None:
         async for frame in self._delayed(reader):
             self.calls.append(decode_call(frame).method)
             numbers.put_nowait((len(self.calls), self.calls[-1]))
@@ -86,7 +95,10 @@ class FaultProxy:
                 return
 
     async def _answers(
-        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, numbers: asyncio.Queue[tuple[int, str]]
+        self,
+        there: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        numbers: asyncio.Queue[tuple[int, str]],
     ) -> None:
         async for frame in self._delayed(there):
             if not await self.on_answer(*numbers.get_nowait()):
@@ -102,7 +114,9 @@ class FaultProxy:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:
                     length = int.from_bytes(await reader.readexactly(4), "big")
-                    coming.put_nowait((loop.time() + self.delay_seconds, await reader.readexactly(length)))
+                    coming.put_nowait(
+                        (loop.time() + self.delay_seconds, await reader.readexactly(length))
+                    )
             coming.put_nowait((loop.time(), None))
 
         receiving = asyncio.create_task(receive())

@@ -1,4 +1,6 @@
-"""A client of ModelDB V1 for tests that are not about the daemon's own: it sends what it is told and reads what comes."""
+"""A client of ModelDB V1 for tests that are not about the daemon's own: it sends what it is told
+and reads what comes.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ class PlainClient:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
@@ -81,12 +88,18 @@ class PlainClient:
         """True: the server closes the connection and sends nothing before it."""
         return await self.receive_frame() is None
 
-    async def new_run(self, name: str = "churn", author: str = "ana", description: str = "x") -> int:
+    async def new_run(
+        self, name: str = "churn", author: str = "ana", description: str = "x"
+    ) -> int:
         """A run in the project's default experiment."""
         project_id = (await self.result("storeProjectEvent", pr=project(name, author)))["projectId"]
         experiment = INTERFACE.Experiment(-1, project_id, "", "", True)
-        experiment_id = (await self.result("storeExperimentEvent", er=INTERFACE.ExperimentEvent(experiment)))["experimentId"]
-        run_id: int = (await self.result("storeExperimentRunEvent", er=run(experiment_id, description)))["experimentRunId"]
+        experiment_id = (
+            await self.result("storeExperimentEvent", er=INTERFACE.ExperimentEvent(experiment))
+        )["experimentId"]
+        run_id: int = (
+            await self.result("storeExperimentRunEvent", er=run(experiment_id, description))
+        )["experimentRunId"]
         return run_id
 
 
@@ -103,8 +116,17 @@ def data_frame(number: int = -1, tag: str = "train", **metadata: str) -> Any:
     return INTERFACE.DataFrame(number, [], -1, tag, f"s3://bucket/{tag}", pairs)
 
 
-def fit(run_id: int, model_id: int = -1, *, metadata: str | None = None, frame: Any = None, **parameters: str) -> Any:
-    values = [INTERFACE.HyperParameter(name, value, "str", 0.0, 1.0) for name, value in parameters.items()]
+def fit(
+    run_id: int,
+    model_id: int = -1,
+    *,
+    metadata: str | None = None,
+    frame: Any = None,
+    **parameters: str,
+) -> Any:
+    values = [
+        INTERFACE.HyperParameter(name, value, "str", 0.0, 1.0) for name, value in parameters.items()
+    ]
     return INTERFACE.FitEvent(
         frame or data_frame(Compression="None"),
         INTERFACE.TransformerSpec(-1, "xgboost", values, "churn-1"),
@@ -118,8 +140,16 @@ def fit(run_id: int, model_id: int = -1, *, metadata: str | None = None, frame: 
     )
 
 
-def metric(run_id: int, model_id: int, frame_id: int, name: str = "train:error", value: float = 0.5) -> Any:
+def metric(
+    run_id: int, model_id: int, frame_id: int, name: str = "train:error", value: float = 0.5
+) -> Any:
     model = INTERFACE.Transformer(model_id, "", "", "")
     return INTERFACE.MetricEvent(
-        INTERFACE.DataFrame(frame_id, [], -1, "", "", []), model, name, value, "label_col", "prediction_col", run_id
+        INTERFACE.DataFrame(frame_id, [], -1, "", "", []),
+        model,
+        name,
+        value,
+        "label_col",
+        "prediction_col",
+        run_id,
     )

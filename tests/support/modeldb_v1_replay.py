@@ -1,10 +1,13 @@
-"""Sends the exchanges recorded from a real ModelDB V1 server (tests/data/modeldb_v1) to any server, and compares the answers.
+"""Sends the exchanges recorded from a real ModelDB V1 server (tests/data/modeldb_v1) to any server,
+and compares the answers.
 
-The same replayer runs against the stand-in of the demo and against the real server. The recording is cut into stories, each of
-which needs a server with an empty database. What the recording's author did beside the recorded calls is done again: runs for the
-fits of their own (gaps in the sequence ids show them), and the steps behind the server's back, for which a `Hands` is needed.
+The same replayer runs against the stand-in of the demo and against the real server. The recording
+is cut into stories, each of which needs a server with an empty database. What the recording's
+author did beside the recorded calls is done again: runs for the fits of their own (gaps in the
+sequence ids show them), and the steps behind the server's back, for which a `Hands` is needed.
 
-An answer is compared as a whole, texts included, except for times, MongoDB's own ids and the order of map entries.
+An answer is compared as a whole, texts included, except for times, MongoDB's own ids and the order
+of map entries.
 """
 
 from __future__ import annotations
@@ -97,7 +100,11 @@ class DatabaseHands:
         self._lock: sqlite3.Connection | None = None
 
     async def insert_project(self, name: str, author: str) -> None:
-        self._execute("INSERT INTO Project (name, author, description, created) VALUES (?, ?, '', 0)", name, author)
+        self._execute(
+            "INSERT INTO Project (name, author, description, created) VALUES (?, ?, '', 0)",
+            name,
+            author,
+        )
 
     async def delete_event(self, event_id: int) -> None:
         self._execute("DELETE FROM Event WHERE id = ?", event_id)
@@ -123,11 +130,19 @@ def stories() -> list[Story]:
     exchanges = load()
 
     def of(file: str, start: str) -> list[Exchange]:
-        return [exchange for exchange in exchanges if exchange.file == file and exchange.name.startswith(start)]
+        return [
+            exchange
+            for exchange in exchanges
+            if exchange.file == file and exchange.name.startswith(start)
+        ]
 
     without_mongo = of("light_api", "sample-without-mongo-")
     return [
-        Story("light_api", True, [exchange for exchange in of("light_api", "") if exchange not in without_mongo]),
+        Story(
+            "light_api",
+            True,
+            [exchange for exchange in of("light_api", "") if exchange not in without_mongo],
+        ),
         Story("light_api without MongoDB", False, without_mongo),
         Story("wire", True, of("wire", "")),
         Story("a", True, [exchange for file in _STORY for exchange in of(file, "a-")]),
@@ -137,7 +152,9 @@ def stories() -> list[Story]:
     ]
 
 
-async def replay(host: str, port: int, exchanges: Iterable[Exchange], hands: Hands | None = None) -> list[Difference]:
+async def replay(
+    host: str, port: int, exchanges: Iterable[Exchange], hands: Hands | None = None
+) -> list[Difference]:
     """Replays exchanges of one story, in their order, against a server with an empty database.
 
     Args:
@@ -152,7 +169,9 @@ async def replay(host: str, port: int, exchanges: Iterable[Exchange], hands: Han
     return (await replay_counted(host, port, exchanges, hands)).differences
 
 
-async def replay_counted(host: str, port: int, exchanges: Iterable[Exchange], hands: Hands | None = None) -> Replay:
+async def replay_counted(
+    host: str, port: int, exchanges: Iterable[Exchange], hands: Hands | None = None
+) -> Replay:
     """As `replay`, with what passed and how closely."""
     replayer = _Replayer(host, port, hands)
     try:
@@ -227,7 +246,9 @@ class _Replayer:
 
     async def _create_run(self, description: str) -> None:
         run = INTERFACE.ExperimentRun(-1, _EXPERIMENT, description)
-        frame = await self._send(encode_call("storeExperimentRunEvent", {"er": INTERFACE.ExperimentRunEvent(run)}, 0))
+        frame = await self._send(
+            encode_call("storeExperimentRunEvent", {"er": INTERFACE.ExperimentRunEvent(run)}, 0)
+        )
         assert frame is not None
         self._note_run(frame)
 
@@ -262,7 +283,13 @@ def _reply(frame: bytes) -> object:
     if reply.exception is None:
         return (reply.method, reply.sequence_id, plain(reply.result))
     number = getattr(reply.exception, "number", None)
-    return (reply.method, reply.sequence_id, type(reply.exception).__name__, number, reply.exception.message)
+    return (
+        reply.method,
+        reply.sequence_id,
+        type(reply.exception).__name__,
+        number,
+        reply.exception.message,
+    )
 
 
 def _without_chance(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""What tests of the ModelDB V1 target share: jobs, targets on a port, attempts until a job is synced, and what must be there then."""
+"""What tests of the ModelDB V1 target share: jobs, targets on a port, attempts until a job is
+synced, and what must be there then.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,12 @@ class Permit:
 
 @contextlib.asynccontextmanager
 async def target_on(
-    port: int, *, metadata_store: bool, permit: Permit | None = None, call_seconds: float = 45.0, settle_seconds: float = 0.0
+    port: int,
+    *,
+    metadata_store: bool,
+    permit: Permit | None = None,
+    call_seconds: float = 45.0,
+    settle_seconds: float = 0.0,
 ) -> AsyncIterator[ModelDBV1Target]:
     """A target of the server on a port of this machine."""
     target = ModelDBV1Target(
@@ -89,7 +96,9 @@ async def target_on(
         await target.aclose()
 
 
-async def until_synced(target: ModelDBV1Target, run: TrainingRun, journal: WriteJournal, attempts: int = 50) -> TargetRun:
+async def until_synced(
+    target: ModelDBV1Target, run: TrainingRun, journal: WriteJournal, attempts: int = 50
+) -> TargetRun:
     """Attempts as the daemon makes them: again whenever the server as a whole did not work."""
     for _ in range(attempts):
         with contextlib.suppress(EdgeFault):
@@ -107,7 +116,10 @@ def full_job(name: str = "churn-1", **members: Any) -> TrainingRun:
             Metric("test:auc", 0.94),
             Metric("loss", 0.125),
         ),
-        "hyperparameters": (Hyperparameter("eta", "0.2", 0.2), Hyperparameter("optimizer", '"adam"', "adam")),
+        "hyperparameters": (
+            Hyperparameter("eta", "0.2", 0.2),
+            Hyperparameter("optimizer", '"adam"', "adam"),
+        ),
     }
     return job(name, **several | members)
 
@@ -126,10 +138,18 @@ def only(things: Iterable[Row]) -> Row:
     return thing
 
 
-def wrong(server: Stored, jobs: Sequence[TrainingRun], *, metadata_store: bool, without_document: Collection[int] = ()) -> list[str]:
-    """What is not as it should be: no complete run, two of them, another model, runs and models that nobody wanted.
+def wrong(
+    server: Stored,
+    jobs: Sequence[TrainingRun],
+    *,
+    metadata_store: bool,
+    without_document: Collection[int] = (),
+) -> list[str]:
+    """What is not as it should be: no complete run, two of them, another model, runs and models
+    that nobody wanted.
 
-    What a server that died in the middle of a fit leaves behind is not among it: without its fit a model is seen by no read.
+    What a server that died in the middle of a fit leaves behind is not among it: without its fit a
+    model is seen by no read.
 
     Args:
         server: whose data are looked at.
@@ -144,45 +164,86 @@ def wrong(server: Stored, jobs: Sequence[TrainingRun], *, metadata_store: bool, 
         if len(rows) != 1:
             found.append(f"{each.name}: {len(rows)} runs")
             continue
-        problems = _wrong_in_run(server, expected, rows[0], document_needed=rows[0]["id"] not in without_document)
+        problems = _wrong_in_run(
+            server, expected, rows[0], document_needed=rows[0]["id"] not in without_document
+        )
         found += [f"{each.name}: {problem}" for problem in problems]
     known = {marker(each) for each in jobs}
-    return found + [f"a run that nobody wanted: {row['description']}" for row in server.runs if row["description"] not in known]
+    return found + [
+        f"a run that nobody wanted: {row['description']}"
+        for row in server.runs
+        if row["description"] not in known
+    ]
 
 
-def _wrong_in_run(server: Stored, expected: MappedJob, run: Row, *, document_needed: bool) -> list[str]:
+def _wrong_in_run(
+    server: Stored, expected: MappedJob, run: Row, *, document_needed: bool
+) -> list[str]:
     store = server.store
     experiment = only(row for row in store.experiments if row["id"] == run["experiment"])
     project = only(row for row in store.projects if row["id"] == experiment["project"])
     fits = [row for row in store.fits if row["experimentRun"] == run["id"]]
-    models = [row for row in store.models if row["experimentRun"] == run["id"] and store.fits.where("transformer", row["id"])]
+    models = [
+        row
+        for row in store.models
+        if row["experimentRun"] == run["id"] and store.fits.where("transformer", row["id"])
+    ]
     found = []
     if (project["name"], project["author"]) != (expected.project_name, expected.project_user):
         found.append(f"project {project['name']} of {project['author']}")
     if (len(fits), len(models)) != (1, 1):
         return [*found, f"{len(fits)} fits and {len(models)} models"]
     fit, model = fits[0], models[0]
-    tags = {row["id"]: (row["tag"], row["filepath"]) for row in store.data_frames if row["experimentRun"] == run["id"]}
+    tags = {
+        row["id"]: (row["tag"], row["filepath"])
+        for row in store.data_frames
+        if row["experimentRun"] == run["id"]
+    }
     spec = only(row for row in store.specs if row["id"] == fit["transformerSpec"])
-    parameters = sorted((row["paramName"], row["paramValue"]) for row in store.hyperparameters.where("spec", spec["id"]))
-    metrics = {(row["metricType"], row["metricValue"], tags.get(row["df"])) for row in store.metrics.where("transformer", model["id"])}
+    parameters = sorted(
+        (row["paramName"], row["paramValue"])
+        for row in store.hyperparameters.where("spec", spec["id"])
+    )
+    metrics = {
+        (row["metricType"], row["metricValue"], tags.get(row["df"]))
+        for row in store.metrics.where("transformer", model["id"])
+    }
     frames = [(frame.tag, frame.filepath) for frame in expected.data_frames]
-    documents = [each["NAME"] for each in server.documents if each["MODELDB_model_id"] == model["id"]]
-    documents_due = [expected.model_name] if expected.metadata is not None and (documents or document_needed) else []
+    documents = [
+        each["NAME"] for each in server.documents if each["MODELDB_model_id"] == model["id"]
+    ]
+    documents_due = (
+        [expected.model_name]
+        if expected.metadata is not None and (documents or document_needed)
+        else []
+    )
     shown = {
-        "model": ((model["tag"], model["transformerType"]), (expected.model_name, expected.model_type)),
-        "spec": ((spec["tag"], spec["transformerType"]), (expected.model_name, expected.model_type)),
+        "model": (
+            (model["tag"], model["transformerType"]),
+            (expected.model_name, expected.model_type),
+        ),
+        "spec": (
+            (spec["tag"], spec["transformerType"]),
+            (expected.model_name, expected.model_type),
+        ),
         "hyperparameters": (parameters, sorted(expected.hyperparameters)),
         "training data": (tags.get(fit["df"]), frames[0]),
         "data frames": (set(tags.values()), set(frames)),
-        "metrics": (metrics, {(each.name, float32(each.value), frames[each.channel]) for each in expected.metrics}),
+        "metrics": (
+            metrics,
+            {(each.name, float32(each.value), frames[each.channel]) for each in expected.metrics},
+        ),
         "documents": (documents, documents_due),
     }
-    return found + [f"{word} {got} instead of {due}" for word, (got, due) in shown.items() if got != due]
+    return found + [
+        f"{word} {got} instead of {due}" for word, (got, due) in shown.items() if got != due
+    ]
 
 
 def orphan_sets(server: ModelDbV1StandIn) -> int:
-    """How often data frames of a run were stored once more, in the run where that happened most often."""
+    """How often data frames of a run were stored once more, in the run where that happened most
+    often.
+    """
     frames = [(row["experimentRun"], row["tag"]) for row in server.data_frames]
     return max((frames.count(each) - 1 for each in frames), default=0)
 
@@ -203,14 +264,20 @@ async def edge_fault(work: Awaitable[object]) -> EdgeFault:
     return caught.value
 
 
-async def lose(target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal) -> None:
+async def lose(
+    target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal
+) -> None:
     """An attempt at the job in which the answer to the method's first call is lost."""
     server.faults.drop_before_answer(method=method)
     assert (await edge_fault(target.sync(full_job(), journal))).reason is Reason.UNREACHABLE
 
 
-async def cancel_in(target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal) -> Any:
-    """An attempt at the job that is cancelled while the method's first call is under way. Gives what keeps that call."""
+async def cancel_in(
+    target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal
+) -> Any:
+    """An attempt at the job that is cancelled while the method's first call is under way. Gives
+    what keeps that call.
+    """
     hold = server.faults.hold_before_execution(method=method)
     syncing = asyncio.create_task(target.sync(full_job(), journal))
     await hold.reached.wait()
@@ -220,7 +287,9 @@ async def cancel_in(target: ModelDBV1Target, server: ModelDbV1StandIn, method: s
     return hold
 
 
-async def mixed_up(server: ModelDbV1StandIn, target: ModelDBV1Target, journal: MemoryJournal) -> None:
+async def mixed_up(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, journal: MemoryJournal
+) -> None:
     fault = await edge_fault(target.sync(full_job(), journal))
     assert (fault.reason, fault.curable) == (Reason.OTHER_WRITER, True)
     assert "switch off every other writer" in fault.detail
@@ -229,7 +298,9 @@ async def mixed_up(server: ModelDbV1StandIn, target: ModelDBV1Target, journal: M
 
 def move_models(server: ModelDbV1StandIn) -> None:
     """To another job's run."""
-    other = server.store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})["id"]
+    other = server.store.runs.insert(
+        {"experiment": 1, "description": "another job's", "created": 1}
+    )["id"]
     for table in (server.store.models, server.store.fits):
         for row in list(table):
             table.delete(row["id"])

@@ -1,8 +1,10 @@
-"""The exchanges recorded from a real ModelDB V2 server (tests/data/modeldb_v2), and a replayer that sends them to any server.
+"""The exchanges recorded from a real ModelDB V2 server (tests/data/modeldb_v2), and a replayer that
+sends them to any server.
 
-The same replayer runs against the stand-in of the demo and against the real server. Of a recorded answer it compares the status,
-the content type and the JSON, exactly, except for what cannot be the same: ids made by the server are mapped, its clock is only
-looked at for being one, and what the proxy says about a back-end that is gone is chance.
+The same replayer runs against the stand-in of the demo and against the real server. Of a recorded
+answer it compares the status, the content type and the JSON, exactly, except for what cannot be the
+same: ids made by the server are mapped, its clock is only looked at for being one, and what the
+proxy says about a back-end that is gone is chance.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ _DEADLINE_POLLS_PER_CREATE = 20
 _DEADLINE_POLLS = 200
 
 _UNRECORDED_HEADERS = {
-    "connection/auth-headers": {"Authorization": "Bearer x", "Grpc-Metadata-source": "PythonClient"},
+    "connection/auth-headers": {
+        "Authorization": "Bearer x",
+        "Grpc-Metadata-source": "PythonClient",
+    },
     "connection/auth-header-9kB": {"Authorization": "x" * 9000},
     "connection/grpc-timeout-expired": {"Grpc-Timeout": "1u"},
     "connection/grpc-timeout-bad": {"Grpc-Timeout": "abc"},
@@ -46,7 +51,8 @@ _SHORTENED = {"limits/body-5MB": ("description", 5_000_000)}
 """Texts of one repeated character that the recording shortens to one."""
 
 _UNRECORDED_PROJECTS = ("form", "unrecorded")
-"""Two projects were there before the first line of projects.jsonl; one shows in list-sorted, both count in total_records."""
+"""Two projects were there before the first line of projects.jsonl; one shows in list-sorted, both
+count in total_records."""
 
 _WHOLE_SERVER = {
     "connection/get-projects-empty",
@@ -105,14 +111,22 @@ class Exchange:
 def load() -> list[Exchange]:
     """All recorded exchanges, in the order in which they happened within each file."""
     return [
-        Exchange(path.stem, line["name"], line["note"], Request(**line["request"]), Response(**line["response"]))
+        Exchange(
+            path.stem,
+            line["name"],
+            line["note"],
+            Request(**line["request"]),
+            Response(**line["response"]),
+        )
         for path in sorted(FOLDER.glob("*.jsonl"))
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     ]
 
 
 class Outages(Protocol):
-    """How to take parts of a server down and bring them back, for outages.jsonl. Each returns when it is so."""
+    """How to take parts of a server down and bring them back, for outages.jsonl. Each returns when
+    it is so.
+    """
 
     async def database_down(self) -> None: ...
 
@@ -137,16 +151,24 @@ class Replay:
 class Replayer:
     """Sends the exchanges of one file after the other to a server.
 
-    The server needs no reset: what a file creates is deleted after it. It must not have projects with the names that the
-    recording creates, and when it has any project at all, the few exchanges that depend on all of them are left out.
+    The server needs no reset: what a file creates is deleted after it. It must not have projects
+    with the names that the recording creates, and when it has any project at all, the few exchanges
+    that depend on all of them are left out.
 
     Args:
         base_url: as in ``target.url``.
         outages: for outages.jsonl; None: left out.
-        without: services (the first part of a path after /v1) that the server does not have, each with the reason.
+        without: services (the first part of a path after /v1) that the server does not have, each
+            with the reason.
     """
 
-    def __init__(self, base_url: str, *, outages: Outages | None = None, without: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        outages: Outages | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._outages = outages
         self._without = dict(without or {})
@@ -191,7 +213,9 @@ def _without_text(error: Mapping[str, Any]) -> dict[str, Any]:
 class _FileReplay:
     """One file's replay: what of its recording stands for what on this server."""
 
-    def __init__(self, base_url: str, session: aiohttp.ClientSession, outages: Outages | None) -> None:
+    def __init__(
+        self, base_url: str, session: aiohttp.ClientSession, outages: Outages | None
+    ) -> None:
         self.result = Replay()
         self._base_url = base_url
         self._session = session
@@ -219,7 +243,9 @@ class _FileReplay:
 
     async def clean_up(self) -> None:
         for project_id in self._projects:
-            await self._send(Request("DELETE", "/v1/project/deleteProject", {}, {}, {"id": project_id}))
+            await self._send(
+                Request("DELETE", "/v1/project/deleteProject", {}, {}, {"id": project_id})
+            )
 
     async def step(self, group: list[Exchange]) -> None:
         first = group[0]
@@ -239,7 +265,14 @@ class _FileReplay:
             self.result.passed += group
 
     async def _enter_outage(self, exchange: Exchange) -> None:
-        outage = next((name for name in _OUTAGES if exchange.file == "outages" and exchange.name.startswith(name)), "")
+        outage = next(
+            (
+                name
+                for name in _OUTAGES
+                if exchange.file == "outages" and exchange.name.startswith(name)
+            ),
+            "",
+        )
         if outage != self._outage and self._outages is not None:
             self._outage = outage
             match outage:
@@ -253,9 +286,13 @@ class _FileReplay:
                     await self._outages.backend_back()
 
     async def _race(self, pair: list[Exchange]) -> list[str]:
-        """Two equal creates at one moment, until both succeed: on the real server that is chance."""
+        """Two equal creates at one moment, until both succeed: on the real server that is
+        chance.
+        """
         for _ in range(_RACE_TRIES):
-            answers = await asyncio.gather(*(self._send(self._translate(exchange)) for exchange in pair))
+            answers = await asyncio.gather(
+                *(self._send(self._translate(exchange)) for exchange in pair)
+            )
             rows = [next(iter(body.values())) for status, _, body in answers if status == 200]
             if len(rows) == len(pair):
                 break
@@ -279,7 +316,9 @@ class _FileReplay:
             await self._send(Request("DELETE", path, {}, {}, {"id": row["id"]}))
 
     async def _send_after_deadline(self, exchange: Exchange) -> tuple[int, str, Any]:
-        """A server may go on after a deadline, and that takes its time; on the real one it is chance, so the create is sent again."""
+        """A server may go on after a deadline, and that takes its time; on the real one it is
+        chance, so the create is sent again.
+        """
         for attempt in range(1, _DEADLINE_POLLS + 1):
             await asyncio.sleep(_DEADLINE_POLL_SECONDS)
             answer = await self._send(self._translate(exchange))
@@ -300,7 +339,9 @@ class _FileReplay:
             member, length = _SHORTENED[exchange.label]
             body[member] *= length
         headers = {**request.headers, **_UNRECORDED_HEADERS.get(exchange.label, {})}
-        return Request(request.method, request.path, self._with_live_ids(request.query), headers, body)
+        return Request(
+            request.method, request.path, self._with_live_ids(request.query), headers, body
+        )
 
     def _with_live_ids(self, value: Any) -> Any:
         match value:
@@ -315,11 +356,21 @@ class _FileReplay:
 
     async def _send(self, request: Request) -> tuple[int, str, Any]:
         """Status, content type, and the body: parsed if it is JSON, else the text."""
-        query = [(name, text) for name, texts in request.query.items() for text in ([texts] if isinstance(texts, str) else texts)]
+        query = [
+            (name, text)
+            for name, texts in request.query.items()
+            for text in ([texts] if isinstance(texts, str) else texts)
+        ]
         url = URL(self._base_url + request.path.removeprefix("/v1")).with_query(query)
-        body = request.body if request.body is None or isinstance(request.body, str) else json.dumps(request.body)
+        body = (
+            request.body
+            if request.body is None or isinstance(request.body, str)
+            else json.dumps(request.body)
+        )
         data = None if body is None else io.BytesIO(body.encode())
-        async with self._session.request(request.method, url, data=data, headers=request.headers) as response:
+        async with self._session.request(
+            request.method, url, data=data, headers=request.headers
+        ) as response:
             content_type = response.headers.get("Content-Type", "")
             text = await response.text()
             parsed: Any = json.loads(text) if content_type.startswith("application/json") else text
@@ -332,11 +383,19 @@ class _FileReplay:
             return []  # how many calls meet a dead connection is chance
         recorded = exchange.response
         if (status, content_type) != (recorded.status, recorded.headers["content-type"]):
-            wanted = f"{recorded.status} {recorded.headers['content-type']} {json.dumps(recorded.body)[:200]}"
-            return [f"{exchange.label}: {status} {content_type} {json.dumps(body)[:200]}, recorded {wanted}"]
+            wanted = f"{recorded.status} {recorded.headers['content-type']} {json.dumps(recorded.body)[:200]}"  # noqa: E501
+            return [
+                (
+                    f"{exchange.label}: {status} {content_type} {json.dumps(body)[:200]}, recorded "
+                    f"{wanted}"
+                )
+            ]
         if status == 503:
-            # What the proxy says about a back-end that is gone depends on the moment at which it noticed.
-            return self._differences(exchange.label, _without_text(recorded.body), _without_text(body))
+            # What the proxy says about a back-end that is gone depends on the moment at which it
+            # noticed.
+            return self._differences(
+                exchange.label, _without_text(recorded.body), _without_text(body)
+            )
         return self._differences(exchange.label, recorded.body, body)
 
     def _differences(self, where: str, recorded: Any, live: Any) -> list[str]:
@@ -354,7 +413,9 @@ class _FileReplay:
                     return [f"{where}: {len(live)} elements, recorded {len(recorded)}"]
                 return [
                     line
-                    for number, (old, new) in enumerate(zip(*self._in_order(recorded, live), strict=True))
+                    for number, (old, new) in enumerate(
+                        zip(*self._in_order(recorded, live), strict=True)
+                    )
                     for line in self._differences(f"{where}[{number}]", old, new)
                 ]
             case str(), str():
@@ -364,20 +425,32 @@ class _FileReplay:
                 return [] if same else [f"{where}: {live!r}, recorded {recorded!r}"]
 
     def _in_order(self, recorded: list[Any], live: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Of two that were created at one moment it is chance which a list shows first, when their dates are equal."""
+        """Of two that were created at one moment it is chance which a list shows first, when their
+        dates are equal.
+        """
         if not all(isinstance(row, dict) and row.get("id") in self._raced for row in recorded):
             return recorded, live
         if live != sorted(live, key=lambda row: int(row["date_created"])):
             return recorded, live
-        return sorted(recorded, key=lambda row: self._ids[row["id"]]), sorted(live, key=lambda row: str(row["id"]))
+        return sorted(recorded, key=lambda row: self._ids[row["id"]]), sorted(
+            live, key=lambda row: str(row["id"])
+        )
 
     def _member_differences(self, where: str, name: str, recorded: Any, live: Any) -> list[str]:
         if name in _CLOCK:
-            return [] if re.fullmatch(r"\d{13}", str(live)) and isinstance(live, str) else [f"{where}: {live!r} is no time"]
+            return (
+                []
+                if re.fullmatch(r"\d{13}", str(live)) and isinstance(live, str)
+                else [f"{where}: {live!r} is no time"]
+            )
         if name == "project_by_user" and recorded["id"] in self._raced:
             # Which of two projects of one name is found is chance.
             wanted = self._raced[recorded["id"]]
-            lines = [] if live.get("id") in wanted else [f"{where}: {live.get('id')} is none of {sorted(wanted)}"]
+            lines = (
+                []
+                if live.get("id") in wanted
+                else [f"{where}: {live.get('id')} is none of {sorted(wanted)}"]
+            )
             return lines + self._differences(where, {**recorded, "id": ""}, {**live, "id": ""})
         return self._differences(where, recorded, live)
 

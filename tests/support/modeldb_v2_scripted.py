@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, ssl: Any = None) -> AsyncIterator[str]:
+async def serving(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, ssl: Any = None
+) -> AsyncIterator[str]:
     """A web server with one handler for everything. Gives the base URL."""
     application = web.Application(client_max_size=2**24)
     application.router.add_route("*", "/{path:.*}", handler)
@@ -48,7 +50,12 @@ async def answering(raw: bytes) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def asking(url: str, **options: Any) -> AsyncIterator[ModelDbV2Client]:
-    settings: dict[str, Any] = {"headers": {}, "tls": None, "timeout_seconds": 10.0, "max_concurrency": 4}
+    settings: dict[str, Any] = {
+        "headers": {},
+        "tls": None,
+        "timeout_seconds": 10.0,
+        "max_concurrency": 4,
+    }
     client = ModelDbV2Client(url, **settings | options)
     try:
         yield client

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
 
 
-def job(name: str = "churn-1", *, created: datetime = CREATED, account: str = "123456789012", **members: Any) -> TrainingRun:
+def job(
+    name: str = "churn-1",
+    *,
+    created: datetime = CREATED,
+    account: str = "123456789012",
+    **members: Any,
+) -> TrainingRun:
     """A finished job. Members of `TrainingRun` by name."""
     arn = JobArn.parse(f"arn:aws:sagemaker:eu-west-1:{account}:training-job/{name}")
     run = TrainingRun(
@@ -40,9 +46,17 @@ def job(name: str = "churn-1", *, created: datetime = CREATED, account: str = "1
 
 
 class MemoryJournal:
-    """A `WriteJournal` without a checkpoint. Journals that share `locks` exclude each other as claims of one checkpoint do."""
+    """A `WriteJournal` without a checkpoint. Journals that share `locks` exclude each other as
+    claims of one checkpoint do.
+    """
 
-    def __init__(self, *, unanswered_writes: int = 0, look_up_first: bool = False, locks: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        unanswered_writes: int = 0,
+        look_up_first: bool = False,
+        locks: set[str] | None = None,
+    ) -> None:
         self.unanswered_writes = unanswered_writes
         self.look_up_first = look_up_first
         self.locks = set() if locks is None else locks
@@ -97,12 +111,27 @@ class Settling:
 
 @contextlib.asynccontextmanager
 async def target_of(
-    url: str, settling: Settling | None = None, *, client: type[ModelDbV2Client] = ModelDbV2Client, **options: Any
+    url: str,
+    settling: Settling | None = None,
+    *,
+    client: type[ModelDbV2Client] = ModelDbV2Client,
+    **options: Any,
 ) -> AsyncIterator[ModelDbV2Target]:
     """A target with its client; options of either by name."""
-    of_client: dict[str, Any] = {"headers": {}, "tls": None, "timeout_seconds": 10.0, "max_concurrency": 4}
-    of_client |= {name: options.pop(name) for name in ("timeout_seconds", "max_concurrency", "observe", "headers") if name in options}
-    target = ModelDbV2Target(client(url, **of_client), settle_seconds=30.0, sleep=settling or Settling(), **options)
+    of_client: dict[str, Any] = {
+        "headers": {},
+        "tls": None,
+        "timeout_seconds": 10.0,
+        "max_concurrency": 4,
+    }
+    of_client |= {
+        name: options.pop(name)
+        for name in ("timeout_seconds", "max_concurrency", "observe", "headers")
+        if name in options
+    }
+    target = ModelDbV2Target(
+        client(url, **of_client), settle_seconds=30.0, sleep=settling or Settling(), **options
+    )
     try:
         yield target
     finally:

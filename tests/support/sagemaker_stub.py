@@ -1,7 +1,8 @@
 """A small SageMaker and STS on a real socket, for tests and benchmarks.
 
-Answers DescribeTrainingJob, ListTags and GetCallerIdentity as on the wire, byte for byte from files where they are given
-as bytes: it can say what moto cannot (throttling, odd codes, several pages of tags, NaN, a web page).
+Answers DescribeTrainingJob, ListTags and GetCallerIdentity as on the wire, byte for byte from files
+where they are given as bytes: it can say what moto cannot (throttling, odd codes, several pages of
+tags, NaN, a web page).
 
     async with SageMakerStub() as stub:
         stub.put_job(describe_bytes("spot.json"), tags={"MODEL_DB_SYNC": "true"})
@@ -90,8 +91,11 @@ class SageMakerStub:
         assert self._runner is not None
         await self._runner.cleanup()
 
-    def put_job(self, description: Mapping[str, Any] | bytes, tags: Mapping[str, str] | None = None) -> None:
-        """Makes a job known under the name and ARN of its description; one of the same name is replaced.
+    def put_job(
+        self, description: Mapping[str, Any] | bytes, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Makes a job known under the name and ARN of its description; one of the same name is
+        replaced.
 
         Args:
             description: the answer of DescribeTrainingJob; bytes are sent as they are.
@@ -104,7 +108,9 @@ class SageMakerStub:
         self.put_tag_pages(members["TrainingJobArn"], {None: json.dumps({"Tags": listed}).encode()})
 
     def put_tag_pages(self, arn: str, pages: Mapping[str | None, bytes]) -> None:
-        """Makes the tags of a job known as ListTags sends them, by the NextToken that each page answers (first: None)."""
+        """Makes the tags of a job known as ListTags sends them, by the NextToken that each page
+        answers (first: None).
+        """
         self._tags[arn] = {token: Answer(200, page) for token, page in pages.items()}
 
     def remove_job(self, name: str) -> None:
@@ -127,12 +133,16 @@ class SageMakerStub:
             answer: or the name of a file in ``tests/data/aws/errors``.
             times: how many requests; a client's retries are requests too.
         """
-        self._failures.append(_Failure(operation, Answer.error(answer) if isinstance(answer, str) else answer, times))
+        self._failures.append(
+            _Failure(operation, Answer.error(answer) if isinstance(answer, str) else answer, times)
+        )
 
     @contextmanager
     def failing(self, operation: str | None, answer: Answer | str) -> Iterator[None]:
         """Gives every request another answer, as long as the block lasts."""
-        failure = _Failure(operation, Answer.error(answer) if isinstance(answer, str) else answer, float("inf"))
+        failure = _Failure(
+            operation, Answer.error(answer) if isinstance(answer, str) else answer, float("inf")
+        )
         self._failures.append(failure)
         try:
             yield
@@ -147,7 +157,10 @@ class SageMakerStub:
         parameters: Mapping[str, Any]
         target = request.headers.get("X-Amz-Target", "")
         if target:
-            operation, parameters = target.removeprefix("SageMaker."), json.loads(await request.read())
+            operation, parameters = (
+                target.removeprefix("SageMaker."),
+                json.loads(await request.read()),
+            )
         else:
             parameters = {key: str(value) for key, value in (await request.post()).items()}
             operation = parameters.get("Action", "")
@@ -155,7 +168,9 @@ class SageMakerStub:
         answer = self._failure(operation) or self._answer(operation, parameters)
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
-        return web.Response(status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type})
+        return web.Response(
+            status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+        )
 
     def _failure(self, operation: str) -> Answer | None:
         for failure in self._failures:
@@ -167,10 +182,16 @@ class SageMakerStub:
     def _answer(self, operation: str, parameters: Mapping[str, Any]) -> Answer:
         match operation:
             case "DescribeTrainingJob":
-                return self._jobs.get(parameters["TrainingJobName"]) or Answer.error("describe-not-found.json")
+                return self._jobs.get(parameters["TrainingJobName"]) or Answer.error(
+                    "describe-not-found.json"
+                )
             case "ListTags":
                 pages = self._tags.get(parameters["ResourceArn"])
-                return pages[parameters.get("NextToken")] if pages else Answer.error("list-tags-not-found.json")
+                return (
+                    pages[parameters.get("NextToken")]
+                    if pages
+                    else Answer.error("list-tags-not-found.json")
+                )
             case "GetCallerIdentity":
                 return Answer(200, _caller_identity(self.account), "text/xml")
             case _:

@@ -23,13 +23,19 @@ _SEQUENCE_ID_IN_REPLY = slice(22, 26)
 
 def recorded(name: str) -> tuple[bytes, bytes]:
     """A request to the real ModelDB V1 and its answer, without their lengths."""
-    exchange = next(line for line in map(json.loads, WIRE.read_text().splitlines()) if line["name"] == name)
+    exchange = next(
+        line for line in map(json.loads, WIRE.read_text().splitlines()) if line["name"] == name
+    )
     return bytes.fromhex(exchange["request_hex"]), bytes.fromhex(exchange["response_hex"])
 
 
 @contextlib.asynccontextmanager
-async def listening(serve: Serve, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server for as long as the block lasts; its connections are closed when `serve` returns. Gives its port."""
+async def listening(
+    serve: Serve, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A server for as long as the block lasts; its connections are closed when `serve` returns.
+    Gives its port.
+    """
     under_way: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +65,9 @@ async def listening(serve: Serve, *, host: str = "127.0.0.1", tls: ssl.SSLContex
 
 
 class ModelDBV1:
-    """Knows ``testConnection`` and closes the connection on everything else, as the real server does on what is no call."""
+    """Knows ``testConnection`` and closes the connection on everything else, as the real server
+    does on what is no call.
+    """
 
     def __init__(self) -> None:
         self.connections = 0
@@ -68,7 +76,11 @@ class ModelDBV1:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         request, reply = recorded("a-test-connection")
-        while 0 < (length := int.from_bytes(await reader.readexactly(4), "big", signed=True)) <= _LONGEST_FRAME:
+        while (
+            0
+            < (length := int.from_bytes(await reader.readexactly(4), "big", signed=True))
+            <= _LONGEST_FRAME
+        ):
             frame = bytearray(await reader.readexactly(length))
             sequence_id = bytes(frame[_SEQUENCE_ID])
             frame[_SEQUENCE_ID] = request[_SEQUENCE_ID]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
 
 
-def settings(checkpoint: Path, *, target_url: str = "http://127.0.0.1:9/v1", **sections: Mapping[str, Any]) -> Settings:
+def settings(
+    checkpoint: Path, *, target_url: str = "http://127.0.0.1:9/v1", **sections: Mapping[str, Any]
+) -> Settings:
     """The shortest configuration, with whole sections replaced by keyword."""
     given: dict[str, Any] = {
         "queue": {"url": QUEUE_URL},

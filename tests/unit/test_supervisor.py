@@ -1,4 +1,6 @@
-"""A loop that ends by itself stops the daemon, and says why; watchdog tells waiting from hanging."""
+"""A loop that ends by itself stops the daemon, and says why; watchdog tells waiting from
+hanging.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Claims and name locks in SQL. Every function is part of a write transaction and either changes all it names or raises first.
+"""Claims and name locks in SQL. Every function is part of a write transaction and either changes
+all it names or raises first.
 
-A claim is a row with a fence (a number never given twice), an owner and a lease. It is *held* as long as its row is there; its lease
-says until when nobody else may take it. A name lock belongs to a claim and ends with it at the latest.
+A claim is a row with a fence (a number never given twice), an owner and a lease. It is *held* as
+long as its row is there; its lease says until when nobody else may take it. A name lock belongs to
+a claim and ends with it at the latest.
 """
 
 from __future__ import annotations
@@ -17,13 +19,22 @@ if TYPE_CHECKING:
 
 
 def take(
-    connection: sqlite3.Connection, owners: ProcessLocks, job_arn: str, *, now: float, lease_seconds: float
+    connection: sqlite3.Connection,
+    owners: ProcessLocks,
+    job_arn: str,
+    *,
+    now: float,
+    lease_seconds: float,
 ) -> Claim | ClaimedElsewhere:
-    """Claims a job for this process, unless another living one holds it with a lease that has not run out.
+    """Claims a job for this process, unless another living one holds it with a lease that has not
+    run out.
 
-    A claim of our own is prolonged and keeps its fence while its lease lasts; after that it is a new claim.
+    A claim of our own is prolonged and keeps its fence while its lease lasts; after that it is a
+    new claim.
     """
-    held = connection.execute("SELECT fence, owner, lease_until FROM claims WHERE job_arn = ?", (job_arn,)).fetchone()
+    held = connection.execute(
+        "SELECT fence, owner, lease_until FROM claims WHERE job_arn = ?", (job_arn,)
+    ).fetchone()
     if held is not None and held["lease_until"] > now:
         if held["owner"] == owners.me:
             claim = Claim(job_arn, owners.me, held["fence"])
@@ -33,7 +44,8 @@ def take(
             return ClaimedElsewhere(held["owner"], held["lease_until"] - now)
     connection.execute("DELETE FROM claims WHERE job_arn = ?", (job_arn,))
     fence = connection.execute(
-        "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)", (job_arn, owners.me, now + lease_seconds)
+        "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)",
+        (job_arn, owners.me, now + lease_seconds),
     ).lastrowid
     return Claim(job_arn, owners.me, int(fence or 0))
 
@@ -51,7 +63,8 @@ def require_lease(connection: sqlite3.Connection, claim: Claim, *, now: float) -
     """The end of the claim's lease.
 
     Raises:
-        LeaseLost: the claim is not held any more, or its lease has run out, so that anyone may take it at any moment.
+        LeaseLost: the claim is not held any more, or its lease has run out, so that anyone may take
+            it at any moment.
     """
     lease_until = lease_of(connection, claim)
     if lease_until is None or lease_until <= now:
@@ -60,27 +73,46 @@ def require_lease(connection: sqlite3.Connection, claim: Claim, *, now: float) -
 
 
 def extend(connection: sqlite3.Connection, claim: Claim, *, lease_until: float) -> bool:
-    """Prolongs a claim and its name locks, also when its lease has run out but nobody took it. False: it is not held."""
+    """Prolongs a claim and its name locks, also when its lease has run out but nobody took it.
+    False: it is not held.
+    """
     if lease_of(connection, claim) is None:
         return False
-    connection.execute("UPDATE claims SET lease_until = ? WHERE fence = ?", (lease_until, claim.fence))
-    connection.execute("UPDATE name_locks SET lease_until = ? WHERE fence = ?", (lease_until, claim.fence))
+    connection.execute(
+        "UPDATE claims SET lease_until = ? WHERE fence = ?", (lease_until, claim.fence)
+    )
+    connection.execute(
+        "UPDATE name_locks SET lease_until = ? WHERE fence = ?", (lease_until, claim.fence)
+    )
     return True
 
 
 def end(connection: sqlite3.Connection, claim: Claim) -> None:
     """Ends a claim and, by the schema, its name locks."""
-    connection.execute("DELETE FROM claims WHERE fence = ? AND job_arn = ? AND owner = ?", (claim.fence, claim.job_arn, claim.owner))
+    connection.execute(
+        "DELETE FROM claims WHERE fence = ? AND job_arn = ? AND owner = ?",
+        (claim.fence, claim.job_arn, claim.owner),
+    )
 
 
-def take_lock(connection: sqlite3.Connection, owners: ProcessLocks, claim: Claim, name: str, *, now: float, lease_until: float) -> None:
+def take_lock(
+    connection: sqlite3.Connection,
+    owners: ProcessLocks,
+    claim: Claim,
+    name: str,
+    *,
+    now: float,
+    lease_until: float,
+) -> None:
     """Takes the lock of a name for a claim that is held, or prolongs it.
 
     Raises:
         NameLocked: a living owner's other claim has it, and its lease has not run out.
     """
     held = connection.execute(
-        "SELECT fence, owner, name_locks.lease_until FROM name_locks JOIN claims USING (fence) WHERE name = ?", (name,)
+        "SELECT fence, owner, name_locks.lease_until FROM name_locks JOIN claims USING (fence) "
+        "WHERE name = ?",
+        (name,),
     ).fetchone()
     if (
         held is not None
@@ -90,7 +122,8 @@ def take_lock(connection: sqlite3.Connection, owners: ProcessLocks, claim: Claim
     ):
         raise NameLocked(name, held["lease_until"] - now)
     connection.execute(
-        "INSERT OR REPLACE INTO name_locks (name, fence, lease_until) VALUES (?, ?, ?)", (name, claim.fence, lease_until)
+        "INSERT OR REPLACE INTO name_locks (name, fence, lease_until) VALUES (?, ?, ?)",
+        (name, claim.fence, lease_until),
     )
 
 

@@ -1,7 +1,8 @@
-"""The SQLite file of the checkpoint: its one connection, and transactions that carry many operations at once.
+"""The SQLite file of the checkpoint: its one connection, and transactions that carry many
+operations at once.
 
-Everything here blocks and belongs to one thread. A storage error gives the connection up; the next transaction opens the file
-again, so the checkpoint works again when the cause is gone.
+Everything here blocks and belongs to one thread. A storage error gives the connection up; the next
+transaction opens the file again, so the checkpoint works again when the cause is gone.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Database:
         return self._owners
 
     def open(self) -> None:
-        """Makes the file where there is none, checks it, brings it to our version and forgets the owners that are gone.
+        """Makes the file where there is none, checks it, brings it to our version and forgets the
+        owners that are gone.
 
         Raises:
             SetupFault: it cannot be used; the text says why and what to do. Nothing stays open.
@@ -95,7 +97,9 @@ class Database:
             self._make_file()
             self._connect(check=True)
             self._owners = ProcessLocks(self.path)
-            for answer in self.apply([Operation(self._owners.forget_all_gone), Operation(self.prove_writable)]):
+            for answer in self.apply(
+                [Operation(self._owners.forget_all_gone), Operation(self.prove_writable)]
+            ):
                 if answer.error is not None:
                     raise answer.error
         except (EdgeFault, *_STORAGE_ERRORS) as error:
@@ -116,7 +120,9 @@ class Database:
         """
         try:
             connection = self._ready()
-            connection.execute("BEGIN IMMEDIATE" if any(operation.writes for operation in operations) else "BEGIN")
+            connection.execute(
+                "BEGIN IMMEDIATE" if any(operation.writes for operation in operations) else "BEGIN"
+            )
             answers = [self._answer(connection, operation) for operation in operations]
             connection.execute("COMMIT")
             self._require_same_file()
@@ -127,11 +133,17 @@ class Database:
         return answers
 
     def prove_writable(self, connection: sqlite3.Connection) -> None:
-        """An operation that always writes, for a read-only file or a full disk shows itself only then."""
-        connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)", (self._clock(),))
+        """An operation that always writes, for a read-only file or a full disk shows itself only
+        then.
+        """
+        connection.execute(
+            "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)", (self._clock(),)
+        )
 
     def close(self) -> None:
-        """Ends the claims of this process and closes the file; never raises for a storage that does not work."""
+        """Ends the claims of this process and closes the file; never raises for a storage that does
+        not work.
+        """
         if self._owners is not None:
             claims_ended = self._end_own_claims(self._owners)
             self._owners.leave(claims_ended=claims_ended)
@@ -165,19 +177,28 @@ class Database:
         return answer
 
     def _make_file(self) -> None:
-        """Makes directory and file where they are missing, for this user alone: the file may hold bodies of messages."""
+        """Makes directory and file where they are missing, for this user alone: the file may hold
+        bodies of messages.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A file that is there is not opened here: closing it again would drop the locks that SQLite has on it in this process.
+        # A file that is there is not opened here: closing it again would drop the locks that SQLite
+        # has on it in this process.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if not stat.S_ISREG(self.path.stat().st_mode):
-            raise SetupFault(f"checkpoint {self.path}: is not a regular file; set checkpoint.path to the path of a file")
+            raise SetupFault(
+                f"checkpoint {self.path}: is not a regular file; set checkpoint.path to the path "
+                f"of a file"
+            )
 
     def _connect(self, *, check: bool) -> sqlite3.Connection:
         self._file_id = self._identity()
         # mode=rw: SQLite itself never makes the file, for it would not make it for this user alone.
         self._connection = connection = sqlite3.connect(
-            f"{self.path.as_uri()}?mode=rw", uri=True, timeout=self._busy_seconds, isolation_level=None
+            f"{self.path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,
         )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")  # a name lock ends with its claim
@@ -190,7 +211,9 @@ class Database:
                 raise damaged
         migrate(connection, self.path, self._clock(), self._migrations)
         self._use_wal(connection)
-        (self.created_at,) = connection.execute("SELECT value FROM meta WHERE name = 'created_at'").fetchone()
+        (self.created_at,) = connection.execute(
+            "SELECT value FROM meta WHERE name = 'created_at'"
+        ).fetchone()
         self._require_same_file()
         return connection
 
@@ -207,7 +230,8 @@ class Database:
                 continue
             if mode != "wal":
                 raise SetupFault(
-                    f"checkpoint {self.path}: this file system cannot share memory between processes, which SQLite's WAL "
+                    f"checkpoint {self.path}: this file system cannot share memory between "
+                    f"processes, which SQLite's WAL "
                     "mode needs; set checkpoint.path to a file on a local disk"
                 )
             return
@@ -246,15 +270,19 @@ class Database:
             case EdgeFault():
                 return error.detail
             case FileNotFoundError() if self._owners is not None:
-                problem = "the file is gone; put it back, or start the program again to begin a new one"
+                problem = (
+                    "the file is gone; put it back, or start the program again to begin a new one"
+                )
             case _FileReplacedError():
                 problem = (
-                    "the file was deleted or replaced while it was in use; put it back, or start the program again to go on "
+                    "the file was deleted or replaced while it was in use; put it back, or start "
+                    "the program again to go on "
                     "with what is there now"
                 )
             case OSError():
                 problem = (
-                    f"{error.strerror} ({error.filename or 'file lock'}); let user {os.geteuid()} make, lock and list files in its "
+                    f"{error.strerror} ({error.filename or 'file lock'}); let user {os.geteuid()} "
+                    f"make, lock and list files in its "
                     "directory, which must be on a local disk"
                 )
             case _:
@@ -271,12 +299,24 @@ def _advice(error: Exception, busy_seconds: float) -> str:
         case sqlite3.SQLITE_FULL:
             return "the disk is full; free some space"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return f"another program has kept the file locked for more than {busy_seconds:g} s; end it"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
-            return f"the file cannot be opened for writing; let user {os.geteuid()} write it and make files in its directory"
+            return (
+                f"another program has kept the file locked for more than {busy_seconds:g} s; end it"
+            )
+        case (
+            sqlite3.SQLITE_READONLY
+            | sqlite3.SQLITE_PERM
+            | sqlite3.SQLITE_CANTOPEN
+            | sqlite3.SQLITE_AUTH
+        ):
+            return (
+                f"the file cannot be opened for writing; let user {os.geteuid()} write it and "
+                f"make files "
+                f"in its directory"
+            )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return (
-                "the file is damaged or no SQLite database; restore a backup, or move it away together with its -wal and -shm "
+                "the file is damaged or no SQLite database; restore a backup, or move it away "
+                "together with its -wal and -shm "
                 "files: a new one is begun, and jobs that are in the target already are found there"
             )
         case _:

@@ -1,4 +1,5 @@
-"""Many operations, one transaction: what is asked for while a commit is under way goes into the next one together.
+"""Many operations, one transaction: what is asked for while a commit is under way goes into the
+next one together.
 
 So the number of fsyncs does not grow with the number of jobs worked on at once.
 """
@@ -42,11 +43,13 @@ class GroupCommit:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.open)
         except BaseException:
-            await self.aclose()  # after a cancellation too: the thread goes on with what it has begun
+            # after a cancellation too: the thread goes on with what it has begun
+            await self.aclose()
             raise
 
     async def run(self, operation: Operation[T]) -> T:
-        """Returns when the operation is durable. It is carried out even when the caller is cancelled meanwhile.
+        """Returns when the operation is durable. It is carried out even when the caller is
+        cancelled meanwhile.
 
         Raises:
             EdgeFault: the storage failed.
@@ -62,9 +65,13 @@ class GroupCommit:
         return await future
 
     async def aclose(self) -> None:
-        """Carries out what is waiting, then closes the database. May be called again, also after a cancellation."""
+        """Carries out what is waiting, then closes the database. May be called again, also after a
+        cancellation.
+        """
         if self._closer is None:
-            self._closer = asyncio.get_running_loop().create_task(self._close(), name="checkpoint closer")
+            self._closer = asyncio.get_running_loop().create_task(
+                self._close(), name="checkpoint closer"
+            )
         await asyncio.shield(self._closer)
 
     async def _flush(self) -> None:
@@ -73,7 +80,9 @@ class GroupCommit:
             batch, self._waiting = self._waiting, []
             futures = [future for _, future in batch]
             try:
-                answers = await loop.run_in_executor(self._thread, self._database.apply, [operation for operation, _ in batch])
+                answers = await loop.run_in_executor(
+                    self._thread, self._database.apply, [operation for operation, _ in batch]
+                )
             except EdgeFault as fault:
                 for future in futures:
                     _fail(future, EdgeFault(fault.edge, fault.reason, fault.detail))

@@ -16,20 +16,28 @@ if TYPE_CHECKING:
 
 
 def find(connection: sqlite3.Connection, job_arn: str, creation_time: str) -> JobRecord | None:
-    row = connection.execute("SELECT * FROM jobs WHERE job_arn = ? AND creation_time = ?", (job_arn, creation_time)).fetchone()
+    row = connection.execute(
+        "SELECT * FROM jobs WHERE job_arn = ? AND creation_time = ?", (job_arn, creation_time)
+    ).fetchone()
     return None if row is None else _record(row)
 
 
 def described(connection: sqlite3.Connection, job_arn: str) -> list[JobRecord]:
     """The rows of an ARN whose creation time is known, the newest job first."""
-    rows = connection.execute("SELECT * FROM jobs WHERE job_arn = ? AND creation_time <> '' ORDER BY creation_time DESC", (job_arn,))
+    rows = connection.execute(
+        "SELECT * FROM jobs WHERE job_arn = ? AND creation_time <> '' ORDER BY creation_time DESC",
+        (job_arn,),
+    )
     return [_record(row) for row in rows]
 
 
-def begin(connection: sqlite3.Connection, job_arn: str, creation_time: str, job_name: str, *, now: float) -> JobRecord:
+def begin(
+    connection: sqlite3.Connection, job_arn: str, creation_time: str, job_name: str, *, now: float
+) -> JobRecord:
     """The job's row as it is, or as a new one begins; to be changed and given to `put`.
 
-    A row of deferrals from before the creation time was known ends here: its attempts and its age go over.
+    A row of deferrals from before the creation time was known ends here: its attempts and its age
+    go over.
     """
     known = find(connection, job_arn, creation_time)
     record = known or JobRecord(
@@ -48,7 +56,8 @@ def begin(connection: sqlite3.Connection, job_arn: str, creation_time: str, job_
         updated_at=now,
     )
     early = find(connection, job_arn, "") if creation_time else None
-    # A job that was rejected undescribed may be another one that had this name before: its row stays as it is.
+    # A job that was rejected undescribed may be another one that had this name before: its row
+    # stays as it is.
     if early is None or early.state is not JobState.RELEASED:
         return record
     connection.execute("DELETE FROM jobs WHERE job_arn = ? AND creation_time = ''", (job_arn,))
@@ -66,7 +75,7 @@ def put(connection: sqlite3.Connection, record: JobRecord) -> None:
             target, target_ids, message_id, first_seen_at, updated_at, steps)
         VALUES (:job_arn, :creation_time, :job_name, :state, :reason, :detail, :attempts, :unanswered_writes,
             :target, :target_ids, :message_id, :first_seen_at, :updated_at, :steps)
-        """,
+        """,  # noqa: E501
         {
             **{member.name: getattr(record, member.name) for member in fields(record)},
             "detail": storable(record.detail),
@@ -102,13 +111,27 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def prune(connection: sqlite3.Connection, older_than: float) -> int:
-    """Deletes rows of jobs and messages last changed before a moment, never what is being written. Returns how many."""
-    jobs = connection.execute("DELETE FROM jobs WHERE updated_at < ? AND state <> ?", (older_than, JobState.WRITING))
-    messages = connection.execute("DELETE FROM rejected_messages WHERE rejected_at < ?", (older_than,))
+    """Deletes rows of jobs and messages last changed before a moment, never what is being written.
+    Returns how many.
+    """
+    jobs = connection.execute(
+        "DELETE FROM jobs WHERE updated_at < ? AND state <> ?", (older_than, JobState.WRITING)
+    )
+    messages = connection.execute(
+        "DELETE FROM rejected_messages WHERE rejected_at < ?", (older_than,)
+    )
     return jobs.rowcount + messages.rowcount
 
 
-def put_message(connection: sqlite3.Connection, message_id: str, *, job_arn: str, reason: Reason, detail: str, now: float) -> None:
+def put_message(
+    connection: sqlite3.Connection,
+    message_id: str,
+    *,
+    job_arn: str,
+    reason: Reason,
+    detail: str,
+    now: float,
+) -> None:
     """Writes a message's rejection; a body that was kept stays."""
     connection.execute(
         """
@@ -116,8 +139,14 @@ def put_message(connection: sqlite3.Connection, message_id: str, *, job_arn: str
         VALUES (:message_id, :job_arn, :reason, :detail, :now)
         ON CONFLICT (message_id) DO UPDATE
         SET job_arn = excluded.job_arn, reason = excluded.reason, detail = excluded.detail, rejected_at = excluded.rejected_at
-        """,
-        {"message_id": message_id, "job_arn": job_arn, "reason": reason, "detail": storable(detail), "now": now},
+        """,  # noqa: E501
+        {
+            "message_id": message_id,
+            "job_arn": job_arn,
+            "reason": reason,
+            "detail": storable(detail),
+            "now": now,
+        },
     )
 
 
@@ -135,12 +164,16 @@ def put_body(connection: sqlite3.Connection, message_id: str, body: str, *, now:
 
 def messages(connection: sqlite3.Connection, limit: int) -> list[RejectedMessage]:
     """Newest first."""
-    rows = connection.execute("SELECT * FROM rejected_messages ORDER BY rejected_at DESC, message_id LIMIT ?", (limit,))
+    rows = connection.execute(
+        "SELECT * FROM rejected_messages ORDER BY rejected_at DESC, message_id LIMIT ?", (limit,)
+    )
     return [RejectedMessage(**dict(row)) for row in rows]
 
 
 def storable(text: str) -> str:
-    r"""Text as UTF-8 can hold it: half a surrogate pair, which JSON may bring, becomes its escape, for example ``\ud800``."""
+    r"""Text as UTF-8 can hold it: half a surrogate pair, which JSON may bring, becomes its escape,
+    for example ``\ud800``.
+    """
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,8 +1,9 @@
 """Who is alive: every process proves it by an flock on a file of its own beside the database.
 
-The kernel frees the lock however the process ends, so a lock that can be had is the proof that its owner is gone. That holds on
-one host (as SQLite's WAL does), over containers too as long as they share the kernel. An owner whose file is missing or cannot be
-opened is not known to be gone: its leases decide.
+The kernel frees the lock however the process ends, so a lock that can be had is the proof that its
+owner is gone. That holds on one host (as SQLite's WAL does), over containers too as long as they
+share the kernel. An owner whose file is missing or cannot be opened is not known to be gone: its
+leases decide.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class _Lock:
 
     @classmethod
     def create(cls, database: Path, owner: str) -> _Lock:
-        """Makes the file of this process. It gets its name when it is locked already, so nobody ever sees it free.
+        """Makes the file of this process. It gets its name when it is locked already, so nobody
+        ever sees it free.
 
         Raises:
             OSError: the directory cannot be written, or its file system knows no flock.
@@ -66,13 +68,16 @@ class _Lock:
         os.close(self.descriptor)
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):  # a file that stays is only untidy: the next start removes it
+        # a file that stays is only untidy: the next start removes it
+        with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()
 
 
 def end_rights(connection: sqlite3.Connection, owner: str) -> None:
-    """Ends the claims, name locks and writer leases of an owner that ends or is gone: with it, all its connections are."""
+    """Ends the claims, name locks and writer leases of an owner that ends or is gone: with it, all
+    its connections are.
+    """
     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
     connection.execute("UPDATE writer_leases SET lease_until = 0 WHERE owner = ?", (owner,))
 
@@ -80,8 +85,9 @@ def end_rights(connection: sqlite3.Connection, owner: str) -> None:
 class ProcessLocks:
     """This process and the others with the same database.
 
-    `forget…` are called within a write transaction, so one process at a time asks who is alive. The lock files of those who are
-    not are removed when that transaction is durable: where a lock file stays, the next process asks again.
+    `forget…` are called within a write transaction, so one process at a time asks who is alive. The
+    lock files of those who are not are removed when that transaction is durable: where a lock file
+    stays, the next process asks again.
     """
 
     def __init__(self, database: Path) -> None:
@@ -96,7 +102,9 @@ class ProcessLocks:
         self._gone: list[_Lock] = []
 
     def forget_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
-        """Ends the claims, name locks and writer leases of an owner that is known to be gone; says whether it is."""
+        """Ends the claims, name locks and writer leases of an owner that is known to be gone; says
+        whether it is.
+        """
         lock = _Lock.of_gone(self._database, owner)
         if lock is None:
             return False
@@ -126,7 +134,9 @@ class ProcessLocks:
             self._gone.pop().close()
 
     def leave(self, *, claims_ended: bool) -> None:
-        """Ends the proof of life, once. The lock file stays where claims stay, so that the next process takes them over at once."""
+        """Ends the proof of life, once. The lock file stays where claims stay, so that the next
+        process takes them over at once.
+        """
         if claims_ended:
             self._mine.remove()
         else:

@@ -1,4 +1,5 @@
-"""The tables of the SQLite checkpoint, as the list of steps that leads from an empty file to the newest version.
+"""The tables of the SQLite checkpoint, as the list of steps that leads from an empty file to the
+newest version.
 
 A step that was ever released is never changed: a new version is a new step at the end.
 """
@@ -22,7 +23,8 @@ _VERSION_1 = (
     # created_at, probed_at: epoch seconds
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
     "INSERT INTO meta (name, value) VALUES ('created_at', :now)",
-    # AUTOINCREMENT never gives a number twice, not even after the newest claim has been deleted: that makes it the fence.
+    # AUTOINCREMENT never gives a number twice, not even after the newest claim has been deleted:
+    # that makes it the fence.
     """
     CREATE TABLE claims (
         fence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -75,7 +77,8 @@ _VERSION_1 = (
 
 _VERSION_2 = (
     "ALTER TABLE jobs ADD COLUMN steps TEXT NOT NULL DEFAULT '{}'",
-    # A row stays for good: its term never goes back. lease_until 0: given back, or its holder is known to be gone.
+    # A row stays for good: its term never goes back. lease_until 0: given back, or its holder is
+    # known to be gone.
     """
     CREATE TABLE writer_leases (
         server_id TEXT PRIMARY KEY,
@@ -90,7 +93,12 @@ MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
 """Step n leads from version n to n + 1. A statement may use ``:now`` (epoch seconds)."""
 
 
-def migrate(connection: sqlite3.Connection, path: Path, now: float, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+def migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    now: float,
+    steps: Sequence[Sequence[str]] = MIGRATIONS,
+) -> None:
     """Brings a file to the newest version, all steps in one transaction, one process at a time.
 
     Args:
@@ -100,7 +108,8 @@ def migrate(connection: sqlite3.Connection, path: Path, now: float, steps: Seque
         steps: as `MIGRATIONS`.
 
     Raises:
-        SetupFault: a file of another program, or of a newer version of this one; it is left as it was.
+        SetupFault: a file of another program, or of a newer version of this one; it is left as it
+            was.
         sqlite3.Error: the storage failed; nothing was changed.
     """
     connection.execute("BEGIN IMMEDIATE")
@@ -124,11 +133,13 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if (tables or version) and application_id != APPLICATION_ID:
         raise SetupFault(
-            f"checkpoint {path}: this SQLite database belongs to another program; set checkpoint.path to a file of its own"
+            f"checkpoint {path}: this SQLite database belongs to another program; set "
+            f"checkpoint.path to a file of its own"
         )
     if version > newest:
         raise SetupFault(
-            f"checkpoint {path}: written by a newer version of this program (its schema is version {version}, this program "
+            f"checkpoint {path}: written by a newer version of this program (its schema is "
+            f"version {version}, this program "
             f"knows {newest}); start that newer version, or set checkpoint.path to a new file"
         )
     return int(version)

@@ -1,4 +1,6 @@
-"""Writer leases in SQL: which process may write to a server. Every function is part of a write transaction."""
+"""Writer leases in SQL: which process may write to a server. Every function is part of a write
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,22 @@ if TYPE_CHECKING:
 
 
 def take(
-    connection: sqlite3.Connection, owners: ProcessLocks, server_id: str, *, now: float, lease_seconds: float, grace_seconds: float
+    connection: sqlite3.Connection,
+    owners: ProcessLocks,
+    server_id: str,
+    *,
+    now: float,
+    lease_seconds: float,
+    grace_seconds: float,
 ) -> WriterLease | WriterElsewhere:
-    """Takes the lease, unless another process holds it, or held it until less than `grace_seconds` ago and may be living.
+    """Takes the lease, unless another process holds it, or held it until less than `grace_seconds`
+    ago and may be living.
 
     A lease of our own that lasts is prolonged and keeps its term; after that it is a new term.
     """
-    held = connection.execute("SELECT owner, term, lease_until FROM writer_leases WHERE server_id = ?", (server_id,)).fetchone()
+    held = connection.execute(
+        "SELECT owner, term, lease_until FROM writer_leases WHERE server_id = ?", (server_id,)
+    ).fetchone()
     term = 1
     if held is not None:
         ours, lasts = held["owner"] == owners.me, held["lease_until"] > now
@@ -28,7 +39,8 @@ def take(
             return WriterElsewhere(held["owner"], free_at - now)
         term = held["term"] if ours and lasts else held["term"] + 1
     connection.execute(
-        "INSERT OR REPLACE INTO writer_leases (server_id, owner, term, lease_until) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO writer_leases (server_id, owner, term, lease_until) VALUES (?, ?, "
+        "?, ?)",
         (server_id, owners.me, term, now + lease_seconds),
     )
     return WriterLease(server_id, owners.me, term)

@@ -1,4 +1,6 @@
-"""From a request to its answer: the part of the ModelDB V1 stand-in between its connections and what it stores."""
+"""From a request to its answer: the part of the ModelDB V1 stand-in between its connections and
+what it stores.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +55,14 @@ class Backend:
             The answer as a frame without its length.
 
         Raises:
-            daemon.demo.modeldb_v1.writes.ConnectionBrokenError: there is none: the connection is to be closed.
+            daemon.demo.modeldb_v1.writes.ConnectionBrokenError: there is none: the connection is to
+            be closed.
             daemon.demo.modeldb_v1.faults.ServerDiedError: in the middle of it.
         """
         if call.method not in METHODS:
-            return refusal(call, ApplicationException(_UNKNOWN_METHOD, f"Invalid method name: '{call.method}'"))
+            return refusal(
+                call, ApplicationException(_UNKNOWN_METHOD, f"Invalid method name: '{call.method}'")
+            )
         try:
             result = await self._perform(call.method, call.arguments)
         except ServerError as error:
@@ -104,13 +109,19 @@ class Backend:
             case "createVectorField":
                 return documents.create_vector(model_id, arguments["vectorName"])
             case "appendToVectorField":
-                return documents.append_to_vector(model_id, arguments["vectorName"], arguments["value"], arguments["valueType"])
+                return documents.append_to_vector(
+                    model_id, arguments["vectorName"], arguments["value"], arguments["valueType"]
+                )
             case "updateVectorField":
                 if arguments["key"] is None:
                     raise null_pointer()
                 name = f"{arguments['key']}.{arguments['valueIndex']}"
-                return documents.set_scalar(model_id, name, arguments["value"], arguments["valueType"])
-        return documents.set_scalar(model_id, arguments["key"], arguments["value"], arguments["valueType"])
+                return documents.set_scalar(
+                    model_id, name, arguments["value"], arguments["valueType"]
+                )
+        return documents.set_scalar(
+            model_id, arguments["key"], arguments["value"], arguments["valueType"]
+        )
 
 
 def refusal(call: Call, exception: object) -> bytes:
@@ -125,7 +136,9 @@ def refusal(call: Call, exception: object) -> bytes:
 
 
 def _first_statement(method: str, arguments: Mapping[str, Any]) -> str:
-    """What stands in the error of a locked database; only the two that were recorded are spelled out."""
+    """What stands in the error of a locked database; only the two that were recorded are spelled
+    out.
+    """
     match method:
         case "getProjectIds":
             return project_ids_statement(arguments)

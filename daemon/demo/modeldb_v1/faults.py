@@ -1,4 +1,5 @@
-"""The fault switchboard of the ModelDB V1 stand-in: what can be made to go wrong, while it runs, from the same process.
+"""The fault switchboard of the ModelDB V1 stand-in: what can be made to go wrong, while it runs,
+from the same process.
 
 | switch | what clients see |
 |---|---|
@@ -16,13 +17,15 @@
 | `die_after_row(table)` | the server dies when the row is in the table: all connections close, later rows are missing |
 | `foreign_writer(table)` | another program writes at the same time: the id read back after an insert is not the row's |
 
-Those with parentheses of a call take `nth` (the first call from now that fits, or a later one), `method` and `when` (a predicate
-on the call), and are over when they have happened. `clear` ends everything.
+Those with parentheses of a call take `nth` (the first call from now that fits, or a later one),
+`method` and `when` (a predicate on the call), and are over when they have happened. `clear` ends
+everything.
 
-What a foreign writer does (as the recordings of three writers show it): with no id read back, a run or a metric ends with a
-NullPointerException, a DataFrame or a spec with parts fails at the NOT NULL of the part's reference, a model at
-FitEvent.transformer; what was stored before stays. With the other's id read back, the call goes on with it and nobody is told.
-"""
+What a foreign writer does (as the recordings of three writers show it): with no id read back, a run
+or a metric ends with a NullPointerException, a DataFrame or a spec with parts fails at the NOT NULL
+of the part's reference, a model at FitEvent.transformer; what was stored before stays. With the
+other's id read back, the call goes on with it and nobody is told.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ if TYPE_CHECKING:
 FOREIGN_RUN = "another writer's run"
 """The description of the run that `Faults.foreign_writer` slips in."""
 
-_SELECTORS = {True: "WritableServerSelector", False: "ReadPreferenceServerSelector{readPreference=primary}"}
+_SELECTORS = {
+    True: "WritableServerSelector",
+    False: "ReadPreferenceServerSelector{readPreference=primary}",
+}
 
 
 class ServerDiedError(Exception):
@@ -111,14 +117,25 @@ class Faults:
         storage_busy_seconds: how long it waits for a locked database.
     """
 
-    def __init__(self, store: Store, *, has_mongo: bool, mongo_timeout_seconds: float, storage_busy_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        has_mongo: bool,
+        mongo_timeout_seconds: float,
+        storage_busy_seconds: float,
+    ) -> None:
         self.storage_busy = False
         self.mongo_timeout_seconds = mongo_timeout_seconds
         self.storage_busy_seconds = storage_busy_seconds
         self._store = store
         self._has_mongo = has_mongo
         self._mongo_noticed = not has_mongo
-        self._mongo_up, self._mongo_moves, self._thawed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._mongo_up, self._mongo_moves, self._thawed = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
         for event in (self._mongo_moves, self._thawed, *((self._mongo_up,) if has_mongo else ())):
             event.set()
         self._plans: list[Plan] = []
@@ -160,29 +177,52 @@ class Faults:
     def thaw(self) -> None:
         self._thawed.set()
 
-    def drop_before_execution(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
+    def drop_before_execution(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> None:
         self._plan(Step.DROP_FIRST, nth, method, when)
 
-    def drop_before_answer(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
+    def drop_before_answer(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> None:
         self._plan(Step.DROP_ANSWER, nth, method, when)
 
-    def half_answer(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
+    def half_answer(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> None:
         self._plan(Step.HALF_ANSWER, nth, method, when)
 
-    def garbage_answer(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
+    def garbage_answer(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> None:
         self._plan(Step.GARBAGE_ANSWER, nth, method, when)
 
-    def wrong_sequence_id(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
+    def wrong_sequence_id(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> None:
         self._plan(Step.WRONG_SEQUENCE_ID, nth, method, when)
 
-    def refuse(self, exception: object, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> None:
-        """Args: exception: a struct of the interface, or an `daemon.targets.modeldb_v1.codec.ApplicationException`."""
+    def refuse(
+        self,
+        exception: object,
+        nth: int = 1,
+        *,
+        method: str | None = None,
+        when: Callable[[Call], bool] | None = None,
+    ) -> None:
+        """Args: exception: a struct of the interface, or an
+        `daemon.targets.modeldb_v1.codec.ApplicationException`.
+        """
         self._plan(Step.REFUSE, nth, method, when).exception = exception
 
-    def hold_before_execution(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> Hold:
+    def hold_before_execution(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> Hold:
         return self._plan(Step.HOLD_FIRST, nth, method, when).hold
 
-    def hold_before_answer(self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None) -> Hold:
+    def hold_before_answer(
+        self, nth: int = 1, *, method: str | None = None, when: Callable[[Call], bool] | None = None
+    ) -> Hold:
         return self._plan(Step.HOLD_ANSWER, nth, method, when).hold
 
     def die_after_row(self, table: str, nth: int = 1) -> None:
@@ -195,7 +235,8 @@ class Faults:
         Args:
             table: as the server names it.
             nth: which insert from now.
-            their_id: True: the id of the other's row, which is stored at that moment, comes back; False: none does.
+            their_id: True: the id of the other's row, which is stored at that moment, comes back;
+                False: none does.
         """
         self._row_plans.append(_RowPlan(table, nth, theirs=their_id, dies=False))
 
@@ -210,7 +251,9 @@ class Faults:
         self._row_plans.clear()
         self.thaw()
 
-    def _plan(self, step: Step, nth: int, method: str | None, when: Callable[[Call], bool] | None) -> Plan:
+    def _plan(
+        self, step: Step, nth: int, method: str | None, when: Callable[[Call], bool] | None
+    ) -> Plan:
         plan = Plan(step, nth, method, when)
         self._plans.append(plan)
         return plan
@@ -244,17 +287,24 @@ class Faults:
                 await self._mongo_up.wait()
         except TimeoutError as error:
             raise ServerError(
-                f"MongoTimeoutException: Timed out after 30000 ms while waiting for a server that matches {_SELECTORS[to_write]}."
-                " Client view of cluster state is {type=UNKNOWN, servers=[{address=127.0.0.1:1, type=UNKNOWN, state=CONNECTING,"
-                " exception={com.mongodb.MongoSocketOpenException: Exception opening socket}, caused by"
+                f"MongoTimeoutException: Timed out after 30000 ms while waiting for a server that "
+                f"matches {_SELECTORS[to_write]}."
+                " Client view of cluster state is {type=UNKNOWN, servers=[{address=127.0.0.1:1, "
+                "type=UNKNOWN, state=CONNECTING,"
+                " exception={com.mongodb.MongoSocketOpenException: Exception opening socket}, "
+                "caused by"
                 " {java.net.ConnectException: Connection refused}}]"
             ) from error
 
     async def reach_storage(self, statement: str) -> None:
-        """Raises `ServerError` when another process holds the database; the statement stands in its text."""
+        """Raises `ServerError` when another process holds the database; the statement stands in its
+        text.
+        """
         if self.storage_busy:
             await asyncio.sleep(self.storage_busy_seconds)
-            raise database_error(statement, "[SQLITE_BUSY]  The database file is locked (database is locked)")
+            raise database_error(
+                statement, "[SQLITE_BUSY]  The database file is locked (database is locked)"
+            )
 
     def _read_back(self, table: Table, row: Row) -> int | None:
         for plan in [plan for plan in self._row_plans if plan.table == table.name]:

@@ -1,9 +1,11 @@
-"""How the ModelDB V1 stand-in reads requests: as Thrift for Java does it, forgiving where the daemon's own codec is strict.
+"""How the ModelDB V1 stand-in reads requests: as Thrift for Java does it, forgiving where the
+daemon's own codec is strict.
 
-Watched on the real server: the frames of a connection are one stream of bytes (a message may be longer than its frame, and what
-follows a message in its frame is the start of the next one), texts that are not UTF-8 get U+FFFD in them, unknown fields and
-fields of another type are skipped, numbers that are unset are 0, an enum's unknown number is null. A message with the version
-word is read, and one without; any other version ends the connection.
+Watched on the real server: the frames of a connection are one stream of bytes (a message may be
+longer than its frame, and what follows a message in its frame is the start of the next one), texts
+that are not UTF-8 get U+FFFD in them, unknown fields and fields of another type are skipped,
+numbers that are unset are 0, an enum's unknown number is null. A message with the version word is
+read, and one without; any other version ends the connection.
 """
 
 from __future__ import annotations
@@ -16,7 +18,19 @@ from daemon.targets.modeldb_v1.codec import INTERFACE, METHODS, Call
 LARGEST_FRAME: Final = 16_384_000
 """In bytes, without its length."""
 
-_BOOL, _BYTE, _DOUBLE, _I16, _I32, _I64, _STRING, _STRUCT, _MAP, _SET, _LIST = 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15
+_BOOL, _BYTE, _DOUBLE, _I16, _I32, _I64, _STRING, _STRUCT, _MAP, _SET, _LIST = (
+    2,
+    3,
+    4,
+    6,
+    8,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+)
 _NUMBERS = {
     _BOOL: struct.Struct("!?"),
     _BYTE: struct.Struct("!b"),
@@ -43,7 +57,8 @@ class BrokenMessageError(Exception):
 def read_call(data: bytes) -> tuple[Call, int]:
     """The first message of a stream, and how many bytes it takes.
 
-    An argument that was not sent is None, or 0 where Java has no null. The arguments of an unknown method are skipped.
+    An argument that was not sent is None, or 0 where Java has no null. The arguments of an unknown
+    method are skipped.
 
     Raises:
         IncompleteMessageError: more bytes are needed.
@@ -63,7 +78,11 @@ def read_call(data: bytes) -> tuple[Call, int]:
         reader.skip(_STRUCT)
         return Call(method, sequence_id, {}), reader.at
     arguments = reader.structure(getattr(INTERFACE.ModelDBService, f"{method}_args"))
-    return Call(method, sequence_id, {name: getattr(arguments, name) for _, name, *_ in arguments.thrift_spec.values()}), reader.at
+    return Call(
+        method,
+        sequence_id,
+        {name: getattr(arguments, name) for _, name, *_ in arguments.thrift_spec.values()},
+    ), reader.at
 
 
 class _Reader:
@@ -126,7 +145,10 @@ class _Reader:
             return [self._value(inner, more) for _ in range(self._count())]
         if kind == _MAP:
             self.number(_BYTE), self.number(_BYTE)
-            return {self._value(detail[0], None): self._value(detail[1], None) for _ in range(self._count())}
+            return {
+                self._value(detail[0], None): self._value(detail[1], None)
+                for _ in range(self._count())
+            }
         number = self.number(kind)
         return number if detail is None or number in detail._VALUES_TO_NAMES else None  # noqa: SLF001 - thriftpy2's way to ask
 

@@ -1,10 +1,13 @@
-"""The metadata documents of the ModelDB V1 stand-in: what the server keeps in MongoDB, and its calls for them.
+"""The metadata documents of the ModelDB V1 stand-in: what the server keeps in MongoDB, and its
+calls for them.
 
-Watched on the real server with a look-alike of MongoDB behind it: a model may have several documents, of which reads and changes
-see the first; a search finds all. A condition is the equality of a text, its name may lead into documents and lists by dots.
+Watched on the real server with a look-alike of MongoDB behind it: a model may have several
+documents, of which reads and changes see the first; a search finds all. A condition is the equality
+of a text, its name may lead into documents and lists by dots.
 
-Unlike it: a condition whose name begins with "$" finds nothing, changes of ``_id`` and of names that begin with "$" are not
-refused, a time must be one that Python reads, and a list in the text of an error is printed as in a document.
+Unlike it: a condition whose name begins with "$" finds nothing, changes of ``_id`` and of names
+that begin with "$" are not refused, a time must be one that Python reads, and a list in the text of
+an error is printed as in a document.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 MODEL_ID = "MODELDB_model_id"
 
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_FRACTION = re.compile(r"([+-]?)(NaN|Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[dDfF]?", re.ASCII)
+_FRACTION = re.compile(
+    r"([+-]?)(NaN|Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[dDfF]?", re.ASCII
+)
 _BITS = {"int": 31, "long": 63}
 
 
@@ -48,9 +53,18 @@ class Documents:
         own_id = document.get("_id", ObjectId(secrets.token_hex(12)))
         if any(other["_id"] == own_id for other in self._documents):
             shown = own_id.text if isinstance(own_id, ObjectId) else printed(own_id)
-            error = f"E11000 duplicate key error collection: modeldb_metadata.model_metadata index: _id_ dup key: {{ _id: {shown} }}"
-            raise ServerError(f"DuplicateKeyException: Write failed with error code 11000 and error message '{error}'")
-        self._documents.append({"_id": own_id, **{name: value for name, value in document.items() if name != "_id"}})
+            error = (
+                f"E11000 duplicate key error collection: modeldb_metadata.model_metadata index: "
+                f"_id_ dup "
+                f"key: {{ _id: {shown} }}"
+            )
+            raise ServerError(
+                f"DuplicateKeyException: Write failed with error code 11000 and error message "
+                f"'{error}'"
+            )
+        self._documents.append(
+            {"_id": own_id, **{name: value for name, value in document.items() if name != "_id"}}
+        )
 
     def printed_of(self, model_id: int) -> str:
         """A model's first document as the driver prints it; "" when it has none."""
@@ -62,14 +76,20 @@ class Documents:
         return [
             document[MODEL_ID]
             for document in self._documents
-            if all(value in _reached(document, name.split(".")) for name, value in conditions.items())
+            if all(
+                value in _reached(document, name.split(".")) for name, value in conditions.items()
+            )
         ]
 
-    def set_scalar(self, model_id: int, name: str | None, value: str | None, kind: str | None) -> bool:
-        """Sets a field; dots in the name lead into documents and lists. False: the model has no document.
+    def set_scalar(
+        self, model_id: int, name: str | None, value: str | None, kind: str | None
+    ) -> bool:
+        """Sets a field; dots in the name lead into documents and lists. False: the model has no
+        document.
 
         Raises:
-            ServerError: the value is none of its kind, or what the name leads into is a plain value.
+            ServerError: the value is none of its kind, or what the name leads into is a plain
+                value.
         """
         typed = _typed(value, kind)
         document = self._first(model_id)
@@ -79,17 +99,25 @@ class Documents:
         return True
 
     def create_vector(self, model_id: int, name: str | None) -> bool:
-        """Sets a field to an empty list, in the first document that lacks it; False: there is none."""
+        """Sets a field to an empty list, in the first document that lacks it; False: there is
+        none.
+        """
         path = _given(name, "IllegalArgumentException: BSON field name can not be null").split(".")
         of_model = (document for document in self._documents if document[MODEL_ID] == model_id)
-        document = next((document for document in of_model if not list(_reached(document, path))), None)
+        document = next(
+            (document for document in of_model if not list(_reached(document, path))), None
+        )
         if document is None:
             return False
         _set(document, path, [])
         return True
 
-    def append_to_vector(self, model_id: int, name: str | None, value: str | None, kind: str | None) -> bool:
-        """Adds a value to a list, which need not exist. False: the model has no document, or the field is no list."""
+    def append_to_vector(
+        self, model_id: int, name: str | None, value: str | None, kind: str | None
+    ) -> bool:
+        """Adds a value to a list, which need not exist. False: the model has no document, or the
+        field is no list.
+        """
         typed = _typed(value, kind)
         document = self._first(model_id)
         if document is None:
@@ -105,7 +133,9 @@ class Documents:
         return True
 
     def _first(self, model_id: int) -> Document | None:
-        return next((document for document in self._documents if document[MODEL_ID] == model_id), None)
+        return next(
+            (document for document in self._documents if document[MODEL_ID] == model_id), None
+        )
 
 
 def _given(text: str | None, otherwise: str = "NullPointerException: null") -> str:
@@ -122,14 +152,18 @@ def _typed(value: str | None, kind: str | None) -> Any:  # noqa: ANN401 - a valu
         case "string":
             return value
         case "int" | "long":
-            if not _WHOLE.fullmatch(value) or not -(2 ** _BITS[kind]) <= int(value) < 2 ** _BITS[kind]:
+            if (
+                not _WHOLE.fullmatch(value)
+                or not -(2 ** _BITS[kind]) <= int(value) < 2 ** _BITS[kind]
+            ):
                 raise ServerError(f'NumberFormatException: For input string: "{value}"')
             return int(value)
         case "double":
             found = _FRACTION.fullmatch(value.strip())
             if found is None:
                 raise ServerError(
-                    f"NumberFormatException: {f'For input string: {chr(34)}{value}{chr(34)}' if value else 'empty String'}"
+                    f"NumberFormatException: "
+                    f"{f'For input string: {chr(34)}{value}{chr(34)}' if value else 'empty String'}"
                 )
             return float(found[1] + found[2])
         case "bool":
@@ -144,7 +178,9 @@ def _typed(value: str | None, kind: str | None) -> Any:  # noqa: ANN401 - a valu
 
 
 def _reached(value: object, path: Sequence[str]) -> Iterator[object]:
-    """What a path leads to: in a list, by a number or into every item; of a list itself also its items."""
+    """What a path leads to: in a list, by a number or into every item; of a list itself also its
+    items.
+    """
     if not path:
         yield value
         if isinstance(value, list):
@@ -172,7 +208,10 @@ def _set(document: Document, path: Sequence[str], value: object) -> None:
             key = name
         else:
             error = f"Cannot create field '{name}' in element {{{before}: {printed(holder)}}}"
-            raise ServerError(f"WriteConcernException: Write failed with error code 28 and error message '{error}'")
+            raise ServerError(
+                f"WriteConcernException: Write failed with error code 28 and error message "
+                f"'{error}'"
+            )
         if following is None:
             holder[key] = value
             return

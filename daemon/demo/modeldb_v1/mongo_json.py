@@ -1,9 +1,11 @@
-"""Metadata texts of ModelDB V1: how its MongoDB driver (3.4) reads them, and how it prints documents.
+"""Metadata texts of ModelDB V1: how its MongoDB driver (3.4) reads them, and how it prints
+documents.
 
-Watched on the real server, text for text: names and strings in single quotes, names without quotes, numbers with a plus or with
-leading zeros, a comma before a closing brace, bare NaN and anything behind the object are taken; the caret of an error stands
-where the driver puts it. Of extended JSON, ``$oid``, ``$date``, ``$numberLong`` and ``$undefined`` are interpreted; the rarer
-forms are refused here as any name that begins with "$" is.
+Watched on the real server, text for text: names and strings in single quotes, names without quotes,
+numbers with a plus or with leading zeros, a comma before a closing brace, bare NaN and anything
+behind the object are taken; the caret of an error stands where the driver puts it. Of extended
+JSON, ``$oid``, ``$date``, ``$numberLong`` and ``$undefined`` are interpreted; the rarer forms are
+refused here as any name that begins with "$" is.
 """
 
 from __future__ import annotations
@@ -56,13 +58,21 @@ def parse_document(text: str) -> Document:
     if value is None:
         raise null_pointer()
     if isinstance(value, list):
-        raise ServerError("IllegalArgumentException: BasicBSONList can only work with numeric keys, not: [MODELDB_model_id]")
+        raise ServerError(
+            "IllegalArgumentException: BasicBSONList can only work with numeric keys, not: "
+            "[MODELDB_model_id]"
+        )
     if isinstance(value, ObjectId | Moment):
-        raise ServerError(f"ClassCastException: class {type(value).__name__} cannot be cast to class com.mongodb.DBObject")
+        raise ServerError(
+            f"ClassCastException: class {type(value).__name__} cannot be cast to class "
+            f"com.mongodb.DBObject"
+        )
     name = _CLASSES.get(type(value)) or ("Integer" if -(2**31) <= value < 2**31 else "Long")
     raise ServerError(
-        f"ClassCastException: class java.lang.{name} cannot be cast to class com.mongodb.DBObject (java.lang.{name} is in module"
-        " java.base of loader 'bootstrap'; com.mongodb.DBObject is in unnamed module of loader 'app')"
+        f"ClassCastException: class java.lang.{name} cannot be cast to class com.mongodb.DBObject "
+        f"(java.lang.{name} is in module"
+        " java.base of loader 'bootstrap'; com.mongodb.DBObject is in unnamed module of loader "
+        "'app')"
     )
 
 
@@ -73,7 +83,9 @@ def check_names(document: Document) -> None:
             raise ServerError(f"IllegalArgumentException: Invalid BSON field name {name}")
         if "\0" in name:
             where = f"because it contains a null character at index {name.index(chr(0))}"
-            raise ServerError(f"BsonSerializationException: BSON cstring '{name}' is not valid {where}")
+            raise ServerError(
+                f"BsonSerializationException: BSON cstring '{name}' is not valid {where}"
+            )
         _check_names_in(value)
 
 
@@ -101,11 +113,11 @@ def printed(value: object) -> str:
         case ObjectId():
             text = f'{{ "$oid" : "{value.text}"}}'
         case Moment():
-            text = f'{{ "$date" : "{value.time:%Y-%m-%dT%H:%M:%S}.{value.time.microsecond // 1000:03}Z"}}'
+            text = f'{{ "$date" : "{value.time:%Y-%m-%dT%H:%M:%S}.{value.time.microsecond // 1000:03}Z"}}'  # noqa: E501
         case list():
             text = f"[ {' , '.join(printed(item) for item in value)}]"
         case dict():
-            text = f"{{ {' , '.join(f'{printed(name)} : {printed(item)}' for name, item in value.items())}}}"
+            text = f"{{ {' , '.join(f'{printed(name)} : {printed(item)}' for name, item in value.items())}}}"  # noqa: E501
         case _:
             raise TypeError(f"{value!r} is not in a document")
     return text
@@ -132,7 +144,9 @@ class _Parser:
         return self._value()
 
     def _error(self, at: int | None = None) -> ServerError:
-        return ServerError(f"JSONParseException: \n{self._text}\n{' ' * (self._at if at is None else at)}^")
+        return ServerError(
+            f"JSONParseException: \n{self._text}\n{' ' * (self._at if at is None else at)}^"
+        )
 
     def _next(self) -> str:
         """The next character that is no white space; "" at the end."""
@@ -147,7 +161,12 @@ class _Parser:
             self._at += 1
 
     def _value(self) -> Any:  # noqa: ANN401 - any value of a document
-        words = {"t": ("true", True), "f": ("false", False), "n": ("null", None), "N": ("NaN", math.nan)}
+        words = {
+            "t": ("true", True),
+            "f": ("false", False),
+            "n": ("null", None),
+            "N": ("NaN", math.nan),
+        }
         match self._next():
             case "{":
                 return self._object()
@@ -219,7 +238,9 @@ class _Parser:
             return _ESCAPED.get(sign, sign)
         start = self._at
         while self._at < start + 4:
-            if self._text[self._at : self._at + 1] not in _HEXADECIMAL or self._at >= len(self._text):
+            if self._text[self._at : self._at + 1] not in _HEXADECIMAL or self._at >= len(
+                self._text
+            ):
                 raise self._error()
             self._at += 1
         return chr(int(self._text[start : self._at], 16))
@@ -229,14 +250,20 @@ def _extended(document: Document) -> Any:  # noqa: ANN401 - a document, or the v
     if "$oid" in document:
         text = document["$oid"]
         if not isinstance(text, str) or not _OBJECT_ID.fullmatch(text):
-            raise ServerError(f"IllegalArgumentException: invalid hexadecimal representation of an ObjectId: [{text}]")
+            raise ServerError(
+                f"IllegalArgumentException: invalid hexadecimal representation of an ObjectId: "
+                f"[{text}]"
+            )
         return ObjectId(text.lower())
     if "$date" in document:
         return _moment(document["$date"])
     if "$numberLong" in document:
         text = document["$numberLong"]
         if not isinstance(text, str):
-            raise ServerError("ClassCastException: class java.lang.Integer cannot be cast to class java.lang.String (…)")
+            raise ServerError(
+                "ClassCastException: class java.lang.Integer cannot be cast to class "
+                "java.lang.String (…)"
+            )
         if not _WHOLE.fullmatch(text) or int(text) not in _LONGS:
             raise ServerError(f'NumberFormatException: For input string: "{text}"')
         return int(text)

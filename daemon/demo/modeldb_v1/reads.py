@@ -1,9 +1,11 @@
-"""What the ModelDB V1 stand-in's calls that read from SQL give back, the server's oddities included.
+"""What the ModelDB V1 stand-in's calls that read from SQL give back, the server's oddities
+included.
 
-A call takes the store and its arguments, as those in `modeldb_v1_calls` do. What the server reads from MongoDB is added by its
-caller.
+A call takes the store and its arguments, as those in `modeldb_v1_calls` do. What the server reads
+from MongoDB is added by its caller.
 
-Unlike the server: projects come in the order of their ids where the server's order is that of a hash table.
+Unlike the server: projects come in the order of their ids where the server's order is that of a
+hash table.
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from daemon.demo.modeldb_v1.store import ServerError, database_error, null_pointer, printed_time, single
+from daemon.demo.modeldb_v1.store import (
+    ServerError,
+    database_error,
+    null_pointer,
+    printed_time,
+    single,
+)
 from daemon.demo.modeldb_v1.writes import annotation_text, given
 from daemon.targets.modeldb_v1.codec import INTERFACE
 
@@ -31,7 +39,13 @@ def answer_200(_store: Store, _arguments: Arguments) -> int:
 def project_ids_statement(arguments: Arguments) -> str:
     """The SQL that stands in errors."""
     conditions = [f"PROJECT.{name} = ?" for name in arguments["keyValuePairs"] or ()]
-    where = "1 = 1" if not conditions else conditions[0] if len(conditions) == 1 else f"({' and '.join(conditions)})"
+    where = (
+        "1 = 1"
+        if not conditions
+        else conditions[0]
+        if len(conditions) == 1
+        else f"({' and '.join(conditions)})"
+    )
     return f"select Project.id from Project where {where}"  # noqa: S608 - it only stands in errors
 
 
@@ -41,7 +55,11 @@ def project_ids(store: Store, arguments: Arguments) -> list[int]:
         if name.lower() not in _PROJECT_COLUMNS:
             error = f"[SQLITE_ERROR] SQL error or missing database (no such column: PROJECT.{name})"
             raise database_error(project_ids_statement(arguments), error)
-    return [row["id"] for row in store.projects if all(_equals(row[name.lower()], value) for name, value in conditions.items())]
+    return [
+        row["id"]
+        for row in store.projects
+        if all(_equals(row[name.lower()], value) for name, value in conditions.items())
+    ]
 
 
 def _equals(stored: object, text: str) -> bool:
@@ -53,12 +71,16 @@ def _equals(stored: object, text: str) -> bool:
 
 def project_overviews(store: Store, _arguments: Arguments) -> list[Any]:
     """Fails as soon as one project has no run."""
-    runs = Counter({project["id"]: len(store.runs_in_project(project["id"])) for project in store.projects})
+    runs = Counter(
+        {project["id"]: len(store.runs_in_project(project["id"])) for project in store.projects}
+    )
     if not all(runs[project["id"]] for project in store.projects):
         raise null_pointer()
     return [
         INTERFACE.ProjectOverviewResponse(
-            _project(project), len(store.experiments.where("project", project["id"])), runs[project["id"]]
+            _project(project),
+            len(store.experiments.where("project", project["id"])),
+            runs[project["id"]],
         )
         for project in store.projects
     ]
@@ -69,15 +91,21 @@ def runs_and_experiments(store: Store, arguments: Arguments) -> Any:  # noqa: AN
     project_id = arguments["projId"]
     runs = store.runs_in_project(project_id)
     used = {run["experiment"] for run in runs}
-    experiments = [row for row in store.experiments.where("project", project_id) if row["id"] in used]
+    experiments = [
+        row for row in store.experiments.where("project", project_id) if row["id"] in used
+    ]
     first = min(used, default=0)
     return INTERFACE.ProjectExperimentsAndRuns(
-        project_id, [_experiment(row, is_default=row["id"] == first) for row in experiments], [_run(run) for run in runs]
+        project_id,
+        [_experiment(row, is_default=row["id"] == first) for row in experiments],
+        [_run(run) for run in runs],
     )
 
 
 def runs_in_experiment(store: Store, arguments: Arguments) -> list[Any]:
-    """What the server gives instead: the runs whose experiment has the number of a run of this experiment."""
+    """What the server gives instead: the runs whose experiment has the number of a run of this
+    experiment.
+    """
     experiment = store.experiments.get(arguments["experimentId"])
     if experiment is None or store.projects.get(experiment["project"]) is None:
         return []
@@ -87,16 +115,27 @@ def runs_in_experiment(store: Store, arguments: Arguments) -> list[Any]:
 
 def run_details(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
     """A run, what it is in, and its models; those without their metadata."""
-    run = _found(store.runs.get(arguments["experimentRunId"]), f"Can't find ExperimentRun with ID {arguments['experimentRunId']}")
-    experiment = _found(store.experiments.get(run["experiment"]), f"Can't find Experiment with ID {run['experiment']}")
-    project = _found(store.projects.get(experiment["project"]), f"Can't find Project with ID {experiment['project']}")
+    run = _found(
+        store.runs.get(arguments["experimentRunId"]),
+        f"Can't find ExperimentRun with ID {arguments['experimentRunId']}",
+    )
+    experiment = _found(
+        store.experiments.get(run["experiment"]),
+        f"Can't find Experiment with ID {run['experiment']}",
+    )
+    project = _found(
+        store.projects.get(experiment["project"]),
+        f"Can't find Project with ID {experiment['project']}",
+    )
     models = [
         model_response(store, row["id"])
         for row in store.models.where("experimentRun", run["id"])
         for _ in store.fits.where("transformer", row["id"])
     ]
     is_default = experiment["id"] == store.default_experiment(project["id"])
-    return INTERFACE.ExperimentRunDetailsResponse(_project(project), _experiment(experiment, is_default=is_default), _run(run), models)
+    return INTERFACE.ExperimentRunDetailsResponse(
+        _project(project), _experiment(experiment, is_default=is_default), _run(run), models
+    )
 
 
 def get_model(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
@@ -105,9 +144,18 @@ def get_model(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a st
 
 def model_response(store: Store, model_id: int) -> Any:  # noqa: ANN401 - a struct of the interface
     """A model that has a fit, without its metadata."""
-    model = _found(store.models.get(model_id), f"Could not find record for Transformer {model_id}, because it does not exist.")
-    fit = _found(single(store.fits.where("transformer", model_id)), f"Could not find corresponding FitEvent for Transformer {model_id}")
-    run = _found(store.runs.get(model["experimentRun"]), f"Can't find ExperimentRun with ID {model['experimentRun']}")
+    model = _found(
+        store.models.get(model_id),
+        f"Could not find record for Transformer {model_id}, because it does not exist.",
+    )
+    fit = _found(
+        single(store.fits.where("transformer", model_id)),
+        f"Could not find corresponding FitEvent for Transformer {model_id}",
+    )
+    run = _found(
+        store.runs.get(model["experimentRun"]),
+        f"Can't find ExperimentRun with ID {model['experimentRun']}",
+    )
     experiment = store.experiments.get(run["experiment"])
     project = None if experiment is None else store.projects.get(experiment["project"])
     metrics: dict[str, dict[int, float]] = {}
@@ -135,8 +183,15 @@ def model_response(store: Store, model_id: int) -> Any:  # noqa: ANN401 - a stru
 def model_ancestry(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
     """A model's fit, without what would be in other tables."""
     model_id = arguments["modelId"]
-    fit = _found(single(store.fits.where("transformer", model_id)), f"Could not find FitEvent for model {model_id}")
-    frame, spec, model = store.data_frames.get(fit["df"]), store.specs.get(fit["transformerSpec"]), store.models.get(model_id)
+    fit = _found(
+        single(store.fits.where("transformer", model_id)),
+        f"Could not find FitEvent for model {model_id}",
+    )
+    frame, spec, model = (
+        store.data_frames.get(fit["df"]),
+        store.specs.get(fit["transformerSpec"]),
+        store.models.get(model_id),
+    )
     if frame is None or spec is None or model is None:
         raise INTERFACE.ResourceNotFoundException("Could not find FitEvent with ID %s0")
     event = INTERFACE.FitEvent(
@@ -157,7 +212,11 @@ def compare_hyperparameters(store: Store, arguments: Arguments) -> Any:  # noqa:
     return INTERFACE.CompareHyperParametersResponse(
         {name: value for name, value in first.items() if name not in second},
         {name: value for name, value in second.items() if name not in first},
-        {name: INTERFACE.StringPair(value, second[name]) for name, value in first.items() if name in second},
+        {
+            name: INTERFACE.StringPair(value, second[name])
+            for name, value in first.items()
+            if name in second
+        },
     )
 
 
@@ -176,9 +235,14 @@ def _parameters(store: Store, model_id: int) -> dict[str, str]:
 
 def model_path(store: Store, arguments: Arguments) -> str:
     model_id = arguments["transformerId"]
-    model = _found(store.models.get(model_id), f"Could not find path to model file of Transformer with id {model_id}")
+    model = _found(
+        store.models.get(model_id),
+        f"Could not find path to model file of Transformer with id {model_id}",
+    )
     if not model["filepath"]:
-        raise INTERFACE.InvalidFieldException(f"The Transformer with id {model_id} does not have a model file")
+        raise INTERFACE.InvalidFieldException(
+            f"The Transformer with id {model_id} does not have a model file"
+        )
     return str(model["filepath"])
 
 
@@ -193,25 +257,51 @@ def _project(row: Row) -> Any:  # noqa: ANN401 - a struct of the interface
 
 
 def _experiment(row: Row, *, is_default: bool) -> Any:  # noqa: ANN401 - a struct of the interface
-    return INTERFACE.Experiment(row["id"], row["project"], row["name"], row["description"], is_default)
+    return INTERFACE.Experiment(
+        row["id"], row["project"], row["name"], row["description"], is_default
+    )
 
 
 def _run(row: Row) -> Any:  # noqa: ANN401 - a struct of the interface
-    return INTERFACE.ExperimentRun(row["id"], row["experiment"], row["description"], row["sha"], printed_time(row["created"]))
+    return INTERFACE.ExperimentRun(
+        row["id"], row["experiment"], row["description"], row["sha"], printed_time(row["created"])
+    )
 
 
 def _data_frame(store: Store, frame_id: int) -> Any:  # noqa: ANN401 - a struct of the interface
-    row = _found(store.data_frames.get(frame_id), f"Could not read DataFrame {frame_id}, it doesn't exist")
-    columns = [INTERFACE.DataFrameColumn(each["name"], each["type"]) for each in store.data_frame_columns.where("dfId", frame_id)]
-    pairs = [store.key_values.get(each["metadataKvId"]) for each in store.data_frame_metadata.where("dfId", frame_id)]
-    metadata = [INTERFACE.MetadataKV(pair["key"], pair["value"], pair["valueType"]) for pair in pairs if pair is not None]
-    return INTERFACE.DataFrame(frame_id, columns, row["numRows"], row["tag"], row["filepath"], metadata)
+    row = _found(
+        store.data_frames.get(frame_id), f"Could not read DataFrame {frame_id}, it doesn't exist"
+    )
+    columns = [
+        INTERFACE.DataFrameColumn(each["name"], each["type"])
+        for each in store.data_frame_columns.where("dfId", frame_id)
+    ]
+    pairs = [
+        store.key_values.get(each["metadataKvId"])
+        for each in store.data_frame_metadata.where("dfId", frame_id)
+    ]
+    metadata = [
+        INTERFACE.MetadataKV(pair["key"], pair["value"], pair["valueType"])
+        for pair in pairs
+        if pair is not None
+    ]
+    return INTERFACE.DataFrame(
+        frame_id, columns, row["numRows"], row["tag"], row["filepath"], metadata
+    )
 
 
 def _spec(store: Store, spec_id: int) -> Any:  # noqa: ANN401 - a struct of the interface
-    row = _found(store.specs.get(spec_id), f"Could not read TransformerSpec {spec_id}, it doesn't exist")
+    row = _found(
+        store.specs.get(spec_id), f"Could not read TransformerSpec {spec_id}, it doesn't exist"
+    )
     parameters = [
-        INTERFACE.HyperParameter(each["paramName"], each["paramValue"], each["paramType"], each["paramMinValue"], each["paramMaxValue"])
+        INTERFACE.HyperParameter(
+            each["paramName"],
+            each["paramValue"],
+            each["paramType"],
+            each["paramMinValue"],
+            each["paramMaxValue"],
+        )
         for each in store.hyperparameters.where("spec", spec_id)
     ]
     return INTERFACE.TransformerSpec(spec_id, row["transformerType"], parameters, row["tag"])
@@ -231,9 +321,14 @@ def _columns(joined: str) -> Sequence[str]:
 
 
 def _annotations(store: Store, model_id: int) -> list[str]:
-    annotation_ids = dict.fromkeys(row["annotation"] for row in store.annotation_fragments.where("transformer", model_id))
+    annotation_ids = dict.fromkeys(
+        row["annotation"] for row in store.annotation_fragments.where("transformer", model_id)
+    )
     return [
-        " ".join(annotation_text(row) for row in store.annotation_fragments.where("annotation", annotation_id)).strip()
+        " ".join(
+            annotation_text(row)
+            for row in store.annotation_fragments.where("annotation", annotation_id)
+        ).strip()
         for annotation_id in annotation_ids
     ]
 

@@ -4,26 +4,33 @@
         ...  # 127.0.0.1 and server.port are the address to configure
         server.faults.mongo_down = True
 
-or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v1.server --port 6543 --latency 0.02``.
+or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v1.server
+--port 6543 --latency 0.02``.
 
-What it is like: ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata), for the 23 of its 49 methods that this
-program's interface (``modeldb_v1.thrift``) has. It answers the exchanges that were recorded from the real server
-(tests/data/modeldb_v1; tests/support/modeldb_v1_replay.py sends them to either) with the same results and the same error texts: 521 of
-the 535, and byte for byte all that the original Python client exchanged. The other 14 are what three clients saw that wrote at
-once, which is chance. How requests are read is in `modeldb_v1_frames`, what the calls do in `modeldb_v1_calls`,
-`modeldb_v1_reads` and `modeldb_v1_metadata`, what can be made to go wrong in `modeldb_v1_faults`.
+What it is like: ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata), for the 23 of
+its 49 methods that this program's interface (``modeldb_v1.thrift``) has. It answers the exchanges
+that were recorded from the real server (tests/data/modeldb_v1; tests/support/modeldb_v1_replay.py
+sends them to either) with the same results and the same error texts: 521 of the 535, and byte for
+byte all that the original Python client exchanged. The other 14 are what three clients saw that
+wrote at once, which is chance. How requests are read is in `modeldb_v1_frames`, what the calls do
+in `modeldb_v1_calls`, `modeldb_v1_reads` and `modeldb_v1_metadata`, what can be made to go wrong in
+`modeldb_v1_faults`.
 
-As on the server, one connection's calls are carried out strictly in order, up to 100 connections are served at once, and the next
-one is accepted, waits and is closed after 20 s, the one after that 20 s later.
+As on the server, one connection's calls are carried out strictly in order, up to 100 connections
+are served at once, and the next one is accepted, waits and is closed after 20 s, the one after that
+20 s later.
 
 What it is unlike, beside what those modules say:
 
-* A call's rows are stored in one go: connections that write at once do each other no harm. `Faults.foreign_writer` does it.
-* Speed: a call takes no time, and its answer leaves `latency_seconds` later, however many answers are under way. On the real
-  server each row takes about 1.4 ms, a fit with 10 hyperparameters 23 ms, and no two calls of a connection overlap.
-* What a client has sent before it closes is carried out as far as it was read; on the real server how far is chance, and the call
-  that is being carried out is always finished.
-* A waiting connection is served as soon as another one closes; the real server takes up to 10 s to notice.
+* A call's rows are stored in one go: connections that write at once do each other no harm.
+  `Faults.foreign_writer` does it.
+* Speed: a call takes no time, and its answer leaves `latency_seconds` later, however many answers
+  are under way. On the real server each row takes about 1.4 ms, a fit with 10 hyperparameters 23
+  ms, and no two calls of a connection overlap.
+* What a client has sent before it closes is carried out as far as it was read; on the real server
+  how far is chance, and the call that is being carried out is always finished.
+* A waiting connection is served as soon as another one closes; the real server takes up to 10 s to
+  notice.
 """
 
 from __future__ import annotations
@@ -39,7 +46,12 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.demo.modeldb_v1.dispatch import Backend, refusal
 from daemon.demo.modeldb_v1.faults import Faults, ServerDiedError, Step
-from daemon.demo.modeldb_v1.frames import LARGEST_FRAME, BrokenMessageError, IncompleteMessageError, read_call
+from daemon.demo.modeldb_v1.frames import (
+    LARGEST_FRAME,
+    BrokenMessageError,
+    IncompleteMessageError,
+    read_call,
+)
 from daemon.demo.modeldb_v1.metadata import Documents
 from daemon.demo.modeldb_v1.store import Store
 from daemon.demo.modeldb_v1.writes import ConnectionBrokenError
@@ -93,7 +105,8 @@ class _Connection:
 
 
 class ModelDbV1StandIn:
-    """The server. Starts and stops as a context manager, or by `start` and `aclose`; keeps its data and its port over a new start.
+    """The server. Starts and stops as a context manager, or by `start` and `aclose`; keeps its data
+    and its port over a new start.
 
     Args:
         metadata_store: False: the server has no MongoDB.
@@ -148,7 +161,9 @@ class ModelDbV1StandIn:
 
     @property
     def projects(self) -> list[Row]:
-        """Copies of the table's rows, in the order of their ids; the columns are those of the server's database."""
+        """Copies of the table's rows, in the order of their ids; the columns are those of the
+        server's database.
+        """
         return _rows(self.store.projects)
 
     @property
@@ -183,7 +198,9 @@ class ModelDbV1StandIn:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """Copies of what is in MongoDB, oldest first; each has its model's id as ``MODELDB_model_id``."""
+        """Copies of what is in MongoDB, oldest first; each has its model's id as
+        ``MODELDB_model_id``.
+        """
         return copy.deepcopy(list(self.stored_documents))
 
     def overview(self) -> str:
@@ -191,7 +208,11 @@ class ModelDbV1StandIn:
         lines = []
         for project in self.store.projects:
             runs = self.store.runs_in_project(project["id"])
-            models = [model["id"] for run in runs for model in self.store.models.where("experimentRun", run["id"])]
+            models = [
+                model["id"]
+                for run in runs
+                for model in self.store.models.where("experimentRun", run["id"])
+            ]
             fitted = [model for model in models if self.store.fits.where("transformer", model)]
             metrics = sum(len(self.store.metrics.where("transformer", model)) for model in fitted)
             counts = f"{len(runs)} runs, {len(fitted)} models, {metrics} metrics"
@@ -218,7 +239,9 @@ class ModelDbV1StandIn:
         await self.accept_connections()
 
     async def aclose(self) -> None:
-        """Closes the port and every connection. What is under way is dropped, carried out or not, as when a process is killed."""
+        """Closes the port and every connection. What is under way is dropped, carried out or not,
+        as when a process is killed.
+        """
         tasks = list(self._connections)
         self._die()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -248,7 +271,12 @@ class ModelDbV1StandIn:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.aclose()
 
     def _die(self) -> None:
@@ -271,7 +299,9 @@ class ModelDbV1StandIn:
                 finally:
                     self._workers.release()
         except asyncio.CancelledError:
-            pass  # by `_die` or the end of the loop; asyncio of Python 3.11 reports a handler that ends cancelled as an error
+            # by `_die` or the end of the loop; asyncio of Python 3.11 reports a handler that ends
+            # cancelled as an error
+            pass
         finally:
             writer.close()
             del self._connections[task]
@@ -292,7 +322,12 @@ class ModelDbV1StandIn:
             group.create_task(connection.deliver())
             try:
                 await self._read(reader, connection)
-            except (ConnectionError, asyncio.IncompleteReadError, ConnectionBrokenError, BrokenMessageError):
+            except (
+                ConnectionError,
+                asyncio.IncompleteReadError,
+                ConnectionBrokenError,
+                BrokenMessageError,
+            ):
                 pass  # in every case the connection ends and the client hears nothing
             except ServerDiedError:
                 self._die()
@@ -328,7 +363,11 @@ class ModelDbV1StandIn:
             return False
         if Step.WRONG_SEQUENCE_ID in due:
             call = replace(call, sequence_id=call.sequence_id ^ 1)
-        answer = await self._backend.answer(call) if Step.REFUSE not in due else refusal(call, due[Step.REFUSE].exception)
+        answer = (
+            await self._backend.answer(call)
+            if Step.REFUSE not in due
+            else refusal(call, due[Step.REFUSE].exception)
+        )
         if Step.HOLD_ANSWER in due:
             await due[Step.HOLD_ANSWER].hold.pause()
         await self.faults.thawed()
@@ -360,10 +399,19 @@ async def _serve(port: int, latency_seconds: float, *, metadata_store: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the address on one line and serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
-        prog="python -m daemon.demo.modeldb_v1.server", description="A stand-in for ModelDB V1, in memory."
+        prog="python -m daemon.demo.modeldb_v1.server",
+        description="A stand-in for ModelDB V1, in memory.",
     )
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 (default): a free one")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="how long each answer is under way (default 0)")
+    parser.add_argument(
+        "--port", type=int, default=0, help="port on 127.0.0.1; 0 (default): a free one"
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long each answer is under way (default 0)",
+    )
     parser.add_argument("--no-metadata-store", action="store_true", help="a server without MongoDB")
     options = parser.parse_args(arguments)
     asyncio.run(_serve(options.port, options.latency, metadata_store=not options.no_metadata_store))

@@ -1,8 +1,8 @@
 """What the ModelDB V1 stand-in keeps: the tables of the server's SQLite database, in memory.
 
-Like the real ones (watched on v1.0.0): ids count up above the largest that was ever used, a client may choose one, nothing is
-unique but ids, references may point to nothing, rows cannot be deleted, and each insert is committed by itself. What SQLite
-refuses is refused with the server's own words.
+Like the real ones (watched on v1.0.0): ids count up above the largest that was ever used, a client
+may choose one, nothing is unique but ids, references may point to nothing, rows cannot be deleted,
+and each insert is committed by itself. What SQLite refuses is refused with the server's own words.
 """
 
 from __future__ import annotations
@@ -82,19 +82,23 @@ class Table:
         """A new row, as it is in the table now.
 
         Args:
-            values: of the columns that the statement names; an "id" is taken, unless it is negative.
+            values: of the columns that the statement names; an "id" is taken, unless it is
+                negative.
 
         Raises:
             ServerError: a column that must not be NULL is, or the id is taken.
         """
-        values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
+        values = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in values.items()
+        }
         row_id = values.pop("id", -1)
         for column in self._required:
             if values.get(column) is None:
-                code = "[SQLITE_CONSTRAINT_NOTNULL]  A NOT NULL constraint failed (NOT NULL constraint failed"
+                code = "[SQLITE_CONSTRAINT_NOTNULL]  A NOT NULL constraint failed (NOT NULL constraint failed"  # noqa: E501
                 raise database_error(self._statement(values), f"{code}: {self.name}.{column})")
         if row_id in self._rows:
-            code = "[SQLITE_CONSTRAINT_PRIMARYKEY]  A PRIMARY KEY constraint failed (UNIQUE constraint failed"
+            code = "[SQLITE_CONSTRAINT_PRIMARYKEY]  A PRIMARY KEY constraint failed (UNIQUE constraint failed"  # noqa: E501
             raise database_error(self._statement(values), f"{code}: {self.name}.id)")
         return self._enter(row_id if row_id >= 0 else self._largest_id + 1, values)
 
@@ -135,21 +139,32 @@ class Store:
         self.experiments = Table("Experiment", "project! name! description created!", "project")
         self.runs = Table("ExperimentRun", "experiment! description sha created!", "experiment")
         self.key_values = Table("MetadataKV", "key! value! valueType!")
-        self.data_frames = Table("DataFrame", "tag numRows! experimentRun! filepath", "experimentRun")
+        self.data_frames = Table(
+            "DataFrame", "tag numRows! experimentRun! filepath", "experimentRun"
+        )
         self.data_frame_columns = Table("DataFrameColumn", "dfId! name! type!", "dfId")
         self.data_frame_metadata = Table("DataFrameMetadata", "dfId! metadataKvId!", "dfId")
         self.specs = Table("TransformerSpec", "transformerType! tag experimentRun!")
         self.hyperparameters = Table(
-            "HyperParameter", "spec! paramName! paramType! paramValue! paramMinValue paramMaxValue experimentRun!", "spec"
+            "HyperParameter",
+            "spec! paramName! paramType! paramValue! paramMinValue paramMaxValue experimentRun!",
+            "spec",
         )
-        self.models = Table("Transformer", "transformerType! tag experimentRun! filepath", "experimentRun")
+        self.models = Table(
+            "Transformer", "transformerType! tag experimentRun! filepath", "experimentRun"
+        )
         self.fits = Table(
             "FitEvent",
-            "transformerSpec! transformer! df! predictionColumns! labelColumns! experimentRun! problemType!",
+            "transformerSpec! transformer! df! predictionColumns! labelColumns! experimentRun! "
+            "problemType!",
             "transformer",
         )
-        self.features = Table("Feature", "name! featureIndex! importance! transformer", "transformer")
-        self.metrics = Table("MetricEvent", "transformer! df! metricType! metricValue! experimentRun!", "transformer")
+        self.features = Table(
+            "Feature", "name! featureIndex! importance! transformer", "transformer"
+        )
+        self.metrics = Table(
+            "MetricEvent", "transformer! df! metricType! metricValue! experimentRun!", "transformer"
+        )
         self.events = Table("Event", "eventType! eventId! experimentRun!", "eventId")
         self.annotations = Table("Annotation", "posted! experimentRun!")
         self.annotation_fragments = Table(
@@ -158,15 +173,21 @@ class Store:
             "annotation transformer",
         )
         self.read_back: Callable[[Table, Row], int | None] = lambda _table, row: int(row["id"])
-        """Asked after each insert for the id that the server reads back, which is not always that of its row."""
+        """Asked after each insert for the id that the server reads back, which is not always that
+        of its row."""
 
     def insert(self, table: Table, **values: object) -> int | None:
-        """The id of the new row, as the server reads it back; `Table.insert` says what is raised."""
+        """The id of the new row, as the server reads it back; `Table.insert` says what is
+        raised.
+        """
         return self.read_back(table, table.insert(values))
 
     def event_of(self, fit_id: int) -> Row | None:
         """The event row of a fit."""
-        return next((event for event in self.events.where("eventId", fit_id) if event["eventType"] == FIT), None)
+        return next(
+            (event for event in self.events.where("eventId", fit_id) if event["eventType"] == FIT),
+            None,
+        )
 
     def default_experiment(self, project_id: int) -> int:
         """The first one of the project; -1: it has none."""
@@ -175,7 +196,10 @@ class Store:
     def runs_in_project(self, project_id: int) -> list[Row]:
         """In the order of their ids."""
         experiments = self.experiments.where("project", project_id)
-        return sorted((run for each in experiments for run in self.runs.where("experiment", each["id"])), key=lambda run: run["id"])
+        return sorted(
+            (run for each in experiments for run in self.runs.where("experiment", each["id"])),
+            key=lambda run: run["id"],
+        )
 
 
 def single(rows: Sequence[Row]) -> Row | None:

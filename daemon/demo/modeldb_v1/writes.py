@@ -1,7 +1,8 @@
 """What the ModelDB V1 stand-in's calls that store do, row by row in the server's order.
 
-A call takes the store and its arguments (by their names in the interface), returns its result, and raises `ServerError` or an
-exception of the interface. Rows that were stored before an error stay, as on the server: no call is one transaction.
+A call takes the store and its arguments (by their names in the interface), returns its result, and
+raises `ServerError` or an exception of the interface. Rows that were stored before an error stay,
+as on the server: no call is one transaction.
 """
 
 from __future__ import annotations
@@ -66,13 +67,26 @@ def store_project(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - 
     """Finds by name and author, or inserts, with an experiment."""
     project = given(given(arguments["pr"]).project)
     same_author = store.projects.where("author", project.author)
-    found = single([row for row in same_author if project.name is not None and row["name"] == project.name])
+    found = single(
+        [row for row in same_author if project.name is not None and row["name"] == project.name]
+    )
     if found is not None:
         return INTERFACE.ProjectEventResponse(found["id"])
     project_id = store.insert(
-        store.projects, id=project.id, name=project.name, author=project.author, description=project.description, created=now()
+        store.projects,
+        id=project.id,
+        name=project.name,
+        author=project.author,
+        description=project.description,
+        created=now(),
     )
-    store.insert(store.experiments, project=project_id, name="Default_Experiment", description="Default Experiment", created=now())
+    store.insert(
+        store.experiments,
+        project=project_id,
+        name="Default_Experiment",
+        description="Default Experiment",
+        created=now(),
+    )
     return INTERFACE.ProjectEventResponse(unboxed(project_id))
 
 
@@ -100,7 +114,12 @@ def store_run(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a st
     """Always inserts; the experiment is not looked for."""
     run = given(given(arguments["er"]).experimentRun)
     run_id = store.insert(
-        store.runs, id=run.id, experiment=run.experimentId, description=run.description, created=now(), **_set_columns(sha=run.sha)
+        store.runs,
+        id=run.id,
+        experiment=run.experimentId,
+        description=run.description,
+        created=now(),
+        **_set_columns(sha=run.sha),
     )
     return INTERFACE.ExperimentRunEventResponse(unboxed(run_id))
 
@@ -111,14 +130,18 @@ def store_data_frame(store: Store, arguments: Arguments) -> int:
 
 
 def store_fit(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    """The SQL part: a model that has a complete fit is found, anything else inserted. Metadata is stored after it."""
+    """The SQL part: a model that has a complete fit is found, anything else inserted. Metadata is
+    stored after it.
+    """
     fit = _event(arguments, "fe")
     run_id = fit.experimentRunId
     _check_run(store, run_id)
     known = single(store.fits.where("transformer", given(fit.model).id))
     event = None if known is None else store.event_of(known["id"])
     if known is not None and event is not None:
-        return INTERFACE.FitEventResponse(known["df"], known["transformerSpec"], known["transformer"], event["id"], known["id"])
+        return INTERFACE.FitEventResponse(
+            known["df"], known["transformerSpec"], known["transformer"], event["id"], known["id"]
+        )
     data_frame_id = _data_frame(store, fit.df, run_id)
     model_id = _model(store, fit.model, run_id)
     spec_id = _spec(store, fit.spec, run_id)
@@ -136,14 +159,22 @@ def store_fit(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a st
         experimentRun=run_id,
         problemType=INTERFACE.ProblemType._VALUES_TO_NAMES[problem_type].lower(),  # noqa: SLF001 - thriftpy2's way to ask
     )
-    event_id = store.insert(store.events, eventType=FIT, eventId=unboxed(fit_id), experimentRun=run_id)
+    event_id = store.insert(
+        store.events, eventType=FIT, eventId=unboxed(fit_id), experimentRun=run_id
+    )
     for place, name in enumerate(features):
-        store.insert(store.features, name=name, featureIndex=place, importance=0.0, transformer=model_id)
-    return INTERFACE.FitEventResponse(*map(unboxed, (data_frame_id, spec_id, model_id, event_id, fit_id)))
+        store.insert(
+            store.features, name=name, featureIndex=place, importance=0.0, transformer=model_id
+        )
+    return INTERFACE.FitEventResponse(
+        *map(unboxed, (data_frame_id, spec_id, model_id, event_id, fit_id))
+    )
 
 
 def store_metric(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    """Always inserts, and an unknown model with it; the value loses the bits that a 32-bit float does not have."""
+    """Always inserts, and an unknown model with it; the value loses the bits that a 32-bit float
+    does not have.
+    """
     metric = _event(arguments, "me")
     run_id = metric.experimentRunId
     _check_run(store, run_id)
@@ -157,8 +188,12 @@ def store_metric(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a
         metricValue=float32(metric.metricValue),
         experimentRun=run_id,
     )
-    event_id = store.insert(store.events, eventType=METRIC, eventId=unboxed(metric_id), experimentRun=run_id)
-    return INTERFACE.MetricEventResponse(*map(unboxed, (model_id, data_frame_id, event_id, metric_id)))
+    event_id = store.insert(
+        store.events, eventType=METRIC, eventId=unboxed(metric_id), experimentRun=run_id
+    )
+    return INTERFACE.MetricEventResponse(
+        *map(unboxed, (model_id, data_frame_id, event_id, metric_id))
+    )
 
 
 def store_annotation(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
@@ -215,12 +250,18 @@ def _data_frame(store: Store, frame: Any, run_id: int) -> int | None:  # noqa: A
     if known is not None:
         return int(known["id"])
     frame_id = store.insert(
-        store.data_frames, tag=frame.tag, numRows=frame.numRows, experimentRun=run_id, **_set_columns(filepath=frame.filepath)
+        store.data_frames,
+        tag=frame.tag,
+        numRows=frame.numRows,
+        experimentRun=run_id,
+        **_set_columns(filepath=frame.filepath),
     )
     for column in given(frame.schema):
         store.insert(store.data_frame_columns, dfId=frame_id, name=column.name, type=column.type)
     for pair in frame.metadata or ():
-        pair_id = store.insert(store.key_values, key=pair.key, value=pair.value, valueType=pair.valueType)
+        pair_id = store.insert(
+            store.key_values, key=pair.key, value=pair.value, valueType=pair.valueType
+        )
         store.insert(store.data_frame_metadata, dfId=frame_id, metadataKvId=pair_id)
     return frame_id
 
@@ -229,14 +270,18 @@ def _model(store: Store, model: Any, run_id: int) -> int | None:  # noqa: ANN401
     known = store.models.get(given(model).id)
     if known is not None:
         return int(known["id"])
-    return store.insert(store.models, transformerType=model.transformerType, tag=model.tag, experimentRun=run_id)
+    return store.insert(
+        store.models, transformerType=model.transformerType, tag=model.tag, experimentRun=run_id
+    )
 
 
 def _spec(store: Store, spec: Any, run_id: int) -> int | None:  # noqa: ANN401 - a struct of the interface
     known = store.specs.get(given(spec).id)
     if known is not None:
         return int(known["id"])
-    spec_id = store.insert(store.specs, transformerType=spec.transformerType, tag=spec.tag, experimentRun=run_id)
+    spec_id = store.insert(
+        store.specs, transformerType=spec.transformerType, tag=spec.tag, experimentRun=run_id
+    )
     for each in given(spec.hyperparameters):
         store.insert(
             store.hyperparameters,
@@ -252,11 +297,15 @@ def _spec(store: Store, spec: Any, run_id: int) -> int | None:  # noqa: ANN401 -
 
 
 def update_project(store: Store, arguments: Arguments) -> bool:
-    """Sets name, author or description; unlike the server it leaves the id and the time of creation as they are."""
+    """Sets name, author or description; unlike the server it leaves the id and the time of creation
+    as they are.
+    """
     key, column = given(arguments["key"]), arguments["key"].lower()
     if column not in {"id", "name", "author", "description", "created"}:
         statement = f"update Project set {key} = ? where Project.id = ?"  # noqa: S608 - it only stands in the error
-        raise database_error(statement, f"[SQLITE_ERROR] SQL error or missing database (no such column: {key})")
+        raise database_error(
+            statement, f"[SQLITE_ERROR] SQL error or missing database (no such column: {key})"
+        )
     project = store.projects.get(arguments["projectId"])
     if project is None:
         return False

@@ -1,8 +1,10 @@
-"""The calls of the ModelDB V2 stand-in on projects, experiments and runs: what each refuses, and what it does.
+"""The calls of the ModelDB V2 stand-in on projects, experiments and runs: what each refuses, and
+what it does.
 
-A call has three parts, which the server runs one after the other: `validate` needs nothing but the request; `check` reads the
-database; `perform` reads or writes it. Other calls may come in between `check` and `perform`: names are checked and then
-inserted without a constraint, so two creates of one name that overlap both succeed, as on the real server.
+A call has three parts, which the server runs one after the other: `validate` needs nothing but the
+request; `check` reads the database; `perform` reads or writes it. Other calls may come in between
+`check` and `perform`: names are checked and then inserted without a constraint, so two creates of
+one name that overlap both succeed, as on the real server.
 
 Texts, codes and details were watched on ModelDB 2.0.8.1. Unlike the real server:
 
@@ -20,8 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.demo.modeldb_v2 import messages
 from daemon.demo.modeldb_v2.find import page, sought
-from daemon.demo.modeldb_v2.messages import ALREADY_EXISTS, INTERNAL, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, ApiError
-from daemon.demo.modeldb_v2.store import KEY_VALUE_LISTS, MARK, check_columns, check_text, new_id, now
+from daemon.demo.modeldb_v2.messages import (
+    ALREADY_EXISTS,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    PERMISSION_DENIED,
+    ApiError,
+)
+from daemon.demo.modeldb_v2.store import (
+    KEY_VALUE_LISTS,
+    MARK,
+    check_columns,
+    check_text,
+    new_id,
+    now,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,8 +69,11 @@ class Call:
     uses_database: bool = True
 
 
-def require(call: str, *fields: tuple[str, str], details: str = "", also: str = "") -> Callable[[Request], None]:
-    """Refuses a request that lacks a field: the answer names the first that is missing, or all of them if none is there.
+def require(
+    call: str, *fields: tuple[str, str], details: str = "", also: str = ""
+) -> Callable[[Request], None]:
+    """Refuses a request that lacks a field: the answer names the first that is missing, or all of
+    them if none is there.
 
     Args:
         call: the call as the text writes it.
@@ -70,7 +89,9 @@ def require(call: str, *fields: tuple[str, str], details: str = "", also: str = 
         what = missing[0]
         if len(missing) == len(fields) > 1:
             what = also or " and ".join(missing)
-        raise ApiError(INVALID_ARGUMENT, f"{what} not found in {call} request", details or f"{call}.Response")
+        raise ApiError(
+            INVALID_ARGUMENT, f"{what} not found in {call} request", details or f"{call}.Response"
+        )
 
     return validate
 
@@ -80,9 +101,13 @@ _TAG_CHARACTERS = 40
 
 
 def check_name(request: Request) -> None:
-    """Raises `ApiError` for a name of more than 256 UTF-16 units (the column is shorter: 255 characters)."""
+    """Raises `ApiError` for a name of more than 256 UTF-16 units (the column is shorter: 255
+    characters).
+    """
     if len(request.get("name", "").encode("utf-16-le")) // 2 > _NAME_UNITS:
-        raise ApiError(INVALID_ARGUMENT, f"Entity name can not be more than {_NAME_UNITS} characters")
+        raise ApiError(
+            INVALID_ARGUMENT, f"Entity name can not be more than {_NAME_UNITS} characters"
+        )
 
 
 def check_tags(request: Request) -> None:
@@ -90,7 +115,7 @@ def check_tags(request: Request) -> None:
         if not tag:
             raise ApiError(INVALID_ARGUMENT, "Invalid tag found, Tag shouldn't be empty")
         if len(tag) > _TAG_CHARACTERS:
-            text = f"Tag name can not be more than {_TAG_CHARACTERS} characters. Limit exceeded tag is: {tag}"
+            text = f"Tag name can not be more than {_TAG_CHARACTERS} characters. Limit exceeded tag is: {tag}"  # noqa: E501
             raise ApiError(INVALID_ARGUMENT, text)
 
 
@@ -103,7 +128,9 @@ def _validate_all(*validators: Callable[[Request], None]) -> Callable[[Request],
 
 
 def as_read_back(row: Row) -> Row:
-    """A row as later calls see it: a value that was never sent, and that the create's answer therefore lacks, is null then."""
+    """A row as later calls see it: a value that was never sent, and that the create's answer
+    therefore lacks, is null then.
+    """
     for name in KEY_VALUE_LISTS:
         items = row.get(name, ())
         if any("value" not in item for item in items):
@@ -134,13 +161,17 @@ def protobuf_text(value: object) -> str:
 def quoted(text: str) -> str:
     """A string as protobuf's text format writes it: what is not ASCII, byte by byte in octal."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return '"' + "".join(chr(byte) if byte in _PRINTABLE else f"\\{byte:03o}" for byte in escaped.encode()) + '"'
+    return (
+        '"'
+        + "".join(chr(byte) if byte in _PRINTABLE else f"\\{byte:03o}" for byte in escaped.encode())
+        + '"'
+    )
 
 
 _PRINTABLE = range(0x20, 0x7F)
 
 
-# --- projects ---------------------------------------------------------------------------------------------------------------------
+# --- projects -------------------------------------------------------------------------------------
 
 
 _SHORT_NAME_CHARACTERS = 40
@@ -148,7 +179,9 @@ _HASH_DIGITS = 32
 
 
 def _short_name(name: str) -> str:
-    """Long names end in an MD5 of what follows; the server's own slip doubles a hash that begins with zeros."""
+    """Long names end in an MD5 of what follows; the server's own slip doubles a hash that begins
+    with zeros.
+    """
     plain = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
     if len(plain) <= _SHORT_NAME_CHARACTERS:
         return plain
@@ -166,7 +199,13 @@ def _check_project_name(store: Store, request: Request) -> None:
 
 def _create_project(store: Store, request: Request) -> Answer:
     moment = now()
-    row = {"id": new_id(), **request, "date_created": moment, "date_updated": moment, "short_name": _short_name(request["name"])}
+    row = {
+        "id": new_id(),
+        **request,
+        "date_created": moment,
+        "date_updated": moment,
+        "short_name": _short_name(request["name"]),
+    }
     check_columns(row)
     store.projects.insert(as_read_back(row))
     return {"project": row}
@@ -191,7 +230,9 @@ def _get_projects(store: Store, request: Request) -> Answer:
 
 def _find_projects(store: Store, request: Request) -> Answer:
     name = sought(request, "name")
-    found: Iterable[Entity] = store.projects.all_live() if name is None else store.projects.find("name", name)
+    found: Iterable[Entity] = (
+        store.projects.all_live() if name is None else store.projects.find("name", name)
+    )
     if ids := request.get("project_ids"):
         found = [entity for entity in found if entity.id in ids]
     return page(found, request, "projects", "FindProjects")
@@ -248,7 +289,9 @@ def _delete_project(store: Store, request: Request) -> Answer:
 
 
 PROJECT_CALLS: Mapping[str, Call] = {
-    "verifyConnection": Call("GET", messages.NOTHING, lambda _store, _request: {"status": True}, uses_database=False),
+    "verifyConnection": Call(
+        "GET", messages.NOTHING, lambda _store, _request: {"status": True}, uses_database=False
+    ),
     "createProject": Call(
         "POST",
         messages.CREATE_PROJECT,
@@ -256,8 +299,15 @@ PROJECT_CALLS: Mapping[str, Call] = {
         _validate_all(require("CreateProject", ("name", "Project name")), check_name, check_tags),
         _check_project_name,
     ),
-    "getProjectByName": Call("GET", messages.BY_NAME, _get_project_by_name, require("GetProjectByName", ("name", "Project name is"))),
-    "getProjectById": Call("GET", messages.BY_ID, _get_project_by_id, require("GetProjectById", ("id", "Project ID"))),
+    "getProjectByName": Call(
+        "GET",
+        messages.BY_NAME,
+        _get_project_by_name,
+        require("GetProjectByName", ("name", "Project name is")),
+    ),
+    "getProjectById": Call(
+        "GET", messages.BY_ID, _get_project_by_id, require("GetProjectById", ("id", "Project ID"))
+    ),
     "getProjects": Call("GET", messages.LISTING, _get_projects),
     "findProjects": Call("POST", messages.FIND_PROJECTS, _find_projects),
     "updateProjectDescription": Call(
@@ -266,15 +316,22 @@ PROJECT_CALLS: Mapping[str, Call] = {
         _update_project_description,
         require("UpdateProjectDescription", ("id", "Project ID is")),
     ),
-    "updateProjectAttributes": Call("POST", messages.UPDATE_ATTRIBUTE, _update_project_attribute, _require_project_attribute),
-    "addProjectTags": Call(
-        "POST", messages.TAGS, _add_project_tags, _validate_all(require("AddProjectTags", ("id", "Project ID")), check_tags)
+    "updateProjectAttributes": Call(
+        "POST", messages.UPDATE_ATTRIBUTE, _update_project_attribute, _require_project_attribute
     ),
-    "deleteProject": Call("DELETE", messages.BY_ID, _delete_project, require("DeleteProject", ("id", "Project ID"))),
+    "addProjectTags": Call(
+        "POST",
+        messages.TAGS,
+        _add_project_tags,
+        _validate_all(require("AddProjectTags", ("id", "Project ID")), check_tags),
+    ),
+    "deleteProject": Call(
+        "DELETE", messages.BY_ID, _delete_project, require("DeleteProject", ("id", "Project ID"))
+    ),
 }
 
 
-# --- experiments ------------------------------------------------------------------------------------------------------------------
+# --- experiments ----------------------------------------------------------------------------------
 
 
 def _check_experiment_name(store: Store, request: Request) -> None:
@@ -320,7 +377,11 @@ def _experiments_in(store: Store, request: Request) -> Iterator[Entity]:
     if project_id := request.get("project_id"):
         store.project(project_id)
         name = sought(request, "name")
-        found = store.experiments.find("project", project_id) if name is None else store.experiments.find("name", (project_id, name))
+        found = (
+            store.experiments.find("project", project_id)
+            if name is None
+            else store.experiments.find("name", (project_id, name))
+        )
     return (entity for entity in found if store.projects.live(entity.row["project_id"]))
 
 
@@ -359,11 +420,22 @@ EXPERIMENT_CALLS: Mapping[str, Call] = {
         "POST",
         messages.CREATE_EXPERIMENT,
         _create_experiment,
-        _validate_all(require("CreateExperiment", ("project_id", "Project ID"), ("name", "Experiment name")), check_name, check_tags),
+        _validate_all(
+            require("CreateExperiment", ("project_id", "Project ID"), ("name", "Experiment name")),
+            check_name,
+            check_tags,
+        ),
         _check_experiment_name,
     ),
-    "getExperimentByName": Call("GET", messages.BY_PROJECT_AND_NAME, _get_experiment_by_name, _require_experiment_name),
-    "getExperimentById": Call("GET", messages.BY_ID, _get_experiment_by_id, require("GetExperimentById", ("id", "Experiment ID"))),
+    "getExperimentByName": Call(
+        "GET", messages.BY_PROJECT_AND_NAME, _get_experiment_by_name, _require_experiment_name
+    ),
+    "getExperimentById": Call(
+        "GET",
+        messages.BY_ID,
+        _get_experiment_by_id,
+        require("GetExperimentById", ("id", "Experiment ID")),
+    ),
     "getExperimentsInProject": Call(
         "GET",
         messages.FIND_EXPERIMENTS,
@@ -375,13 +447,21 @@ EXPERIMENT_CALLS: Mapping[str, Call] = {
         "POST",
         messages.TAGS,
         _add_experiment_tags,
-        _validate_all(require("AddExperimentTags", ("id", "Experiment ID"), ("tags", "Experiment tags")), check_tags),
+        _validate_all(
+            require("AddExperimentTags", ("id", "Experiment ID"), ("tags", "Experiment tags")),
+            check_tags,
+        ),
     ),
-    "deleteExperiment": Call("DELETE", messages.BY_ID, _delete_experiment, require("DeleteExperiment", ("id", "Experiment ID"))),
+    "deleteExperiment": Call(
+        "DELETE",
+        messages.BY_ID,
+        _delete_experiment,
+        require("DeleteExperiment", ("id", "Experiment ID")),
+    ),
 }
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def _check_run_name(store: Store, request: Request) -> None:
@@ -410,7 +490,11 @@ def check_epoch_number(observation: Mapping[str, Any]) -> None:
         lines.append(f"timestamp: {observation['timestamp']}")
     if "epoch_number" in observation:
         lines += ["epoch_number {", f"  {protobuf_text(epoch).rstrip()}", "}"]
-    text = "Observations can only have numeric epoch_number, condition not met in " + "\n".join(lines) + "\n"
+    text = (
+        "Observations can only have numeric epoch_number, condition not met in "
+        + "\n".join(lines)
+        + "\n"
+    )
     raise ApiError(INVALID_ARGUMENT, text)
 
 
@@ -427,9 +511,13 @@ def _get_run_by_name(store: Store, request: Request) -> Answer:
     check_text(request["name"])
     found = store.runs.find("name", (request["experiment_id"], request["name"]))
     if not found:
-        raise ApiError(NOT_FOUND, "ExperimentRun not found in database", "GetExperimentRunByName.Response")
+        raise ApiError(
+            NOT_FOUND, "ExperimentRun not found in database", "GetExperimentRunByName.Response"
+        )
     if len(found) > 1:
-        raise ApiError(INTERNAL, "Multiple ExperimentRun found in database", "GetExperimentRunByName.Response")
+        raise ApiError(
+            INTERNAL, "Multiple ExperimentRun found in database", "GetExperimentRunByName.Response"
+        )
     # A deleted project hides its runs here; a deleted experiment does not.
     store.project(found[0].row["project_id"])
     return {"experiment_run": found[0].row}
@@ -449,7 +537,9 @@ def _no_live_runs(ids: Iterable[str]) -> ApiError:
 
 
 def _runs_in(store: Store, request: Request) -> Iterator[Entity]:
-    """The live runs that a request may be about, by the narrowest index; next to an experiment, the project does not count."""
+    """The live runs that a request may be about, by the narrowest index; next to an experiment, the
+    project does not count.
+    """
     project_id, experiment_id = request.get("project_id"), request.get("experiment_id")
     name, mark = sought(request, "name"), sought(request, f"attributes.{MARK}")
     found: Iterable[Entity]
@@ -498,7 +588,9 @@ def _get_runs_in_experiment(store: Store, request: Request) -> Answer:
         text = "User does not have access to the ExperimentRun."
         raise ApiError(PERMISSION_DENIED, text, "GetExperimentRunsInExperiment")
     store.project(experiment.row["project_id"])
-    return page(_runs_in(store, request), request, "experiment_runs", "GetExperimentRunsInExperiment")
+    return page(
+        _runs_in(store, request), request, "experiment_runs", "GetExperimentRunsInExperiment"
+    )
 
 
 def _delete_runs(store: Store, request: Request) -> Answer:
@@ -535,9 +627,18 @@ RUN_CALLS: Mapping[str, Call] = {
         "GET",
         messages.BY_EXPERIMENT_AND_NAME,
         _get_run_by_name,
-        require("GetExperimentRunByName", ("name", "ExperimentRun name"), ("experiment_id", "Experiment ID")),
+        require(
+            "GetExperimentRunByName",
+            ("name", "ExperimentRun name"),
+            ("experiment_id", "Experiment ID"),
+        ),
     ),
-    "getExperimentRunById": Call("GET", messages.BY_ID, _get_run_by_id, require("GetExperimentRunById", ("id", "ExperimentRun ID"))),
+    "getExperimentRunById": Call(
+        "GET",
+        messages.BY_ID,
+        _get_run_by_id,
+        require("GetExperimentRunById", ("id", "ExperimentRun ID")),
+    ),
     "findExperimentRuns": Call("POST", messages.FIND_RUNS, _find_runs),
     "getExperimentRunsInProject": Call(
         "GET",
@@ -555,12 +656,18 @@ RUN_CALLS: Mapping[str, Call] = {
         "DELETE",
         messages.BY_IDS,
         _delete_runs,
-        require("DeleteExperimentRuns", ("ids", "ExperimentRun IDs"), details="DeleteExperiments.Response"),
+        require(
+            "DeleteExperimentRuns",
+            ("ids", "ExperimentRun IDs"),
+            details="DeleteExperiments.Response",
+        ),
     ),
     "deleteExperimentRun": Call(
         "DELETE",
         messages.BY_ID,
         _delete_run,
-        require("DeleteExperimentRun", ("id", "ExperimentRun ID"), details="DeleteExperiment.Response"),
+        require(
+            "DeleteExperimentRun", ("id", "ExperimentRun ID"), details="DeleteExperiment.Response"
+        ),
     ),
 }

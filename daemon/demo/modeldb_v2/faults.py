@@ -1,4 +1,5 @@
-"""The fault switchboard of the ModelDB V2 stand-in: what can be made to go wrong, while it runs, from the same process.
+"""The fault switchboard of the ModelDB V2 stand-in: what can be made to go wrong, while it runs,
+from the same process.
 
 | switch | what clients see |
 |---|---|
@@ -11,13 +12,15 @@
 | `refuse_next(n, status, body)` | the next calls are not carried out and get this answer |
 | `delay_next(seconds, n)` | the next calls are carried out after (or before) a pause, and then answered |
 
-The last three count calls as they arrive, and may be limited to one operation (`createExperimentRun`). Several can be planned;
-each call takes from the first plan of each kind that fits. `clear` ends everything.
+The last three count calls as they arrive, and may be limited to one operation
+(`createExperimentRun`). Several can be planned; each call takes from the first plan of each kind
+that fits. `clear` ends everything.
 
-Unlike the real server: calls that are under way when the back-end or the database goes down are not cut off (lose their
-answers for that), a database outage leaves no dead connections behind (`refuse_next(1, 500, {"code": 2})` is what the first
-call meets then), and no number of calls wedges the server.
-"""
+Unlike the real server: calls that are under way when the back-end or the database goes down are not
+cut off (lose their answers for that), a database outage leaves no dead connections behind
+(`refuse_next(1, 500, {"code": 2})` is what the first call meets then), and no number of calls
+wedges the server.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ from daemon.demo.modeldb_v2.messages import INTERNAL, UNAVAILABLE, ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_REFUSED = 'connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:8085: connect: connection refused"'
+_REFUSED = (
+    'connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:8085: '
+    'connect: connection refused"'
+)
 _NO_DATABASE = "UNAVAILABLE: UNAVAILABLE: DB connection not found after 2560 millisecond"
 
 
@@ -86,10 +92,14 @@ class Faults:
             self._thawed.set()
 
     def lose_next_answers(self, n: int = 1, *, operation: str | None = None) -> None:
-        """Args: n: how many; operation: of which call, as the last part of its path; None: of any."""
+        """Args: n: how many; operation: of which call, as the last part of its path; None: of
+        any.
+        """
         self._plans.append(_Plan(LostAnswer(), n, operation))
 
-    def refuse_next(self, n: int, status: int, body: Mapping[str, Any] | str, *, operation: str | None = None) -> None:
+    def refuse_next(
+        self, n: int, status: int, body: Mapping[str, Any] | str, *, operation: str | None = None
+    ) -> None:
         """The next calls are answered without being carried out.
 
         Args:
@@ -100,14 +110,22 @@ class Faults:
         """
         self._plans.append(_Plan(Refusal(status, body), n, operation))
 
-    def delay_next(self, seconds: float, n: int = 1, *, operation: str | None = None, carry_out_first: bool = False) -> None:
+    def delay_next(
+        self,
+        seconds: float,
+        n: int = 1,
+        *,
+        operation: str | None = None,
+        carry_out_first: bool = False,
+    ) -> None:
         """The next calls take longer.
 
         Args:
             seconds: how much longer.
             n: how many.
             operation: of which call, as the last part of its path; None: of any.
-            carry_out_first: True: the pause comes before the answer; False: before anything is done.
+            carry_out_first: True: the pause comes before the answer; False: before anything is
+                done.
         """
         self._plans.append(_Plan(Delay(seconds, carry_out_first), n, operation))
 
@@ -147,7 +165,9 @@ class Faults:
             raise ApiError(UNAVAILABLE, _REFUSED)
 
     async def reach_database(self) -> None:
-        """Raises `ApiError`, after the time that the server takes to find out, when its database is down."""
+        """Raises `ApiError`, after the time that the server takes to find out, when its database is
+        down.
+        """
         if self.database_down:
             await asyncio.sleep(self.database_answer_seconds)
             raise ApiError(INTERNAL, _NO_DATABASE)

@@ -1,16 +1,20 @@
-"""The find and list calls of the ModelDB V2 stand-in: predicates, order and pages, as watched on ModelDB 2.0.8.1.
+"""The find and list calls of the ModelDB V2 stand-in: predicates, order and pages, as watched on
+ModelDB 2.0.8.1.
 
-* Default order: newest change first. Texts sort by code point (PostgreSQL's C collation). What is equal stays in the order of
-  its creation, or in the reverse of it when the order is descending; on the real server that order is chance.
-* `EQ` on a name and on an attribute minds the case; `CONTAIN` on a name does not, and on an attribute it finds nothing.
+* Default order: newest change first. Texts sort by code point (PostgreSQL's C collation). What is
+  equal stays in the order of its creation, or in the reverse of it when the order is descending; on
+  the real server that order is chance.
+* `EQ` on a name and on an attribute minds the case; `CONTAIN` on a name does not, and on an
+  attribute it finds nothing.
 * `NE` finds everything that `EQ` does not, what lacks the key included.
 * The key of an attribute, metric or hyperparameter is what follows the last dot.
-* A number sought under a key where another entity has a text: 500 with nothing but code 2. The real server fails on any row of
-  its database, the stand-in on those that it looks at.
-* `ids_only` gives only ids; `total_records` is missing when it is 0; a page needs both a number and a limit, else all comes.
+* A number sought under a key where another entity has a text: 500 with nothing but code 2. The real
+  server fails on any row of its database, the stand-in on those that it looks at.
+* `ids_only` gives only ids; `total_records` is missing when it is 0; a page needs both a number and
+  a limit, else all comes.
 
-Not imitated, and answered 501 with a text that says so: predicates with lists and objects, comparing texts of key-values for
-order, sorting by metrics and the like.
+Not imitated, and answered 501 with a text that says so: predicates with lists and objects,
+comparing texts of key-values for order, sorting by metrics and the like.
 """
 
 from __future__ import annotations
@@ -18,7 +22,13 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from daemon.demo.modeldb_v2.messages import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, UNKNOWN, ApiError
+from daemon.demo.modeldb_v2.messages import (
+    INTERNAL,
+    INVALID_ARGUMENT,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    ApiError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +36,17 @@ if TYPE_CHECKING:
     from daemon.demo.modeldb_v2.store import Entity, Row
 
 _NUMBERS = ("date_created", "date_updated", "start_time", "end_time")
-_TEXTS = ("id", "project_id", "experiment_id", "name", "description", "owner", "code_version", "parent_id", "short_name")
+_TEXTS = (
+    "id",
+    "project_id",
+    "experiment_id",
+    "name",
+    "description",
+    "owner",
+    "code_version",
+    "parent_id",
+    "short_name",
+)
 _KEY_VALUES = ("attributes", "metrics", "hyperparameters")
 _PATHS = ("artifacts", "datasets")
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -38,12 +58,16 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def page(entities: Iterable[Entity], request: Mapping[str, Any], answer: str, call: str) -> dict[str, Any]:
-    """The entities that satisfy all predicates of a request, sorted, and of those the page that it asks for.
+def page(
+    entities: Iterable[Entity], request: Mapping[str, Any], answer: str, call: str
+) -> dict[str, Any]:
+    """The entities that satisfy all predicates of a request, sorted, and of those the page that it
+    asks for.
 
     Args:
         entities: where to look, already narrowed to the project or experiment.
-        request: predicates, ids_only, sort_key, ascending, page_number, page_limit; all may be missing.
+        request: predicates, ids_only, sort_key, ascending, page_number, page_limit; all may be
+            missing.
         answer: the name of the list in the answer.
         call: the message type named in error details.
 
@@ -58,20 +82,33 @@ def page(entities: Iterable[Entity], request: Mapping[str, Any], answer: str, ca
     for predicate in request.get("predicates", ()):
         holds = _predicate(predicate, call)
         found = [entity for entity in found if holds(entity.row)]
-    found.sort(key=lambda entity: (order(entity.row), entity.serial), reverse=not request.get("ascending", False))
+    found.sort(
+        key=lambda entity: (order(entity.row), entity.serial),
+        reverse=not request.get("ascending", False),
+    )
     shown = found[(number - 1) * limit : number * limit] if number and limit else found
     ids_only = request.get("ids_only", False)
-    result: dict[str, Any] = {answer: [{"id": entity.id} if ids_only else entity.row for entity in shown]} if shown else {}
+    result: dict[str, Any] = (
+        {answer: [{"id": entity.id} if ids_only else entity.row for entity in shown]}
+        if shown
+        else {}
+    )
     if found:
         result["total_records"] = str(len(found))
     return result
 
 
 def sought(request: Mapping[str, Any], key: str) -> str | None:
-    """The text that a predicate wants a key to be equal to, if there is one: for choosing an index."""
+    """The text that a predicate wants a key to be equal to, if there is one: for choosing an
+    index.
+    """
     for predicate in request.get("predicates", ()):
         text = predicate.get("value")
-        if predicate.get("key") == key and isinstance(text, str) and predicate.get("operator", "EQ") == "EQ":
+        if (
+            predicate.get("key") == key
+            and isinstance(text, str)
+            and predicate.get("operator", "EQ") == "EQ"
+        ):
             return text
     return None
 
@@ -95,13 +132,23 @@ def _order(sort_key: str, call: str) -> Callable[[Row], Any]:
 
 
 def _predicate(predicate: Mapping[str, Any], call: str) -> Callable[[Row], bool]:
-    key, wanted, named = predicate.get("key", ""), predicate.get("value"), predicate.get("operator", "EQ")
+    key, wanted, named = (
+        predicate.get("key", ""),
+        predicate.get("value"),
+        predicate.get("operator", "EQ"),
+    )
     if not key:
         raise ApiError(INVALID_ARGUMENT, "Key not found in predicate")
     if named == "IN":
-        raise ApiError(INVALID_ARGUMENT, "Operator `IN` supported only with the linked_artifact_id as a key")
+        raise ApiError(
+            INVALID_ARGUMENT, "Operator `IN` supported only with the linked_artifact_id as a key"
+        )
     if wanted is None:
-        raise ApiError(UNIMPLEMENTED, "Unknown 'Value' type recognized, valid 'Value' type are NUMBER_VALUE, STRING_VALUE, BOOL_VALUE")
+        raise ApiError(
+            UNIMPLEMENTED,
+            "Unknown 'Value' type recognized, valid 'Value' type are NUMBER_VALUE, STRING_VALUE, "
+            "BOOL_VALUE",
+        )
     if isinstance(wanted, bool) or not isinstance(named, str):
         raise _internal(call)
     if not isinstance(wanted, str | int | float):
@@ -123,7 +170,10 @@ def _positive(key: str, wanted: str | float, named: str, call: str) -> Callable[
     if section in _KEY_VALUES and within:
         return _on_key_value(section, within, wanted, named)
     if section in _PATHS and within:
-        return lambda row: any(artifact.get("key") == within and artifact.get("path") == wanted for artifact in row.get(section, ()))
+        return lambda row: any(
+            artifact.get("key") == within and artifact.get("path") == wanted
+            for artifact in row.get(section, ())
+        )
     raise _internal(call)
 
 
@@ -147,18 +197,25 @@ def _on_text(key: str, wanted: str | float, named: str) -> Callable[[Row], bool]
     return lambda row: compare(row.get(key, ""), wanted)
 
 
-def _on_key_value(section: str, within: str, wanted: str | float, named: str) -> Callable[[Row], bool]:
+def _on_key_value(
+    section: str, within: str, wanted: str | float, named: str
+) -> Callable[[Row], bool]:
     if named == "CONTAIN":
         return lambda _row: False
     compare = _COMPARISONS[named]
     if isinstance(wanted, str):
         if named != "EQ":
             raise _not_imitated(f"{named} on a text in {section}")
-        return lambda row: any(item.get("key") == within and item.get("value") == wanted for item in row.get(section, ()))
+        return lambda row: any(
+            item.get("key") == within and item.get("value") == wanted
+            for item in row.get(section, ())
+        )
 
     def any_number(row: Row) -> bool:
         numbers = [item.get("value") for item in row.get(section, ()) if item.get("key") == within]
-        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+        if any(
+            isinstance(number, bool) or not isinstance(number, int | float) for number in numbers
+        ):
             raise ApiError(UNKNOWN)
         return any(compare(number, wanted) for number in numbers)
 

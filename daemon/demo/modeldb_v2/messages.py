@@ -1,10 +1,13 @@
-"""How ModelDB V2's REST gateway reads JSON: the messages, their fields, and what a malformed one is answered.
+"""How ModelDB V2's REST gateway reads JSON: the messages, their fields, and what a malformed one is
+answered.
 
-Every fact here was watched on ModelDB 2.0.8.1. What a reader gives back is what the server would store and print: fields by
-their snake_case names, zero values left out, 64-bit integers as strings, enums by name.
+Every fact here was watched on ModelDB 2.0.8.1. What a reader gives back is what the server would
+store and print: fields by their snake_case names, zero values left out, 64-bit integers as strings,
+enums by name.
 
-Unlike the real gateway: the text about a syntax error is exact for a body cut short, a missing value and NaN, and close for the rest;
-messages, enums and 64-bit integers in a query string are ignored (no call imitated here takes one).
+Unlike the real gateway: the text about a syntax error is exact for a body cut short, a missing
+value and NaN, and close for the rest; messages, enums and 64-bit integers in a query string are
+ignored (no call imitated here takes one).
 """
 
 from __future__ import annotations
@@ -55,8 +58,10 @@ class ApiError(Exception):
 
     Args:
         code: the gRPC status code, which decides the HTTP status.
-        text: what the server says; empty for an exception nobody caught there, and then left out of the answer.
-        details: the message type that some answers name, without its package; empty: the answer has no details.
+        text: what the server says; empty for an exception nobody caught there, and then left out of
+            the answer.
+        details: the message type that some answers name, without its package; empty: the answer has
+            no details.
     """
 
     def __init__(self, code: int, text: str = "", details: str = "") -> None:
@@ -88,7 +93,8 @@ class _Unrepresentable:
 
 
 def parse_body(body: bytes) -> object:
-    """The JSON value at the start of a body; an empty one counts as an empty object, and what follows the value is not read.
+    """The JSON value at the start of a body; an empty one counts as an empty object, and what
+    follows the value is not read.
 
     Raises:
         ApiError: it is not JSON.
@@ -103,7 +109,9 @@ def parse_body(body: bytes) -> object:
             raise ApiError(INVALID_ARGUMENT, "unexpected EOF") from error
         found = repr(text[error.pos])
         place = "object key string" if "property name" in error.msg else "value"
-        raise ApiError(INVALID_ARGUMENT, f"invalid character {found} looking for beginning of {place}") from error
+        raise ApiError(
+            INVALID_ARGUMENT, f"invalid character {found} looking for beginning of {place}"
+        ) from error
     return _without_lone_surrogates(value) if "\\ud" in text.lower() else value
 
 
@@ -127,7 +135,10 @@ def _without_lone_surrogates(value: object) -> object:
         case list():
             return [_without_lone_surrogates(item) for item in value]
         case dict():
-            return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+            return {
+                _without_lone_surrogates(key): _without_lone_surrogates(item)
+                for key, item in value.items()
+            }
         case _:
             return value
 
@@ -148,7 +159,9 @@ def _mismatch(given: object, wanted: str) -> ApiError:
             kind = f"number {given.text}"
         case _:
             kind = "number"
-    return ApiError(INVALID_ARGUMENT, f"json: cannot unmarshal {kind} into Go value of type {wanted}")
+    return ApiError(
+        INVALID_ARGUMENT, f"json: cannot unmarshal {kind} into Go value of type {wanted}"
+    )
 
 
 def string(given: object) -> str:
@@ -166,7 +179,11 @@ def boolean(given: object) -> bool:
 def _integer(given: object, bits: int) -> int:
     if isinstance(given, str):
         given = _number_in_a_string(given)
-    if not isinstance(given, int) or isinstance(given, bool) or not -(2 ** (bits - 1)) <= given < 2 ** (bits - 1):
+    if (
+        not isinstance(given, int)
+        or isinstance(given, bool)
+        or not -(2 ** (bits - 1)) <= given < 2 ** (bits - 1)
+    ):
         raise _mismatch(given, f"int{bits}")
     return given
 
@@ -178,7 +195,11 @@ def _number_in_a_string(text: str) -> float | _Unrepresentable:
     if text == "null":
         return 0
     if found is None:
-        problem = f"invalid character '{text[0]}' looking for beginning of value" if text else "unexpected end of JSON input"
+        problem = (
+            f"invalid character '{text[0]}' looking for beginning of value"
+            if text
+            else "unexpected end of JSON input"
+        )
         raise ApiError(INVALID_ARGUMENT, problem)
     if rest := text[found.end() :]:
         raise ApiError(INVALID_ARGUMENT, f"invalid character '{rest[0]}' after top-level value")
@@ -196,13 +217,19 @@ def int64(given: object) -> str:
 
 
 def value(given: object) -> object:
-    """google.protobuf.Value: every number is a double, and an integral one prints without a fraction."""
+    """google.protobuf.Value: every number is a double, and an integral one prints without a
+    fraction.
+    """
     match given:
         case str() | bool() | None:
             return given
         case int() | float():
             number = float(given)
-            return int(number) if number.is_integer() and abs(number) < _FIRST_WITH_EXPONENT else number
+            return (
+                int(number)
+                if number.is_integer() and abs(number) < _FIRST_WITH_EXPONENT
+                else number
+            )
         case list():
             return [value(item) for item in given]
         case dict():
@@ -217,13 +244,17 @@ _FIRST_WITH_EXPONENT = 1e21
 
 
 def enum(type_name: str, *members: str) -> Callable[[Any], str | int]:
-    """A reader of an enum: names or numbers in, names out; an unknown number is kept, the first member is a zero value."""
+    """A reader of an enum: names or numbers in, names out; an unknown number is kept, the first
+    member is a zero value.
+    """
     numbers = {name: number for number, name in enumerate(members)}
 
     def read(given: object) -> str | int:
         if isinstance(given, str):
             if given not in numbers:
-                spelled = " ".join(str(byte) for byte in json.dumps(given, ensure_ascii=False).encode())
+                spelled = " ".join(
+                    str(byte) for byte in json.dumps(given, ensure_ascii=False).encode()
+                )
                 raise ApiError(INVALID_ARGUMENT, f"unknown value [{spelled}] for enum {type_name}")
             return given if numbers[given] else ""
         if not isinstance(given, int) or isinstance(given, bool):
@@ -247,7 +278,9 @@ class Message:
     def __init__(self, *fields: Field) -> None:
         self._fields = {field.name: field for field in fields}
         self._camel_cases = {name: _camel_case(name) for name in self._fields}
-        self._names = {camel_case: name for name, camel_case in self._camel_cases.items()} | {name: name for name in self._fields}
+        self._names = {camel_case: name for name, camel_case in self._camel_cases.items()} | {
+            name: name for name in self._fields
+        }
 
     def read(self, given: object) -> dict[str, Any]:
         """Reads a JSON object; unknown fields are ignored.
@@ -263,7 +296,9 @@ class Message:
         for spelling, item in given.items():
             name = self._names.get(spelling)
             # Both spellings are read; the camelCase one wins.
-            if name is None or (spelling != self._camel_cases[name] and self._camel_cases[name] in given):
+            if name is None or (
+                spelling != self._camel_cases[name] and self._camel_cases[name] in given
+            ):
                 continue
             field = self._fields[name]
             if field.read is value:
@@ -346,7 +381,10 @@ _DESCRIPTION = Field("description", string)
 _TAGS = _strings("tags")
 _DELETE_ALL = Field("delete_all", boolean)
 
-_VALUE_TYPE = Field("value_type", enum("ai.verta.common.ValueTypeEnum.ValueType", "STRING", "NUMBER", "LIST", "BLOB"))
+_VALUE_TYPE = Field(
+    "value_type",
+    enum("ai.verta.common.ValueTypeEnum.ValueType", "STRING", "NUMBER", "LIST", "BLOB"),
+)
 KEY_VALUE = Message(Field("key", string), Field("value", value), _VALUE_TYPE)
 ARTIFACT = Message(
     Field("key", string),
@@ -375,7 +413,9 @@ CODE_VERSION = Message(
             _strings("filepaths"),
             Field("repo", string),
             Field("hash", string),
-            Field("is_dirty", enum("ai.verta.common.TernaryEnum.Ternary", "UNKNOWN", "TRUE", "FALSE")),
+            Field(
+                "is_dirty", enum("ai.verta.common.TernaryEnum.Ternary", "UNKNOWN", "TRUE", "FALSE")
+            ),
         ).read,
     ),
     Field("code_archive", ARTIFACT.read),
@@ -408,7 +448,10 @@ CREATE_PROJECT = Message(
     _NAME,
     _DESCRIPTION,
     Field("readme_text", string),
-    Field("project_visibility", enum("ai.verta.modeldb.ProjectVisibility", "PRIVATE", "PUBLIC", "ORG_SCOPED_PUBLIC")),
+    Field(
+        "project_visibility",
+        enum("ai.verta.modeldb.ProjectVisibility", "PRIVATE", "PUBLIC", "ORG_SCOPED_PUBLIC"),
+    ),
     _ATTRIBUTES,
     _TAGS,
     _ARTIFACTS,
@@ -441,7 +484,9 @@ CREATE_RUN = Message(
     _messages("features", Message(_NAME)),
 )
 FIND_RUNS = Message(_PROJECT_ID, _EXPERIMENT_ID, _strings("experiment_run_ids"), *_FINDING)
-LOG_CODE_VERSION = Message(_ID, Field("code_version", CODE_VERSION.read), Field("overwrite", boolean))
+LOG_CODE_VERSION = Message(
+    _ID, Field("code_version", CODE_VERSION.read), Field("overwrite", boolean)
+)
 GET_ATTRIBUTES = Message(_ID, _strings("attribute_keys"), Field("get_all", boolean))
 GET_OBSERVATIONS = Message(_ID, Field("observation_key", string))
 DELETE_ARTIFACT = Message(_ID, Field("key", string))

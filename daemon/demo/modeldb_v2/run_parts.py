@@ -1,9 +1,11 @@
-"""The calls of the ModelDB V2 stand-in that change or read one part of a run: its lists, tags, description and code version.
+"""The calls of the ModelDB V2 stand-in that change or read one part of a run: its lists, tags,
+description and code version.
 
-The client of this project writes a run in one create and needs none of these. They are here because the recorded exchanges
-use them on the way to calls that the client makes, and because people edit runs. They also work on a deleted run, as on the
-real server. Unlike there, the singular calls of a metric refuse a request without one, logObservations takes an observation
-without attribute and artifact, and logArtifact, logObservation, logJobId and updateExperimentRunName are unknown paths.
+The client of this project writes a run in one create and needs none of these. They are here because
+the recorded exchanges use them on the way to calls that the client makes, and because people edit
+runs. They also work on a deleted run, as on the real server. Unlike there, the singular calls of a
+metric refuse a request without one, logObservations takes an observation without attribute and
+artifact, and logArtifact, logObservation, logJobId and updateExperimentRunName are unknown paths.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.demo.modeldb_v2 import messages
-from daemon.demo.modeldb_v2.calls import Call, add_tags, as_read_back, check_epoch_number, check_tags, require
+from daemon.demo.modeldb_v2.calls import (
+    Call,
+    add_tags,
+    as_read_back,
+    check_epoch_number,
+    check_tags,
+    require,
+)
 from daemon.demo.modeldb_v2.messages import ALREADY_EXISTS, INVALID_ARGUMENT, NOT_FOUND, ApiError
 from daemon.demo.modeldb_v2.store import check_columns
 
@@ -35,10 +44,14 @@ def _set(store: Store, run: Entity, name: str, value: object) -> None:
     store.runs.updated(run)
 
 
-def _undeleted(items: Iterable[_Item], request: Request, keys: str, key_of: Callable[[_Item], str]) -> list[_Item]:
+def _undeleted(
+    items: Iterable[_Item], request: Request, keys: str, key_of: Callable[[_Item], str]
+) -> list[_Item]:
     """What is left of a list when a request has deleted the keys that it names, or everything."""
     deleted = request.get(keys, ())
-    return [] if request.get("delete_all") else [item for item in items if key_of(item) not in deleted]
+    return (
+        [] if request.get("delete_all") else [item for item in items if key_of(item) not in deleted]
+    )
 
 
 def _require_keys_or_all(call: str, keys: str, missing: str) -> Callable[[Request], None]:
@@ -67,7 +80,8 @@ class _Keyed:
         name: the list's field; the calls are log<Name> and so on.
         element: what the message of one element is.
         exists: the text about a key that is there already, up to the key.
-        missing: what the text calls the elements of log<Name>s when they are missing, alone and together with the id.
+        missing: what the text calls the elements of log<Name>s when they are missing, alone and
+            together with the id.
     """
 
     name: str
@@ -110,7 +124,12 @@ class _Keyed:
     def delete(self, store: Store, request: Request, keys: str) -> Answer:
         """Unknown keys are no error."""
         run = store.run(request["id"])
-        _set(store, run, self.name, _undeleted(run.row.get(self.name, ()), request, keys, lambda item: item.get("key", "")))
+        _set(
+            store,
+            run,
+            self.name,
+            _undeleted(run.row.get(self.name, ()), request, keys, lambda item: item.get("key", "")),
+        )
         return {}
 
     def log_one_call(self, name: str) -> Call:
@@ -193,7 +212,9 @@ def _require_attribute_keys(request: Request) -> None:
 def _require_linked_dataset(request: Request) -> None:
     require("LogDataset", _RUN_ID)(request)
     if not request.get("dataset", {}).get("linked_artifact_id"):
-        raise ApiError(INVALID_ARGUMENT, "Dataset ID not found in LogArtifact request", "LogDataset.Response")
+        raise ApiError(
+            INVALID_ARGUMENT, "Dataset ID not found in LogArtifact request", "LogDataset.Response"
+        )
 
 
 def _get_artifacts(store: Store, request: Request) -> Answer:
@@ -244,7 +265,9 @@ def _observed(observation: Mapping[str, Any]) -> str:
 
 
 def _log_observations(store: Store, request: Request) -> Answer:
-    """Always appends; an observation without an epoch gets the one after the highest of its key before the call."""
+    """Always appends; an observation without an epoch gets the one after the highest of its key
+    before the call.
+    """
     run = store.run(request["id"])
     had = run.row.get("observations", [])
     added = []
@@ -253,7 +276,9 @@ def _log_observations(store: Store, request: Request) -> Answer:
             check_epoch_number(observation)
             added.append(observation)
         else:
-            epochs = [other["epoch_number"] for other in had if _observed(other) == _observed(observation)]
+            epochs = [
+                other["epoch_number"] for other in had if _observed(other) == _observed(observation)
+            ]
             added.append({**observation, "epoch_number": max(epochs, default=-1) + 1})
     check_columns({"observations": added})
     _set(store, run, "observations", had + added)
@@ -289,12 +314,15 @@ RUN_PART_CALLS: Mapping[str, Call] = {
     "logMetric": _METRICS.log_one_call("LogMetric"),
     "logMetrics": _METRICS.log_many_call("LogMetrics"),
     "getMetrics": _METRICS.get_call("GetMetrics"),
-    "deleteMetrics": _METRICS.delete_call("metric_keys", _require_keys_or_all("DeleteMetrics", "metric_keys", "Metrics")),
+    "deleteMetrics": _METRICS.delete_call(
+        "metric_keys", _require_keys_or_all("DeleteMetrics", "metric_keys", "Metrics")
+    ),
     "logHyperparameter": _HYPERPARAMETERS.log_one_call("LogHyperparameter"),
     "logHyperparameters": _HYPERPARAMETERS.log_many_call("LogHyperparameters"),
     "getHyperparameters": _HYPERPARAMETERS.get_call("GetHyperparameters"),
     "deleteHyperparameters": _HYPERPARAMETERS.delete_call(
-        "hyperparameter_keys", _require_keys_or_all("DeleteHyperparameters", "hyperparameter_keys", "Hyperparameter")
+        "hyperparameter_keys",
+        _require_keys_or_all("DeleteHyperparameters", "hyperparameter_keys", "Hyperparameter"),
     ),
     "logAttribute": _ATTRIBUTES.log_one_call("LogAttribute"),
     "logAttributes": _ATTRIBUTES.log_many_call("LogAttributes"),
@@ -307,10 +335,17 @@ RUN_PART_CALLS: Mapping[str, Call] = {
     "getAttributes": Call("GET", messages.GET_ATTRIBUTES, _get_attributes, _require_attribute_keys),
     "deleteExperimentRunAttributes": _ATTRIBUTES.delete_call(
         "attribute_keys",
-        _require_names_or_all("DeleteExperimentRunAttributes", "attribute_keys", "ExperimentRun attributes"),
+        _require_names_or_all(
+            "DeleteExperimentRunAttributes", "attribute_keys", "ExperimentRun attributes"
+        ),
     ),
     "logDatasets": _DATASETS.log_many_call("LogDatasets"),
-    "logDataset": Call("POST", messages.log_one("dataset", messages.ARTIFACT), _DATASETS.log, _require_linked_dataset),
+    "logDataset": Call(
+        "POST",
+        messages.log_one("dataset", messages.ARTIFACT),
+        _DATASETS.log,
+        _require_linked_dataset,
+    ),
     "getDatasets": _DATASETS.get_call("GetDatasets"),
     "logArtifacts": _ARTIFACTS.log_many_call("LogArtifacts"),
     "getArtifacts": Call("GET", messages.BY_ID, _get_artifacts, require("GetArtifacts", _RUN_ID)),
@@ -321,7 +356,10 @@ RUN_PART_CALLS: Mapping[str, Call] = {
         require("DeleteArtifact", _RUN_ID, ("key", "Artifact key")),
     ),
     "updateExperimentRunDescription": Call(
-        "POST", messages.UPDATE_DESCRIPTION, _update_description, require("UpdateExperimentRunDescription", _RUN_ID)
+        "POST",
+        messages.UPDATE_DESCRIPTION,
+        _update_description,
+        require("UpdateExperimentRunDescription", _RUN_ID),
     ),
     "addExperimentRunTags": Call("POST", messages.TAGS, _add_tags, _validate_added_tags),
     "deleteExperimentRunTags": Call(
@@ -331,7 +369,10 @@ RUN_PART_CALLS: Mapping[str, Call] = {
         _require_names_or_all("DeleteExperimentRunTags", "tags", "ExperimentRun tags"),
     ),
     "getExperimentRunTags": Call(
-        "GET", messages.BY_ID, _get_tags, require("GetExperimentRunTags", _RUN_ID, details="GetTags.Response")
+        "GET",
+        messages.BY_ID,
+        _get_tags,
+        require("GetExperimentRunTags", _RUN_ID, details="GetTags.Response"),
     ),
     "logObservations": Call(
         "POST",
@@ -352,6 +393,9 @@ RUN_PART_CALLS: Mapping[str, Call] = {
         _require_keys_or_all("DeleteObservations", "observation_keys", "Observation"),
     ),
     "logExperimentRunCodeVersion": Call(
-        "POST", messages.LOG_CODE_VERSION, _log_code_version, require("LogExperimentRunCodeVersion", _RUN_ID)
+        "POST",
+        messages.LOG_CODE_VERSION,
+        _log_code_version,
+        require("LogExperimentRunCodeVersion", _RUN_ID),
     ),
 }

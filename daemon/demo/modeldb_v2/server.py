@@ -4,25 +4,31 @@
         ...  # server.url is the base URL to configure: http://127.0.0.1:PORT/v1
         server.faults.database_down = True
 
-or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v2.server --port 8080 --latency 0.02``.
+or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v2.server
+--port 8080 --latency 0.02``.
 
-What it is like: ModelDB 2.0.8.1 (the last open-source release: Go REST proxy, Java back-end, PostgreSQL), call for call. It
-answers the exchanges that were recorded from the real server (tests/data/modeldb_v2; tests/support/modeldb_v2_exchanges.py replays them
-against either) with the same status, text and body: 259 of the 273. The other 14 are dataset entities, which no client of this
-project makes; their paths are 404. How requests are read is in `modeldb_v2_messages`, what the calls do in `modeldb_v2_calls`
-and `modeldb_v2_run_parts`, what find finds in `modeldb_v2_find`, what can be made to go wrong in `modeldb_v2_faults`.
+What it is like: ModelDB 2.0.8.1 (the last open-source release: Go REST proxy, Java back-end,
+PostgreSQL), call for call. It answers the exchanges that were recorded from the real server
+(tests/data/modeldb_v2; tests/support/modeldb_v2_exchanges.py replays them against either) with the
+same status, text and body: 259 of the 273. The other 14 are dataset entities, which no client of
+this project makes; their paths are 404. How requests are read is in `modeldb_v2_messages`, what the
+calls do in `modeldb_v2_calls` and `modeldb_v2_run_parts`, what find finds in `modeldb_v2_find`,
+what can be made to go wrong in `modeldb_v2_faults`.
 
 What it is unlike, beside what those modules say:
 
-* Speed: each call takes `latency_seconds`, however many there are at once. The real one takes 40 ms for a create when it has
-  nothing else to do and half a second among 32; 128 at once can wedge it for good.
-* The window of two creates of one name is `latency_seconds` long and certain; on the real server it is the duration of the
-  first call, and chance.
-* Sizes: a body above 4 MiB is refused by its bytes of JSON; the real server counts its protobuf. What a database index takes is
-  estimated (`modeldb_v2_store.check_columns`).
+* Speed: each call takes `latency_seconds`, however many there are at once. The real one takes 40 ms
+  for a create when it has nothing else to do and half a second among 32; 128 at once can wedge it
+  for good.
+* The window of two creates of one name is `latency_seconds` long and certain; on the real server it
+  is the duration of the first call, and chance.
+* Sizes: a body above 4 MiB is refused by its bytes of JSON; the real server counts its protobuf.
+  What a database index takes is estimated (`modeldb_v2_store.check_columns`).
 * A frozen stand-in is a frozen proxy: nothing answers, a Grpc-Timeout included.
-* Headers other than Grpc-Timeout and those of `require_headers` are ignored; `Grpc-Metadata-…-bin` need not be base64.
-* What a deleted entity still answers is imitated for the calls that were watched only: reads by id, by name and find.
+* Headers other than Grpc-Timeout and those of `require_headers` are ignored; `Grpc-Metadata-…-bin`
+  need not be base64.
+* What a deleted entity still answers is imitated for the calls that were watched only: reads by id,
+  by name and find.
 """
 
 from __future__ import annotations
@@ -74,7 +80,10 @@ _HEADER_OVERHEAD = 32  # what HTTP/2 counts for a header beside its name and val
 _LARGEST_HEADER_READ = 64 * 1024
 _LARGEST_BODY_READ = 64 * _LARGEST_MESSAGE
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_WEB_PAGE = "<!DOCTYPE html><html><head><title>ModelDB</title></head><body>This is a web page, not the API.</body></html>"
+_WEB_PAGE = (
+    "<!DOCTYPE html><html><head><title>ModelDB</title></head><body>This is a web page, not "
+    "the API.</body></html>"
+)
 
 
 class Request(Protocol):
@@ -97,13 +106,15 @@ class Request(Protocol):
 
 
 class ModelDbV2StandIn:
-    """The server. Starts and stops as a context manager, or by `start` and `stop`; keeps its data and its port over a new start.
+    """The server. Starts and stops as a context manager, or by `start` and `stop`; keeps its data
+    and its port over a new start.
 
     Args:
         host: address to listen on.
         port: 0: a free one, chosen at the first start.
         latency_seconds: how long a call that uses the database takes.
-        require_headers: headers that every request must bring, with these values (an Authorization, a developer key); others get 401.
+        require_headers: headers that every request must bring, with these values (an Authorization,
+            a developer key); others get 401.
     """
 
     def __init__(
@@ -121,7 +132,8 @@ class ModelDbV2StandIn:
         self.faults = Faults()
         self.store = Store()
         self.requests: Counter[str] = Counter()
-        """How many calls of each operation (the last part of its path) have arrived, refused ones included."""
+        """How many calls of each operation (the last part of its path) have arrived, refused ones
+        included."""
         self.max_concurrent = 0
         """The most calls that waited for an answer at once, frozen ones included."""
         self._under_way = 0
@@ -147,7 +159,9 @@ class ModelDbV2StandIn:
         return [copy.deepcopy(run.row) for run in self.store.runs.all_live()]
 
     async def wait_for_requests(self, operation: str, count: int = 1) -> None:
-        """Returns as soon as so many calls of an operation have arrived since the object was made."""
+        """Returns as soon as so many calls of an operation have arrived since the object was
+        made.
+        """
         while self.requests[operation] < count:
             self._arrival.clear()
             await self._arrival.wait()
@@ -174,7 +188,9 @@ class ModelDbV2StandIn:
         self.port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Closes the port and every connection. What is under way is dropped, carried out or not, as when a process is killed."""
+        """Closes the port and every connection. What is under way is dropped, carried out or not,
+        as when a process is killed.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,12 +202,18 @@ class ModelDbV2StandIn:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.stop()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        # A call goes on when its client has left, and then aiohttp forgets the task: `stop` must know it.
+        # A call goes on when its client has left, and then aiohttp forgets the task: `stop` must
+        # know it.
         task = asyncio.current_task()
         if task is not None and task not in self._tasks:
             self._own(task)
@@ -205,7 +227,9 @@ class ModelDbV2StandIn:
         task.add_done_callback(self._tasks.discard)
 
     async def respond(self, request: Request, body: bytes) -> web.Response | None:
-        """One request from its arrival to its answer; None: the connection is to be closed without one."""
+        """One request from its arrival to its answer; None: the connection is to be closed without
+        one.
+        """
         service, _, operation = request.path.removeprefix("/v1/").partition("/")
         call = _CALLS.get(service, {}).get(operation) if request.path.startswith("/v1/") else None
         if call is None:
@@ -227,7 +251,9 @@ class ModelDbV2StandIn:
         finally:
             self._under_way -= 1
 
-    async def _respond_to_call(self, request: Request, body: bytes, service: str, operation: str, call: Call) -> web.Response | None:
+    async def _respond_to_call(
+        self, request: Request, body: bytes, service: str, operation: str, call: Call
+    ) -> web.Response | None:
         if any(request.headers.get(name) != value for name, value in self.require_headers.items()):
             raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
         refusal, delay = self.faults.take_refusal(operation), self.faults.take_delay(operation)
@@ -239,13 +265,17 @@ class ModelDbV2StandIn:
         if (deadline := _deadline_seconds(request)) is None:
             response = await self._carry_out(request, body, service, call)
         else:
-            response = await self._carry_out_by(deadline, self._carry_out(request, body, service, call))
+            response = await self._carry_out_by(
+                deadline, self._carry_out(request, body, service, call)
+            )
         if delay is not None and delay.carry_out_first:
             await asyncio.sleep(delay.seconds)
         await self.faults.thawed()
         return response if lost is None else None
 
-    async def _carry_out_by(self, deadline_seconds: float, work: Coroutine[Any, Any, web.Response]) -> web.Response:
+    async def _carry_out_by(
+        self, deadline_seconds: float, work: Coroutine[Any, Any, web.Response]
+    ) -> web.Response:
         """The deadline ends the wait, not the work."""
         task = asyncio.create_task(work)
         self._own(task)
@@ -255,7 +285,9 @@ class ModelDbV2StandIn:
         except TimeoutError as error:
             raise ApiError(DEADLINE_EXCEEDED, "context deadline exceeded") from error
 
-    async def _carry_out(self, request: Request, body: bytes, service: str, call: Call) -> web.Response:
+    async def _carry_out(
+        self, request: Request, body: bytes, service: str, call: Call
+    ) -> web.Response:
         try:
             answer = await self._perform(request, body, service, call)
         except ApiError as error:
@@ -267,11 +299,24 @@ class ModelDbV2StandIn:
             return _refuse(ApiError(RESOURCE_EXHAUSTED, problem))
         return _json(HTTPStatus.OK, text)
 
-    async def _perform(self, request: Request, body: bytes, service: str, call: Call) -> dict[str, Any]:
-        message = call.message.read_query(request.query) if call.method == "GET" else call.message.read(parse_body(body))
+    async def _perform(
+        self, request: Request, body: bytes, service: str, call: Call
+    ) -> dict[str, Any]:
+        message = (
+            call.message.read_query(request.query)
+            if call.method == "GET"
+            else call.message.read(parse_body(body))
+        )
         self.faults.reach_backend(service)
-        if sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in request.raw_headers) > _LARGEST_HEADERS:
-            problem = f"header list size to send violates the maximum size ({_LARGEST_HEADERS} bytes) set by server"
+        if (
+            sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in request.raw_headers)
+            > _LARGEST_HEADERS
+        ):
+            problem = (
+                f"header list size to send violates the maximum size ({_LARGEST_HEADERS} bytes) "
+                f"set by "
+                f"server"
+            )
             raise ApiError(INTERNAL, problem)
         if len(body) > _LARGEST_MESSAGE:
             raise ApiError(CANCELLED, "stream terminated by RST_STREAM with error code: CANCEL")
@@ -326,10 +371,19 @@ async def _serve(port: int, latency_seconds: float) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the base URL on one line and serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
-        prog="python -m daemon.demo.modeldb_v2.server", description="A stand-in for ModelDB V2, in memory."
+        prog="python -m daemon.demo.modeldb_v2.server",
+        description="A stand-in for ModelDB V2, in memory.",
     )
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 (default): a free one")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="how long each call takes (default 0)")
+    parser.add_argument(
+        "--port", type=int, default=0, help="port on 127.0.0.1; 0 (default): a free one"
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long each call takes (default 0)",
+    )
     options = parser.parse_args(arguments)
     asyncio.run(_serve(options.port, options.latency))
 

@@ -1,8 +1,9 @@
-"""What the ModelDB V2 stand-in keeps: projects, experiments and runs in memory, with the indices that its hot calls need.
+"""What the ModelDB V2 stand-in keeps: projects, experiments and runs in memory, with the indices
+that its hot calls need.
 
-Like the real server (watched on 2.0.8.1 with PostgreSQL): no constraint keeps names unique, deletes only mark, a name is free
-again at once, deleting a project or an experiment does not touch what is in it. `check_columns` says what the database would
-not take.
+Like the real server (watched on 2.0.8.1 with PostgreSQL): no constraint keeps names unique, deletes
+only mark, a name is free again at once, deleting a project or an experiment does not touch what is
+in it. `check_columns` says what the database would not take.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 MARK = "sagemaker_training_job_arn"
-"""The attribute by which runs are indexed: the one that a client of this project searches for over the whole server."""
+"""The attribute by which runs are indexed: the one that a client of this project searches for over
+the whole server."""
 
 Row = dict[str, Any]
 """An entity as the API prints it."""
@@ -69,7 +71,9 @@ class Table:
         self._leave(entity)
 
     def updated(self, entity: Entity) -> None:
-        """To be called after a change of a row: enters it anew into the indices and sets its date."""
+        """To be called after a change of a row: enters it anew into the indices and sets its
+        date.
+        """
         entity.row["date_updated"] = now()
         if not entity.deleted and entity.keys != self._keys(entity.row):
             self._leave(entity)
@@ -112,7 +116,10 @@ class Store:
 
     def __init__(self) -> None:
         self.projects = Table(name=lambda row: [row["name"]])
-        self.experiments = Table(name=lambda row: [(row["project_id"], row["name"])], project=lambda row: [row["project_id"]])
+        self.experiments = Table(
+            name=lambda row: [(row["project_id"], row["name"])],
+            project=lambda row: [row["project_id"]],
+        )
         self.runs = Table(
             name=lambda row: [(row["experiment_id"], row["name"])],
             experiment=lambda row: [row["experiment_id"]],
@@ -136,7 +143,9 @@ class Store:
         return found
 
     def run(self, run_id: str) -> Entity:
-        """Also a deleted one, as the calls that log and update take it; raises `ApiError` for an unknown one."""
+        """Also a deleted one, as the calls that log and update take it; raises `ApiError` for an
+        unknown one.
+        """
         found = self.runs.by_id(run_id)
         if found is None:
             raise ApiError(NOT_FOUND, f"ExperimentRun not found for given ID : {run_id}")
@@ -146,7 +155,9 @@ class Store:
     def has_parents(self, run: Entity) -> bool:
         """Whether neither the run's experiment nor its project is deleted."""
         row = run.row
-        return bool(self.experiments.live(row["experiment_id"]) and self.projects.live(row["project_id"]))
+        return bool(
+            self.experiments.live(row["experiment_id"]) and self.projects.live(row["project_id"])
+        )
 
 
 def _marks(row: Mapping[str, Any]) -> Iterator[str]:
@@ -173,15 +184,17 @@ _SHORT_CHARACTERS = 255
 _EXTENSION_CHARACTERS = 50
 _INDEXED_BYTES = 2690
 _LEAST_SAVING = 0.4
-_SURELY_FITS = _INDEXED_BYTES // 8  # characters, of which none is longer than 6 bytes, and two quotes
+# characters, of which none is longer than 6 bytes, and two quotes
+_SURELY_FITS = _INDEXED_BYTES // 8
 _ESCAPED_BY_GSON = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "<>&='"})
 
 
 def check_columns(row: Mapping[str, Any]) -> None:
     """Refuses what the tables of the real server do not take.
 
-    U+0000 in a text column; names above 255 characters, and the shorter columns; keys of metrics, hyperparameters and
-    attributes, and values of metrics and hyperparameters, that are too big for an index.
+    U+0000 in a text column; names above 255 characters, and the shorter columns; keys of metrics,
+    hyperparameters and attributes, and values of metrics and hyperparameters, that are too big for
+    an index.
 
     Raises:
         ApiError: code 2 with no text, as the server reports its own uncaught exceptions.
@@ -200,7 +213,9 @@ def check_columns(row: Mapping[str, Any]) -> None:
 
 
 def _texts(row: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """The plain texts of a row, each with the most characters that its column takes; None: any number."""
+    """The plain texts of a row, each with the most characters that its column takes; None: any
+    number.
+    """
     for name in ("name", "code_version", "parent_id"):
         yield row.get(name, ""), _SHORT_CHARACTERS
     for name in ("description", "readme_text"):
@@ -215,7 +230,9 @@ def _texts(row: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
 
 
 def check_text(text: str, limit: int | None = None) -> None:
-    """Raises `ApiError` as `check_columns` for a text that no column takes, or none of so many characters."""
+    """Raises `ApiError` as `check_columns` for a text that no column takes, or none of so many
+    characters.
+    """
     if "\0" in text or (limit is not None and len(text) > limit):
         raise ApiError(UNKNOWN)
 
@@ -241,12 +258,16 @@ def _check_key_value(item: Mapping[str, Any], *, value_is_indexed: bool) -> None
 def _check_index_entry(text: str) -> None:
     """PostgreSQL compresses an entry (pglz) before it is too big for a page.
 
-    Deflate without Huffman codes comes within 1 % of pglz for random text and for words (measured on the real server: 2690
-    random characters pass and 5500 of words). pglz keeps an entry as it is that would not become a quarter smaller, and misses
-    short repetitions that deflate finds (JSON full of numbers): hence the greater saving that is asked for here.
+    Deflate without Huffman codes comes within 1 % of pglz for random text and for words (measured
+    on the real server: 2690 random characters pass and 5500 of words). pglz keeps an entry as it is
+    that would not become a quarter smaller, and misses short repetitions that deflate finds (JSON
+    full of numbers): hence the greater saving that is asked for here.
     """
     plain = text.encode()
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_FIXED)
     packed = len(deflate.compress(plain)) + len(deflate.flush())
-    if min(len(plain), packed if packed <= (1 - _LEAST_SAVING) * len(plain) else len(plain)) > _INDEXED_BYTES:
+    if (
+        min(len(plain), packed if packed <= (1 - _LEAST_SAVING) * len(plain) else len(plain))
+        > _INDEXED_BYTES
+    ):
         raise ApiError(UNKNOWN)

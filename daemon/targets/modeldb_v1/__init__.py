@@ -1,1 +1,3 @@
-"""The target ModelDB V1: its Thrift "Light API", one pipelined connection per server, exactly one run per job."""
+"""The target ModelDB V1: its Thrift "Light API", one pipelined connection per server, exactly one
+run per job.
+"""

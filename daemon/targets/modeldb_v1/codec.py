@@ -1,7 +1,9 @@
-"""Messages of ModelDB V1: Thrift's binary protocol, from and to the structs of ``modeldb_v1.thrift``.
+"""Messages of ModelDB V1: Thrift's binary protocol, from and to the structs of
+``modeldb_v1.thrift``.
 
-thriftpy2 parses the interface and writes messages. Its reader trusts what it reads: of a message that is cut short, or in which a
-length or a type is a lie, it makes garbage, or gigabytes. So messages are read here.
+thriftpy2 parses the interface and writes messages. Its reader trusts what it reads: of a message
+that is cut short, or in which a length or a type is a lie, it makes garbage, or gigabytes. So
+messages are read here.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from thriftpy2.transport.memory import TCyMemoryBuffer  # type: ignore[attr-defi
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INTERFACE: Final[Any] = thriftpy2.load(str(Path(__file__).with_name("modeldb_v1.thrift")), module_name="modeldb_v1_thrift")
+INTERFACE: Final[Any] = thriftpy2.load(
+    str(Path(__file__).with_name("modeldb_v1.thrift")), module_name="modeldb_v1_thrift"
+)
 """The structs and exceptions of the interface, by name: ``INTERFACE.Project(name="churn", …)``."""
 
 METHODS: Final = frozenset(INTERFACE.ModelDBService.thrift_services)
@@ -38,7 +42,8 @@ class ApplicationException:
     """The server's answer to a call that it could not carry out at all."""
 
     number: int
-    """`UNKNOWN_METHOD`, or `INTERNAL_ERROR`: one that the interface does not declare. Thrift knows more; the server sends no other."""
+    """`UNKNOWN_METHOD`, or `INTERNAL_ERROR`: one that the interface does not declare. Thrift knows
+    more; the server sends no other."""
     message: str
 
 
@@ -88,7 +93,12 @@ def decode_reply(frame: bytes) -> Reply:
     method, kind, sequence_id = reader.header()
     if kind == TMessageType.EXCEPTION:
         failure = reader.whole(TApplicationException)
-        return Reply(method, sequence_id, None, ApplicationException(failure.type or 0, failure.message or ""))
+        return Reply(
+            method,
+            sequence_id,
+            None,
+            ApplicationException(failure.type or 0, failure.message or ""),
+        )
     if kind != TMessageType.REPLY:
         raise MalformedMessageError(f"a message of type {kind} is no answer")
     answer = reader.whole(_struct_of(method, "result"))
@@ -111,12 +121,18 @@ def decode_call(frame: bytes) -> Call:
     if kind not in {TMessageType.CALL, TMessageType.ONEWAY}:
         raise MalformedMessageError(f"a message of type {kind} is no request")
     arguments = reader.whole(_struct_of(method, "args"))
-    return Call(method, sequence_id, {name: getattr(arguments, name) for _, name, *_ in arguments.thrift_spec.values()})
+    return Call(
+        method,
+        sequence_id,
+        {name: getattr(arguments, name) for _, name, *_ in arguments.thrift_spec.values()},
+    )
 
 
 def encode_reply(method: str, sequence_id: int, result: object) -> bytes:
     """An answer with a result; what a server writes."""
-    return _written(method, TMessageType.REPLY, sequence_id, _struct_of(method, "result")(success=result))
+    return _written(
+        method, TMessageType.REPLY, sequence_id, _struct_of(method, "result")(success=result)
+    )
 
 
 def encode_exception(method: str, sequence_id: int, exception: object) -> bytes:
@@ -132,13 +148,24 @@ def encode_exception(method: str, sequence_id: int, exception: object) -> bytes:
     raise ValueError(f"{method} does not declare {type(exception).__name__}")
 
 
-def encode_application_exception(method: str, sequence_id: int, exception: ApplicationException) -> bytes:
-    """An answer to a call that could not be carried out at all; the method need not be one of `METHODS`."""
-    return _written(method, TMessageType.EXCEPTION, sequence_id, TApplicationException(exception.number, exception.message))
+def encode_application_exception(
+    method: str, sequence_id: int, exception: ApplicationException
+) -> bytes:
+    """An answer to a call that could not be carried out at all; the method need not be one of
+    `METHODS`.
+    """
+    return _written(
+        method,
+        TMessageType.EXCEPTION,
+        sequence_id,
+        TApplicationException(exception.number, exception.message),
+    )
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the interface
-    """A value of the interface as JSON data: fields that are unset left out, NaN and infinities as words, map keys as text."""
+    """A value of the interface as JSON data: fields that are unset left out, NaN and infinities as
+    words, map keys as text.
+    """
     if isinstance(value, TPayload):
         fields = {name: getattr(value, name) for _, name, *_ in value.thrift_spec.values()}
         return {name: plain(field) for name, field in fields.items() if field is not None}
@@ -165,7 +192,9 @@ def _written(method: str, kind: int, sequence_id: int, body: Any) -> bytes:  # n
         protocol.write_struct(body)
     except TDecodeException as error:
         # its own text holds the value, and so would the traceback of a cause
-        raise ValueError(f"{error.struct_name}.{error.field} must be {error.type_repr}, in range and in Unicode") from None
+        raise ValueError(
+            f"{error.struct_name}.{error.field} must be {error.type_repr}, in range and in Unicode"
+        ) from None
     protocol.write_message_end()
     return bytes(memory.getvalue())
 
@@ -192,8 +221,9 @@ _STRING, _STRUCT, _MAP, _SET, _LIST = TType.STRING, TType.STRUCT, TType.MAP, TTy
 class _Reader:
     """Reads one message.
 
-    Every length is held against what is left of the message before anything is made of it. A field of another type than the interface
-    says is passed over, as Thrift does; within a list or a map that is an error.
+    Every length is held against what is left of the message before anything is made of it. A field
+    of another type than the interface says is passed over, as Thrift does; within a list or a map
+    that is an error.
     """
 
     __slots__ = ("_at", "_frame", "_structs_left")
@@ -208,10 +238,14 @@ class _Reader:
         try:
             first = self._number(_INT32)
             if first & 0xFFFF_0000 != _VERSION_1:
-                raise MalformedMessageError(f"not Thrift's binary protocol, version 1: it begins with {self._frame[:8]!r}")
+                raise MalformedMessageError(
+                    f"not Thrift's binary protocol, version 1: it begins with {self._frame[:8]!r}"
+                )
             return self._text(), first & 0xFF, self._number(_INT32)
         except (struct.error, UnicodeDecodeError) as error:
-            raise MalformedMessageError(f"cut short or garbled: it begins with {self._frame[:8]!r}") from error
+            raise MalformedMessageError(
+                f"cut short or garbled: it begins with {self._frame[:8]!r}"
+            ) from error
 
     def whole(self, made: Any) -> Any:  # noqa: ANN401 - a class that thriftpy2 made, and an instance of it
         """The body, with which the message must end."""
@@ -244,7 +278,8 @@ class _Reader:
 
         Args:
             kind: its type.
-            of: the class of a struct; what a list or a map is of: a type, or a pair of a type and this again. Else of no meaning.
+            of: the class of a struct; what a list or a map is of: a type, or a pair of a type and
+                this again. Else of no meaning.
             depth: how much deeper it may nest.
         """
         if kind == _STRING:
@@ -253,11 +288,17 @@ class _Reader:
             return self._number(_NUMBERS[kind])
         if kind == _STRUCT:
             return self._struct(of, depth)
-        sides = [(side, None) if isinstance(side, int) else side for side in (of if kind == _MAP else (of,))]
+        sides = [
+            (side, None) if isinstance(side, int) else side
+            for side in (of if kind == _MAP else (of,))
+        ]
         count = self._count_of_items(kind, [side for side, _ in sides], depth)
         if kind == _MAP:
             (key, of_key), (item, of_item) = sides
-            return {self._value(key, of_key, depth - 1): self._value(item, of_item, depth - 1) for _ in range(count)}
+            return {
+                self._value(key, of_key, depth - 1): self._value(item, of_item, depth - 1)
+                for _ in range(count)
+            }
         ((item, of_item),) = sides
         return [self._value(item, of_item, depth - 1) for _ in range(count)]
 
@@ -293,9 +334,13 @@ class _Reader:
         self._at += len(kinds)
         count = int(self._number(_INT32))
         if not 0 <= count <= len(self._frame) - self._at:  # each takes a byte at least
-            raise MalformedMessageError(f"a container of {count} items in a message of {len(self._frame)} bytes")
+            raise MalformedMessageError(
+                f"a container of {count} items in a message of {len(self._frame)} bytes"
+            )
         if count and list(found) != list(kinds):
-            raise MalformedMessageError(f"a container of type {kind} has items of types {list(found)}, not {list(kinds)}")
+            raise MalformedMessageError(
+                f"a container of type {kind} has items of types {list(found)}, not {list(kinds)}"
+            )
         return count
 
     def _count_struct(self, depth: int) -> None:
@@ -312,7 +357,9 @@ class _Reader:
         length = self._number(_INT32)
         start, end = self._at, self._at + length
         if not start <= end <= len(self._frame):
-            raise MalformedMessageError(f"a text of {length} bytes in a message of {len(self._frame)}")
+            raise MalformedMessageError(
+                f"a text of {length} bytes in a message of {len(self._frame)}"
+            )
         self._at = end
         return self._frame[start:end]
 

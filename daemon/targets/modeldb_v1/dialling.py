@@ -8,7 +8,8 @@ import socket
 import ssl
 
 KEEPALIVE_SECONDS = 30
-"""Of silence before the kernel asks whether the other side is there: firewalls forget connections within minutes."""
+"""Of silence before the kernel asks whether the other side is there: firewalls forget connections
+within minutes."""
 _KEEPALIVE_OPTIONS = (
     ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
     ("TCP_KEEPALIVE", KEEPALIVE_SECONDS),
@@ -24,7 +25,8 @@ async def connected_socket(host: str, port: int, seconds: float) -> socket.socke
     Args:
         host: a name or an address.
         port: of the server.
-        seconds: in all; an address may take its share of what is left, so that one that never answers does not use up all of it.
+        seconds: in all; an address may take its share of what is left, so that one that never
+            answers does not use up all of it.
 
     Raises:
         OSError: none takes one; as the first said.
@@ -44,7 +46,12 @@ async def connected_socket(host: str, port: int, seconds: float) -> socket.socke
 
 def words_of(error: Exception) -> str:
     """What an error says: in the system's words, if it is the system's."""
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None and error.errno > 0:
+    if (
+        isinstance(error, OSError)
+        and not isinstance(error, ssl.SSLError)
+        and error.errno is not None
+        and error.errno > 0
+    ):
         return os.strerror(error.errno)
     if isinstance(error, ConnectionError) and not error.args:
         return "closed by the other side"

@@ -1,6 +1,7 @@
 """What a call that failed means.
 
-The server declares few exceptions and puts its Java errors into texts; only the words that tell are matched, never whole texts.
+The server declares few exceptions and puts its Java errors into texts; only the words that tell are
+matched, never whole texts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class CallErrorKind(StrEnum):
     NOT_THE_API = "not_the_api"  # something else answers, or not in this protocol
     STORAGE = "storage"  # the server's SQLite is locked, full, read-only, failing
     SCHEMA_MISSING = "schema_missing"  # its database has no tables
-    METADATA_STORE_DOWN = "metadata_store_down"  # its MongoDB does not answer; what goes into SQL is stored
+    # its MongoDB does not answer; what goes into SQL is stored
+    METADATA_STORE_DOWN = "metadata_store_down"
     UNKNOWN_RUN = "unknown_run"
     NOT_FOUND = "not_found"
     TWIN_ROWS = "twin_rows"  # what must be there once is there twice
@@ -41,13 +43,25 @@ class CallFailed(Exception):
     Args:
         kind: what it means.
         method: of the interface; ``connect`` where there is no connection.
-        detail: why; kept on one line and within `DETAIL_CHARACTERS`. It must not hold what was sent.
-        answered: the server itself said so. False: nobody knows what it did, unless nothing was sent.
+        detail: why; kept on one line and within `DETAIL_CHARACTERS`. It must not hold what was
+            sent.
+        answered: the server itself said so. False: nobody knows what it did, unless nothing was
+            sent.
         sent: False: the call never left this process, so nothing was done.
     """
 
-    def __init__(self, kind: CallErrorKind, method: str, detail: str, *, answered: bool = False, sent: bool = True) -> None:
-        detail = " ".join("".join(letter if letter.isprintable() else " " for letter in detail).split())
+    def __init__(
+        self,
+        kind: CallErrorKind,
+        method: str,
+        detail: str,
+        *,
+        answered: bool = False,
+        sent: bool = True,
+    ) -> None:
+        detail = " ".join(
+            "".join(letter if letter.isprintable() else " " for letter in detail).split()
+        )
         if len(detail) > DETAIL_CHARACTERS:
             detail = f"{detail[: DETAIL_CHARACTERS - 1]}…"
         super().__init__(f"{method}: {detail}")
@@ -58,7 +72,9 @@ class CallFailed(Exception):
         self.sent = sent
 
 
-_OTHER_WRITER_COLUMNS = "spec|transformerSpec|transformer|df|dfId|metadataKvId|eventId|experimentRun|experiment|project"
+_OTHER_WRITER_COLUMNS = (
+    "spec|transformerSpec|transformer|df|dfId|metadataKvId|eventId|experimentRun|experiment|project"
+)
 """Columns that hold ids, which the server itself looks up."""
 
 _WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
@@ -70,11 +86,18 @@ _WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
             CallErrorKind.BAD_VALUE,
         ),
         (r"TooManyRowsException", CallErrorKind.TWIN_ROWS),
-        # with "null" behind the colon, from Java 15 on with a sentence: the rows that the server had just written were not there
+        # with "null" behind the colon, from Java 15 on with a sentence: the rows that the server
+        # had just written were not there
         (r"NullPointerException", CallErrorKind.OTHER_WRITER),
-        (r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)", CallErrorKind.STORAGE),
+        (
+            r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)",
+            CallErrorKind.STORAGE,
+        ),
         (r".*\bno such table\b", CallErrorKind.SCHEMA_MISSING),
-        (rf".*\[SQLITE_CONSTRAINT_NOTNULL\].*\.({_OTHER_WRITER_COLUMNS})\b", CallErrorKind.OTHER_WRITER),
+        (
+            rf".*\[SQLITE_CONSTRAINT_NOTNULL\].*\.({_OTHER_WRITER_COLUMNS})\b",
+            CallErrorKind.OTHER_WRITER,
+        ),
         (r".*\[SQLITE_CONSTRAINT_NOTNULL\]", CallErrorKind.BAD_VALUE),
     )
 )
@@ -117,7 +140,16 @@ def _of_application(exception: ApplicationException, method: str) -> CallFailed:
     if exception.number == UNKNOWN_METHOD:
         detail = f"the server does not know the method ({exception.message}); it is no ModelDB V1"
         return CallFailed(CallErrorKind.NOT_THE_API, method, detail, answered=True)
-    if exception.number == INTERNAL_ERROR:  # not declared: the rows that the server had just written were not there
-        return CallFailed(CallErrorKind.OTHER_WRITER, method, exception.message or "an internal error of the server", answered=True)
-    detail = f"the server could not read the call ({exception.message or 'no reason given'}; Thrift's error {exception.number})"
+    # not declared: the rows that the server had just written were not there
+    if exception.number == INTERNAL_ERROR:
+        return CallFailed(
+            CallErrorKind.OTHER_WRITER,
+            method,
+            exception.message or "an internal error of the server",
+            answered=True,
+        )
+    detail = (
+        f"the server could not read the call ({exception.message or 'no reason given'}; Thrift's "
+        f"error {exception.number})"
+    )
     return CallFailed(CallErrorKind.UNKNOWN, method, detail, answered=True)

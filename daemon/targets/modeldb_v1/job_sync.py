@@ -1,8 +1,11 @@
-"""One attempt at one job: exactly one complete run, although hardly a call of ModelDB V1 can be repeated. Begin with `JobSync.sync`.
+"""One attempt at one job: exactly one complete run, although hardly a call of ModelDB V1 can be
+repeated. Begin with `JobSync.sync`.
 
-A run takes several calls: project, experiment, run, fit, further data frames, metrics. What is done is noted in the journal; what was
-sent without an answer is looked up: the run by its mark in the index of the connection, the model and the metrics in the run's details.
-Then only what is missing is sent. At the end the run is read back.
+A run takes several calls: project, experiment, run, fit, further data frames, metrics. What is done
+is noted in the journal; what was
+sent without an answer is looked up: the run by its mark in the index of the connection, the model
+and the metrics in the run's details. Then only what is missing is sent. At the end the run is read
+back.
 """
 
 from __future__ import annotations
@@ -17,7 +20,13 @@ from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
-from daemon.targets.modeldb_v1.readback import StoredModel, data_frames_of_metrics, from_ancestry, from_details, missing_metrics
+from daemon.targets.modeldb_v1.readback import (
+    StoredModel,
+    data_frames_of_metrics,
+    from_ancestry,
+    from_details,
+    missing_metrics,
+)
 from daemon.targets.modeldb_v1.run_index import FoundRun, all_of, oldest_project, raise_first
 from daemon.targets.ports import TargetRun
 
@@ -37,11 +46,15 @@ MODELS_LOOKED_AT = 10_000
 MODELS_ASKED_AT_ONCE = 32
 
 FITS_OF_ONE_RUN = 2
-"""After so many answered fits whose model does not read back as it was written, the last one is taken as it is: more would not help."""
+"""After so many answered fits whose model does not read back as it was written, the last one is
+taken as it is: more would not help."""
 
 _WITHOUT_DOCUMENT = "without document"
-"""Noted of a fit whose metadata the server could not store: its SQL part is complete, so that it may be sent again to add them."""
-_METADATA_MISSING = "the model's metadata are missing in ModelDB: the server ended while it stored them"
+"""Noted of a fit whose metadata the server could not store: its SQL part is complete, so that it
+may be sent again to add them."""
+_METADATA_MISSING = (
+    "the model's metadata are missing in ModelDB: the server ended while it stored them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,7 @@ class JobSync:
         }
         return TargetRun(placed.created, ids, notes=tuple(self._notes))
 
-    # --- the run -------------------------------------------------------------------------------------------------------------
+    # --- the run ----------------------------------------------------------------------------------
 
     async def _look_up(self) -> FoundRun | None:
         if self._journal.look_up_first or self._journal.unanswered_writes:
@@ -137,7 +150,8 @@ class JobSync:
         """Stores the run with what it needs around it; None when that is known."""
         if project.is_made():
             return None
-        async with project.making:  # a project without a run breaks the server's start page: nobody comes between
+        # a project without a run breaks the server's start page: nobody comes between
+        async with project.making:
             if project.is_made():
                 return None
             await self._make_place(project)
@@ -147,49 +161,83 @@ class JobSync:
         """Finds or makes the project and its default experiment."""
         if project.id is None:
             key = {"name": self._job.project_name, "author": self._job.project_user}
-            project.id = await oldest_project(self._connection, requests.project_event(self._job), key)
-        answer = await self._connection.call("storeExperimentEvent", er=requests.default_experiment_event(project.id))
+            project.id = await oldest_project(
+                self._connection, requests.project_event(self._job), key
+            )
+        answer = await self._connection.call(
+            "storeExperimentEvent", er=requests.default_experiment_event(project.id)
+        )
         if answer.experimentId < 1:  # the server's way of saying that the project has none
-            answer = await self._connection.call("storeExperimentEvent", er=requests.named_experiment_event(project.id))
+            answer = await self._connection.call(
+                "storeExperimentEvent", er=requests.named_experiment_event(project.id)
+            )
         project.experiment_id = answer.experimentId
 
     async def _store_run(self, project: Project) -> FoundRun:
         assert project.id is not None  # noqa: S101 - made before; tells the type checker
         assert project.experiment_id is not None  # noqa: S101 - as above
-        answer = await self._connection.call("storeExperimentRunEvent", er=requests.run_event(project.experiment_id, self._job))
+        answer = await self._connection.call(
+            "storeExperimentRunEvent", er=requests.run_event(project.experiment_id, self._job)
+        )
         return FoundRun(project.id, project.experiment_id, answer.experimentRunId)
 
     async def _prove_own(self, run: FoundRun) -> None:
-        """Reads the new run back: where somebody else writes, too, the server answers with the number of another run."""
+        """Reads the new run back: where somebody else writes, too, the server answers with the
+        number of another run.
+        """
         details = await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
-        if details.experimentRun.description != self._job.marker or details.project.id != run.project_id or details.modelResponses:
-            raise _mixed_up("storeExperimentRunEvent", f"run {run.run_id} was given for a new one and is another job's")
+        if (
+            details.experimentRun.description != self._job.marker
+            or details.project.id != run.project_id
+            or details.modelResponses
+        ):
+            raise _mixed_up(
+                "storeExperimentRunEvent",
+                f"run {run.run_id} was given for a new one and is another job's",
+            )
         self._projects.add(self._job.marker, run)
         if details.project.description != self._job.project_description:
             await self._connection.call(
-                "updateProject", projectId=run.project_id, key="description", value=self._job.project_description
+                "updateProject",
+                projectId=run.project_id,
+                key="description",
+                value=self._job.project_description,
             )
 
-    # --- the model -----------------------------------------------------------------------------------------------------------
+    # --- the model --------------------------------------------------------------------------------
 
     async def _fit(self, run: FoundRun) -> tuple[StoredModel, list[int]]:
-        """Stores the model with its training data, and the other channels. They need only the run, so they go out together."""
+        """Stores the model with its training data, and the other channels. They need only the run,
+        so they go out together.
+        """
         others = range(1, len(self._job.data_frames))
         fit = self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job))
-        answers: list[Any] = await asyncio.gather(fit, *self._storing(run, others), return_exceptions=True)
+        answers: list[Any] = await asyncio.gather(
+            fit, *self._storing(run, others), return_exceptions=True
+        )
         answer, *frames = answers
         steps = _frame_steps(dict(zip(others, frames, strict=True)))
         if isinstance(answer, CallFailed) and answer.kind is CallErrorKind.METADATA_STORE_DOWN:
             steps["fit"] = _WITHOUT_DOCUMENT
         elif not isinstance(answer, BaseException):
-            steps |= {"model_id": str(answer.modelId), "fits": str(self._fits + 1), **_frame_steps({0: answer.dfId})}
+            steps |= {
+                "model_id": str(answer.modelId),
+                "fits": str(self._fits + 1),
+                **_frame_steps({0: answer.dfId}),
+            }
         await self._note_answers(answers, steps)
-        return StoredModel(answer.modelId, answer.dfId, {}, has_document=True), [answer.dfId, *frames]
+        return StoredModel(answer.modelId, answer.dfId, {}, has_document=True), [
+            answer.dfId,
+            *frames,
+        ]
 
     def _storing(self, run: FoundRun, channels: Iterable[int]) -> list[Awaitable[Any]]:
         """The calls that store these channels' data frames."""
         frames = [requests.data_frame(self._job.data_frames[channel]) for channel in channels]
-        return [self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id) for frame in frames]
+        return [
+            self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id)
+            for frame in frames
+        ]
 
     async def _stored_model(self, run: FoundRun) -> StoredModel | None:
         """The job's model in a run that was there; None when the run is still empty."""
@@ -197,13 +245,16 @@ class JobSync:
         if noted is not None and not self._metadata_store:
             (answer,) = await self._ancestries([noted])
             if answer is not None and answer.fitEvent.experimentRunId == run.run_id:
-                return from_ancestry(self._job, run.run_id, answer) or self._as_it_is(noted, answer.fitEvent.df.id)
+                return from_ancestry(self._job, run.run_id, answer) or self._as_it_is(
+                    noted, answer.fitEvent.df.id
+                )
         try:
             details = await self._details(run)
         except CallFailed as failed:
             if failed.kind is not CallErrorKind.METADATA_STORE_DOWN or self._metadata_store:
                 raise
-            # Only a run that has a model needs the metadata store to be read: so it has one, whose number must be found.
+            # Only a run that has a model needs the metadata store to be read: so it has one, whose
+            # number must be found.
             return await self._searched_model(run)
         if (model := from_details(self._job, details.modelResponses)) is not None:
             return model
@@ -213,41 +264,64 @@ class JobSync:
         return self._as_it_is(noted, frames.get(noted, self._noted("data_frame_0") or 0))
 
     def _as_it_is(self, model_id: int, data_frame_id: int) -> StoredModel | None:
-        """A model of ours that does not read back as it was written; None while another fit may mend that."""
+        """A model of ours that does not read back as it was written; None while another fit may
+        mend that.
+        """
         if self._fits < FITS_OF_ONE_RUN:
             return None
-        self._notes.append(f"ModelDB shows model {model_id} otherwise than it was written: somebody else writes to the server")
+        self._notes.append(
+            f"ModelDB shows model {model_id} otherwise than it was written: somebody else writes "
+            f"to the server"
+        )
         log.error("a model does not read back as it was written", model_id=model_id)
         self._taken_as_it_is = True
         return StoredModel(model_id, data_frame_id, None, has_document=True)
 
     async def _details(self, run: FoundRun) -> Any:  # noqa: ANN401 - a Thrift struct
         if self._metadata_store:
-            return await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
-        await self._connection.call("testConnection")  # answered when all is carried out that an attempt cancelled before has sent
-        reading = await self._connect_to_read()  # the answer may take 30 s, during which nobody else's call is answered
+            return await self._connection.call(
+                "getExperimentRunDetails", experimentRunId=run.run_id
+            )
+        # answered when all is carried out that an attempt cancelled before has sent
+        await self._connection.call("testConnection")
+        # the answer may take 30 s, during which nobody else's call is answered
+        reading = await self._connect_to_read()
         try:
             return await reading.call("getExperimentRunDetails", experimentRunId=run.run_id)
         finally:
             await reading.aclose()
 
     async def _searched_model(self, run: FoundRun) -> StoredModel:
-        """The model of a run by trying the newest model numbers, downwards: nothing else leads to it without a metadata store."""
+        """The model of a run by trying the newest model numbers, downwards: nothing else leads to
+        it without a metadata store.
+        """
         newest = await self._newest_model()
         for top in range(newest, max(0, newest - MODELS_LOOKED_AT), -MODELS_ASKED_AT_ONCE):
-            for answer in await self._ancestries(range(top, max(0, top - MODELS_ASKED_AT_ONCE), -1)):
-                if answer is not None and (model := from_ancestry(self._job, run.run_id, answer)) is not None:
-                    log.warning("found the model of a run by trying numbers", run_id=run.run_id, model_id=model.model_id)
+            for answer in await self._ancestries(
+                range(top, max(0, top - MODELS_ASKED_AT_ONCE), -1)
+            ):
+                if (
+                    answer is not None
+                    and (model := from_ancestry(self._job, run.run_id, answer)) is not None
+                ):
+                    log.warning(
+                        "found the model of a run by trying numbers",
+                        run_id=run.run_id,
+                        model_id=model.model_id,
+                    )
                     return model
         raise CallFailed(
             CallErrorKind.NOT_FOUND,
             "computeModelAncestry",
-            f"run {run.run_id} has a model that is not among the newest {MODELS_LOOKED_AT}: delete nothing; look at the run",
+            f"run {run.run_id} has a model that is not among the newest {MODELS_LOOKED_AT}: "
+            f"delete nothing; look at the run",
             answered=True,
         )
 
     async def _newest_model(self) -> int:
-        """Above all models: doubled until nothing is there, then halved. Numbers without a fit are few and single."""
+        """Above all models: doubled until nothing is there, then halved. Numbers without a fit are
+        few and single.
+        """
         low, high = 0, MODELS_ASKED_AT_ONCE
         while await self._any_model(high):
             low, high = high, high * 2
@@ -258,7 +332,12 @@ class JobSync:
 
     async def _any_model(self, number: int) -> bool:
         """Whether there is a model right behind a number."""
-        return any(answer is not None for answer in await self._ancestries(range(number + 1, number + 1 + MODELS_ASKED_AT_ONCE)))
+        return any(
+            answer is not None
+            for answer in await self._ancestries(
+                range(number + 1, number + 1 + MODELS_ASKED_AT_ONCE)
+            )
+        )
 
     async def _ancestries(self, numbers: Iterable[int]) -> list[Any]:
         """What each model comes from; None for a number that has no fit."""
@@ -278,12 +357,19 @@ class JobSync:
         if not self._metadata_store or model.has_document or self._job.metadata is None:
             return model
         if not self._fits and self._journal.steps.get("fit") != _WITHOUT_DOCUMENT:
-            # Sent again after a crash of the server, the fit might become two, which no read of the run survives.
+            # Sent again after a crash of the server, the fit might become two, which no read of the
+            # run survives.
             if _METADATA_MISSING not in self._notes:
                 self._notes.append(_METADATA_MISSING)
-                log.warning("a model has no metadata and is left without", run_id=run.run_id, model_id=model.model_id)
+                log.warning(
+                    "a model has no metadata and is left without",
+                    run_id=run.run_id,
+                    model_id=model.model_id,
+                )
             return model
-        await self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job, model_id=model.model_id))
+        await self._connection.call(
+            "storeFitEvent", fe=requests.fit_event(run.run_id, self._job, model_id=model.model_id)
+        )
         return model
 
     async def _data_frames(self, run: FoundRun, model: StoredModel) -> list[int]:
@@ -294,12 +380,17 @@ class JobSync:
             if noted is not None:
                 known[channel] = noted
         unknown = [channel for channel in range(len(self._job.data_frames)) if channel not in known]
-        stored: list[Any] = await asyncio.gather(*self._storing(run, unknown), return_exceptions=True)
+        stored: list[Any] = await asyncio.gather(
+            *self._storing(run, unknown), return_exceptions=True
+        )
         known.update(zip(unknown, stored, strict=True))
-        await self._note_answers(stored, {"model_id": str(model.model_id), "fits": str(self._fits), **_frame_steps(known)})
+        await self._note_answers(
+            stored,
+            {"model_id": str(model.model_id), "fits": str(self._fits), **_frame_steps(known)},
+        )
         return [known[channel] for channel in range(len(self._job.data_frames))]
 
-    # --- the journal ---------------------------------------------------------------------------------------------------------
+    # --- the journal ------------------------------------------------------------------------------
 
     @property
     def _fits(self) -> int:
@@ -310,27 +401,47 @@ class JobSync:
         return int(text) if text.isdecimal() else None
 
     async def _note_run(self, placed: _Placed) -> None:
-        """Notes the run. What was noted of another one (the server's database has been replaced since) is no longer true."""
+        """Notes the run. What was noted of another one (the server's database has been replaced
+        since) is no longer true.
+        """
         run = placed.run
-        steps = {"project_id": str(run.project_id), "experiment_id": str(run.experiment_id), "run_id": str(run.run_id)}
+        steps = {
+            "project_id": str(run.project_id),
+            "experiment_id": str(run.experiment_id),
+            "run_id": str(run.run_id),
+        }
         if placed.created or self._journal.steps.get("run_id") != steps["run_id"]:
             await self._journal.note_steps({**dict.fromkeys(self._journal.steps, ""), **steps})
 
     async def _note_answers(self, answers: Sequence[Any], steps: Mapping[str, str]) -> None:
-        """Notes what calls that went out together have done, also if some failed, then raises the first error."""
-        mixed_up = any(isinstance(each, CallFailed) and each.kind is CallErrorKind.OTHER_WRITER for each in answers)
-        if not mixed_up and any(self._journal.steps.get(word) != value for word, value in steps.items()):
+        """Notes what calls that went out together have done, also if some failed, then raises the
+        first error.
+        """
+        mixed_up = any(
+            isinstance(each, CallFailed) and each.kind is CallErrorKind.OTHER_WRITER
+            for each in answers
+        )
+        if not mixed_up and any(
+            self._journal.steps.get(word) != value for word, value in steps.items()
+        ):
             await self._journal.note_steps(steps)
         raise_first(answers)
 
-    # --- metrics -------------------------------------------------------------------------------------------------------------
+    # --- metrics ----------------------------------------------------------------------------------
 
-    async def _send_metrics(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int], missing: Sequence[int]) -> None:
+    async def _send_metrics(
+        self, run: FoundRun, model: StoredModel, data_frames: Sequence[int], missing: Sequence[int]
+    ) -> None:
         metrics = [self._job.metrics[number] for number in missing]
-        events = [requests.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric) for metric in metrics]
+        events = [
+            requests.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric)
+            for metric in metrics
+        ]
         await all_of([self._connection.call("storeMetricEvent", me=event) for event in events])
 
-    async def _read_back(self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]) -> None:
+    async def _read_back(
+        self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]
+    ) -> None:
         """Proves that the run shows what was written, unless that has been tried often enough."""
         if self._taken_as_it_is:
             return
@@ -338,23 +449,40 @@ class JobSync:
             (answer,) = await self._ancestries([model.model_id])
             found = None if answer is None else from_ancestry(self._job, run.run_id, answer)
             if found is None and self._as_it_is(model.model_id, model.data_frame_id) is None:
-                raise _mixed_up("storeFitEvent", f"model {model.model_id} was given for a new one and is not that of run {run.run_id}")
+                raise _mixed_up(
+                    "storeFitEvent",
+                    f"model {model.model_id} was given for a new one and is not that of run "
+                    f"{run.run_id}",
+                )
             return
         details = await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
         stored = from_details(self._job, details.modelResponses)
         if stored is None or missing_metrics(self._job, stored, data_frames):
-            raise _mixed_up("storeFitEvent", f"run {run.run_id} does not show the model and metrics that were just written to it")
-        await self._with_document(run, stored)  # a metadata store that was killed may have forgotten its newest documents
+            raise _mixed_up(
+                "storeFitEvent",
+                f"run {run.run_id} does not show the model and metrics that were just written to "
+                f"it",
+            )
+        # a metadata store that was killed may have forgotten its newest documents
+        await self._with_document(run, stored)
 
 
 def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
-    """Raises `CallFailed` for a call that the server cannot take: before the first one, so that no half of a job is stored."""
+    """Raises `CallFailed` for a call that the server cannot take: before the first one, so that no
+    half of a job is stored.
+    """
     calls: list[tuple[str, dict[str, object]]] = [
         ("storeProjectEvent", {"pr": requests.project_event(job)}),
         ("storeExperimentRunEvent", {"er": requests.run_event(1, job)}),
         ("storeFitEvent", {"fe": requests.fit_event(1, job)}),
-        *(("storeDataFrame", {"df": requests.data_frame(frame), "experimentRunId": 1}) for frame in job.data_frames[1:]),
-        *(("storeMetricEvent", {"me": requests.metric_event(1, 1, 1, metric)}) for metric in job.metrics),
+        *(
+            ("storeDataFrame", {"df": requests.data_frame(frame), "experimentRunId": 1})
+            for frame in job.data_frames[1:]
+        ),
+        *(
+            ("storeMetricEvent", {"me": requests.metric_event(1, 1, 1, metric)})
+            for metric in job.metrics
+        ),
     ]
     for method, arguments in calls:
         try:
@@ -368,7 +496,11 @@ def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
 
 def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
     """What is noted of data frames, by channel, without those whose call failed."""
-    return {f"data_frame_{channel}": str(frame) for channel, frame in data_frames.items() if not isinstance(frame, BaseException)}
+    return {
+        f"data_frame_{channel}": str(frame)
+        for channel, frame in data_frames.items()
+        if not isinstance(frame, BaseException)
+    }
 
 
 def _mixed_up(method: str, detail: str) -> CallFailed:

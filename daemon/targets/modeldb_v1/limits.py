@@ -12,9 +12,11 @@ Key = TypeVar("Key")
 DOCUMENT_BYTES = 8_000_000
 """Of a model's metadata. MongoDB takes 16 MB; they travel in one frame with the hyperparameters."""
 HYPERPARAMETER_BYTES = 4_000_000
-"""Of all hyperparameters of a model as they travel. The server takes frames of 16,384,000 bytes; SageMaker allows a quarter of this."""
+"""Of all hyperparameters of a model as they travel. The server takes frames of 16,384,000 bytes;
+SageMaker allows a quarter of this."""
 HYPERPARAMETER_FRAMING = 64
-"""Bytes of one hyperparameter beside its name and its text, rounded up: bounds, type, lengths, field numbers."""
+"""Bytes of one hyperparameter beside its name and its text, rounded up: bounds, type, lengths,
+field numbers."""
 VALUE_CHARACTERS = 2000
 """Of a key-value that this program adds to a data frame."""
 
@@ -28,10 +30,12 @@ _RESERVED_KEYS = frozenset({"_id", "MODELDB_model_id"})
 
 
 def metadata_key(key: str) -> str:
-    """A key as the metadata store takes it: without dots and NUL, not beginning with a dollar sign, none of the server's own.
+    """A key as the metadata store takes it: without dots and NUL, not beginning with a dollar sign,
+    none of the server's own.
 
-    Percent-encoded, so that it can be read back and no two keys become one: ``%``, ``.``, NUL, a leading ``$`` (without which there
-    is no extended JSON such as ``{"$oid": …}`` either), and the first letter of the reserved words.
+    Percent-encoded, so that it can be read back and no two keys become one: ``%``, ``.``, NUL, a
+    leading ``$`` (without which there is no extended JSON such as ``{"$oid": …}`` either), and the
+    first letter of the reserved words.
     """
     escaped = key.replace("%", "%25").replace(".", "%2E").replace("\0", "%00")
     if escaped.startswith("$") or escaped in _RESERVED_KEYS:

@@ -12,13 +12,13 @@
 | data frame: key-values (without one) | of the training data frame: model location, ARN, status, times, the other channels |
 | metrics | finite ones; `train:auc` on the training data frame, `x:auc` on that of the channel `x` if it exists, others on `test`'s |
 
-Hyperparameters are sent with the quotes that SageMaker's SDK puts around texts, byte for byte as the original client sent them: the
-server compares models by these texts, and a model of today would differ from each of yesterday's otherwise. Without quotes they are in
-the metadata.
+Hyperparameters are sent with the quotes that SageMaker's SDK puts around texts, byte for byte as
+the original client sent them: the server compares models by these texts, and a model of today would
+differ from each of yesterday's otherwise. Without quotes they are in the metadata.
 
-The server keeps metrics as 32-bit floats. What is beyond them, NaN and infinities are no numbers there: they are named in the notes,
-and in the metadata or key-values.
-"""
+The server keeps metrics as 32-bit floats. What is beyond them, NaN and infinities are no numbers
+there: they are named in the notes, and in the metadata or key-values.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
 
-_MARKER = re.compile(r"sagemaker-training-job (arn:\S+) ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)(?!\S)")
+_MARKER = re.compile(
+    r"sagemaker-training-job (arn:\S+) "
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)(?!\S)"
+)
 _TRAINING_CHANNELS = ("train", "training")
 _TEST_CHANNEL = "test"
 
@@ -102,7 +105,8 @@ def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
     """Translates a run. Pure: the same run gives the same records.
 
     Args:
-        metadata_store: the server has a MongoDB. Without one, what a person needs of a model goes to the training data frame.
+        metadata_store: the server has a MongoDB. Without one, what a person needs of a model goes
+            to the training data frame.
     """
     notes: list[str] = []
     channels = _channels(run)
@@ -136,7 +140,9 @@ def marker_of(mark: JobMark) -> str:
 
 
 def mark_in(description: str | None) -> str | None:
-    """The mark that a run's description begins with, as `marker_of` writes it, whatever follows; None where it has none."""
+    """The mark that a run's description begins with, as `marker_of` writes it, whatever follows;
+    None where it has none.
+    """
     found = _MARKER.match(description or "")
     return None if found is None else f"sagemaker-training-job {found[1].lower()} {found[2]}"
 
@@ -154,9 +160,15 @@ def _data_frame(channel: Channel) -> MappedDataFrame:
 
 
 def _hyperparameters(run: TrainingRun, notes: list[str]) -> tuple[tuple[str, str], ...]:
-    sizes = {each.key: len(each.key.encode()) + len(each.text.encode()) + HYPERPARAMETER_FRAMING for each in run.hyperparameters}
+    sizes = {
+        each.key: len(each.key.encode()) + len(each.text.encode()) + HYPERPARAMETER_FRAMING
+        for each in run.hyperparameters
+    }
     left_out = dict.fromkeys(too_much(sizes, HYPERPARAMETER_BYTES))
-    notes.extend(f"hyperparameter {shown(key)} of {sizes[key]} bytes left out: the model would be too large" for key in left_out)
+    notes.extend(
+        f"hyperparameter {shown(key)} of {sizes[key]} bytes left out: the model would be too large"
+        for key in left_out
+    )
     return tuple((each.key, each.text) for each in run.hyperparameters if each.key not in left_out)
 
 
@@ -183,16 +195,31 @@ def _channel_of(metric: str, names: Sequence[str]) -> int:
 
 def _metrics_not_stored(run: TrainingRun, notes: list[str]) -> dict[str, str]:
     """Those that are no numbers there, as text."""
-    beyond = {metric.name: repr(metric.value) for metric in run.metrics if abs(metric.value) >= FLOAT32_OVERFLOW}
-    notes.extend(f"metric {shown(name)} is {value}: left out" for name, value in run.non_finite_metrics.items())
-    notes.extend(f"metric {shown(name)} is {value}, which ModelDB would keep as infinity: left out" for name, value in beyond.items())
+    beyond = {
+        metric.name: repr(metric.value)
+        for metric in run.metrics
+        if abs(metric.value) >= FLOAT32_OVERFLOW
+    }
+    notes.extend(
+        f"metric {shown(name)} is {value}: left out"
+        for name, value in run.non_finite_metrics.items()
+    )
+    notes.extend(
+        f"metric {shown(name)} is {value}, which ModelDB would keep as infinity: left out"
+        for name, value in beyond.items()
+    )
     return {**run.non_finite_metrics, **beyond}
 
 
 def _words_without_store(
-    run: TrainingRun, channels: Sequence[Channel], metrics_not_stored: Mapping[str, str], notes: list[str]
+    run: TrainingRun,
+    channels: Sequence[Channel],
+    metrics_not_stored: Mapping[str, str],
+    notes: list[str],
 ) -> list[tuple[str, str]]:
-    """What else a person needs of a model, at the only place beside its type and name that SQL keeps and the web pages show."""
+    """What else a person needs of a model, at the only place beside its type and name that SQL
+    keeps and the web pages show.
+    """
     told = {
         "ModelArtifacts": run.model_location,
         "TrainingJobName": run.name,
@@ -212,7 +239,9 @@ def _words_without_store(
         "ModelPackageArn": run.model_package_arn,
         **{f"Channel {channel.name}": channel.uri for channel in channels[1:]},
         **{f"Code {channel.name}": channel.uri for channel in run.channels if channel.is_code},
-        "MetricsNotStored": ", ".join(f"{name}={value}" for name, value in metrics_not_stored.items()),
+        "MetricsNotStored": ", ".join(
+            f"{name}={value}" for name, value in metrics_not_stored.items()
+        ),
     }
     words = []
     for key, value in told.items():

@@ -8,9 +8,10 @@
 | JOB | name, arn and creation_time (as in the run's mark), then all else of the job, channels of code, metrics that are no numbers |
 | TAGS | all tags of the job |
 
-NAME, TYPE, PATH and CONFIG are the original client's own words. The server finds models by equality of texts only, for example
-``getModelIds({"CONFIG.optimizer": "adam"})``: so CONFIG holds texts, without the quotes that SageMaker's SDK puts around them.
-"""
+NAME, TYPE, PATH and CONFIG are the original client's own words. The server finds models by equality
+of texts only, for example ``getModelIds({"CONFIG.optimizer": "adam"})``: so CONFIG holds texts,
+without the quotes that SageMaker's SDK puts around them.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -31,7 +32,12 @@ _NEVER_LEFT_OUT = frozenset({"name", "arn", "creation_time"})
 _WHOLE_NUMBERS = range(-(2**63), 2**63)
 
 
-def metadata_document(run: TrainingRun, channels: Sequence[Channel], metrics_not_stored: Mapping[str, str], notes: list[str]) -> str:
+def metadata_document(
+    run: TrainingRun,
+    channels: Sequence[Channel],
+    metrics_not_stored: Mapping[str, str],
+    notes: list[str],
+) -> str:
     """A JSON object that the server's parser takes.
 
     Args:
@@ -39,12 +45,19 @@ def metadata_document(run: TrainingRun, channels: Sequence[Channel], metrics_not
         metrics_not_stored: by name, as text.
         notes: gets a line for everything that is left out because the whole would be too large.
     """
-    facts = {word: value for word, value in common_attributes(run).items() if word not in _IN_PLACES_OF_THEIR_OWN}
+    facts = {
+        word: value
+        for word, value in common_attributes(run).items()
+        if word not in _IN_PLACES_OF_THEIR_OWN
+    }
     document: dict[str, Any] = {
         "NAME": run.model_name,
         "TYPE": run.model_type,
         "PATH": run.model_location or "",
-        "CONFIG": {each.key: each.value if isinstance(each.value, str) else each.text for each in run.hyperparameters},
+        "CONFIG": {
+            each.key: each.value if isinstance(each.value, str) else each.text
+            for each in run.hyperparameters
+        },
         "DATASETS": [_dataset(channel) for channel in channels],
         "JOB": _told(
             {
@@ -52,7 +65,9 @@ def metadata_document(run: TrainingRun, channels: Sequence[Channel], metrics_not
                 "arn": run.mark.arn,
                 "creation_time": run.mark.creation_time,
                 **facts,
-                "code_channels": {channel.name: channel.uri or "" for channel in run.channels if channel.is_code},
+                "code_channels": {
+                    channel.name: channel.uri or "" for channel in run.channels if channel.is_code
+                },
                 "metrics_not_stored": dict(metrics_not_stored),
             }
         ),
@@ -85,7 +100,9 @@ def _dataset(channel: Channel) -> dict[str, Any]:
 
 def _told(members: Mapping[str, Any]) -> dict[str, Any]:
     """Without those that are not told."""
-    return {key: value for key, value in members.items() if value is not None and value not in ("", {})}
+    return {
+        key: value for key, value in members.items() if value is not None and value not in ("", {})
+    }
 
 
 def _leave_out(document: dict[str, Any], excess: int, notes: list[str]) -> None:
@@ -99,7 +116,10 @@ def _leave_out(document: dict[str, Any], excess: int, notes: list[str]) -> None:
     for member, key in too_much(sizes, sum(sizes.values()) - excess):
         (document[member] if member else document).pop(key)
         name = f"{member} {shown(key)}" if member else key
-        notes.append(f"{name} of {sizes[member, key]} bytes left out of the model's metadata, which would be too large")
+        notes.append(
+            f"{name} of {sizes[member, key]} bytes left out of the model's metadata, which would "
+            f"be too large"
+        )
 
 
 def _text(value: object) -> str:

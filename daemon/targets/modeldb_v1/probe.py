@@ -1,4 +1,6 @@
-"""Asks a ModelDB V1 whether it works, on a connection of its own, so that a slow answer does not stand in the way of a job's."""
+"""Asks a ModelDB V1 whether it works, on a connection of its own, so that a slow answer does not
+stand in the way of a job's.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.connection import Connection
 
 PENDING_SECONDS = 900.0
-"""How long a probe without an answer keeps its connection. A metadata store that accepts and never answers binds one of the server's
-100 threads for each connection that waits for it, also after that was closed: so the next probes wait on the same connection."""
+"""How long a probe without an answer keeps its connection. A metadata store that accepts and never
+answers binds one of the server's 100 threads for each connection that waits for it, also after that
+was closed: so the next probes wait on the same connection."""
 
 
 class Probe:
@@ -26,7 +29,13 @@ class Probe:
         metadata_store: asks that, too.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, call_seconds: float, metadata_store: bool) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        call_seconds: float,
+        metadata_store: bool,
+    ) -> None:
         self._connect = connect
         self._call_seconds = call_seconds
         self._metadata_store = metadata_store
@@ -43,14 +52,19 @@ class Probe:
             connection = await self._connect()
         try:
             async with asyncio.timeout(self._call_seconds):
-                await connection.call("getProjectIds", keyValuePairs={"name": "sagemaker-modeldb-sync probe"})
+                await connection.call(
+                    "getProjectIds", keyValuePairs={"name": "sagemaker-modeldb-sync probe"}
+                )
                 if self._metadata_store:
                     await connection.call("getModelIds", keyValuePairs={"JOB.arn": "none"})
         except TimeoutError as error:
             self._pending = connection
             detail = f"no answer within {self._call_seconds:.0f} s"
             raise CallFailed(
-                CallErrorKind.UNREACHABLE, "getModelIds" if self._metadata_store else "getProjectIds", detail, sent=True
+                CallErrorKind.UNREACHABLE,
+                "getModelIds" if self._metadata_store else "getProjectIds",
+                detail,
+                sent=True,
             ) from error
         except BaseException:
             await connection.aclose()

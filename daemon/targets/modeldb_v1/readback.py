@@ -1,7 +1,8 @@
 """The model of a run as the server shows it, held against the job it should be.
 
-Answers can be wrong without an error while somebody else writes to the same server, so a run is read back before it counts as done; and
-after a call without an answer this is how the next attempt learns what is there.
+Answers can be wrong without an error while somebody else writes to the same server, so a run is
+read back before it counts as done; and after a call without an answer this is how the next attempt
+learns what is there.
 """
 
 from __future__ import annotations
@@ -36,40 +37,61 @@ def float32(value: float) -> float:
 
 
 def from_details(job: MappedJob, models: Iterable[Any]) -> StoredModel | None:
-    """The job's model among those of its run (``ModelResponse``), the oldest; somebody else's may be there by mistake."""
+    """The job's model among those of its run (``ModelResponse``), the oldest; somebody else's may
+    be there by mistake.
+    """
     for model in sorted(models, key=lambda each: int(each.id)):
         spec, frame = model.specification, model.trainingDataFrame
-        if _is_spec(job, spec) and _is_frame(job.data_frames[0], frame) and _parameters(spec) == sorted(job.hyperparameters):
+        if (
+            _is_spec(job, spec)
+            and _is_frame(job.data_frames[0], frame)
+            and _parameters(spec) == sorted(job.hyperparameters)
+        ):
             metrics = {name: dict(by_frame) for name, by_frame in (model.metrics or {}).items()}
             return StoredModel(model.id, frame.id, metrics, bool(model.metadata))
     return None
 
 
 def from_ancestry(job: MappedJob, run_id: int, answer: Any) -> StoredModel | None:  # noqa: ANN401 - a Thrift struct
-    """The job's model from ``computeModelAncestry``, which works without a metadata store; None when it is another's."""
+    """The job's model from ``computeModelAncestry``, which works without a metadata store; None
+    when it is another's.
+    """
     fit = answer.fitEvent
-    if fit.experimentRunId != run_id or not _is_spec(job, fit.spec) or not _is_frame(job.data_frames[0], fit.df):
+    if (
+        fit.experimentRunId != run_id
+        or not _is_spec(job, fit.spec)
+        or not _is_frame(job.data_frames[0], fit.df)
+    ):
         return None
     return StoredModel(answer.modelId, fit.df.id, None, has_document=False)
 
 
 def missing_metrics(job: MappedJob, model: StoredModel, data_frame_ids: Sequence[int]) -> list[int]:
-    """Indices of the job's metrics that the model does not show on their data frame; all of them where they cannot be read."""
+    """Indices of the job's metrics that the model does not show on their data frame; all of them
+    where they cannot be read.
+    """
     if model.metrics is None:
         return list(range(len(job.metrics)))
     return [
         number
         for number, metric in enumerate(job.metrics)
-        if model.metrics.get(metric.name, {}).get(data_frame_ids[metric.channel]) != float32(metric.value)
+        if model.metrics.get(metric.name, {}).get(data_frame_ids[metric.channel])
+        != float32(metric.value)
     ]
 
 
 def data_frames_of_metrics(job: MappedJob, model: StoredModel) -> dict[int, int]:
-    """Data frames of further channels that an earlier attempt stored, by channel, as far as a metric that hangs on them tells."""
+    """Data frames of further channels that an earlier attempt stored, by channel, as far as a
+    metric that hangs on them tells.
+    """
     found: dict[int, int] = {}
     for metric in job.metrics if model.metrics else ():
         on = (model.metrics or {}).get(metric.name, {})
-        others = [frame for frame, value in on.items() if frame != model.data_frame_id and value == float32(metric.value)]
+        others = [
+            frame
+            for frame, value in on.items()
+            if frame != model.data_frame_id and value == float32(metric.value)
+        ]
         if metric.channel and others:
             found.setdefault(metric.channel, min(others))
     return found

@@ -1,6 +1,8 @@
-"""The Thrift structs of a job's calls, filled as the original client fills them wherever that loses nothing.
+"""The Thrift structs of a job's calls, filled as the original client fills them wherever that loses
+nothing.
 
-Ids of -1 mean "make one". Lists are never unset: the server ends with an error in the middle of its rows.
+Ids of -1 mean "make one". Lists are never unset: the server ends with an error in the middle of its
+rows.
 """
 
 from __future__ import annotations
@@ -14,24 +16,35 @@ if TYPE_CHECKING:
 
 NEW = -1
 _LEAST, _MOST = 2.2250738585072014e-308, 1.7976931348623157e308
-"""The bounds that the original client gives every hyperparameter; the server makes 0 and infinity of them."""
+"""The bounds that the original client gives every hyperparameter; the server makes 0 and infinity
+of them."""
 
 
 def project_event(job: MappedJob) -> Any:  # noqa: ANN401 - a Thrift struct, as everywhere here
-    project = INTERFACE.Project(id=NEW, name=job.project_name, author=job.project_user, description=job.project_description)
+    project = INTERFACE.Project(
+        id=NEW, name=job.project_name, author=job.project_user, description=job.project_description
+    )
     return INTERFACE.ProjectEvent(project=project)
 
 
 def default_experiment_event(project_id: int) -> Any:  # noqa: ANN401 - see above
     """Asks for the project's default experiment, which the server makes with the project."""
-    experiment = INTERFACE.Experiment(id=NEW, projectId=project_id, name="", description="", isDefault=True)
+    experiment = INTERFACE.Experiment(
+        id=NEW, projectId=project_id, name="", description="", isDefault=True
+    )
     return INTERFACE.ExperimentEvent(experiment=experiment)
 
 
 def named_experiment_event(project_id: int) -> Any:  # noqa: ANN401 - see above
-    """Finds or makes an experiment of the name that the server gives the default one, for a project that has none."""
+    """Finds or makes an experiment of the name that the server gives the default one, for a project
+    that has none.
+    """
     experiment = INTERFACE.Experiment(
-        id=NEW, projectId=project_id, name="Default_Experiment", description="Default Experiment", isDefault=False
+        id=NEW,
+        projectId=project_id,
+        name="Default_Experiment",
+        description="Default Experiment",
+        isDefault=False,
     )
     return INTERFACE.ExperimentEvent(experiment=experiment)
 
@@ -45,7 +58,8 @@ def fit_event(run_id: int, job: MappedJob, *, model_id: int = NEW) -> Any:  # no
     """The model with its training data.
 
     Args:
-        model_id: of a model that is stored and whose metadata are not: they are added, and nothing else happens.
+        model_id: of a model that is stored and whose metadata are not: they are added, and nothing
+            else happens.
     """
     return INTERFACE.FitEvent(
         df=data_frame(job.data_frames[0]),
@@ -53,11 +67,17 @@ def fit_event(run_id: int, job: MappedJob, *, model_id: int = NEW) -> Any:  # no
             id=NEW,
             transformerType=job.model_type,
             hyperparameters=[
-                INTERFACE.HyperParameter(name=name, value=text, type="str", min=_LEAST, max=_MOST) for name, text in job.hyperparameters
+                INTERFACE.HyperParameter(name=name, value=text, type="str", min=_LEAST, max=_MOST)
+                for name, text in job.hyperparameters
             ],
             tag=job.model_name,
         ),
-        model=INTERFACE.Transformer(id=model_id, transformerType=job.model_type, tag=job.model_name, filepath=job.model_location),
+        model=INTERFACE.Transformer(
+            id=model_id,
+            transformerType=job.model_type,
+            tag=job.model_name,
+            filepath=job.model_location,
+        ),
         featureColumns=[],
         predictionColumns=[],
         labelColumns=[],
@@ -74,14 +94,21 @@ def data_frame(frame: MappedDataFrame) -> Any:  # noqa: ANN401 - see above
         numRows=-1,
         tag=frame.tag,
         filepath=frame.filepath,
-        metadata=[INTERFACE.MetadataKV(key=key, value=value, valueType="str") for key, value in frame.metadata],
+        metadata=[
+            INTERFACE.MetadataKV(key=key, value=value, valueType="str")
+            for key, value in frame.metadata
+        ],
     )
 
 
 def metric_event(run_id: int, model_id: int, data_frame_id: int, metric: MappedMetric) -> Any:  # noqa: ANN401 - see above
-    """A metric of a model on a data frame that is stored: with an id of -1, each metric would make one more."""
+    """A metric of a model on a data frame that is stored: with an id of -1, each metric would make
+    one more.
+    """
     return INTERFACE.MetricEvent(
-        df=INTERFACE.DataFrame(id=data_frame_id, schema=[], numRows=-1, tag="", filepath="", metadata=[]),
+        df=INTERFACE.DataFrame(
+            id=data_frame_id, schema=[], numRows=-1, tag="", filepath="", metadata=[]
+        ),
         model=INTERFACE.Transformer(id=model_id, transformerType="", tag="", filepath=""),
         metricType=metric.name,
         metricValue=metric.value,

@@ -1,10 +1,12 @@
-"""Which runs a ModelDB V1 has: projects, and the index of the marks that stand in their runs' descriptions.
+"""Which runs a ModelDB V1 has: projects, and the index of the marks that stand in their runs'
+descriptions.
 
-The server has no look-up of a run by its description, so all runs of a project are read once per connection, and what this process
-writes on that connection is added. Nothing is ever deleted in ModelDB V1, and nobody else writes, so the index stays true as long as
-the connection lives. What is not certain any more (a write that failed or was given up) is forgotten and read anew: on the same
-connection, so that the answer comes after that write. A read that is under way at that moment does not count, for it may have come
-before it.
+The server has no look-up of a run by its description, so all runs of a project are read once per
+connection, and what this process writes on that connection is added. Nothing is ever deleted in
+ModelDB V1, and nobody else writes, so the index stays true as long as the connection lives. What is
+not certain any more (a write that failed or was given up) is forgotten and read anew: on the same
+connection, so that the answer comes after that write. A read that is under way at that moment does
+not count, for it may have come before it.
 """
 
 from __future__ import annotations
@@ -71,15 +73,20 @@ class RunIndex:
         self._reading = asyncio.Lock()
 
     async def project(self, name: str, author: str) -> Project:
-        """The project of this name and author, its runs read into the index. Of twins, the oldest one.
+        """The project of this name and author, its runs read into the index. Of twins, the oldest
+        one.
 
         Raises:
             CallFailed: of its reads.
         """
         async with self._reading:
             known = self._projects.get((name, author))
-            if known is None or (known.id is not None and known.id not in self._read and not known.making.locked()):
-                ids = await self._caller.call("getProjectIds", keyValuePairs={"name": name, "author": author})
+            if known is None or (
+                known.id is not None and known.id not in self._read and not known.making.locked()
+            ):
+                ids = await self._caller.call(
+                    "getProjectIds", keyValuePairs={"name": name, "author": author}
+                )
                 await self._read_runs(ids)
                 oldest = min(ids, default=None)
                 if known is None or known.id != oldest:
@@ -113,7 +120,8 @@ class RunIndex:
         """What is known of a project may be wrong: it is read anew before it is used again.
 
         Args:
-            used: by whoever knows no more; another attempt may have forgotten it, too, and made a new one of the same project.
+            used: by whoever knows no more; another attempt may have forgotten it, too, and made a
+                new one of the same project.
         """
         self._all_read = False
         self._forgotten += 1
@@ -125,7 +133,12 @@ class RunIndex:
         unread = sorted(set(project_ids) - self._read)
         for start in range(0, len(unread), PROJECTS_READ_AT_ONCE):
             some, forgotten = unread[start : start + PROJECTS_READ_AT_ONCE], self._forgotten
-            answers = await all_of([self._caller.call("getRunsAndExperimentsInProject", projId=project_id) for project_id in some])
+            answers = await all_of(
+                [
+                    self._caller.call("getRunsAndExperimentsInProject", projId=project_id)
+                    for project_id in some
+                ]
+            )
             for project_id, answer in zip(some, answers, strict=True):
                 self._take_over(project_id, answer)
             if forgotten == self._forgotten:
@@ -139,7 +152,9 @@ class RunIndex:
 
 
 async def all_of(calls: Iterable[Any]) -> list[Any]:
-    """The answers of calls that go out together, in order. Waits for all of them, then raises the first error."""
+    """The answers of calls that go out together, in order. Waits for all of them, then raises the
+    first error.
+    """
     answers = await asyncio.gather(*calls, return_exceptions=True)
     raise_first(answers)
     return answers

@@ -1,4 +1,6 @@
-"""The target ModelDB V1: its parts put together, and whose fault an error is. What happens to one job is in `job_sync`."""
+"""The target ModelDB V1: its parts put together, and whose fault an error is. What happens to one
+job is in `job_sync`.
+"""
 
 from __future__ import annotations
 
@@ -45,15 +47,21 @@ _CONNECTION_WORTHLESS = frozenset({CallErrorKind.OTHER_WRITER, CallErrorKind.UNK
 """What has been read over the connection cannot be trusted any more."""
 
 _ADVICE = {
-    CallErrorKind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: switch off every other writer (the rule of "
+    CallErrorKind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: "
+    "switch off every other writer (the rule of "
     "AWS's sample, another daemon without this one's checkpoint or server_id)",
-    CallErrorKind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, set target.metadata_store to false",
-    CallErrorKind.SCHEMA_MISSING: "the server's database has no tables: create them with ModelDB's createDb.sql",
-    CallErrorKind.UNKNOWN_RUN: "the server no longer knows a run of its own: has its database been replaced?",
+    CallErrorKind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, "
+    "set target.metadata_store to false",
+    CallErrorKind.SCHEMA_MISSING: "the server's database has no tables: create them with "
+    "ModelDB's createDb.sql",
+    CallErrorKind.UNKNOWN_RUN: "the server no longer knows a run of its own: has its database "
+    "been replaced?",
 }
 
 
-def open_modeldb_v1(settings: ModelDbV1Settings, observe: Callable[[str, str], None], permit: WritePermit) -> ModelDBV1Target:
+def open_modeldb_v1(
+    settings: ModelDbV1Settings, observe: Callable[[str, str], None], permit: WritePermit
+) -> ModelDBV1Target:
     """The target as configured, not yet connected.
 
     Args:
@@ -106,21 +114,36 @@ class ModelDBV1Target:
         self._server_id = server_id
         self._metadata_store = metadata_store
         self._line = WriteSession(
-            partial(connect, call_seconds=call_seconds, may_send=permit.may_send), permit, settle_seconds=settle_seconds
+            partial(connect, call_seconds=call_seconds, may_send=permit.may_send),
+            permit,
+            settle_seconds=settle_seconds,
         )
         self._connect_to_read = partial(connect, call_seconds=call_seconds)
-        self._probe = Probe(partial(connect, call_seconds=PENDING_SECONDS), call_seconds=call_seconds, metadata_store=metadata_store)
+        self._probe = Probe(
+            partial(connect, call_seconds=PENDING_SECONDS),
+            call_seconds=call_seconds,
+            metadata_store=metadata_store,
+        )
 
     @property
     def kind(self) -> str:
         return "modeldb-v1"
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
-        """As the protocol says. Raises `JobFault` with ``standing_by`` where another process is the writer."""
+        """As the protocol says. Raises `JobFault` with ``standing_by`` where another process is the
+        writer.
+        """
         job = map_job(run, metadata_store=self._metadata_store)
         try:
             term = await self._line.term()
-            return await JobSync(self._server_id, term, self._connect_to_read, job, journal, metadata_store=self._metadata_store).sync()
+            return await JobSync(
+                self._server_id,
+                term,
+                self._connect_to_read,
+                job,
+                journal,
+                metadata_store=self._metadata_store,
+            ).sync()
         except CallFailed as failed:
             raise self._fault_on_the_line(failed) from failed
 
@@ -130,14 +153,26 @@ class ModelDBV1Target:
         Without unanswered writes no right to write is needed: a connection of its own is enough.
         """
         marker = marker_of(mark)
-        found = await (self._found_on_the_line(marker) if unanswered_writes else self._found_beside_the_line(marker))
+        found = await (
+            self._found_on_the_line(marker)
+            if unanswered_writes
+            else self._found_beside_the_line(marker)
+        )
         if found is None:
             return None
-        ids = {"project_id": found.project_id, "experiment_id": found.experiment_id, "run_id": found.run_id}
-        return TargetRun(created=False, ids={word: str(number) for word, number in ids.items()}, complete=False)
+        ids = {
+            "project_id": found.project_id,
+            "experiment_id": found.experiment_id,
+            "run_id": found.run_id,
+        }
+        return TargetRun(
+            created=False, ids={word: str(number) for word, number in ids.items()}, complete=False
+        )
 
     async def _found_on_the_line(self, marker: str) -> FoundRun | None:
-        """Where the server works on this read only when all writes before it have been carried out, as `sync` looks a job up."""
+        """Where the server works on this read only when all writes before it have been carried out,
+        as `sync` looks a job up.
+        """
         try:
             term = await self._line.term()
             return await term.projects.marked_anywhere(marker)
@@ -176,12 +211,18 @@ class ModelDBV1Target:
 
 
 def fault_of(failed: CallFailed) -> DaemonError:
-    """Whose fault a failed call is: the server's as a whole, this job's for now, or this job's for good."""
-    detail = f"{failed.method}: {failed.detail}" if failed.method not in failed.detail else failed.detail
+    """Whose fault a failed call is: the server's as a whole, this job's for now, or this job's for
+    good.
+    """
+    detail = (
+        f"{failed.method}: {failed.detail}" if failed.method not in failed.detail else failed.detail
+    )
     if failed.kind in _ADVICE:
         detail = f"{detail}: {_ADVICE[failed.kind]}"
     if failed.kind in _OF_THE_EDGE:
-        return EdgeFault(Edge.TARGET, _OF_THE_EDGE[failed.kind], detail, curable=failed.kind not in _NOT_CURABLE)
+        return EdgeFault(
+            Edge.TARGET, _OF_THE_EDGE[failed.kind], detail, curable=failed.kind not in _NOT_CURABLE
+        )
     if failed.kind is CallErrorKind.NOT_WRITER:
         return JobFault(Reason.STANDING_BY, detail, delay_seconds=STAND_BY_SECONDS)
     if failed.kind in _REFUSALS:
@@ -195,4 +236,6 @@ def _ssl_context(settings: ModelDbV1Settings) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SetupFault(f"target.ca_file {settings.ca_file}: not a PEM file of certificates ({error})") from error
+        raise SetupFault(
+            f"target.ca_file {settings.ca_file}: not a PEM file of certificates ({error})"
+        ) from error

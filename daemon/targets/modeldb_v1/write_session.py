@@ -1,9 +1,12 @@
-"""The line to a ModelDB V1: the one connection on which this process writes, made anew when it is lost.
+"""The line to a ModelDB V1: the one connection on which this process writes, made anew when it is
+lost.
 
-ModelDB V1 serves each connection in a thread of its own and does not keep two writing threads apart: the rows of jobs that are written
-over two connections get mixed up. So everything goes over one, in order, and only while this process is the writer of the server. A
-connection that is lost goes on writing for a moment: after each connect, also the first (the last writer may just have been killed),
-the server is given `settle_seconds` of work before anything is read, and nothing is written before it has been read.
+ModelDB V1 serves each connection in a thread of its own and does not keep two writing threads
+apart: the rows of jobs that are written over two connections get mixed up. So everything goes over
+one, in order, and only while this process is the writer of the server. A connection that is lost
+goes on writing for a moment: after each connect, also the first (the last writer may just have been
+killed), the server is given `settle_seconds` of work before anything is read, and nothing is
+written before it has been read.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ STAND_BY_SECONDS = 5.0
 
 SETTLE_STEP_SECONDS = 1.0
 PROMPT_SECONDS = 2.0
-"""A server at work answers the emptiest of calls within this time, also a loaded one: each connection has a thread of its own."""
+"""A server at work answers the emptiest of calls within this time, also a loaded one: each
+connection has a thread of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class WriteSession:
     Args:
         connect: opens a connection.
         permit: says whether this process is the writer.
-        settle_seconds: after a connect, until the server has ended what was sent on an earlier connection.
+        settle_seconds: after a connect, until the server has ended what was sent on an earlier
+            connection.
         sleep: waits so many seconds.
     """
 
@@ -84,7 +89,11 @@ class WriteSession:
 
     def _refuse_unless_writer(self) -> None:
         if not self._permit.holds:
-            raise JobFault(Reason.STANDING_BY, "another process is the writer of this ModelDB V1", delay_seconds=STAND_BY_SECONDS)
+            raise JobFault(
+                Reason.STANDING_BY,
+                "another process is the writer of this ModelDB V1",
+                delay_seconds=STAND_BY_SECONDS,
+            )
 
     async def _settled(self) -> Term:
         connection = await self._connect()
@@ -98,7 +107,9 @@ class WriteSession:
         return Term(connection, RunIndex(connection))
 
     async def _settle(self, connection: Connection) -> None:
-        """Waits until the server has worked for the settle time: frozen, it does not carry out either what it was sent before."""
+        """Waits until the server has worked for the settle time: frozen, it does not carry out
+        either what it was sent before.
+        """
         settled = 0.0
         while settled < self._settle_seconds:
             part = min(SETTLE_STEP_SECONDS, self._settle_seconds - settled)
@@ -108,7 +119,10 @@ class WriteSession:
             await connection.call("testConnection")
             late = monotonic() - asked
             if late > PROMPT_SECONDS:
-                log.warning("ModelDB V1 answers late; it is given its settle time anew", late_seconds=round(late, 1))
+                log.warning(
+                    "ModelDB V1 answers late; it is given its settle time anew",
+                    late_seconds=round(late, 1),
+                )
             settled = settled + part if late <= PROMPT_SECONDS else 0.0
 
     def cut(self) -> None:
@@ -117,7 +131,9 @@ class WriteSession:
             self._term.connection.abort()
 
     async def aclose(self) -> None:
-        """Ends the connection, and gives the right to write back, unless something is or may be under way on the server."""
+        """Ends the connection, and gives the right to write back, unless something is or may be
+        under way on the server.
+        """
         term = self._term
         clean = term is None or (not term.connection.closed and not term.connection.unanswered)
         if term is not None:

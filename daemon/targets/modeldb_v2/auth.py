@@ -1,4 +1,6 @@
-"""Who we are and whom we trust: the headers and the TLS settings of the configuration's section ``target``."""
+"""Who we are and whom we trust: the headers and the TLS settings of the configuration's section
+``target``.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def auth_headers(auth: Auth) -> dict[str, str]:
             assert_never(auth)
 
 
-def ssl_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext | None:
+def ssl_context(
+    ca_file: Path | None, cert_file: Path | None, key_file: Path | None
+) -> ssl.SSLContext | None:
     """The TLS settings for https URLs; None: the system's authorities and no client certificate.
 
     Args:
@@ -57,7 +61,9 @@ def ssl_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise SetupFault(f"target.ca_file: no certificate authorities in PEM can be read from {ca_file}: {error}") from error
+        raise SetupFault(
+            f"target.ca_file: no certificate authorities in PEM can be read from {ca_file}: {error}"
+        ) from error
     if cert_file is not None:
         try:
             # Without a password function OpenSSL would ask for the pass phrase on the terminal.
@@ -66,5 +72,8 @@ def ssl_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
             what = f"target.client_cert_file: {cert_file}"
             if key_file is not None:
                 what += f", target.client_key_file: {key_file}"
-            raise SetupFault(f"{what}: no certificate with its key (PEM, without pass phrase) can be read: {error}") from error
+            raise SetupFault(
+                f"{what}: no certificate with its key (PEM, without pass phrase) can be read: "
+                f"{error}"
+            ) from error
     return context

@@ -1,7 +1,8 @@
 """ModelDB V2 over REST: one method a call, each answer a value or an `ApiError`.
 
-The server suffers from concurrency (beyond 8 calls it gets no faster, beyond 100 it can wedge for good, and each call in flight when
-its database goes away leaves connections behind), so the client sends few calls at a time and none that waited through an outage.
+The server suffers from concurrency (beyond 8 calls it gets no faster, beyond 100 it can wedge for
+good, and each call in flight when its database goes away leaves connections behind), so the client
+sends few calls at a time and none that waited through an outage.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import aiohttp
 from yarl import URL
 
 from daemon.targets.modeldb_v2.entities import Experiment, Project, Run, deleted, one, several
-from daemon.targets.modeldb_v2.errors import Answer, ApiError, ApiErrorKind, Question, judged, not_the_api, shortened
+from daemon.targets.modeldb_v2.errors import (
+    Answer,
+    ApiError,
+    ApiErrorKind,
+    Question,
+    judged,
+    not_the_api,
+    shortened,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +38,8 @@ ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 """Four times the proxy's own limit."""
 
 IDLE_SECONDS = 4.0
-"""How long an idle connection is kept. Node, under ModelDB's web front end, closes its own after 5 s; a create that meets such a
-connection would have an unknown outcome."""
+"""How long an idle connection is kept. Node, under ModelDB's web front end, closes its own after 5
+s; a create that meets such a connection would have an unknown outcome."""
 
 CONNECT_SECONDS = 10.0
 
@@ -43,13 +52,17 @@ class ModelDbV2Client:
     """A client for one server, over one session. To be made inside a running event loop.
 
     Args:
-        base_url: what stands before ``/project/…``, for example ``http://host:8080/v1``; without credentials and query.
+        base_url: what stands before ``/project/…``, for example ``http://host:8080/v1``; without
+            credentials and query.
         headers: sent with every request; their values are taken for secrets.
         tls: for https; None: the system's authorities.
-        timeout_seconds: the time for one call, from the moment it has its turn until its answer is read.
+        timeout_seconds: the time for one call, from the moment it has its turn until its answer is
+            read.
         max_concurrency: calls at the same time.
-        workspace: sent as workspace_name where ModelDB takes one; the open-source server ignores it.
-        observe: told (operation, result) of each request; results are ``ok``, the words of `ApiErrorKind`, and ``interrupted``.
+        workspace: sent as workspace_name where ModelDB takes one; the open-source server ignores
+            it.
+        observe: told (operation, result) of each request; results are ``ok``, the words of
+            `ApiErrorKind`, and ``interrupted``.
 
     Every call raises `ApiError`.
     """
@@ -76,12 +89,18 @@ class ModelDbV2Client:
         self._last_outage: tuple[ApiErrorKind, str] | None = None
         self._session = self._open_session({"Accept": "application/json", **headers}, tls)
 
-    def _open_session(self, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    def _open_session(
+        self, headers: Mapping[str, str], tls: ssl.SSLContext | None
+    ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=tls if tls is not None else True, keepalive_timeout=IDLE_SECONDS
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self._timeout_seconds / 2)),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=min(CONNECT_SECONDS, self._timeout_seconds / 2)
+            ),
         )
 
     async def aclose(self) -> None:
@@ -93,7 +112,8 @@ class ModelDbV2Client:
         return self._outages
 
     def refuse_if_out_since(self, outages: int, operation: str) -> None:
-        """For callers that queue: what has waited through an outage must not become a crowd on a server that is down or just back.
+        """For callers that queue: what has waited through an outage must not become a crowd on a
+        server that is down or just back.
 
         Args:
             outages: the count when the waiting began.
@@ -109,15 +129,21 @@ class ModelDbV2Client:
     async def get_projects_page(self) -> Sequence[Project]:
         """The first project there is: proves that the database answers."""
         query = {"page_number": "1", "page_limit": "1"}
-        return await self._ask("GET", "project/getProjects", several("projects", Project.parse), query=query)
+        return await self._ask(
+            "GET", "project/getProjects", several("projects", Project.parse), query=query
+        )
 
     async def get_project_by_id(self, project_id: str) -> Project:
-        return await self._ask("GET", "project/getProjectById", one("project", Project.parse), query={"id": project_id})
+        return await self._ask(
+            "GET", "project/getProjectById", one("project", Project.parse), query={"id": project_id}
+        )
 
     async def find_projects(self, name: str) -> Sequence[Project]:
         """Every project of this name, the oldest first: creates that overlap make twins."""
         body = {**self._in_workspace, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
-        found = await self._ask("POST", "project/findProjects", several("projects", Project.parse), body=body)
+        found = await self._ask(
+            "POST", "project/findProjects", several("projects", Project.parse), body=body
+        )
         return sorted(found, key=lambda project: project.age_order)
 
     async def create_project(self, fields: Mapping[str, Any]) -> Project:
@@ -127,21 +153,32 @@ class ModelDbV2Client:
             fields: of the request: name, description, attributes, tags.
         """
         body = {**self._in_workspace, **fields}
-        return await self._ask("POST", "project/createProject", one("project", Project.parse), body=body)
+        return await self._ask(
+            "POST", "project/createProject", one("project", Project.parse), body=body
+        )
 
     async def update_project_description(self, project_id: str, description: str) -> Project:
         body = {"id": project_id, "description": description}
-        return await self._ask("POST", "project/updateProjectDescription", one("project", Project.parse), body=body)
+        return await self._ask(
+            "POST", "project/updateProjectDescription", one("project", Project.parse), body=body
+        )
 
     async def update_project_attribute(self, project_id: str, key: str, value: str) -> Project:
         """Sets one attribute, there already or not."""
         body = {"id": project_id, "attribute": {"key": key, "value": value}}
-        return await self._ask("POST", "project/updateProjectAttributes", one("project", Project.parse), body=body)
+        return await self._ask(
+            "POST", "project/updateProjectAttributes", one("project", Project.parse), body=body
+        )
 
     async def find_experiments(self, project_id: str, name: str) -> Sequence[Experiment]:
         """Every experiment of this name in a project, the oldest first."""
         body = {"project_id": project_id, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
-        found = await self._ask("POST", "experiment/findExperiments", several("experiments", Experiment.parse), body=body)
+        found = await self._ask(
+            "POST",
+            "experiment/findExperiments",
+            several("experiments", Experiment.parse),
+            body=body,
+        )
         return sorted(found, key=lambda experiment: experiment.age_order)
 
     async def create_experiment(self, fields: Mapping[str, Any]) -> Experiment:
@@ -150,11 +187,15 @@ class ModelDbV2Client:
         Args:
             fields: of the request: project_id, name, description, attributes, tags.
         """
-        return await self._ask("POST", "experiment/createExperiment", one("experiment", Experiment.parse), body=fields)
+        return await self._ask(
+            "POST", "experiment/createExperiment", one("experiment", Experiment.parse), body=fields
+        )
 
     async def get_experiment_by_id(self, experiment_id: str) -> Experiment:
         query = {"id": experiment_id}
-        return await self._ask("GET", "experiment/getExperimentById", one("experiment", Experiment.parse), query=query)
+        return await self._ask(
+            "GET", "experiment/getExperimentById", one("experiment", Experiment.parse), query=query
+        )
 
     async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
         """Creates a run with everything in it, in one transaction of the server's.
@@ -162,18 +203,38 @@ class ModelDbV2Client:
         Args:
             fields: of the request.
         """
-        return await self._ask("POST", "experiment-run/createExperimentRun", one("experiment_run", Run.parse), body=fields)
+        return await self._ask(
+            "POST",
+            "experiment-run/createExperimentRun",
+            one("experiment_run", Run.parse),
+            body=fields,
+        )
 
     async def get_experiment_run_by_name(self, experiment_id: str, name: str) -> Run:
         query = {"experiment_id": experiment_id, "name": name}
-        return await self._ask("GET", "experiment-run/getExperimentRunByName", one("experiment_run", Run.parse), query=query)
+        return await self._ask(
+            "GET",
+            "experiment-run/getExperimentRunByName",
+            one("experiment_run", Run.parse),
+            query=query,
+        )
 
     async def get_experiment_run_by_id(self, run_id: str) -> Run:
         query = {"id": run_id}
-        return await self._ask("GET", "experiment-run/getExperimentRunById", one("experiment_run", Run.parse), query=query)
+        return await self._ask(
+            "GET",
+            "experiment-run/getExperimentRunById",
+            one("experiment_run", Run.parse),
+            query=query,
+        )
 
     async def find_experiment_runs(
-        self, equal: Mapping[str, str], *, experiment_id: str | None = None, page_number: int = 1, page_limit: int = 100
+        self,
+        equal: Mapping[str, str],
+        *,
+        experiment_id: str | None = None,
+        page_number: int = 1,
+        page_limit: int = 100,
     ) -> Sequence[Run]:
         """Runs that fulfil every condition, the oldest first.
 
@@ -187,12 +248,19 @@ class ModelDbV2Client:
         body |= {"page_number": page_number, "page_limit": page_limit}
         if experiment_id is not None:
             body["experiment_id"] = experiment_id
-        found = await self._ask("POST", "experiment-run/findExperimentRuns", several("experiment_runs", Run.parse), body=body)
+        found = await self._ask(
+            "POST",
+            "experiment-run/findExperimentRuns",
+            several("experiment_runs", Run.parse),
+            body=body,
+        )
         return sorted(found, key=lambda run: run.age_order)
 
     async def delete_experiment_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes runs. `ApiErrorKind.ABSENT` when all of them are gone already."""
-        await self._ask("DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)})
+        await self._ask(
+            "DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)}
+        )
 
     async def _ask(
         self,
@@ -205,8 +273,14 @@ class ModelDbV2Client:
     ) -> Value:
         """One call: waits for its turn, sends, judges, reads and reports it."""
         url = f"{self._base}/{path}"
-        data = None if body is None else json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
-        question = Question(path.rpartition("/")[2], url, 0 if data is None else len(data), self._scrub)
+        data = (
+            None
+            if body is None
+            else json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+        )
+        question = Question(
+            path.rpartition("/")[2], url, 0 if data is None else len(data), self._scrub
+        )
         outages = self._outages
         async with self._slots:
             self.refuse_if_out_since(outages, question.operation)
@@ -229,11 +303,14 @@ class ModelDbV2Client:
                 self._observe(question.operation, result)
         return value
 
-    async def _exchange(self, method: str, question: Question, query: Mapping[str, str] | None, data: bytes | None) -> Answer:
+    async def _exchange(
+        self, method: str, question: Question, query: Mapping[str, str] | None, data: bytes | None
+    ) -> Answer:
         """The HTTP part of a call.
 
         Raises:
-            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, when it is no HTTP that comes back, `ApiErrorKind.NOT_THE_API`.
+            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, when it is no HTTP that
+                comes back, `ApiErrorKind.NOT_THE_API`.
         """
 
         def lost(kind: ApiErrorKind, detail: str, *, unknown: bool) -> ApiError:
@@ -245,7 +322,9 @@ class ModelDbV2Client:
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
-                self._session.request(method, url, params=query, data=stream, headers=headers, allow_redirects=False) as response,
+                self._session.request(
+                    method, url, params=query, data=stream, headers=headers, allow_redirects=False
+                ) as response,
             ):
                 return Answer(
                     response.status,
@@ -254,21 +333,39 @@ class ModelDbV2Client:
                     response.headers.get("Location", ""),
                 )
         except aiohttp.ClientConnectorCertificateError as error:
-            hint = "set target.ca_file to the PEM file of its certificate authority, or mend its certificate"
-            raise lost(ApiErrorKind.CONNECTION, f"{url.authority} is not trusted: {_said(error)}; {hint}", unknown=False) from error
+            hint = "set target.ca_file to the PEM file of its certificate authority, or mend its certificate"  # noqa: E501
+            raise lost(
+                ApiErrorKind.CONNECTION,
+                f"{url.authority} is not trusted: {_said(error)}; {hint}",
+                unknown=False,
+            ) from error
         except aiohttp.ClientConnectorSSLError as error:
             hint = "does target.url say https where it should be http, or name another port?"
-            raise lost(ApiErrorKind.CONNECTION, f"no TLS with {url.authority}: {_said(error)}; {hint}", unknown=False) from error
+            raise lost(
+                ApiErrorKind.CONNECTION,
+                f"no TLS with {url.authority}: {_said(error)}; {hint}",
+                unknown=False,
+            ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise lost(ApiErrorKind.CONNECTION, f"cannot connect to {url.authority}: {_said(error)}", unknown=False) from error
+            raise lost(
+                ApiErrorKind.CONNECTION,
+                f"cannot connect to {url.authority}: {_said(error)}",
+                unknown=False,
+            ) from error
         except TimeoutError as error:
-            raise lost(ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True) from error
+            raise lost(
+                ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True
+            ) from error
         except aiohttp.ClientResponseError as error:
-            what = f"{question.url} does not speak HTTP 1 ({shortened(self._scrub(error.message), 80)})"
-            hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"
+            what = f"{question.url} does not speak HTTP 1 ({shortened(self._scrub(error.message), 80)})"  # noqa: E501
+            hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"  # noqa: E501
             raise lost(ApiErrorKind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise lost(ApiErrorKind.CONNECTION, f"the connection to {url.authority} was lost: {_said(error)}", unknown=True) from error
+            raise lost(
+                ApiErrorKind.CONNECTION,
+                f"the connection to {url.authority} was lost: {_said(error)}",
+                unknown=True,
+            ) from error
 
     def _scrub(self, text: str) -> str:
         for secret in self._secrets:
@@ -294,19 +391,28 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not come back from an echo, the longest first so that none leaves a part of itself behind.
+    """What must not come back from an echo, the longest first so that none leaves a part of itself
+    behind.
 
-    Each as it is and as it looks in JSON, in a URL and in a repr; of a basic login also the password, which the far side knows decoded.
+    Each as it is and as it looks in JSON, in a URL and in a repr; of a basic login also the
+    password, which the far side knows decoded.
     """
     values = [*headers.values(), *(word for value in headers.values() for word in value.split())]
-    values += [part for value in headers.values() if "=" in value for part in re.split(r"[;=]\s*", value)]  # of cookies
+    # of cookies
+    values += [
+        part for value in headers.values() if "=" in value for part in re.split(r"[;=]\s*", value)
+    ]
     for value in headers.values():
         scheme, _, login = value.partition(" ")
         if scheme == "Basic":
             with contextlib.suppress(ValueError):  # one of target.headers, and no valid login
                 values.append(base64.b64decode(login).decode().partition(":")[2])
     words = {word for word in values if len(word) >= _SHORTEST_SECRET}
-    forms = {form for word in words for form in (word, json.dumps(word)[1:-1], quote(word, safe=""), repr(word)[1:-1])}
+    forms = {
+        form
+        for word in words
+        for form in (word, json.dumps(word)[1:-1], quote(word, safe=""), repr(word)[1:-1])
+    }
     return tuple(sorted(forms, key=len, reverse=True))
 
 

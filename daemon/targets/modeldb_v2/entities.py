@@ -100,12 +100,18 @@ def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str
     return read
 
 
-def several(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], tuple[Entity, ...]]:
-    """Reads an answer that holds a list: ``{}`` when empty, only the total past the last page. Raises like `one`."""
+def several(
+    member: str, parse: Callable[[object], Entity]
+) -> Callable[[Mapping[str, Any]], tuple[Entity, ...]]:
+    """Reads an answer that holds a list: ``{}`` when empty, only the total past the last page.
+    Raises like `one`.
+    """
 
     def read(answer: Mapping[str, Any]) -> tuple[Entity, ...]:
         found = answer.get(member, [])
-        if not isinstance(found, list) or (member not in answer and answer.keys() - {"total_records"}):
+        if not isinstance(found, list) or (
+            member not in answer and answer.keys() - {"total_records"}
+        ):
             raise ValueError(f"no {member}")
         return tuple(parse(each) for each in found)
 

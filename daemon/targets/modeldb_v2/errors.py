@@ -1,8 +1,8 @@
 """What an answer of ModelDB's REST proxy that is no success means.
 
-The proxy writes ``{"error": …, "message": …, "code": <gRPC code>}`` and the HTTP status that belongs to the code; empty members are
-left out. Only that is the API's own word. Everything else comes from something in between or from something else altogether.
-Watched on ModelDB 2.0.8.1.
+The proxy writes ``{"error": …, "message": …, "code": <gRPC code>}`` and the HTTP status that
+belongs to the code; empty members are left out. Only that is the API's own word. Everything else
+comes from something in between or from something else altogether. Watched on ModelDB 2.0.8.1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class ApiErrorKind(StrEnum):
     TOO_LARGE = "too_large"
     UNIMPLEMENTED = "unimplemented"
     INTERNAL = "internal"  # the server failed and says how
-    BARE_500 = "bare_500"  # the server failed and does not say how: a value it cannot store, or a dead database connection
+    # the server failed and does not say how: a value it cannot store, or a dead database connection
+    BARE_500 = "bare_500"
     # about the server as a whole
     DATABASE_DOWN = "database_down"
     UNAVAILABLE = "unavailable"
@@ -113,7 +114,8 @@ class Answer:
 
 
 _HOW_TO_ADDRESS = (
-    "target.url should look like http://host:8080/v1 (ModelDB's REST proxy) or http://host:3000/api/v1/modeldb (its web front end)"
+    "target.url should look like http://host:8080/v1 (ModelDB's REST proxy) or "
+    "http://host:3000/api/v1/modeldb (its web front end)"
 )
 
 _OK = range(200, 300)
@@ -154,9 +156,12 @@ _KIND_OF_CODE = {
     14: ApiErrorKind.UNAVAILABLE,
     16: ApiErrorKind.UNAUTHENTICATED,
 }
-"""The codes that mean the same whatever the text says; 1, 8, 13 depend on it, the rest is never seen."""
+"""The codes that mean the same whatever the text says; 1, 8, 13 depend on it, the rest is never
+seen."""
 
-_SURELY_NOT_DONE = frozenset({ApiErrorKind.DUPLICATES, ApiErrorKind.HEADERS, ApiErrorKind.UNIMPLEMENTED})
+_SURELY_NOT_DONE = frozenset(
+    {ApiErrorKind.DUPLICATES, ApiErrorKind.HEADERS, ApiErrorKind.UNIMPLEMENTED}
+)
 """Server errors (5xx) before anything was carried out."""
 
 
@@ -210,7 +215,9 @@ _LONGEST_SECRET_BYTES = 8192
 
 def _first_words(answer: Answer, question: Question) -> str:
     # Scrubbed before it is cut: half a secret is none that scrub knows.
-    text = question.scrub(answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace"))
+    text = question.scrub(
+        answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace")
+    )
     whole = len(answer.body) <= _READ_BYTES + _LONGEST_SECRET_BYTES
     return shortened(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
 
@@ -241,23 +248,39 @@ def _from_the_api(status: int, content: dict[str, Any], question: Question) -> A
     words = shortened(question.scrub(text), 500) or "no text"
     hint = ""
     if kind is ApiErrorKind.HEADERS:
-        hint = "; shorten target.headers or the credentials: all headers together must stay below 8 kB"
+        hint = (
+            "; shorten target.headers or the credentials: all headers together must stay below 8 kB"
+        )
     elif kind is ApiErrorKind.UNAUTHENTICATED:
         hint = "; check target.auth"
     elif kind is ApiErrorKind.NOT_THE_API:
         hint = f"; {_HOW_TO_ADDRESS}, of a ModelDB 2.0"
     # An answer over the proxy's limit comes after the create was carried out (seen).
     unknown = (
-        (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE) or code == 8 or (code == 1 and kind is not ApiErrorKind.TOO_LARGE)
-    )  # noqa: PLR2004
-    return ApiError(kind, question.operation, f"{status} code {code}: {words}{hint}", status=status, code=code, outcome_unknown=unknown)
+        (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE)
+        or code == 8  # noqa: PLR2004
+        or (code == 1 and kind is not ApiErrorKind.TOO_LARGE)
+    )
+    return ApiError(
+        kind,
+        question.operation,
+        f"{status} code {code}: {words}{hint}",
+        status=status,
+        code=code,
+        outcome_unknown=unknown,
+    )
 
 
 def _kind_of(code: int, text: str, question: Question) -> ApiErrorKind:
     match code:
         case 1:
-            # A body over the limit ends in a cancelled stream; so may a small one when the backend stops.
-            return ApiErrorKind.TOO_LARGE if question.body_bytes > _BODY_LIMIT_BYTES // 4 else ApiErrorKind.UNAVAILABLE
+            # A body over the limit ends in a cancelled stream; so may a small one when the backend
+            # stops.
+            return (
+                ApiErrorKind.TOO_LARGE
+                if question.body_bytes > _BODY_LIMIT_BYTES // 4
+                else ApiErrorKind.UNAVAILABLE
+            )
         case 8:
             return ApiErrorKind.TOO_LARGE if "larger than max" in text else ApiErrorKind.THROTTLED
         case 12 if text.startswith(("Method not found", "unknown service", "unknown method")):
@@ -275,7 +298,8 @@ def _kind_of_internal(text: str) -> ApiErrorKind:
         return ApiErrorKind.DUPLICATES
     if text.startswith("header list size"):
         return ApiErrorKind.HEADERS
-    if "RST_STREAM" in text or "without sending trailers" in text:  # grpc-go's words for a connection that broke
+    # grpc-go's words for a connection that broke
+    if "RST_STREAM" in text or "without sending trailers" in text:
         return ApiErrorKind.UNAVAILABLE
     return ApiErrorKind.INTERNAL
 
@@ -284,21 +308,38 @@ def _from_in_between(answer: Answer, question: Question) -> ApiError:
     """An answer of a web front end, a load balancer or a web server: not believed about the job."""
     status = answer.status
     words = _first_words(answer, question)
-    said = f"{question.url} answered {status} {_content_type(answer, question)} {words!r}, which is not ModelDB's own word"
+    said = (
+        f"{question.url} answered {status} {_content_type(answer, question)} {words!r}, which is "
+        f"not ModelDB's own word"
+    )
 
     def error(kind: ApiErrorKind, hint: str, *, unknown: bool) -> ApiError:
-        return ApiError(kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown)
+        return ApiError(
+            kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown
+        )
 
     match status:
         case 401 | 403 | 407:
             return error(ApiErrorKind.UNAUTHENTICATED, "check target.auth", unknown=False)
         case 408:
-            return error(ApiErrorKind.TIMEOUT, "something between here and ModelDB gave up waiting", unknown=True)
+            return error(
+                ApiErrorKind.TIMEOUT,
+                "something between here and ModelDB gave up waiting",
+                unknown=True,
+            )
         case 413:
-            return error(ApiErrorKind.TOO_LARGE, "raise the body limit of what stands before ModelDB", unknown=False)
+            return error(
+                ApiErrorKind.TOO_LARGE,
+                "raise the body limit of what stands before ModelDB",
+                unknown=False,
+            )
         case 429:
-            return error(ApiErrorKind.THROTTLED, "something before ModelDB limits the rate", unknown=False)
+            return error(
+                ApiErrorKind.THROTTLED, "something before ModelDB limits the rate", unknown=False
+            )
         case _ if status >= _SERVER_ERROR:
-            return error(ApiErrorKind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True)
+            return error(
+                ApiErrorKind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True
+            )
         case _:
             return not_the_api(answer, question)

@@ -1,7 +1,7 @@
 """What ModelDB V2 2.0.8.1 can store: lengths, alphabets, sizes. All seen on the real server.
 
-A text that is too long fails the whole run with `500 {"code":2}`, which also says "the database has just come back": so nothing that
-breaks a rule may ever be sent.
+A text that is too long fails the whole run with `500 {"code":2}`, which also says "the database has
+just come back": so nothing that breaks a rule may ever be sent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME_UNITS = 250
-"""UTF-16 units of a name. The server checks for 256 of them, its column holds 255 characters; the rest is a margin."""
+"""UTF-16 units of a name. The server checks for 256 of them, its column holds 255 characters; the
+rest is a margin."""
 TAG_UNITS = 40
 VALUE_BYTES = 2000
 """UTF-8 bytes of a hyperparameter's text."""
 STORED_VALUE_BYTES = 2600
-"""Bytes of the same as it is stored, in an index whose rows end at 2704 bytes: JSON with `<`, `>`, `&`, `=`, `'` escaped, too."""
+"""Bytes of the same as it is stored, in an index whose rows end at 2704 bytes: JSON with `<`, `>`,
+`&`, `=`, `'` escaped, too."""
 KEY_CHARACTERS = 300
-"""Of a key after cleaning. SageMaker's longest, 256 characters, fit with our longest prefix; the index holds 2.6 kB."""
+"""Of a key after cleaning. SageMaker's longest, 256 characters, fit with our longest prefix; the
+index holds 2.6 kB."""
 BODY_BYTES = 3_500_000
-"""UTF-8 bytes of a request as JSON. The server takes 4 MiB of protobuf, which is never longer than the JSON."""
+"""UTF-8 bytes of a request as JSON. The server takes 4 MiB of protobuf, which is never longer than
+the JSON."""
 
 _DIGEST_CHARACTERS = 12
 _SIX_BYTES_STORED = frozenset("<>&='\u2028\u2029")
@@ -46,7 +50,9 @@ def utf16_units(text: str) -> int:
 
 
 def shortened_name(name: str, units: int = NAME_UNITS) -> str:
-    """A name of at most so many UTF-16 units; one that is longer keeps its beginning and gets a hash, so that names stay distinct."""
+    """A name of at most so many UTF-16 units; one that is longer keeps its beginning and gets a
+    hash, so that names stay distinct.
+    """
     if utf16_units(name) <= units:
         return name
     mark = f"-{digest(name)}"
@@ -71,7 +77,9 @@ def fits_value(text: str) -> bool:
 
 
 def shortened_value(text: str) -> str:
-    """A text that fits as a value; one that does not keeps its beginning and says so, with its hash."""
+    """A text that fits as a value; one that does not keeps its beginning and says so, with its
+    hash.
+    """
     if fits_value(text):
         return text
     mark = f"… [shortened, sha256 {digest(text)}]"
@@ -80,7 +88,9 @@ def shortened_value(text: str) -> str:
 
 
 def _beginning(text: str, limit: int, measure: Callable[[str], int]) -> str:
-    """The longest beginning that measures at most the limit, for a measure that grows with every character."""
+    """The longest beginning that measures at most the limit, for a measure that grows with every
+    character.
+    """
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -89,7 +99,9 @@ def _beginning(text: str, limit: int, measure: Callable[[str], int]) -> str:
 
 
 def run_key(key: str) -> str:
-    """A key of a hyperparameter or data set in the alphabet that the official client takes: letters, digits, `_`, `-`, `/`."""
+    """A key of a hyperparameter or data set in the alphabet that the official client takes:
+    letters, digits, `_`, `-`, `/`.
+    """
     return _key(key, _NOT_IN_KEY)
 
 
@@ -104,18 +116,29 @@ def attribute_key(key: str) -> str:
 
 
 def _key(original: str, not_allowed: re.Pattern[str]) -> str:
-    """A key without accents, with `_` for what its alphabet lacks, a dot above all: queries take the part after the last dot."""
+    """A key without accents, with `_` for what its alphabet lacks, a dot above all: queries take
+    the part after the last dot.
+    """
     key = original
     if not key.isascii():
-        key = "".join(character for character in unicodedata.normalize("NFKD", key) if not unicodedata.combining(character))
+        key = "".join(
+            character
+            for character in unicodedata.normalize("NFKD", key)
+            if not unicodedata.combining(character)
+        )
     allowed = not_allowed.sub("_", key) or "_"
-    return allowed if len(allowed) <= KEY_CHARACTERS else f"{allowed[: KEY_CHARACTERS - 13]}_{digest(original)}"
+    return (
+        allowed
+        if len(allowed) <= KEY_CHARACTERS
+        else f"{allowed[: KEY_CHARACTERS - 13]}_{digest(original)}"
+    )
 
 
 def distinct_keys(keys: Iterable[str], clean: Callable[[str], str]) -> dict[str, str]:
     """Each key with its cleaned form. Forms that several keys share get a hash of the key.
 
-    A key that is already clean keeps its name, so the outcome depends on the set of keys alone, not on their order.
+    A key that is already clean keeps its name, so the outcome depends on the set of keys alone, not
+    on their order.
     """
     cleaned = {key: clean(key) for key in keys}
     shared = Counter(cleaned.values())

@@ -1,4 +1,5 @@
-"""What a training run becomes in ModelDB V2: one createExperimentRun, within every rule of the server.
+"""What a training run becomes in ModelDB V2: one createExperimentRun, within every rule of the
+server.
 
 | ModelDB | from the job |
 |---|---|
@@ -10,11 +11,13 @@
 | attributes | everything else: numbers as numbers, booleans as text, never null or empty |
 | tags | `sagemaker`, model type, status unless Completed |
 
-A hyperparameter's text over 2000 bytes is shortened; the whole is in the attribute `hyperparameter_<key>_full`.
-The original text of a hyperparameter is lost nowhere: a number is sent as a number only where it reads back as the same text.
-Whatever is shortened, renamed or left out has a line in `MappedRun.notes` and in the attribute `sync_notes`. A plain `:` for `/` in the
-name of a metric, and what attribute keys made of channel and tag names lack, is not noted unless it needed a hash.
-"""
+A hyperparameter's text over 2000 bytes is shortened; the whole is in the attribute
+`hyperparameter_<key>_full`. The original text of a hyperparameter is lost nowhere: a number is sent
+as a number only where it reads back as the same text. Whatever is shortened, renamed or left out
+has a line in `MappedRun.notes` and in the attribute `sync_notes`. A plain `:` for `/` in the name
+of a metric, and what attribute keys made of channel and tag names lack, is not noted unless it
+needed a hash.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -91,7 +94,9 @@ def map_run(run: TrainingRun) -> MappedRun:
     experiment_name = _name("experiment", run.model_name, notes)
     _fit(body, notes)
     if notes:
-        body["attributes"].append({"key": NOTES_ATTRIBUTE, "value": "\n".join(notes)[:_NOTES_CHARACTERS]})
+        body["attributes"].append(
+            {"key": NOTES_ATTRIBUTE, "value": "\n".join(notes)[:_NOTES_CHARACTERS]}
+        )
     return MappedRun(
         project_name=project_name,
         project_description=run.project_description,
@@ -104,7 +109,9 @@ def map_run(run: TrainingRun) -> MappedRun:
 
 
 def distinct_run_name(name: str, mark: JobMark) -> str:
-    """The name of a run whose own name another job of that name has taken: with 8 hex digits of the mark's hash."""
+    """The name of a run whose own name another job of that name has taken: with 8 hex digits of the
+    mark's hash.
+    """
     suffix = f"-{mark.short_hash}"
     return shortened_name(name, NAME_UNITS - len(suffix)) + suffix
 
@@ -122,7 +129,8 @@ def _description(run: TrainingRun) -> str:
         "Model": run.model_name,
         "Type": run.model_type,
         "User": run.project_user,
-        "Status": run.status + (f" ({run.secondary_status})" if run.secondary_status not in {None, run.status} else ""),
+        "Status": run.status
+        + (f" ({run.secondary_status})" if run.secondary_status not in {None, run.status} else ""),
         "Duration": _duration(run.training_seconds),
         "Billed": _duration(run.billable_seconds),
         "Instances": run.instances,
@@ -130,7 +138,9 @@ def _description(run: TrainingRun) -> str:
         "SageMaker": run.console_url,
         "Failure": run.failure_reason,
     }
-    return "\n".join(f"{label}: {_cut(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value)
+    return "\n".join(
+        f"{label}: {_cut(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value
+    )
 
 
 def _cut(text: str, characters: int) -> str:
@@ -142,12 +152,18 @@ def _duration(seconds: int | None) -> str | None:
         return None
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    parts = [f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (minutes > 0 or hours > 0) + [f"{rest} s"]
+    parts = (
+        [f"{hours} h"] * (hours > 0)
+        + [f"{minutes} min"] * (minutes > 0 or hours > 0)
+        + [f"{rest} s"]
+    )
     return " ".join(parts)
 
 
 def _times(run: TrainingRun) -> dict[str, int]:
-    """Times in epoch milliseconds. They can only be set at creation; date_created counts with a flag of the server's only."""
+    """Times in epoch milliseconds. They can only be set at creation; date_created counts with a
+    flag of the server's only.
+    """
     start = run.start_time or run.creation_time
     end = run.end_time or run.last_modified_time
     times = {"start_time": _milliseconds(start)}
@@ -161,9 +177,15 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
-    wanted = ["sagemaker", run.model_type, *([run.status] if run.status not in {"", "Completed"} else [])]
+    wanted = [
+        "sagemaker",
+        run.model_type,
+        *([run.status] if run.status not in {"", "Completed"} else []),
+    ]
     tags = {tag: shortened_tag(tag) for tag in wanted}
-    notes.extend(f"tag {_quoted(tag)} cut to 40 characters" for tag, short in tags.items() if short != tag)
+    notes.extend(
+        f"tag {_quoted(tag)} cut to 40 characters" for tag, short in tags.items() if short != tag
+    )
     return list(dict.fromkeys(tags.values()))
 
 
@@ -176,17 +198,23 @@ def _hyperparameters(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]
         if isinstance(value, str):
             short = shortened_value(value)
             if short != value:
-                notes.append(f"hyperparameter {_quoted(parameter.key)} of {len(value)} characters shortened")
+                notes.append(
+                    f"hyperparameter {_quoted(parameter.key)} of {len(value)} characters shortened"
+                )
             if not value.strip():
                 short = EMPTY
-                notes.append(f"hyperparameter {_quoted(parameter.key)} is blank: written as {EMPTY}")
+                notes.append(
+                    f"hyperparameter {_quoted(parameter.key)} is blank: written as {EMPTY}"
+                )
             value = short
         entries.append({"key": keys[parameter.key], "value": value})
     return entries
 
 
 def _value(parameter: Hyperparameter) -> float | str:
-    """Numbers as numbers, texts unquoted, everything else as its text: the web UI shows `true` as 1 and null as 0."""
+    """Numbers as numbers, texts unquoted, everything else as its text: the web UI shows `true` as 1
+    and null as 0.
+    """
     value = parameter.value
     if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
@@ -195,21 +223,32 @@ def _value(parameter: Hyperparameter) -> float | str:
 
 def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     keys = distinct_keys((metric.name for metric in run.metrics), metric_key)
-    _note_renamed("metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes)
-    notes.extend(f"metric {_quoted(name)} is {value}: left out" for name, value in run.non_finite_metrics.items())
+    _note_renamed(
+        "metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes
+    )
+    notes.extend(
+        f"metric {_quoted(name)} is {value}: left out"
+        for name, value in run.non_finite_metrics.items()
+    )
     return [{"key": keys[metric.name], "value": metric.value} for metric in run.metrics]
 
 
 def _datasets(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     data = [channel for channel in run.channels if not channel.is_code]
-    notes.extend(f"channel {_quoted(channel.name)} has no location: left out" for channel in data if not channel.uri)
+    notes.extend(
+        f"channel {_quoted(channel.name)} has no location: left out"
+        for channel in data
+        if not channel.uri
+    )
     keys = distinct_keys((channel.name for channel in data), run_key)
     _note_renamed("dataset", keys, notes)
     return [_artifact(keys[channel.name], channel.uri, "DATA") for channel in data if channel.uri]
 
 
 def _artifacts(run: TrainingRun) -> list[dict[str, Any]]:
-    """Key, path, type. The keys are none of those that the official client reserves (`model.pkl`, `train_data` and so on)."""
+    """Key, path, type. The keys are none of those that the official client reserves (`model.pkl`,
+    `train_data` and so on).
+    """
     code = [channel for channel in run.channels if channel.is_code]
     keys = distinct_keys((channel.name for channel in code), run_key)
     wanted = [
@@ -230,12 +269,16 @@ def _artifact(key: str, path: str, kind: str) -> dict[str, Any]:
 
 
 def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
-    """The mark first; then what the job is, and what user-given names make keys of, each under its own prefix."""
+    """The mark first; then what the job is, and what user-given names make keys of, each under its
+    own prefix.
+    """
     attributes: dict[str, float | str | bool | None] = {
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
         **common_attributes(run),
-        "metrics_not_finite": ", ".join(f"{name}={value}" for name, value in run.non_finite_metrics.items()),
+        "metrics_not_finite": ", ".join(
+            f"{name}={value}" for name, value in run.non_finite_metrics.items()
+        ),
         **_channel_attributes(run.channels, notes),
         **_full_texts(run),
         **_aws_tags(run, notes),
@@ -248,10 +291,14 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:
-    """URIs again (hosted Verta replaces the paths of datasets and artifacts) and how a channel was read."""
+    """URIs again (hosted Verta replaces the paths of datasets and artifacts) and how a channel was
+    read.
+    """
     keys = distinct_keys((channel.name for channel in channels), attribute_key)
     _note_hashed("channel", keys, attribute_key, notes)
-    attributes = {"channels_without_uri": ", ".join(channel.name for channel in channels if not channel.uri)}
+    attributes = {
+        "channels_without_uri": ", ".join(channel.name for channel in channels if not channel.uri)
+    }
     for channel in channels:
         prefix = f"{'code' if channel.is_code else 'dataset'}_{keys[channel.name]}"
         attributes[f"{prefix}_uri"] = channel.uri or ""
@@ -269,13 +316,23 @@ def _details(channel: Channel) -> str:
         "compression": channel.compression,
         "record wrapper": channel.record_wrapper,
     }
-    return "; ".join(f"{label} {value}" for label, value in told.items() if value not in {None, "None"})
+    return "; ".join(
+        f"{label} {value}" for label, value in told.items() if value not in {None, "None"}
+    )
 
 
 def _full_texts(run: TrainingRun) -> dict[str, str]:
-    texts = {parameter.key: value for parameter in run.hyperparameters if isinstance(value := _value(parameter), str)}
+    texts = {
+        parameter.key: value
+        for parameter in run.hyperparameters
+        if isinstance(value := _value(parameter), str)
+    }
     keys = distinct_keys(texts, attribute_key)
-    return {f"hyperparameter_{keys[key]}_full": text for key, text in texts.items() if not fits_value(text)}
+    return {
+        f"hyperparameter_{keys[key]}_full": text
+        for key, text in texts.items()
+        if not fits_value(text)
+    }
 
 
 def _aws_tags(run: TrainingRun, notes: list[str]) -> dict[str, str]:
@@ -285,10 +342,14 @@ def _aws_tags(run: TrainingRun, notes: list[str]) -> dict[str, str]:
 
 
 def _note_renamed(what: str, keys: Mapping[str, str], notes: list[str]) -> None:
-    notes.extend(f"{what} {_quoted(name)} written as {key}" for name, key in keys.items() if key != name)
+    notes.extend(
+        f"{what} {_quoted(name)} written as {key}" for name, key in keys.items() if key != name
+    )
 
 
-def _note_hashed(what: str, keys: Mapping[str, str], clean: Callable[[str], str], notes: list[str]) -> None:
+def _note_hashed(
+    what: str, keys: Mapping[str, str], clean: Callable[[str], str], notes: list[str]
+) -> None:
     _note_renamed(what, {name: key for name, key in keys.items() if key != clean(name)}, notes)
 
 
@@ -299,8 +360,8 @@ def _quoted(text: str) -> str:
 def _fit(body: dict[str, Any], notes: list[str]) -> None:
     """Keeps the request below what the server takes: drops attributes, never the mark, until it is.
 
-    Whole texts of shortened hyperparameters go first, then the rest, the largest first of each. With what SageMaker allows in
-    a job this never happens.
+    Whole texts of shortened hyperparameters go first, then the rest, the largest first of each.
+    With what SageMaker allows in a job this never happens.
     """
     excess = _size(body) - BODY_BYTES
     if excess <= 0:
@@ -311,13 +372,21 @@ def _fit(body: dict[str, Any], notes: list[str]) -> None:
             break
         excess -= _size(entry)
         dropped.add(entry["key"])
-        notes.append(f"attribute {entry['key']} of {_size(entry)} bytes left out: the request would be too large")
+        notes.append(
+            f"attribute {entry['key']} of {_size(entry)} bytes left out: the request would be too "
+            f"large"
+        )
     body["attributes"] = [entry for entry in body["attributes"] if entry["key"] not in dropped]
 
 
 def _dispensability(entry: dict[str, Any]) -> tuple[bool, bool, int, str]:
     key: str = entry["key"]
-    return key in {ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE}, not key.endswith("_full"), -_size(entry), key
+    return (
+        key in {ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE},
+        not key.endswith("_full"),
+        -_size(entry),
+        key,
+    )
 
 
 def _size(value: object) -> int:

@@ -1,8 +1,9 @@
 """Project and experiment of a job: from names to ids, created where they are missing.
 
-ModelDB checks a name and then inserts it, with no constraint in its database, so creates of one name that overlap make twins. Here they
-queue: jobs of this process behind each other, processes with one checkpoint through its name locks. Where there are twins all the same,
-everybody takes the oldest.
+ModelDB checks a name and then inserts it, with no constraint in its database, so creates of one
+name that overlap make twins. Here they queue: jobs of this process behind each other, processes
+with one checkpoint through its name locks. Where there are twins all the same, everybody takes the
+oldest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 USER_ATTRIBUTE = "project_user"
 DESCRIPTION_ATTRIBUTE = "sagemaker_project_description"
-"""The text that this program wrote last as a project's description; when it is another one, a person has changed it."""
+"""The text that this program wrote last as a project's description; when it is another one, a
+person has changed it."""
 
 REMEMBERED = 10_000
 """Projects, and experiments, whose ids are kept in memory."""
@@ -52,7 +54,9 @@ class _KnownProject:
 
 
 class Placement:
-    """The ids of projects and experiments by name, remembered until somebody finds them gone. Safe for concurrent calls."""
+    """The ids of projects and experiments by name, remembered until somebody finds them gone. Safe
+    for concurrent calls.
+    """
 
     def __init__(self, client: ModelDbV2Client) -> None:
         self._client = client
@@ -61,10 +65,12 @@ class Placement:
         self._queues = _Queues()
 
     async def place(self, mapped: MappedRun, journal: WriteJournal) -> Place:
-        """Finds or creates project and experiment; brings an existing project's user and description up to the job's.
+        """Finds or creates project and experiment; brings an existing project's user and
+        description up to the job's.
 
         Raises:
-            ApiError: `ApiErrorKind.ABSENT` when a remembered project is gone: `forget`, then ask again.
+            ApiError: `ApiErrorKind.ABSENT` when a remembered project is gone: `forget`, then ask
+                again.
             JobFault, EdgeFault: of the journal's name locks.
         """
         project_id, notes = await self._project(mapped, journal)
@@ -77,19 +83,29 @@ class Placement:
         if known is not None:
             self._experiments.pop((known.id, mapped.experiment_name), None)
 
-    async def _project(self, mapped: MappedRun, journal: WriteJournal) -> tuple[str, tuple[str, ...]]:
-        name, description, user = mapped.project_name, mapped.project_description, mapped.project_user
+    async def _project(
+        self, mapped: MappedRun, journal: WriteJournal
+    ) -> tuple[str, tuple[str, ...]]:
+        name, description, user = (
+            mapped.project_name,
+            mapped.project_description,
+            mapped.project_user,
+        )
         known = self._projects.get(name)
         if known is not None and (known.description, known.user) == (description, user):
             return known.id, ()
         async with self._in_turn(f"project/{name}"):
             known = self._projects.get(name)
             if known is None or known.description != description:
-                # Read also when the id is known: since then a person may have edited the description.
+                # Read also when the id is known: since then a person may have edited the
+                # description.
                 project = await self._project_called(mapped, journal)
                 project_id, notes = project.id, await self._bring_up_to_date(project, mapped)
             elif known.user != user:
-                project_id, notes = known.id, await _noting(self._set_attribute(known.id, USER_ATTRIBUTE, user))
+                project_id, notes = (
+                    known.id,
+                    await _noting(self._set_attribute(known.id, USER_ATTRIBUTE, user)),
+                )
             else:
                 return known.id, ()
             _remember(self._projects, name, _KnownProject(project_id, description, user))
@@ -109,7 +125,9 @@ class Placement:
 
     @contextlib.asynccontextmanager
     async def _in_turn(self, name: str) -> AsyncIterator[None]:
-        """One job of this process at a time; the rest of the queue does not meet an outage once more."""
+        """One job of this process at a time; the rest of the queue does not meet an outage once
+        more.
+        """
         outages = self._client.outages
         async with self._queues.turn(name):
             self._client.refuse_if_out_since(outages, f"look-up of {name}")
@@ -132,7 +150,9 @@ class Placement:
             f"modeldb-v2/project/{name}",
         )
 
-    async def _experiment_called(self, project_id: str, name: str, journal: WriteJournal) -> Experiment:
+    async def _experiment_called(
+        self, project_id: str, name: str, journal: WriteJournal
+    ) -> Experiment:
         return await self._found_or_created(
             lambda: self._client.find_experiments(project_id, name),
             lambda: self._client.create_experiment({"project_id": project_id, "name": name}),
@@ -163,16 +183,23 @@ class Placement:
             return await patiently(find_or_create)
 
     async def _bring_up_to_date(self, project: Project, mapped: MappedRun) -> tuple[str, ...]:
-        """Writes what the job's tags say and no person has said otherwise. Returns what could not be written."""
+        """Writes what the job's tags say and no person has said otherwise. Returns what could not
+        be written.
+        """
         notes: tuple[str, ...] = ()
         written = project.attributes.get(DESCRIPTION_ATTRIBUTE)
         wanted = mapped.project_description
-        if project.description != wanted and (not project.description or project.description == written):
+        if project.description != wanted and (
+            not project.description or project.description == written
+        ):
             notes += await _noting(self._describe(project.id, wanted))
-        elif project.description == wanted and written != wanted:  # ours, but its writer ended before it could say so
+        # ours, but its writer ended before it could say so
+        elif project.description == wanted and written != wanted:
             notes += await _noting(self._set_attribute(project.id, DESCRIPTION_ATTRIBUTE, wanted))
         if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
-            notes += await _noting(self._set_attribute(project.id, USER_ATTRIBUTE, mapped.project_user))
+            notes += await _noting(
+                self._set_attribute(project.id, USER_ATTRIBUTE, mapped.project_user)
+            )
         return notes
 
     async def _describe(self, project_id: str, description: str) -> None:
@@ -184,7 +211,9 @@ class Placement:
 
 
 async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
-    """Awaits an update of a project that no run should fail for. Returns what a person should know of it."""
+    """Awaits an update of a project that no run should fail for. Returns what a person should know
+    of it.
+    """
     try:
         await update
     except ApiError as error:

@@ -1,4 +1,6 @@
-"""The runs of this program in ModelDB: found by a job's mark, healed to one, and shown to people."""
+"""The runs of this program in ModelDB: found by a job's mark, healed to one, and shown to
+people.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ OPEN_SOURCE_WORKSPACE = "personal"
 
 def carries(run: Run, mark: JobMark) -> bool:
     """Whether a run is that of the job with this mark."""
-    return (run.attributes.get(ARN_ATTRIBUTE), run.attributes.get(CREATION_TIME_ATTRIBUTE)) == (mark.arn, mark.creation_time)
+    return (run.attributes.get(ARN_ATTRIBUTE), run.attributes.get(CREATION_TIME_ATTRIBUTE)) == (
+        mark.arn,
+        mark.creation_time,
+    )
 
 
 class Runs:
@@ -35,23 +40,35 @@ class Runs:
 
     def __init__(self, client: ModelDbV2Client, ui_url: str | None, workspace: str | None) -> None:
         self._client = client
-        self._pages = None if ui_url is None else f"{ui_url.rstrip('/')}/{workspace or OPEN_SOURCE_WORKSPACE}/projects"
+        self._pages = (
+            None
+            if ui_url is None
+            else f"{ui_url.rstrip('/')}/{workspace or OPEN_SOURCE_WORKSPACE}/projects"
+        )
 
     async def marked(self, mark: JobMark) -> Sequence[Run]:
         """The runs with this mark anywhere on the server, the oldest first. Raises `ApiError`."""
         found = await self._client.find_experiment_runs(
-            {f"attributes.{ARN_ATTRIBUTE}": mark.arn, f"attributes.{CREATION_TIME_ATTRIBUTE}": mark.creation_time}
+            {
+                f"attributes.{ARN_ATTRIBUTE}": mark.arn,
+                f"attributes.{CREATION_TIME_ATTRIBUTE}": mark.creation_time,
+            }
         )
-        return [run for run in found if carries(run, mark)]  # what is found may be deleted as a double: the query alone is no proof
+        # what is found may be deleted as a double: the query alone is no proof
+        return [run for run in found if carries(run, mark)]
 
     async def keep_oldest(self, marked: Sequence[Run], *, created: bool = False) -> TargetRun:
-        """Deletes all but the first run, and describes that one with the names that it has in ModelDB now. Raises `ApiError`."""
+        """Deletes all but the first run, and describes that one with the names that it has in
+        ModelDB now. Raises `ApiError`.
+        """
         kept, *doubles = marked
         healed = await self._delete([run.id for run in doubles]) if doubles else 0
         project, experiment = await self._names(kept)
         return self.described(kept, project, experiment, created=created, healed=healed)
 
-    def described(self, run: Run, project: str, experiment: str, *, created: bool, healed: int = 0) -> TargetRun:
+    def described(
+        self, run: Run, project: str, experiment: str, *, created: bool, healed: int = 0
+    ) -> TargetRun:
         """A run as the checkpoint keeps it and people see it."""
         ids = {
             "project_id": run.project_id,
@@ -76,7 +93,9 @@ class Runs:
         return len(run_ids)
 
     async def _names(self, run: Run) -> tuple[str, str]:
-        """Of its project and experiment; "" where they cannot be had, because a run that is there is worth more than its label."""
+        """Of its project and experiment; "" where they cannot be had, because a run that is there
+        is worth more than its label.
+        """
         try:
             project = await self._client.get_project_by_id(run.project_id)
             experiment = await self._client.get_experiment_by_id(run.experiment_id)

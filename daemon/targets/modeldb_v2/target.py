@@ -1,9 +1,11 @@
 """The target ModelDB V2: finds or makes exactly one run for a job. Read `_JobSync` first.
 
-A create is one transaction of the server's, so a run that carries the job's mark is complete and is never written to again. What is
-hard is to know whether there is one: ModelDB keeps no key of ours unique, and a create whose answer was lost may be carried out at
-any later time. So the journal hears of every create before it is sent; while one is unanswered the target is asked by the mark before
-the next; and after a success that follows an unanswered one it is asked again when `settle_seconds` have passed.
+A create is one transaction of the server's, so a run that carries the job's mark is complete and is
+never written to again. What is hard is to know whether there is one: ModelDB keeps no key of ours
+unique, and a create whose answer was lost may be carried out at any later time. So the journal
+hears of every create before it is sent; while one is unanswered the target is asked by the mark
+before the next; and after a success that follows an unanswered one it is asked again when
+`settle_seconds` have passed.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ PLACES_TRIED = 3
 """How often project and experiment are looked up for one job when people delete them meanwhile."""
 
 CREATES_BEGUN_PER_SLOT = 2
-"""Creates whose intent is written, for each request that may be under way: enough that none waits for a disk, and few, because a
-create that has been begun cannot be given back when the daemon stops."""
+"""Creates whose intent is written, for each request that may be under way: enough that none waits
+for a disk, and few, because a create that has been begun cannot be given back when the daemon
+stops."""
 
 _REASONS = {
     ApiErrorKind.DATABASE_DOWN: Reason.UNAVAILABLE,
@@ -57,7 +60,9 @@ _REFUSALS = frozenset({ApiErrorKind.INVALID, ApiErrorKind.TOO_LARGE, ApiErrorKin
 _CREATES = frozenset({"createProject", "createExperiment", "createExperimentRun"})
 
 
-def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], None]) -> ModelDbV2Target:
+def open_modeldb_v2(
+    settings: ModelDbV2Settings, observe: Callable[[str, str], None]
+) -> ModelDbV2Target:
     """The target as configured, not yet connected. To be called inside a running event loop.
 
     Args:
@@ -69,14 +74,20 @@ def open_modeldb_v2(settings: ModelDbV2Settings, observe: Callable[[str, str], N
     """
     client = ModelDbV2Client(
         settings.url,
-        headers={name: value.get_secret_value() for name, value in settings.headers.items()} | auth_headers(settings.auth),
+        headers={name: value.get_secret_value() for name, value in settings.headers.items()}
+        | auth_headers(settings.auth),
         tls=ssl_context(settings.ca_file, settings.client_cert_file, settings.client_key_file),
         timeout_seconds=settings.timeout_seconds,
         max_concurrency=settings.max_concurrency,
         workspace=settings.workspace,
         observe=observe,
     )
-    return ModelDbV2Target(client, settle_seconds=settings.settle_seconds, ui_url=settings.ui_url, workspace=settings.workspace)
+    return ModelDbV2Target(
+        client,
+        settle_seconds=settings.settle_seconds,
+        ui_url=settings.ui_url,
+        workspace=settings.workspace,
+    )
 
 
 class ModelDbV2Target:
@@ -84,7 +95,8 @@ class ModelDbV2Target:
 
     Args:
         client: closed with the target.
-        settle_seconds: after this time a create without an answer has been carried out or never will be.
+        settle_seconds: after this time a create without an answer has been carried out or never
+            will be.
         ui_url: of the web front end, for links to runs; None: no links.
         workspace: as the links need it; None: ``personal``, the only one of the open-source server.
         sleep: waits so many seconds.
@@ -116,7 +128,16 @@ class ModelDbV2Target:
         async def settle() -> None:
             await self._sleep(self._settle_seconds)
 
-        job = _JobSync(self._client, self._names, self._runs, self._creates, settle, run.mark, map_run(run), journal)
+        job = _JobSync(
+            self._client,
+            self._names,
+            self._runs,
+            self._creates,
+            settle,
+            run.mark,
+            map_run(run),
+            journal,
+        )
         try:
             return await job.sync()
         except ApiError as error:
@@ -133,7 +154,9 @@ class ModelDbV2Target:
             raise fault_of(error) from error
 
     async def probe(self) -> None:
-        """As the protocol says. The proxy has a connection for each service, with reconnect pauses of its own: all three are asked."""
+        """As the protocol says. The proxy has a connection for each service, with reconnect pauses
+        of its own: all three are asked.
+        """
         try:
             await self._client.get_projects_page()
             for ask in (self._client.get_experiment_by_id, self._client.get_experiment_run_by_id):
@@ -150,9 +173,13 @@ class ModelDbV2Target:
 
 
 def fault_of(error: ApiError) -> DaemonError:
-    """Whose fault an error is: the server's as a whole, this job's for now, or this job's for good."""
+    """Whose fault an error is: the server's as a whole, this job's for now, or this job's for
+    good.
+    """
     if error.kind in _REASONS:
-        return EdgeFault(Edge.TARGET, _REASONS[error.kind], error.detail, curable=error.kind not in _NOT_CURABLE)
+        return EdgeFault(
+            Edge.TARGET, _REASONS[error.kind], error.detail, curable=error.kind not in _NOT_CURABLE
+        )
     if error.kind in _REFUSALS and error.code is not None and error.operation in _CREATES:
         return JobRefused(Reason.TARGET_REFUSED, error.detail)
     return JobFault(Reason.TARGET_FAULT, error.detail)
@@ -198,11 +225,17 @@ class _JobSync:
         done = await self._found_or_created()
         distinct_name = distinct_run_name(self._mapped.run_name, self._mark)
         renamed = done.ids.get("run") == distinct_name
-        detail = f"named {distinct_name!r}, because another run has the name {self._mapped.run_name!r}" if renamed else ""
+        detail = (
+            f"named {distinct_name!r}, because another run has the name {self._mapped.run_name!r}"
+            if renamed
+            else ""
+        )
         return replace(done, detail=detail, notes=(*self._mapped.notes, *self._place_notes))
 
     async def _found_or_created(self) -> TargetRun:
-        if (self._journal.look_up_first or self._must_ask) and (found := await patiently(self._ask)):
+        if (self._journal.look_up_first or self._must_ask) and (
+            found := await patiently(self._ask)
+        ):
             return await self._finished(found)
         gone = ""
         for _ in range(PLACES_TRIED):
@@ -215,7 +248,9 @@ class _JobSync:
                     raise
                 self._names.forget(self._mapped)
                 gone = error.detail
-        raise JobFault(Reason.TARGET_FAULT, f"the job's project or experiment goes while it is used: {gone}")
+        raise JobFault(
+            Reason.TARGET_FAULT, f"the job's project or experiment goes while it is used: {gone}"
+        )
 
     @property
     def _must_ask(self) -> bool:
@@ -238,11 +273,14 @@ class _JobSync:
                 return await self._finished(created)
         raise JobRefused(
             Reason.TARGET_REFUSED,
-            f"the experiment has runs named {own_name!r} and {distinct_name!r} that are not this job's: rename or delete one of them",
+            f"the experiment has runs named {own_name!r} and {distinct_name!r} that are not this "
+            f"job's: rename or delete one of them",
         )
 
     async def _create(self, name: str, place: Place) -> Run | Sequence[Run]:
-        """Returns the new run; else those of the job that are there already; none when the name belongs to another run."""
+        """Returns the new run; else those of the job that are there already; none when the name
+        belongs to another run.
+        """
         if self._must_ask and (found := await self._ask()):
             return found
         outages = self._client.outages
@@ -256,7 +294,12 @@ class _JobSync:
         await self._journal.begin_write(f"modeldb-v2/run/{place.experiment_id}/{name}")
         try:
             run = await self._client.create_experiment_run(
-                {**self._mapped.body, "project_id": place.project_id, "experiment_id": place.experiment_id, "name": name}
+                {
+                    **self._mapped.body,
+                    "project_id": place.project_id,
+                    "experiment_id": place.experiment_id,
+                    "name": name,
+                }
             )
         except ApiError as error:
             if not error.outcome_unknown:
@@ -268,7 +311,8 @@ class _JobSync:
             raise EdgeFault(
                 Edge.TARGET,
                 Reason.NOT_THE_API,
-                f"createExperimentRun: the new run {run.id} came back without the attributes that prove whose it is;"
+                f"createExperimentRun: the new run {run.id} came back without the attributes that "
+                f"prove whose it is;"
                 " target.url must be that of a ModelDB 2.0",
                 curable=False,
             )
@@ -281,24 +325,33 @@ class _JobSync:
             run = await self._client.get_experiment_run_by_name(place.experiment_id, name)
         except ApiError as error:
             if error.kind is ApiErrorKind.ABSENT:
-                raise JobFault(Reason.TARGET_FAULT, f"run {name!r} was there and is gone: deleted just now?") from error
+                raise JobFault(
+                    Reason.TARGET_FAULT, f"run {name!r} was there and is gone: deleted just now?"
+                ) from error
             if error.kind is not ApiErrorKind.DUPLICATES:
                 raise
             return await self._ask()
         return [run] if carries(run, self._mark) else []
 
     async def _finished(self, found: Sequence[Run], *, created: bool = False) -> TargetRun:
-        """The job has its run. A run that was found accounts for one unanswered create; any others may still be carried out."""
+        """The job has its run. A run that was found accounts for one unanswered create; any others
+        may still be carried out.
+        """
         accounted_for = 0 if created else 1
         if len(found) > 1 or self._journal.unanswered_writes > accounted_for:
             await self._settle()
             found = await patiently(self._ask)
             if not found:
-                # Only a person deletes runs. The next attempt asks again and, if it stays so, creates it anew.
-                raise JobFault(Reason.TARGET_FAULT, "the job's run was there and is gone: deleted just now?")
+                # Only a person deletes runs. The next attempt asks again and, if it stays so,
+                # creates it anew.
+                raise JobFault(
+                    Reason.TARGET_FAULT, "the job's run was there and is gone: deleted just now?"
+                )
             done = await self._runs.keep_oldest(found, created=created)
         elif created:
-            done = self._runs.described(found[0], self._mapped.project_name, self._mapped.experiment_name, created=True)
+            done = self._runs.described(
+                found[0], self._mapped.project_name, self._mapped.experiment_name, created=True
+            )
         else:
             done = await self._runs.keep_oldest(found)
         self._journal.settled()

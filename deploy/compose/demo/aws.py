@@ -1,7 +1,9 @@
-"""A stand-in for an AWS account in which the queue and the rule of this daemon are there already: moto's server, wired.
+"""A stand-in for an AWS account in which the queue and the rule of this daemon are there already:
+moto's server, wired.
 
-Runs in moto's image, as service ``demo-aws`` of ``docker-compose.yml``. Nobody is let in before the wiring is done: to the daemon a
-missing queue is a mistake in its configuration, while an AWS that does not answer yet is waited for.
+Runs in moto's image, as service ``demo-aws`` of ``docker-compose.yml``. Nobody is let in before the
+wiring is done: to the daemon a missing queue is a mistake in its configuration, while an AWS that
+does not answer yet is waited for.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ def main() -> None:
     wire(f"http://{host}:{port}")
     private.stop()
     ThreadedMotoServer("0.0.0.0", PORT).start()  # noqa: S104 - compose decides who reaches it; what it holds is the process's, not the server's
-    print(f"queue {QUEUE}, dead-letter queue {DEAD_LETTERS} and the rule are there; listening on port {PORT}", flush=True)
+    print(
+        f"queue {QUEUE}, dead-letter queue {DEAD_LETTERS} and the rule are there; listening on "
+        f"port {PORT}",
+        flush=True,
+    )
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 
@@ -41,7 +47,9 @@ def wire(url: str) -> None:
     sqs, events = (aws.client(service, endpoint_url=url) for service in ("sqs", "events"))
     redrive = json.dumps({"deadLetterTargetArn": queue_arn(DEAD_LETTERS), "maxReceiveCount": 10})
     sqs.create_queue(QueueName=DEAD_LETTERS, Attributes={"MessageRetentionPeriod": "1209600"})
-    sqs.create_queue(QueueName=QUEUE, Attributes={"VisibilityTimeout": "120", "RedrivePolicy": redrive})
+    sqs.create_queue(
+        QueueName=QUEUE, Attributes={"VisibilityTimeout": "120", "RedrivePolicy": redrive}
+    )
     events.put_rule(Name=QUEUE, EventPattern=PATTERN.read_text())
     events.put_targets(Rule=QUEUE, Targets=[{"Id": "queue", "Arn": queue_arn(QUEUE)}])
 

@@ -1,7 +1,9 @@
-"""What data scientists and AWS do, on the stand-in for AWS: a few training jobs end, and EventBridge tells of it. Then it ends itself.
+"""What data scientists and AWS do, on the stand-in for AWS: a few training jobs end, and
+EventBridge tells of it. Then it ends itself.
 
-Runs in the daemon's image, as service ``demo-jobs`` of ``docker-compose.yml``. Where AWS is and who asks comes from the environment
-(``AWS_ENDPOINT_URL``, ``AWS_REGION``, …). Not for a real account: AWS lets nobody but itself tell of training jobs.
+Runs in the daemon's image, as service ``demo-jobs`` of ``docker-compose.yml``. Where AWS is and who
+asks comes from the environment (``AWS_ENDPOINT_URL``, ``AWS_REGION``, …). Not for a real account:
+AWS lets nobody but itself tell of training jobs.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ FULL_TAGS = {
 }
 JOBS: dict[str, dict[str, str]] = {
     "churn-xgboost": FULL_TAGS,
-    "churn-catboost": FULL_TAGS | {"MODEL_DB_MODEL_NAME": "churn-catboost", "MODEL_DB_MODEL_TYPE": "CatBoost"},
+    "churn-catboost": FULL_TAGS
+    | {"MODEL_DB_MODEL_NAME": "churn-catboost", "MODEL_DB_MODEL_TYPE": "CatBoost"},
     "scratch-nobody-cares": {"team": "growth"},
     "churn-half-tagged": {"MODEL_DB_SYNC": "true", "MODEL_DB_PROJECT_NAME": "customer-churn"},
 }
-"""Tags by the beginning of the job's name: two to be recorded, one that is none of the daemon's business, one to be rejected."""
+"""Tags by the beginning of the job's name: two to be recorded, one that is none of the daemon's
+business, one to be rejected."""
 
 
 def main() -> None:
@@ -78,7 +82,12 @@ def train(sagemaker: Any, name: str, tags: dict[str, str]) -> None:  # noqa: ANN
             "TrainingImage": "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1",
             "TrainingInputMode": "File",
         },
-        HyperParameters={"objective": "binary:logistic", "num_round": "200", "eta": "0.1", "max_depth": "6"},
+        HyperParameters={
+            "objective": "binary:logistic",
+            "num_round": "200",
+            "eta": "0.1",
+            "max_depth": "6",
+        },
         InputDataConfig=[channel("train"), channel("validation")],
         OutputDataConfig={"S3OutputPath": "s3://acme-ml-eu-west-1/churn/output"},
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
@@ -89,7 +98,11 @@ def train(sagemaker: Any, name: str, tags: dict[str, str]) -> None:  # noqa: ANN
 
 
 def channel(name: str) -> dict[str, Any]:
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://acme-ml-eu-west-1/churn/{name}/", "S3DataDistributionType": "FullyReplicated"}
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri": f"s3://acme-ml-eu-west-1/churn/{name}/",
+        "S3DataDistributionType": "FullyReplicated",
+    }
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "ContentType": "text/csv"}
 
 
@@ -99,7 +112,13 @@ def tell(events: Any, name: str, arn: str, tags: dict[str, str], status: str) ->
     Raises:
         SystemExit: EventBridge did not take it.
     """
-    detail = {"TrainingJobName": name, "TrainingJobArn": arn, "TrainingJobStatus": status, "SecondaryStatus": status, "Tags": tags}
+    detail = {
+        "TrainingJobName": name,
+        "TrainingJobArn": arn,
+        "TrainingJobStatus": status,
+        "SecondaryStatus": status,
+        "Tags": tags,
+    }
     entry = {
         "Source": "aws.sagemaker",
         "DetailType": "SageMaker Training Job State Change",

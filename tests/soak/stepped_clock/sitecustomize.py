@@ -1,8 +1,9 @@
-"""Python runs this at its start where PYTHONPATH names this folder: `time.time` is then off by the seconds in a file.
+"""Python runs this at its start where PYTHONPATH names this folder: `time.time` is then off by the
+seconds in a file.
 
-SOAK_CLOCK_FILE names the file; it is looked at again every fifth of a second, so a running process sees its wall clock step as after
-`date -s`. Only `time.time` steps: neither `datetime.now` (which signs requests to AWS) nor the monotonic clock, which no `date -s`
-touches either.
+SOAK_CLOCK_FILE names the file; it is looked at again every fifth of a second, so a running process
+sees its wall clock step as after `date -s`. Only `time.time` steps: neither `datetime.now` (which
+signs requests to AWS) nor the monotonic clock, which no `date -s` touches either.
 """
 
 import os

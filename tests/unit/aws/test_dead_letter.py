@@ -1,4 +1,6 @@
-"""The form of dead letters, within SQS's rules, and of bodies that are kept where no queue takes them."""
+"""The form of dead letters, within SQS's rules, and of bodies that are kept where no queue takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,21 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def wire_size(letter: DeadLetter) -> int:
-    """As SQS counts (API reference, MessageAttributeValue): name, type and value of each attribute, and the body."""
-    attributes = sum(len(f"{name}String{value}".encode()) for name, value in letter.attributes.items())
+    """As SQS counts (API reference, MessageAttributeValue): name, type and value of each attribute,
+    and the body.
+    """
+    attributes = sum(
+        len(f"{name}String{value}".encode()) for name, value in letter.attributes.items()
+    )
     return attributes + len(letter.body.encode())
 
 
 def test_a_rejected_message_goes_with_its_reason_and_detail() -> None:
     letter = dead_letter("{}", Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE")
 
-    assert letter == DeadLetter("{}", {"reason": "tags_incomplete", "detail": "missing: MODEL_DB_MODEL_TYPE"})
+    assert letter == DeadLetter(
+        "{}", {"reason": "tags_incomplete", "detail": "missing: MODEL_DB_MODEL_TYPE"}
+    )
 
 
 @pytest.mark.parametrize("event", events(), ids=lambda event: event.file)
@@ -41,7 +49,9 @@ def test_a_body_of_exactly_the_limit_goes_without_attributes() -> None:
     body = BODIES["huge-1MiB-half-tagged.json"]
     assert len(body.encode()) == MAX_MESSAGE_BYTES
 
-    assert dead_letter(body, Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE") == DeadLetter(body)
+    assert dead_letter(body, Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE") == DeadLetter(
+        body
+    )
 
 
 def test_attributes_go_along_up_to_the_last_byte() -> None:
@@ -59,7 +69,15 @@ def test_attributes_go_along_up_to_the_last_byte() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["x" * (MAX_MESSAGE_BYTES + 1), "é" * (MAX_MESSAGE_BYTES // 2 + 1), "", "\x00", "\x0b", "\ufffe", "a\ud800b"],
+    [
+        "x" * (MAX_MESSAGE_BYTES + 1),
+        "é" * (MAX_MESSAGE_BYTES // 2 + 1),
+        "",
+        "\x00",
+        "\x0b",
+        "\ufffe",
+        "a\ud800b",
+    ],
     ids=["too long", "too many bytes", "empty", "NUL", "control", "no character", "lone surrogate"],
 )
 def test_a_body_that_sqs_refuses_is_no_letter(body: str) -> None:
@@ -110,14 +128,30 @@ SECRET_DETAIL = {
         json.dumps(json.dumps({"detail": SECRET_DETAIL})),
         json.dumps([{"detail": SECRET_DETAIL}]),
         json.dumps({"detail": {"hyperParameters": "SECRET", "trainingJobName": "secret-1"}}),
-        '{"detail": {"HyperParameters": {"a": "SECRET"}}, "detail": {"TrainingJobName": "secret-1"}}',
-        '{"HyperParameters": {"a": "SECRET"}, "n": ' + "9" * 5000 + ', "TrainingJobName": "secret-1"}',
-        '{"HyperParameters": {"a": "SECRET"}, "n": NaN, "t": "\\ud800 \\u0000", "TrainingJobName": "secret-1"}',
+        (
+            '{"detail": {"HyperParameters": {"a": "SECRET"}}, "detail": {"TrainingJobName": '
+            '"secret-1"}}'
+        ),
+        '{"HyperParameters": {"a": "SECRET"}, "n": ' + "9" * 5000 + ', "TrainingJobName": '
+        '"secret-1"}',
+        (
+            '{"HyperParameters": {"a": "SECRET"}, "n": NaN, "t": "\\ud800 \\u0000", '
+            '"TrainingJobName": "secret-1"}'
+        ),
     ],
     ids=[
-        "envelope", "detail", "SNS", "SNS, detail", "doubly encoded", "list", "other case", "key twice", "long number", "odd text",
+        "envelope",
+        "detail",
+        "SNS",
+        "SNS, detail",
+        "doubly encoded",
+        "list",
+        "other case",
+        "key twice",
+        "long number",
+        "odd text",
     ],
-)  # fmt: skip
+)
 def test_a_kept_body_is_without_hyperparameters_and_environment(body: str) -> None:
     assert "SECRET" in body
 
@@ -149,7 +183,14 @@ def test_no_secret_of_the_recorded_events_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [BODIES["bad-not-json.json"], BODIES["bad-deep-nesting.json"], BODIES["bad-null.json"], '{"a":  1}', "", "[" * 50 + "]" * 50],
+    [
+        BODIES["bad-not-json.json"],
+        BODIES["bad-deep-nesting.json"],
+        BODIES["bad-null.json"],
+        '{"a":  1}',
+        "",
+        "[" * 50 + "]" * 50,
+    ],
     ids=["no JSON", "deep", "null", "white space", "empty", "lists"],
 )
 def test_a_body_without_anything_private_stays_as_it_is(body: str) -> None:

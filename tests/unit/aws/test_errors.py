@@ -12,14 +12,25 @@ from daemon.aws.errors import CallResult, call_result, edge_fault, job_is_missin
 from daemon.outcome import Edge, Reason
 
 DENIED_TEXT = (
-    "User: arn:aws:sts::123456789012:assumed-role/sync/i-0abc is not authorized to perform: sqs:receivemessage on "
-    "resource: arn:aws:sqs:eu-west-1:123456789012:jobs because no identity-based policy allows the action"
+    "User: arn:aws:sts::123456789012:assumed-role/sync/i-0abc is not authorized to perform: "
+    "sqs:receivemessage on "
+    "resource: arn:aws:sqs:eu-west-1:123456789012:jobs because no identity-based policy allows "
+    "the action"
 )
 ENDPOINT = "https://sqs.eu-west-1.amazonaws.com/"
 
 
-def answer(code: str, message: str = "", *, status: int = 400, operation: str = "ReceiveMessage", query_code: str = "") -> ClientError:
-    error = {"Code": code, "Message": message} | ({"QueryErrorCode": query_code} if query_code else {})
+def answer(
+    code: str,
+    message: str = "",
+    *,
+    status: int = 400,
+    operation: str = "ReceiveMessage",
+    query_code: str = "",
+) -> ClientError:
+    error = {"Code": code, "Message": message} | (
+        {"QueryErrorCode": query_code} if query_code else {}
+    )
     return ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # the members that matter
 
 
@@ -30,7 +41,12 @@ def answer(code: str, message: str = "", *, status: int = 400, operation: str = 
         (botocore_errors.ConnectTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
         (botocore_errors.ReadTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
         (botocore_errors.ConnectionClosedError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
-        (botocore_errors.SSLError(endpoint_url=ENDPOINT, error=OSError("self-signed certificate")), Reason.UNREACHABLE),
+        (
+            botocore_errors.SSLError(
+                endpoint_url=ENDPOINT, error=OSError("self-signed certificate")
+            ),
+            Reason.UNREACHABLE,
+        ),
         (botocore_errors.ProxyConnectionError(proxy_url="http://proxy:3128"), Reason.UNREACHABLE),
         (botocore_errors.HTTPClientError(error="odd"), Reason.UNREACHABLE),
         (answer("ThrottlingException", "Rate exceeded"), Reason.THROTTLED),
@@ -48,10 +64,21 @@ def answer(code: str, message: str = "", *, status: int = 400, operation: str = 
         (answer("InvalidClientTokenId", status=403), Reason.CREDENTIALS),
         (answer("InvalidAccessKeyId", status=403), Reason.CREDENTIALS),
         (answer("SignatureDoesNotMatch", status=403), Reason.CREDENTIALS),
-        (answer("AccessDenied", operation="AssumeRoleWithWebIdentity", status=403), Reason.CREDENTIALS),
+        (
+            answer("AccessDenied", operation="AssumeRoleWithWebIdentity", status=403),
+            Reason.CREDENTIALS,
+        ),
         (botocore_errors.NoCredentialsError(), Reason.CREDENTIALS),
-        (botocore_errors.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), Reason.CREDENTIALS),
-        (botocore_errors.CredentialRetrievalError(provider="process", error_msg="no"), Reason.CREDENTIALS),
+        (
+            botocore_errors.PartialCredentialsError(
+                provider="env", cred_var="AWS_SECRET_ACCESS_KEY"
+            ),
+            Reason.CREDENTIALS,
+        ),
+        (
+            botocore_errors.CredentialRetrievalError(provider="process", error_msg="no"),
+            Reason.CREDENTIALS,
+        ),
         (botocore_errors.TokenRetrievalError(provider="sso", error_msg="no"), Reason.CREDENTIALS),
         (botocore_errors.MetadataRetrievalError(error_msg="no"), Reason.CREDENTIALS),
         (botocore_errors.UnauthorizedSSOTokenError(), Reason.CREDENTIALS),
@@ -59,7 +86,10 @@ def answer(code: str, message: str = "", *, status: int = 400, operation: str = 
         (answer("AccessDenied", status=403), Reason.ACCESS_DENIED),
         (answer("KMS.AccessDeniedException", query_code="KmsAccessDenied"), Reason.ACCESS_DENIED),
         (answer("KmsDisabled"), Reason.ACCESS_DENIED),
-        (answer("AWS.SimpleQueueService.NonExistentQueue", query_code="QueueDoesNotExist"), Reason.NOT_FOUND),
+        (
+            answer("AWS.SimpleQueueService.NonExistentQueue", query_code="QueueDoesNotExist"),
+            Reason.NOT_FOUND,
+        ),
         (answer("QueueDoesNotExist"), Reason.NOT_FOUND),
         (answer("AWS.Queue.OldName", query_code="QueueDoesNotExist"), Reason.NOT_FOUND),
         (answer("InternalFailure", status=500), Reason.UNAVAILABLE),
@@ -70,7 +100,9 @@ def answer(code: str, message: str = "", *, status: int = 400, operation: str = 
         (answer("404", "", status=404), Reason.NOT_THE_API),
         (answer("UnknownOperationException"), Reason.NOT_THE_API),
     ],
-    ids=lambda value: value.response["Error"]["Code"] if isinstance(value, ClientError) else str(value)[:40],
+    ids=lambda value: (
+        value.response["Error"]["Code"] if isinstance(value, ClientError) else str(value)[:40]
+    ),
 )
 def test_every_error_has_its_reason(error: Exception, reason: Reason) -> None:
     fault = edge_fault(error, Edge.QUEUE)
@@ -84,7 +116,12 @@ def test_every_error_has_its_reason(error: Exception, reason: Reason) -> None:
     [
         (answer("AWS.SimpleQueueService.NonExistentQueue"), False),
         (ResponseParserError("HTTP 200 with text/html, not JSON"), False),
-        (botocore_errors.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), False),
+        (
+            botocore_errors.PartialCredentialsError(
+                provider="env", cred_var="AWS_SECRET_ACCESS_KEY"
+            ),
+            False,
+        ),
         (botocore_errors.NoCredentialsError(), True),
         (answer("ExpiredToken"), True),
         (answer("AccessDenied"), True),
@@ -114,13 +151,21 @@ def test_a_missing_permission_is_named_with_its_resource_and_who_needs_it() -> N
 
 
 def test_a_missing_permission_is_named_after_the_operation_when_the_service_does_not_say() -> None:
-    error = answer("AccessDenied", "Access to the resource is denied.", operation="DeleteMessageBatch")
+    error = answer(
+        "AccessDenied", "Access to the resource is denied.", operation="DeleteMessageBatch"
+    )
 
-    assert edge_fault(error, Edge.QUEUE).detail.startswith("permission sqs:DeleteMessage is missing")
+    assert edge_fault(error, Edge.QUEUE).detail.startswith(
+        "permission sqs:DeleteMessage is missing"
+    )
 
 
 def test_a_key_that_cannot_be_used_names_the_kms_permission() -> None:
-    error = answer("KMS.DisabledException", "arn:aws:kms:eu-west-1:1:key/k is disabled.", query_code="KmsDisabled")
+    error = answer(
+        "KMS.DisabledException",
+        "arn:aws:kms:eu-west-1:1:key/k is disabled.",
+        query_code="KmsDisabled",
+    )
 
     detail = edge_fault(error, Edge.QUEUE).detail
 
@@ -129,9 +174,14 @@ def test_a_key_that_cannot_be_used_names_the_kms_permission() -> None:
 
 
 def test_a_role_that_cannot_be_assumed_names_the_permission_of_sts() -> None:
-    text = "User: arn:aws:iam::1:user/u is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/r"
+    text = (
+        "User: arn:aws:iam::1:user/u is not authorized to perform: sts:AssumeRole on resource: "
+        "arn:aws:iam::1:role/r"
+    )
 
-    fault = edge_fault(answer("AccessDenied", text, operation="AssumeRole", status=403), Edge.SAGEMAKER)
+    fault = edge_fault(
+        answer("AccessDenied", text, operation="AssumeRole", status=403), Edge.SAGEMAKER
+    )
 
     assert fault.reason is Reason.CREDENTIALS
     assert "sts:AssumeRole is missing on arn:aws:iam::1:role/r" in fault.detail
@@ -142,11 +192,14 @@ def test_a_role_that_cannot_be_assumed_names_the_permission_of_sts() -> None:
     [
         answer(
             "SignatureDoesNotMatch",
-            "The Canonical String for this request should have been 'POST / x-amz-security-token:SECRET AKIASECRETSECRETSE'",
+            "The Canonical String for this request should have been 'POST / "
+            "x-amz-security-token:SECRET AKIASECRETSECRETSE'",
         ),
         answer("InvalidAccessKeyId", "The key AKIASECRETSECRETSECR does not exist SECRET"),
         answer("SomethingNew", "your key ASIASECRETSECRETSECR is odd"),
-        botocore_errors.CredentialRetrievalError(provider="custom-process", error_msg="stderr: SECRET"),
+        botocore_errors.CredentialRetrievalError(
+            provider="custom-process", error_msg="stderr: SECRET"
+        ),
         botocore_errors.TokenRetrievalError(provider="sso", error_msg="SECRET"),
         botocore_errors.EndpointConnectionError(endpoint_url="http://user:SECRET@host/"),
         botocore_errors.ProxyConnectionError(proxy_url="http://user:SECRET@proxy:3128"),
@@ -181,7 +234,10 @@ def test_a_long_text_of_a_service_is_shortened() -> None:
         (answer("ValidationException", "Requested resource not found."), CallResult.NOT_FOUND),
         (answer("ValidationException", "Resource does not exist."), CallResult.NOT_FOUND),
         (answer("ResourceNotFound", "Requested resource not found."), CallResult.NOT_FOUND),
-        (answer("ValidationException", "1 validation error detected: Value 'x_y'"), CallResult.REFUSED),
+        (
+            answer("ValidationException", "1 validation error detected: Value 'x_y'"),
+            CallResult.REFUSED,
+        ),
         (answer("InvalidMessageContents"), CallResult.REFUSED),
         (answer("InvalidAttributeValue"), CallResult.REFUSED),
         (answer("QueueDoesNotExist"), CallResult.NOT_FOUND),
@@ -196,10 +252,15 @@ def test_a_long_text_of_a_service_is_shortened() -> None:
     ],
     ids=str,
 )
-def test_every_failed_call_is_counted_under_a_word_of_the_set(error: Exception, result: CallResult) -> None:
+def test_every_failed_call_is_counted_under_a_word_of_the_set(
+    error: Exception, result: CallResult
+) -> None:
     seen: list[tuple[str, str, CallResult]] = []
 
-    with pytest.raises(type(error)), observed(lambda *call: seen.append(call), SQS_SERVICE, "ReceiveMessage"):
+    with (
+        pytest.raises(type(error)),
+        observed(lambda *call: seen.append(call), SQS_SERVICE, "ReceiveMessage"),
+    ):
         raise error
 
     assert call_result(error) is result
@@ -209,7 +270,9 @@ def test_every_failed_call_is_counted_under_a_word_of_the_set(error: Exception, 
 def test_a_call_that_worked_is_counted_once() -> None:
     seen: list[CallResult] = []
 
-    with observed(lambda _service, _operation, result: seen.append(result), SQS_SERVICE, "ReceiveMessage"):
+    with observed(
+        lambda _service, _operation, result: seen.append(result), SQS_SERVICE, "ReceiveMessage"
+    ):
         pass
 
     assert seen == [CallResult.OK]
@@ -217,7 +280,9 @@ def test_a_call_that_worked_is_counted_once() -> None:
 
 def test_expired_credentials_of_a_provider_are_an_error_of_credentials() -> None:
     # botocore raises a bare RuntimeError here
-    error = RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+    error = RuntimeError(
+        "Credentials were refreshed, but the refreshed credentials are still expired."
+    )
 
     with (
         pytest.raises(botocore_errors.CredentialRetrievalError) as caught,
@@ -229,7 +294,10 @@ def test_expired_credentials_of_a_provider_are_an_error_of_credentials() -> None
 
 
 def test_a_bug_is_not_taken_for_an_error_of_aws() -> None:
-    with pytest.raises(RuntimeError, match="a bug"), observed(lambda *_: None, SQS_SERVICE, "ReceiveMessage"):
+    with (
+        pytest.raises(RuntimeError, match="a bug"),
+        observed(lambda *_: None, SQS_SERVICE, "ReceiveMessage"),
+    ):
         raise RuntimeError("a bug")
 
 
@@ -237,4 +305,6 @@ def test_only_the_words_of_sagemaker_say_that_a_job_is_missing() -> None:
     assert job_is_missing(answer("ValidationException", "Requested resource not found."))
     assert not job_is_missing(answer("ValidationException", "1 validation error detected"))
     assert not job_is_missing(answer("404", "page not found", status=404))
-    assert not job_is_missing(botocore_errors.EndpointConnectionError(endpoint_url="http://not-found"))
+    assert not job_is_missing(
+        botocore_errors.EndpointConnectionError(endpoint_url="http://not-found")
+    )

@@ -35,7 +35,9 @@ class Sqs:
     def __getattr__(self, method: str) -> Any:
         async def call(**parameters: Any) -> Any:
             self.calls.append((method, parameters))
-            answer = self.answers.get((method, parameters.get("QueueUrl")), self.answers.get(method))
+            answer = self.answers.get(
+                (method, parameters.get("QueueUrl")), self.answers.get(method)
+            )
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -55,7 +57,9 @@ def refusal(code: str, operation: str = "SendMessage", message: str = "no") -> C
     )
 
 
-@pytest.mark.parametrize("answer", [{}, {"Messages": []}, {"Messages": None}], ids=["AWS", "ElasticMQ", "null"])
+@pytest.mark.parametrize(
+    "answer", [{}, {"Messages": []}, {"Messages": None}], ids=["AWS", "ElasticMQ", "null"]
+)
 async def test_an_empty_receive_is_no_message(answer: dict[str, Any]) -> None:
     sqs, _ = queue({"receive_message": answer})
 
@@ -101,15 +105,22 @@ async def test_a_message_is_read_whole() -> None:
 
 
 async def test_a_message_of_a_server_that_tells_little_is_a_first_receive() -> None:
-    sqs, _ = queue({"receive_message": {"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]}})
+    sqs, _ = queue(
+        {"receive_message": {"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]}}
+    )
 
     (message,) = await sqs.receive(limit=1, wait_seconds=0, visibility_seconds=30)
 
     assert message == Message("m", "h", "b", 1, None, {})
 
 
-TOTAL = "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for the message is beyond"
-EXPIRED = "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+TOTAL = (
+    "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout "
+    "for the message is beyond"
+)
+EXPIRED = (
+    "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +136,13 @@ EXPIRED = "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receip
     ],
 )
 @pytest.mark.parametrize("call", ["delete", "hide"])
-async def test_every_refused_entry_is_told_apart(code: str, message: str, call: str, *, stale: bool) -> None:
-    answer = {"Successful": [{"Id": "0"}, {"Id": "2"}], "Failed": [{"Id": "1", "Code": code, "Message": message}]}
+async def test_every_refused_entry_is_told_apart(
+    code: str, message: str, call: str, *, stale: bool
+) -> None:
+    answer = {
+        "Successful": [{"Id": "0"}, {"Id": "2"}],
+        "Failed": [{"Id": "1", "Code": code, "Message": message}],
+    }
     sqs, _ = queue({"delete_message_batch": answer, "change_message_visibility_batch": answer})
 
     if call == "delete":
@@ -136,13 +152,20 @@ async def test_every_refused_entry_is_told_apart(code: str, message: str, call: 
 
     assert entries[0] is entries[2] is None
     assert entries[1] is not None
-    assert (entries[1].code, entries[1].stale) == (code.removeprefix("AWS.SimpleQueueService."), stale)
+    assert (entries[1].code, entries[1].stale) == (
+        code.removeprefix("AWS.SimpleQueueService."),
+        stale,
+    )
 
 
 class RefusesOldHandles(Sqs):
     """Refuses a whole batch for one entry, as moto does for some."""
 
-    async def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803 - SQS's names
+    async def delete_message_batch(
+        self,
+        QueueUrl: str,  # noqa: N803 - botocore's name
+        Entries: list[dict[str, str]],  # noqa: N803 - botocore's name
+    ) -> dict[str, Any]:
         self.calls.append(("delete_message_batch", {"Entries": Entries}))
         if any(entry["ReceiptHandle"] == "old" for entry in Entries):
             raise refusal("ReceiptHandleIsInvalid", "DeleteMessageBatch")
@@ -183,7 +206,12 @@ async def test_a_batch_has_one_to_ten_entries(size: int) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue", "MissingParameter"],
+    [
+        "InvalidMessageContents",
+        "InvalidParameterValue",
+        "InvalidAttributeValue",
+        "MissingParameter",
+    ],
 )
 async def test_a_letter_that_sqs_refuses_is_refused_and_no_outage(code: str) -> None:
     sqs, _ = queue({"send_message": refusal(code, message="too long")})
@@ -217,7 +245,9 @@ async def test_calls_are_counted() -> None:
     answers = {
         "receive_message": {},
         "delete_message_batch": {},
-        "change_message_visibility_batch": refusal("RequestThrottled", "ChangeMessageVisibilityBatch"),
+        "change_message_visibility_batch": refusal(
+            "RequestThrottled", "ChangeMessageVisibilityBatch"
+        ),
         "send_message": refusal("InvalidMessageContents"),
     }
     sqs, _ = queue(answers, observe=lambda *call: counted.append(call))
@@ -246,7 +276,9 @@ def redriving(arn: str, max_receive_count: int | str = 3) -> dict[str, Any]:
 async def test_the_state_has_all_counts(count: int | str) -> None:
     answers = {
         ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead", count),
-        ("get_queue_attributes", DEAD_LETTERS): {"Attributes": {"ApproximateNumberOfMessages": "5"}},
+        ("get_queue_attributes", DEAD_LETTERS): {
+            "Attributes": {"ApproximateNumberOfMessages": "5"}
+        },
         "get_queue_url": {"QueueUrl": DEAD_LETTERS},
     }
     sqs, client = queue(answers)
@@ -255,9 +287,20 @@ async def test_the_state_has_all_counts(count: int | str) -> None:
     again = await sqs.state()
 
     assert state == again
-    assert (state.visible, state.in_flight, state.delayed, state.visibility_seconds) == (7, 2, 1, 30)
-    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (3, DEAD_LETTERS, 5)
-    assert [parameters for method, parameters in client.calls if method == "get_queue_url"] == [{"QueueName": "dead"}]
+    assert (state.visible, state.in_flight, state.delayed, state.visibility_seconds) == (
+        7,
+        2,
+        1,
+        30,
+    )
+    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (
+        3,
+        DEAD_LETTERS,
+        5,
+    )
+    assert [parameters for method, parameters in client.calls if method == "get_queue_url"] == [
+        {"QueueName": "dead"}
+    ]
 
 
 async def test_a_dead_letter_queue_of_another_account_is_asked_for_with_its_owner() -> None:
@@ -279,7 +322,11 @@ async def test_a_queue_without_redrive_policy_has_no_dead_letter_queue() -> None
 
     state = await sqs.state()
 
-    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (None, None, None)
+    assert (state.max_receive_count, state.dead_letter_url, state.dead_letter_messages) == (
+        None,
+        None,
+        None,
+    )
     assert sqs.dead_letter_problem is None
 
 
@@ -309,7 +356,9 @@ async def test_a_missing_permission_to_count_dead_letters_leaves_their_url() -> 
 
     state = await sqs.state()
     problem = sqs.dead_letter_problem
-    client.answers["get_queue_attributes", DEAD_LETTERS] = {"Attributes": {"ApproximateNumberOfMessages": "5"}}
+    client.answers["get_queue_attributes", DEAD_LETTERS] = {
+        "Attributes": {"ApproximateNumberOfMessages": "5"}
+    }
     later = await sqs.state()
 
     assert (state.dead_letter_url, state.dead_letter_messages) == (DEAD_LETTERS, None)
@@ -331,7 +380,9 @@ async def test_an_outage_is_not_taken_for_a_queue_without_dead_letters() -> None
     assert caught.value.reason is Reason.UNREACHABLE
 
 
-@pytest.mark.parametrize("attributes", [{}, ATTRIBUTES | {"VisibilityTimeout": "soon"}], ids=["none", "odd"])
+@pytest.mark.parametrize(
+    "attributes", [{}, ATTRIBUTES | {"VisibilityTimeout": "soon"}], ids=["none", "odd"]
+)
 async def test_an_answer_that_is_not_of_sqs_is_said_to_be_so(attributes: dict[str, str]) -> None:
     sqs, _ = queue({"get_queue_attributes": {"Attributes": attributes}})
 

@@ -20,7 +20,10 @@ WHOLE = Loader()
 @pytest.fixture(scope="module")
 def sagemaker() -> tuple[ServiceModel, ServiceModel]:
     """Lean and whole."""
-    lean, whole = (ServiceModel(loader.load_service_model("sagemaker", "service-2"), "sagemaker") for loader in (LEAN, WHOLE))
+    lean, whole = (
+        ServiceModel(loader.load_service_model("sagemaker", "service-2"), "sagemaker")
+        for loader in (LEAN, WHOLE)
+    )
     return lean, whole
 
 
@@ -32,8 +35,12 @@ def parsed(model: ServiceModel, operation: str, body: bytes) -> Any:
 
 
 @pytest.mark.parametrize("file", [vector.file for vector in describes()])
-def test_descriptions_are_parsed_alike(sagemaker: tuple[ServiceModel, ServiceModel], file: str) -> None:
-    lean, whole = (parsed(model, "DescribeTrainingJob", describe_bytes(file)) for model in sagemaker)
+def test_descriptions_are_parsed_alike(
+    sagemaker: tuple[ServiceModel, ServiceModel], file: str
+) -> None:
+    lean, whole = (
+        parsed(model, "DescribeTrainingJob", describe_bytes(file)) for model in sagemaker
+    )
 
     assert lean["TrainingJobArn"]
     assert repr(lean) == repr(whole)  # NaN is not equal to itself
@@ -49,7 +56,8 @@ def test_tags_are_parsed_alike(sagemaker: tuple[ServiceModel, ServiceModel], fil
 def test_requests_are_built_alike(sagemaker: tuple[ServiceModel, ServiceModel]) -> None:
     lean, whole = (
         create_serializer("json").serialize_to_request(
-            {"ResourceArn": "arn", "MaxResults": 100, "NextToken": "t"}, model.operation_model("ListTags")
+            {"ResourceArn": "arn", "MaxResults": 100, "NextToken": "t"},
+            model.operation_model("ListTags"),
         )
         for model in sagemaker
     )
@@ -70,7 +78,9 @@ def test_small_models_lose_nothing_but_documentation(service: str) -> None:
     def without_documentation(node: Any) -> Any:
         if isinstance(node, dict):
             return {
-                key: without_documentation(value) for key, value in node.items() if key != "documentation" or not isinstance(value, str)
+                key: without_documentation(value)
+                for key, value in node.items()
+                if key != "documentation" or not isinstance(value, str)
             }
         return [without_documentation(item) for item in node] if isinstance(node, list) else node
 
@@ -83,7 +93,9 @@ def test_small_models_lose_nothing_but_documentation(service: str) -> None:
 def test_endpoints_keep_every_partition_and_our_services() -> None:
     lean, whole = (loader.load_data("endpoints")["partitions"] for loader in (LEAN, WHOLE))
 
-    assert [partition["partition"] for partition in lean] == [partition["partition"] for partition in whole]
+    assert [partition["partition"] for partition in lean] == [
+        partition["partition"] for partition in whole
+    ]
     for ours, all_services in zip(lean, whole, strict=True):
         assert ours["regions"].keys() == all_services["regions"].keys()
         for name in {"api.sagemaker", "sqs", "sts"} & all_services["services"].keys():

@@ -11,7 +11,17 @@ import pytest_asyncio
 from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.ports import JobState, LeaseLost, NameLocked
 from daemon.checkpoint.sqlite.store import open_checkpoint
-from tests.support.checkpoint_calls import ARN, LEASE, MARK, NAME, FakeClock, claimed, deferred, row, synced
+from tests.support.checkpoint_calls import (
+    ARN,
+    LEASE,
+    MARK,
+    NAME,
+    FakeClock,
+    claimed,
+    deferred,
+    row,
+    synced,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,12 +44,23 @@ async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCh
 
 
 def journal_of(
-    checkpoint: SqliteCheckpoint, claim: Claim, record: JobRecord | None = None, *, lock_patience_seconds: float | None = None
+    checkpoint: SqliteCheckpoint,
+    claim: Claim,
+    record: JobRecord | None = None,
+    *,
+    lock_patience_seconds: float | None = None,
 ) -> Journal:
     return Journal(
-        checkpoint, claim, MARK, NAME, record,
-        target="modeldb-v2", look_up_first=False, lease_seconds=LEASE, lock_patience_seconds=lock_patience_seconds,
-    )  # fmt: skip
+        checkpoint,
+        claim,
+        MARK,
+        NAME,
+        record,
+        target="modeldb-v2",
+        look_up_first=False,
+        lease_seconds=LEASE,
+        lock_patience_seconds=lock_patience_seconds,
+    )
 
 
 async def test_a_write_is_counted_durably_before_it_begins(checkpoint: SqliteCheckpoint) -> None:
@@ -48,10 +69,16 @@ async def test_a_write_is_counted_durably_before_it_begins(checkpoint: SqliteChe
     await journal.begin_write("run/a")
     assert (journal.unanswered_writes, journal.write_under_way) == (1, True)
     record = await row(checkpoint)
-    assert (record.state, record.unanswered_writes, record.target) == (JobState.WRITING, 1, "modeldb-v2")
+    assert (record.state, record.unanswered_writes, record.target) == (
+        JobState.WRITING,
+        1,
+        "modeldb-v2",
+    )
 
 
-async def test_an_answer_counts_for_this_process_and_the_row_stays_careful(checkpoint: SqliteCheckpoint) -> None:
+async def test_an_answer_counts_for_this_process_and_the_row_stays_careful(
+    checkpoint: SqliteCheckpoint,
+) -> None:
     journal = journal_of(checkpoint, await claimed(checkpoint))
     await journal.begin_write("run/a")
     await journal.begin_write("run/b")
@@ -74,7 +101,9 @@ async def test_it_begins_with_what_the_checkpoint_knows(checkpoint: SqliteCheckp
     assert journal_of(checkpoint, claim, await row(checkpoint)).unanswered_writes == 1
 
 
-async def test_a_write_without_a_claim_is_not_begun(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+async def test_a_write_without_a_claim_is_not_begun(
+    checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
     journal = journal_of(checkpoint, await claimed(checkpoint))
     clock.now += LEASE + 1
     with pytest.raises(LeaseLost):
@@ -83,13 +112,19 @@ async def test_a_write_without_a_claim_is_not_begun(checkpoint: SqliteCheckpoint
     assert await checkpoint.job(MARK) is None
 
 
-async def test_another_attempt_knows_what_the_one_before_began_and_looks_first(checkpoint: SqliteCheckpoint) -> None:
+async def test_another_attempt_knows_what_the_one_before_began_and_looks_first(
+    checkpoint: SqliteCheckpoint,
+) -> None:
     journal = journal_of(checkpoint, await claimed(checkpoint))
     journal.resume()
     assert not journal.look_up_first
     await journal.begin_write("run/a")
     journal.resume()
-    assert (journal.unanswered_writes, journal.write_under_way, journal.look_up_first) == (1, False, True)
+    assert (journal.unanswered_writes, journal.write_under_way, journal.look_up_first) == (
+        1,
+        False,
+        True,
+    )
     await journal.begin_write("run/a")
     assert journal.unanswered_writes == 2
 
@@ -121,9 +156,15 @@ async def test_a_name_is_locked_for_one_job_at_a_time(checkpoint: SqliteCheckpoi
         pass
 
 
-async def test_a_lock_that_another_process_has_is_waited_for(checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two replicas met a project that was new to both: the slower one gave its message back for a minute, and burnt a receive of it.
-    mine, other = journal_of(checkpoint, await claimed(checkpoint)), journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2"))
+async def test_a_lock_that_another_process_has_is_waited_for(
+    checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two replicas met a project that was new to both: the slower one gave its message back for a
+    # minute, and burnt a receive of it.
+    mine, other = (
+        journal_of(checkpoint, await claimed(checkpoint)),
+        journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2")),
+    )
     had: list[str] = []
 
     async def take(journal: Journal, name: str) -> None:
@@ -150,7 +191,10 @@ async def test_a_lock_that_another_process_has_is_waited_for(checkpoint: SqliteC
 
 
 async def test_a_lock_is_given_back_whatever_happens(checkpoint: SqliteCheckpoint) -> None:
-    mine, other = journal_of(checkpoint, await claimed(checkpoint)), journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2"))
+    mine, other = (
+        journal_of(checkpoint, await claimed(checkpoint)),
+        journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2")),
+    )
     with pytest.raises(asyncio.CancelledError):
         async with mine.name_lock("project/churn"):
             raise asyncio.CancelledError
@@ -183,7 +227,9 @@ async def test_steps_outlive_a_deferral_and_the_next_write(checkpoint: SqliteChe
     assert (await row(checkpoint)).steps == {"run_id": "7"}
 
 
-async def test_no_step_is_noted_without_the_claim(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+async def test_no_step_is_noted_without_the_claim(
+    checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
     journal = journal_of(checkpoint, await claimed(checkpoint))
     await journal.begin_write("run/a")
     clock.now += LEASE

@@ -1,4 +1,6 @@
-"""The writer of a server that takes one writer only: when it may send, and what happens when it no longer is."""
+"""The writer of a server that takes one writer only: when it may send, and what happens when it no
+longer is.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCh
 
 
 @pytest_asyncio.fixture
-async def other(tmp_path: Path, checkpoint: SqliteCheckpoint, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
+async def other(
+    tmp_path: Path, checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> AsyncIterator[SqliteCheckpoint]:
     """Another process with the same checkpoint."""
     await checkpoint.probe()
     opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
@@ -61,7 +65,9 @@ class RestingPulse(Pulse):
 class Role:
     """A `WriterLeaseKeeper` that runs, what it tells, and one round of its loop at a time."""
 
-    def __init__(self, checkpoint: SqliteCheckpoint, clock: FakeClock, wall: FakeClock | None = None) -> None:
+    def __init__(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock, wall: FakeClock | None = None
+    ) -> None:
         self.faults: list[EdgeFault] = []
         self.changes: list[bool] = []
         self.ended = 0
@@ -84,12 +90,16 @@ class Role:
         """The loop from its beginning to its first pause."""
         pulse = RestingPulse()
         loop = asyncio.create_task(self.writer.run(pulse))
-        await asyncio.wait({loop, asyncio.ensure_future(pulse.rested.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {loop, asyncio.ensure_future(pulse.rested.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_the_only_process_becomes_the_writer(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+async def test_the_only_process_becomes_the_writer(
+    checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
     role = Role(checkpoint, clock)
     assert (role.writer.holds, role.writer.may_send(), role.changes) == (False, False, [False])
     await role.round()
@@ -113,7 +123,9 @@ async def test_the_second_one_stands_by_and_says_for_whom(
     assert (second.writer.holds, second.writer.standing_by_for) == (True, "")
 
 
-async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(
+    checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
     role = Role(checkpoint, clock)
     await role.round()
     clock.now += SPARE_SECONDS - 1
@@ -127,20 +139,25 @@ async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(checkpo
 async def test_a_wall_clock_that_is_set_forward_ends_the_right_at_once(
     checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
 ) -> None:
-    # The lease stands in the checkpoint by the wall clock. The one who stood by saw it run out, while the holder, whose monotonic clock
-    # had not jumped, went on writing until its next renewal: two writers.
+    # The lease stands in the checkpoint by the wall clock. The one who stood by saw it run out,
+    # while the holder, whose monotonic clock had not jumped, went on writing until its next
+    # renewal: two writers.
     steady = FakeClock()
     first, second = Role(checkpoint, steady, clock), Role(other, steady, clock)
     await first.round()
-    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE  # only the wall clock, which the checkpoint goes by
+    # only the wall clock, which the checkpoint goes by
+    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE
     await second.round()
     assert second.writer.holds
     assert (first.writer.holds, first.writer.may_send()) == (False, False)
 
 
-async def test_whoever_waits_for_a_right_that_ran_out_unnoticed_waits(checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
-    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps it had not had its turn: a poller
-    # that asked again and again without ever letting go stopped the whole process.
+async def test_whoever_waits_for_a_right_that_ran_out_unnoticed_waits(
+    checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps
+    # it had not had its turn: a poller that asked again and again without ever letting go stopped
+    # the whole process.
     role = Role(checkpoint, clock)
     await role.round()
     clock.now += CALL + SPARE_SECONDS
@@ -165,7 +182,9 @@ async def test_a_lease_given_back_to_a_checkpoint_that_does_not_work_is_told(
     monkeypatch.setattr(checkpoint, "release_writer_lease", fail)
     with structlog.testing.capture_logs() as logs:
         await role.writer.release()
-    assert [(line["event"], line["detail"]) for line in logs] == [("the right to write could not be given back", "the file is gone")]
+    assert [(line["event"], line["detail"]) for line in logs] == [
+        ("the right to write could not be given back", "the file is gone")
+    ]
     assert not role.writer.holds
 
 

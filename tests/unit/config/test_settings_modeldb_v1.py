@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings, load_settings, secret_values, settings_for_log
+from daemon.config.settings import (
+    ModelDbV1Settings,
+    ModelDbV2Settings,
+    Settings,
+    load_settings,
+    secret_values,
+    settings_for_log,
+)
 from tests.support.config_loader import QUEUE_URL, SECRET, TARGET_URL, Loader
 
 if TYPE_CHECKING:
@@ -119,7 +126,9 @@ def test_variables_alone_are_enough(here: Loader) -> None:
         "MODELDB_SYNC_TARGET__SERVER_ID": "",
     }
     target = load_settings(None, environ, here.secrets, here.default).target
-    assert target == ModelDbV1Settings(kind="modeldb-v1", host="modeldb", port=7000, tls=True, metadata_store=False)
+    assert target == ModelDbV1Settings(
+        kind="modeldb-v1", host="modeldb", port=7000, tls=True, metadata_store=False
+    )
 
 
 def test_a_missing_host_is_asked_for(here: Loader) -> None:
@@ -129,7 +138,7 @@ def test_a_missing_host_is_asked_for(here: Loader) -> None:
 
 
 def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(here: Loader) -> None:
-    target = f"target: {{kind: modeldb-v1, url: '{TARGET_URL}', auth: {{kind: basic, username: me, password: {SECRET}}}}}"
+    target = f"target: {{kind: modeldb-v1, url: '{TARGET_URL}', auth: {{kind: basic, username: me, password: {SECRET}}}}}"  # noqa: E501
     problems = here.problems(f"queue: {{url: '{QUEUE_URL}'}}\n{target}")
     assert [problem.partition(";")[0].partition(" (")[0] for problem in problems] == [
         "target.host: is required",
@@ -140,7 +149,10 @@ def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(here: Loader) -> None
 
 
 def test_a_key_of_the_other_kind_by_variable_names_the_variable(here: Loader) -> None:
-    assert here.problem(TARGET__AUTH__TOKEN=SECRET) == f"target.auth: {NOT_OF_THIS_KIND} (variable MODELDB_SYNC_TARGET__AUTH__TOKEN)"
+    assert (
+        here.problem(TARGET__AUTH__TOKEN=SECRET)
+        == f"target.auth: {NOT_OF_THIS_KIND} (variable MODELDB_SYNC_TARGET__AUTH__TOKEN)"
+    )
 
 
 def test_a_host_without_the_kind_is_one_of_modeldb_v2(here: Loader) -> None:
@@ -152,7 +164,9 @@ def test_a_host_without_the_kind_is_one_of_modeldb_v2(here: Loader) -> None:
 
 
 def test_bounds_are_those_of_the_configured_kind(here: Loader) -> None:
-    assert "= 20: must be a number from 31 to 300" in here.problem({"target": {"timeout_seconds": 20}})
+    assert "= 20: must be a number from 31 to 300" in here.problem(
+        {"target": {"timeout_seconds": 20}}
+    )
     v2 = Loader(here.root)
     assert v2.v2({"target": {"timeout_seconds": 20}}).timeout_seconds == 20
     assert "= 9: must be a number from 10 to 300" in v2.problem({"target": {"timeout_seconds": 9}})
@@ -162,7 +176,9 @@ def test_an_authority_goes_with_tls(here: Loader) -> None:
     pem = here.file("x", "ca.pem")
     assert here.v1({"target": {"tls": True, "ca_file": str(pem)}}).ca_file == pem
     missing = here.problem({"target": {"tls": True, "ca_file": str(here.root / "none.pem")}})
-    assert missing.startswith(f"target.ca_file = '{here.root}/none.pem': must be the path of an existing file")
+    assert missing.startswith(
+        f"target.ca_file = '{here.root}/none.pem': must be the path of an existing file"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,15 +196,22 @@ def test_address(here: Loader, host: str, address: str) -> None:
     assert (target.address, target.writer_id) == (address, address)
 
 
-def test_the_writer_lease_is_named_after_the_address_in_lower_case_or_as_configured(here: Loader) -> None:
+def test_the_writer_lease_is_named_after_the_address_in_lower_case_or_as_configured(
+    here: Loader,
+) -> None:
     target = here.v1({"target": {"host": "ModelDB.Example.org", "port": 7000}})
-    assert (target.address, target.writer_id) == ("ModelDB.Example.org:7000", "modeldb.example.org:7000")
+    assert (target.address, target.writer_id) == (
+        "ModelDB.Example.org:7000",
+        "modeldb.example.org:7000",
+    )
     assert here.v1({"target": {"server_id": "Shared"}}).writer_id == "Shared"
 
 
 def test_the_address_of_a_v2_is_its_url(here: Loader) -> None:
     assert Loader(here.root).v2().address == TARGET_URL
-    assert ModelDbV2Settings(url=TARGET_URL).model_dump().keys().isdisjoint({"address", "writer_id"})
+    assert (
+        ModelDbV2Settings(url=TARGET_URL).model_dump().keys().isdisjoint({"address", "writer_id"})
+    )
 
 
 def test_it_has_no_secrets_and_is_shown_whole(here: Loader) -> None:
@@ -209,6 +232,9 @@ def test_it_has_no_secrets_and_is_shown_whole(here: Loader) -> None:
 
 def test_settings_made_in_code_need_no_kind_for_v2_and_take_one_for_v1() -> None:
     queue = {"url": QUEUE_URL}
-    assert Settings.model_validate({"queue": queue, "target": {"url": TARGET_URL}}).target.kind == "modeldb-v2"
+    assert (
+        Settings.model_validate({"queue": queue, "target": {"url": TARGET_URL}}).target.kind
+        == "modeldb-v2"
+    )
     v1 = ModelDbV1Settings(kind="modeldb-v1", host="h")
     assert Settings.model_validate({"queue": queue, "target": v1}).target == v1

@@ -1,4 +1,6 @@
-"""Acknowledgements: gathered into batches of ten; every refused entry is looked at and tried again, a stale one is not."""
+"""Acknowledgements: gathered into batches of ten; every refused entry is looked at and tried again,
+a stale one is not.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
 from daemon.intake.in_flight import Entry
 from daemon.outcome import Edge
-from tests.support.flow_doubles import CountingBackoff, MemoryQueue, Waiting, a_while, edge_fault, message, until
+from tests.support.flow_doubles import (
+    CountingBackoff,
+    MemoryQueue,
+    Waiting,
+    a_while,
+    edge_fault,
+    message,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -38,7 +48,10 @@ class Desk:
 @contextlib.asynccontextmanager
 async def desk() -> AsyncIterator[Desk]:
     made = Desk()
-    loops = [asyncio.create_task(made.acknowledgements.run_deletes()), asyncio.create_task(made.acknowledgements.run_hides())]
+    loops = [
+        asyncio.create_task(made.acknowledgements.run_deletes()),
+        asyncio.create_task(made.acknowledgements.run_hides()),
+    ]
     try:
         async with asyncio.timeout(5):
             yield made
@@ -54,10 +67,15 @@ def entry(number: int = 1) -> Entry:
 
 async def test_what_comes_together_goes_in_batches_of_ten() -> None:
     async with desk() as at:
-        assert await asyncio.gather(*(at.delete(entry(number)) for number in range(25))) == [True] * 25
+        assert (
+            await asyncio.gather(*(at.delete(entry(number)) for number in range(25))) == [True] * 25
+        )
         assert at.queue.batches == [("delete", 10), ("delete", 10), ("delete", 5)]
         assert sorted(at.queue.deleted) == sorted(f"m-{number}/1" for number in range(25))
-        assert await asyncio.gather(*(at.hide(entry(number), number) for number in range(11))) == [True] * 11
+        assert (
+            await asyncio.gather(*(at.hide(entry(number), number) for number in range(11)))
+            == [True] * 11
+        )
         assert at.queue.batches[3:] == [("hide", 10), ("hide", 1)]
         assert sorted(at.queue.hidden) == sorted((f"m-{number}/1", number) for number in range(11))
 
@@ -103,7 +121,9 @@ async def test_a_batch_does_not_wait_for_the_one_before() -> None:
 async def test_each_refused_entry_is_tried_again_with_a_growing_pause_and_only_it() -> None:
     async with desk() as at:
         at.queue.refusals["m-2/1"] = deque([AGAIN, AGAIN])
-        assert await asyncio.gather(*(at.delete(entry(number)) for number in (1, 2, 3))) == [True] * 3
+        assert (
+            await asyncio.gather(*(at.delete(entry(number)) for number in (1, 2, 3))) == [True] * 3
+        )
         assert at.queue.batches == [("delete", 3), ("delete", 1), ("delete", 1)]
         assert at.queue.deleted == ["m-1/1", "m-3/1", "m-2/1"]
         assert at.backoff.asked == [1, 2]

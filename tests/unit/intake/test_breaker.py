@@ -66,7 +66,9 @@ class Running:
         self.breaker = Breaker(Edge.TARGET, probe, backoff, self.changes.append, proven=proven)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self.breaker.run(Watchdog().pulse("breaker"), self.faults.append))
+        self._task = asyncio.create_task(
+            self.breaker.run(Watchdog().pulse("breaker"), self.faults.append)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,7 +101,9 @@ async def test_one_probe_at_a_time_however_many_trip_and_wait(backoff: CountingB
         assert probe.calls == 6
 
 
-async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(backoff: CountingBackoff) -> None:
+async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(
+    backoff: CountingBackoff,
+) -> None:
     async with asyncio.timeout(5), Running(Probe(), backoff, proven=True) as running:
         for _ in range(4):
             running.breaker.trip(FAULT)
@@ -111,7 +115,9 @@ async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(backoff:
         assert backoff.asked[-1] == 1
 
 
-async def test_success_of_others_is_told_apart_by_step_and_message(backoff: CountingBackoff) -> None:
+async def test_success_of_others_is_told_apart_by_step_and_message(
+    backoff: CountingBackoff,
+) -> None:
     breaker = Breaker(Edge.SAGEMAKER, Probe(), backoff, lambda _open: None, proven=True)
     breaker.succeeded("describe", "message-1")
     assert breaker.succeeded_for_others("describe", "message-2", since=0)
@@ -146,7 +152,11 @@ async def test_an_outage_is_told_once_until_it_says_something_new(backoff: Count
         async with asyncio.timeout(5):
             await breaker.wait_closed()
         task.cancel()
-    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["breaker opened", "probe failed", "probe failed"]
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "breaker opened",
+        "probe failed",
+        "probe failed",
+    ]
     assert probes_told(logs) == [
         ("debug", "unavailable"),
         ("debug", "unavailable"),
@@ -156,11 +166,17 @@ async def test_an_outage_is_told_once_until_it_says_something_new(backoff: Count
 
 
 async def test_the_next_missing_permission_is_told(backoff: CountingBackoff) -> None:
-    missing = ["sagemaker:DescribeTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:ListTags"]
+    missing = [
+        "sagemaker:DescribeTrainingJob",
+        "sagemaker:DescribeTrainingJob",
+        "sagemaker:ListTags",
+    ]
 
     async def probe() -> None:
         if missing:
-            raise EdgeFault(Edge.SAGEMAKER, Reason.ACCESS_DENIED, f"not authorized to perform {missing.pop(0)}")
+            raise EdgeFault(
+                Edge.SAGEMAKER, Reason.ACCESS_DENIED, f"not authorized to perform {missing.pop(0)}"
+            )
 
     with capture_logs() as logs:
         breaker = Breaker(Edge.SAGEMAKER, probe, backoff, lambda _: None)
@@ -168,10 +184,14 @@ async def test_the_next_missing_permission_is_told(backoff: CountingBackoff) -> 
         async with asyncio.timeout(5):
             await breaker.wait_closed()
         task.cancel()
-    assert [line["detail"].rpartition(":")[2] for line in logs if line["log_level"] == "warning"] == ["DescribeTrainingJob", "ListTags"]
+    assert [
+        line["detail"].rpartition(":")[2] for line in logs if line["log_level"] == "warning"
+    ] == ["DescribeTrainingJob", "ListTags"]
 
 
-async def test_a_long_outage_is_told_again(backoff: CountingBackoff, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_outage_is_told_again(
+    backoff: CountingBackoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("daemon.intake.breaker.REMIND_SECONDS", 0.0)
     probe = Probe(failures=2)
     with capture_logs() as logs:

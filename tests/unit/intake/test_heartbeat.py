@@ -1,4 +1,6 @@
-"""The heartbeat: what is past half of its visibility is renewed, ten per call; claims are renewed, and lost ones end their attempt."""
+"""The heartbeat: what is past half of its visibility is renewed, ten per call; claims are renewed,
+and lost ones end their attempt.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 VISIBILITY = 30
 LEASE = 0.08
-"""A hundredth of a second between beats; the checkpoint's clock stands still, so that no lease runs out by itself."""
+"""A hundredth of a second between beats; the checkpoint's clock stands still, so that no lease runs
+out by itself."""
 
 
 @pytest.fixture
@@ -83,7 +86,9 @@ def received(stage: Bench, number: int, *, visible_for: float = VISIBILITY / 2 -
     return entry
 
 
-async def test_only_what_is_past_half_of_its_time_is_renewed_and_for_the_whole_time(stage: Bench) -> None:
+async def test_only_what_is_past_half_of_its_time_is_renewed_and_for_the_whole_time(
+    stage: Bench,
+) -> None:
     due = received(stage, 1, visible_for=VISIBILITY / 2 - 1)
     received(stage, 2, visible_for=VISIBILITY / 2 + 5)
     async with beating(stage) as heart:
@@ -155,7 +160,9 @@ async def test_near_the_12_hours_only_what_is_left_is_asked_for(stage: Bench) ->
     assert 5 <= entry.hidable_seconds(VISIBILITY) <= 11
 
 
-async def test_after_eleven_and_a_half_hours_a_message_is_given_back_and_not_renewed(stage: Bench) -> None:
+async def test_after_eleven_and_a_half_hours_a_message_is_given_back_and_not_renewed(
+    stage: Bench,
+) -> None:
     old, young = received(stage, 1), received(stage, 2)
     old.received_at -= RELEASE_AFTER_SECONDS + 1
     young.received_at -= RELEASE_AFTER_SECONDS - 60
@@ -186,7 +193,8 @@ async def test_claims_are_renewed_as_long_as_they_are_held(stage: Bench, path: P
         stage.clock.now += LEASE / 2  # two of them are a lease
         async with beating(stage) as heart:
             await heart.rounds(2)
-    stage.clock.now += 59  # the claim's first lease would have ended long ago, the heartbeat's shorter one has
+    # the claim's first lease would have ended long ago, the heartbeat's shorter one has
+    stage.clock.now += 59
     other = await open_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     await other.aclose()
@@ -220,7 +228,9 @@ async def test_a_lost_claim_ends_the_attempt(stage: Bench, path: Path) -> None:
     await other.aclose()
 
 
-async def test_a_checkpoint_that_fails_is_told_and_tried_again(stage: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_fails_is_told_and_tried_again(
+    stage: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting = stage.target.then_wait(begun=False)
     _, task = stage.start()
     await waiting.reached.wait()

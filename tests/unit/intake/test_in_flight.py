@@ -1,4 +1,6 @@
-"""The ledger: duplicates join, the newest receipt handle counts, different jobs of one name take turns."""
+"""The ledger: duplicates join, the newest receipt handle counts, different jobs of one name take
+turns.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_a_message_received_again_joins_with_its_newer_handle() -> None:
         (Deferred(Reason.NOT_TERMINAL, "", None), Deferred(Reason.NOT_TERMINAL, "", None)),
     ],
 )
-async def test_a_second_message_of_the_job_gets_the_first_ones_outcome(first: Outcome, second: Outcome) -> None:
+async def test_a_second_message_of_the_job_gets_the_first_ones_outcome(
+    first: Outcome, second: Outcome
+) -> None:
     ledger = InFlight()
     created = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
     leader, follower = ledger.add(message("m1"), 30), ledger.add(message("m2"), 30)
@@ -77,7 +81,10 @@ async def test_jobs_of_one_name_created_at_different_times_take_turns() -> None:
     older, newer = ledger.add(message("m1"), 30), ledger.add(message("m2"), 30)
     assert older is not None
     assert newer is not None
-    older.event, newer.event = event(datetime(2025, 11, 20, tzinfo=UTC)), event(datetime(2025, 11, 21, tzinfo=UTC))
+    older.event, newer.event = (
+        event(datetime(2025, 11, 20, tzinfo=UTC)),
+        event(datetime(2025, 11, 21, tzinfo=UTC)),
+    )
     assert await ledger.lead(older, ARN) is None
     waiting = asyncio.create_task(ledger.lead(newer, ARN))
     await asyncio.sleep(0)

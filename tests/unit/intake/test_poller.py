@@ -1,4 +1,6 @@
-"""The poller: every edge works and a slot is free before it receives; what comes after the stop goes back at once."""
+"""The poller: every edge works and a slot is free before it receives; what comes after the stop
+goes back at once.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,8 @@ async def test_slots_without_a_message_are_given_back() -> None:
     async with Polling(slots=4) as polling:
         await polling.answer([])
         await polling.answer([message(message_id="m-1")])
-        await polling.answer([message(message_id="m-1", receive_count=2)])  # joins: no slot of its own
+        # joins: no slot of its own
+        await polling.answer([message(message_id="m-1", receive_count=2)])
         assert len(polling.started) == 1
         assert polling.queue.receives == [4, 4, 3, 3]
         assert next(iter(polling.in_flight)).receipt_handle == "m-1/2"
@@ -134,11 +137,14 @@ async def test_nothing_is_received_while_an_edge_does_not_work() -> None:
 
 
 async def test_a_receive_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    # an answer that drips in byte by byte runs into no time-out of the client, and everything else looks well
+    # an answer that drips in byte by byte runs into no time-out of the client, and everything else
+    # looks well
     monkeypatch.setattr("daemon.intake.poller.RECEIVE_DEADLINE_SECONDS", 0.05 - WAIT_SECONDS)
     async with Polling(slots=4) as polling:
         await until(lambda: len(polling.faults) == 2)
-        assert {(fault.edge, fault.reason) for fault in polling.faults} == {(Edge.QUEUE, Reason.UNREACHABLE)}
+        assert {(fault.edge, fault.reason) for fault in polling.faults} == {
+            (Edge.QUEUE, Reason.UNREACHABLE)
+        }
         assert set(polling.queue.receives) == {4}  # its slots were given back each time
 
 

@@ -1,4 +1,6 @@
-"""Alive: every loop goes round, whatever is down outside. Ready: queue and checkpoint work, and nothing waits for a person."""
+"""Alive: every loop goes round, whatever is down outside. Ready: queue and checkpoint work, and
+nothing waits for a person.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ async def _passes() -> None: ...
 
 
 def breakers(*, unproven: Edge | None = None) -> dict[Edge, Breaker]:
-    return {edge: Breaker(edge, _passes, CountingBackoff(), lambda _open: None, proven=edge is not unproven) for edge in Edge}
+    return {
+        edge: Breaker(
+            edge, _passes, CountingBackoff(), lambda _open: None, proven=edge is not unproven
+        )
+        for edge in Edge
+    }
 
 
 def fault(edge: Edge, reason: Reason = Reason.UNREACHABLE, *, curable: bool = True) -> EdgeFault:
@@ -101,7 +108,9 @@ def test_not_ready_without_queue_or_checkpoint(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER])
-@pytest.mark.parametrize("reason", [Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND])
+@pytest.mark.parametrize(
+    "reason", [Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND]
+)
 def test_not_ready_while_a_person_must_mend_something(edge: Edge, reason: Reason) -> None:
     all_of_them = breakers()
     all_of_them[edge].trip(fault(edge, reason))
@@ -117,4 +126,8 @@ def test_not_ready_while_waiting_cannot_help() -> None:
 @pytest.mark.parametrize("edge", list(Edge))
 def test_not_ready_before_an_edge_has_worked_once(edge: Edge) -> None:
     report = readiness_report(breakers(unproven=edge), stopping=False)
-    assert (report.ok, report.state, report.checks[edge.value]) == (False, "not ready", "not asked yet")
+    assert (report.ok, report.state, report.checks[edge.value]) == (
+        False,
+        "not ready",
+        "not asked yet",
+    )

@@ -77,7 +77,9 @@ class TestJson:
         configure_logging("info", "json", stream)
 
     def test_a_line_is_an_object_with_its_head_first(self, stream: io.StringIO) -> None:
-        structlog.get_logger("daemon.pipeline.flow").info("job outcome", job="a", seconds=0.25, receive_count=1)
+        structlog.get_logger("daemon.pipeline.flow").info(
+            "job outcome", job="a", seconds=0.25, receive_count=1
+        )
         found = line(stream)
         assert list(found)[:4] == ["timestamp", "level", "event", "logger"]
         moment = datetime.fromisoformat(found.pop("timestamp"))
@@ -92,19 +94,38 @@ class TestJson:
             "receive_count": 1,
         }
 
-    def test_what_callers_bind_is_in_every_line_also_of_libraries(self, stream: io.StringIO) -> None:
+    def test_what_callers_bind_is_in_every_line_also_of_libraries(
+        self, stream: io.StringIO
+    ) -> None:
         with structlog.contextvars.bound_contextvars(message_id="m-1", job="j-1"):
             structlog.get_logger().info("ours")
             logging.getLogger("botocore.endpoint").warning("theirs %s", 1)
         structlog.get_logger().info("after")
         ours, theirs, after = lines(stream)
-        assert (ours["message_id"], ours["job"]) == (theirs["message_id"], theirs["job"]) == ("m-1", "j-1")
-        assert (theirs["event"], theirs["logger"], theirs["level"]) == ("theirs 1", "botocore.endpoint", "warning")
+        assert (
+            (ours["message_id"], ours["job"])
+            == (theirs["message_id"], theirs["job"])
+            == ("m-1", "j-1")
+        )
+        assert (theirs["event"], theirs["logger"], theirs["level"]) == (
+            "theirs 1",
+            "botocore.endpoint",
+            "warning",
+        )
         assert "message_id" not in after
 
     @pytest.mark.parametrize(
         "text",
-        ["a\nb", "a\r\nb", "\x00\x1b[31m", "half \ud800 pair", "\u2028\u2029\x85", 'quotes " and \\', "ümlaut 🙂", "\x7f\u202e"],
+        [
+            "a\nb",
+            "a\r\nb",
+            "\x00\x1b[31m",
+            "half \ud800 pair",
+            "\u2028\u2029\x85",
+            'quotes " and \\',
+            "ümlaut 🙂",
+            "\x7f\u202e",
+        ],
     )
     def test_no_text_breaks_a_line(self, stream: io.StringIO, text: str) -> None:
         structlog.get_logger().info(text, field=text, **{text: text})
@@ -163,21 +184,34 @@ class TestJson:
             assert found["exception"].endswith("RuntimeError: broken 15")
             assert "exc_info" not in found
 
-    def test_a_record_that_cannot_be_rendered_still_is_a_line(self, stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_record_that_cannot_be_rendered_still_is_a_line(
+        self, stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         class Hostile:
             def __str__(self) -> str:
                 raise RuntimeError("no")
 
         structlog.get_logger("ours").warning("event", value=Hostile())
         too_many = logging.makeLogRecord(
-            {"name": "theirs", "levelno": 40, "levelname": "ERROR", "msg": "one %s", "args": (1, 2), "pathname": __file__}
+            {
+                "name": "theirs",
+                "levelno": 40,
+                "levelname": "ERROR",
+                "msg": "one %s",
+                "args": (1, 2),
+                "pathname": __file__,
+            }
         )
         pipes()[0].handle(too_many)  # pytest's own handlers could not bear it
         ours, theirs = lines(stream)
         assert (ours["level"], ours["logger"]) == ("warning", "ours")
-        assert ours["event"].startswith(f"log line could not be rendered: RuntimeError at {__file__}:")
+        assert ours["event"].startswith(
+            f"log line could not be rendered: RuntimeError at {__file__}:"
+        )
         assert (theirs["level"], theirs["logger"]) == ("error", "theirs")
-        assert theirs["event"].startswith(f"log line could not be rendered: TypeError at {__file__}:")
+        assert theirs["event"].startswith(
+            f"log line could not be rendered: TypeError at {__file__}:"
+        )
         assert capsys.readouterr() == ("", "")
 
     def test_warnings_and_loose_tasks_come_through_the_same_pipe(self, stream: io.StringIO) -> None:
@@ -188,7 +222,9 @@ class TestJson:
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             logging.captureWarnings(capture=False)
         loop = asyncio.new_event_loop()
-        loop.call_exception_handler({"message": "Task exception was never retrieved", "exception": ValueError("lost")})
+        loop.call_exception_handler(
+            {"message": "Task exception was never retrieved", "exception": ValueError("lost")}
+        )
         loop.close()
         warning, task = lines(stream)
         assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
@@ -227,9 +263,14 @@ class TestSecrets:
 
         log = structlog.get_logger()
         event = f"event {SECRET}"
-        log.info(event, value=SECRET, nested={"a": [SECRET, {SECRET: 1}]}, client=Client(), **{SECRET: 1})
         log.info(
-            "quoted", url="http://h?key=correct%20horse%2F%22battery%22%20%C3%BC", body=json.dumps({"k": SECRET}), repr=repr(SECRET)
+            event, value=SECRET, nested={"a": [SECRET, {SECRET: 1}]}, client=Client(), **{SECRET: 1}
+        )
+        log.info(
+            "quoted",
+            url="http://h?key=correct%20horse%2F%22battery%22%20%C3%BC",
+            body=json.dumps({"k": SECRET}),
+            repr=repr(SECRET),
         )
         logging.getLogger("botocore").warning("theirs %s %r", SECRET, SECRET)
         log.error("failed", exc_info=ValueError(SECRET))
@@ -256,7 +297,12 @@ class TestLevels:
     @pytest.mark.parametrize(
         ("level", "ours", "requests", "aws"),
         [
-            ("debug", ["debug", "info", "warning", "error"], ["info", "warning", "error"], ["info", "warning", "error"]),
+            (
+                "debug",
+                ["debug", "info", "warning", "error"],
+                ["info", "warning", "error"],
+                ["info", "warning", "error"],
+            ),
             ("info", ["info", "warning", "error"], ["warning", "error"], ["warning", "error"]),
             ("warning", ["warning", "error"], ["warning", "error"], ["warning", "error"]),
             ("error", ["error"], ["error"], ["error"]),
@@ -266,13 +312,20 @@ class TestLevels:
         self, stream: io.StringIO, level: str, ours: list[str], requests: list[str], aws: list[str]
     ) -> None:
         configure_logging(level, "json", stream)
-        names = {"daemon.pipeline.flow": ours, "aiohttp.access": requests, "botocore.auth": aws, "aiobotocore.regions": aws}
+        names = {
+            "daemon.pipeline.flow": ours,
+            "aiohttp.access": requests,
+            "botocore.auth": aws,
+            "aiobotocore.regions": aws,
+        }
         for name in names:
             for each in ("debug", "info", "warning", "error"):
                 getattr(logging.getLogger(name), each)("x")
                 getattr(structlog.get_logger(name), each)("x")
         found = [(entry["logger"], entry["level"]) for entry in lines(stream)]
-        assert found == [(name, each) for name, levels in names.items() for each in levels for _ in range(2)]
+        assert found == [
+            (name, each) for name, levels in names.items() for each in levels for _ in range(2)
+        ]
 
 
 class TestConsole:
@@ -289,7 +342,9 @@ class TestConsole:
     def test_a_terminal_gets_no_commands_from_others(self, stream: io.StringIO) -> None:
         configure_logging("info", "console", stream)
         hostile = "a\x1b]0;owned\x07\r\nb\u202ec\x9b\ud800"
-        structlog.get_logger().info(hostile, value=hostile, nested=[{hostile: hostile}], **{hostile: 1})
+        structlog.get_logger().info(
+            hostile, value=hostile, nested=[{hostile: hostile}], **{hostile: 1}
+        )
         text = stream.getvalue()
         assert text.count("\n") == 1
         assert text.rstrip("\n").isprintable()
@@ -312,7 +367,13 @@ class TestConsole:
         assert "not for the log" not in text.replace('hidden = "not for the log"', "")
 
     @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-    def test_colours_on_a_terminal(self, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    def test_colours_on_a_terminal(
+        self,
+        stream: io.StringIO,
+        monkeypatch: pytest.MonkeyPatch,
+        no_color: str,
+        coloured: bool,  # noqa: FBT001 - the case
+    ) -> None:
         monkeypatch.setenv("NO_COLOR", no_color)
         monkeypatch.setattr(stream, "isatty", lambda: True)
         configure_logging("info", "console", stream)

@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_open_metrics,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.aws.ports import Message, QueueState
@@ -48,7 +50,11 @@ def metrics() -> Metrics:
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(metrics.render()[0].decode())
-    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -87,9 +93,17 @@ def test_what_was_told_is_shown(metrics: Metrics) -> None:
     assert value(metrics, "step_duration_seconds_bucket", step="sync", le="0.01") == 0
     assert value(metrics, "step_duration_seconds_bucket", step="sync", le="0.025") == 1
     assert value(metrics, "heartbeats_total", result="renewed") == 1
-    assert value(metrics, "target_requests_total", operation="createExperimentRun", result="ok") == 1
-    assert value(metrics, "aws_requests_total", service="sqs", operation="ReceiveMessage", result="ok") == 1
-    assert [value(metrics, "queue_messages", state=state) for state in ("visible", "in_flight", "delayed")] == [3, 2, 1]
+    assert (
+        value(metrics, "target_requests_total", operation="createExperimentRun", result="ok") == 1
+    )
+    assert (
+        value(metrics, "aws_requests_total", service="sqs", operation="ReceiveMessage", result="ok")
+        == 1
+    )
+    assert [
+        value(metrics, "queue_messages", state=state)
+        for state in ("visible", "in_flight", "delayed")
+    ] == [3, 2, 1]
     assert value(metrics, "dead_letter_messages") == 4
     assert value(metrics, "checkpoint_rows", state="synced") == 7
     assert value(metrics, "checkpoint_rows", state="rejected") == 0
@@ -118,7 +132,10 @@ def test_bounded_labels_are_there_from_the_start(metrics: Metrics) -> None:
         assert found["modeldb_sync_step_duration_seconds_count", (("step", step),)] == 0
     for outcome, reasons in REASONS.items():
         for reason in reasons:
-            assert found["modeldb_sync_jobs_total", (("outcome", outcome), ("reason", reason.value))] == 0
+            assert (
+                found["modeldb_sync_jobs_total", (("outcome", outcome), ("reason", reason.value))]
+                == 0
+            )
 
 
 def test_every_outcome_and_every_reason_has_its_counter() -> None:
@@ -141,14 +158,23 @@ async def test_the_ledger_is_looked_at_when_asked(metrics: Metrics) -> None:
 
     ledger = InFlight()
     metrics.watch_in_flight(ledger)
-    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (0, 0)
+    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (
+        0,
+        0,
+    )
     first = ledger.add(message("a", NOW - 90), 30)
     ledger.add(message("b", NOW - 10), 30)
     ledger.add(message("c", None), 30)
-    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (3, 90)
+    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (
+        3,
+        90,
+    )
     assert first is not None
     ledger.remove(first)
-    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (2, 10)
+    assert (value(metrics, "messages_in_flight"), value(metrics, "oldest_message_seconds")) == (
+        2,
+        10,
+    )
     ledger.add(message("d", NOW + 5), 30)
 
 
@@ -178,10 +204,15 @@ def test_the_process_is_measured(metrics: Metrics) -> None:
         ("*/*", "text/plain; version=0.0.4"),
         ("text/plain;version=nonsense", "text/plain; version=0.0.4"),
         ("application/openmetrics-text;version=nonsense", "text/plain; version=0.0.4"),
-        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", "application/openmetrics-text; version=1.0.0"),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
+            "application/openmetrics-text; version=1.0.0",
+        ),
     ],
 )
-def test_the_format_follows_the_accept_header(metrics: Metrics, accept: str, content_type: str) -> None:
+def test_the_format_follows_the_accept_header(
+    metrics: Metrics, accept: str, content_type: str
+) -> None:
     use_everything(metrics)
     text, found = metrics.render(accept)
     assert found.startswith(content_type)

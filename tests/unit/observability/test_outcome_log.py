@@ -72,7 +72,9 @@ async def entry_of(body: str | None = None, **members: Any) -> Entry:
         (Held(Reason.UNAVAILABLE, Edge.TARGET, "database is down"), "warning"),
     ],
 )
-async def test_one_line_and_one_count_for_each_outcome(desk: Desk, outcome: Outcome, level: str) -> None:
+async def test_one_line_and_one_count_for_each_outcome(
+    desk: Desk, outcome: Outcome, level: str
+) -> None:
     entry = await entry_of(durations={"describe": 0.0123, "sync": 1.5})
     entry.received_at = time.monotonic() - 4
     line = desk.report(entry, outcome)
@@ -90,9 +92,16 @@ async def test_one_line_and_one_count_for_each_outcome(desk: Desk, outcome: Outc
 async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(desk: Desk) -> None:
     entry = await entry_of(notes=("name shortened",), healed=2)
     line = desk.report(entry, Synced(Reason.CREATED, {"run_id": "r-1"}))
-    assert (line["notes"], line["healed"], line["event_to_sync_seconds"]) == (["name shortened"], 2, 90.0)
+    assert (line["notes"], line["healed"], line["event_to_sync_seconds"]) == (
+        ["name shortened"],
+        2,
+        90.0,
+    )
     assert desk.sample("duplicate_runs_healed_total") == 2
-    assert (desk.sample("event_to_sync_seconds_count"), desk.sample("event_to_sync_seconds_sum")) == (1, 90.0)
+    assert (
+        desk.sample("event_to_sync_seconds_count"),
+        desk.sample("event_to_sync_seconds_sum"),
+    ) == (1, 90.0)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +114,9 @@ async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(desk: Desk) -
         (event_body(), Held(Reason.THROTTLED, Edge.TARGET)),
     ],
 )
-async def test_the_age_counts_for_fresh_events_that_were_synced_only(desk: Desk, body: str, outcome: Outcome) -> None:
+async def test_the_age_counts_for_fresh_events_that_were_synced_only(
+    desk: Desk, body: str, outcome: Outcome
+) -> None:
     line = desk.report(await entry_of(body), outcome)
     assert "event_to_sync_seconds" not in line
     assert desk.sample("event_to_sync_seconds_count") == 0
@@ -122,8 +133,16 @@ async def test_a_message_that_names_no_job_has_a_line_too(desk: Desk) -> None:
 
 
 async def test_nothing_of_the_body_is_in_the_line(desk: Desk) -> None:
-    body = event_body(HyperParameters={"db_password": "hunter2"}, Environment={"KEY": "hunter3"}, SecondaryStatus="hunter4")
-    for outcome in (Synced(Reason.CREATED), Rejected(Reason.TAGS_INCOMPLETE, "no tag"), Held(Reason.THROTTLED, Edge.TARGET)):
+    body = event_body(
+        HyperParameters={"db_password": "hunter2"},
+        Environment={"KEY": "hunter3"},
+        SecondaryStatus="hunter4",
+    )
+    for outcome in (
+        Synced(Reason.CREATED),
+        Rejected(Reason.TAGS_INCOMPLETE, "no tag"),
+        Held(Reason.THROTTLED, Edge.TARGET),
+    ):
         desk.report(await entry_of(body), outcome)
     assert "hunter" not in desk.stream.getvalue()
     assert "m-1/3" not in desk.stream.getvalue()  # the receipt handle is a key to the message

@@ -1,4 +1,5 @@
-"""What an operator sees of failures whose handling is shown elsewhere: the log line of each, by the text that people search for.
+"""What an operator sees of failures whose handling is shown elsewhere: the log line of each, by the
+text that people search for.
 
 `docs/failure-modes.md` names these tests.
 """
@@ -28,7 +29,14 @@ from daemon.supervisor import Supervisor
 from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_doubles import arn_of, bench, edge_fault, message
 from tests.support.modeldb_v1_connections import nothing_left_behind
-from tests.support.modeldb_v1_target import at_each_call, full_job, lose, mixed_up, target_on, until_synced
+from tests.support.modeldb_v1_target import (
+    at_each_call,
+    full_job,
+    lose,
+    mixed_up,
+    target_on,
+    until_synced,
+)
 from tests.support.modeldb_v2_target import MemoryJournal
 from tests.support.settings_factory import settings
 from tests.unit.checkpoint.test_writer_lease import CALL, Role
@@ -62,7 +70,8 @@ def lines(logs: Sequence[EventDict], event: str) -> list[EventDict]:
     return [line for line in logs if line["event"] == event]
 
 
-# Queue --------------------------------------------------------------------------------------------------------------------------------
+# Queue
+# ---
 
 
 async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
@@ -71,7 +80,11 @@ async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
         with capture_logs() as logs:
             assert not await at.delete(acknowledged(1))
     [line] = lines(logs, "acknowledgement failed, the message will be delivered again")
-    assert (line["log_level"], line["acknowledgement"], line["receive_count"]) == ("warning", "delete", 1)
+    assert (line["log_level"], line["acknowledgement"], line["receive_count"]) == (
+        "warning",
+        "delete",
+        1,
+    )
     assert line["detail"] == "InternalError: try again"
 
 
@@ -80,7 +93,9 @@ async def test_an_old_receipt_handle_alarms_nobody() -> None:
         at.queue.refusals["m-1/1"] = deque([STALE])
         with capture_logs() as logs:
             assert not await at.delete(acknowledged(1))
-    assert [(line["event"], line["log_level"]) for line in logs] == [("message will be delivered again", "info")]
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("message will be delivered again", "info")
+    ]
 
 
 async def test_a_message_that_comes_again_while_in_flight_alarms_nobody() -> None:
@@ -99,7 +114,11 @@ async def test_a_refused_heartbeat_is_told_with_the_queues_words(stage: Bench) -
         async with beating(stage) as heart:
             await heart.rounds(2)
     [line] = lines(logs, "heartbeat refused")
-    assert (line["log_level"], line["code"], line["message_id"]) == ("warning", "AccessDenied", "m-1")
+    assert (line["log_level"], line["code"], line["message_id"]) == (
+        "warning",
+        "AccessDenied",
+        "m-1",
+    )
     assert heart.beats["failed"] == 1
 
 
@@ -118,15 +137,20 @@ async def test_a_lost_claim_is_told_with_its_job(stage: Bench, path: Path) -> No
     assert (line["log_level"], line["job"]) == ("warning", arn_of("churn-1"))
 
 
-@pytest.mark.parametrize(("own", "asked"), [(0, LEAST_VISIBILITY_SECONDS), (1, LEAST_VISIBILITY_SECONDS), (120, 120)])
-def test_a_queue_with_a_very_short_visibility_timeout_is_asked_for_a_longer_one(path: Path, own: int, asked: int) -> None:
+@pytest.mark.parametrize(
+    ("own", "asked"), [(0, LEAST_VISIBILITY_SECONDS), (1, LEAST_VISIBILITY_SECONDS), (120, 120)]
+)
+def test_a_queue_with_a_very_short_visibility_timeout_is_asked_for_a_longer_one(
+    path: Path, own: int, asked: int
+) -> None:
     """Shorter than the heartbeat's round, every message would come again while it is worked on."""
     daemon = Daemon(settings(path))
     daemon._queue_state = QueueState(0, 0, 0, own, None, None, None)
     assert daemon._visibility_seconds() == asked
 
 
-# SageMaker ---------------------------------------------------------------------------------------------------------------------------
+# SageMaker
+# ---
 
 
 async def test_a_description_without_a_creation_time_puts_its_job_off(stage: Bench) -> None:
@@ -137,7 +161,8 @@ async def test_a_description_without_a_creation_time_puts_its_job_off(stage: Ben
     assert not stage.target.runs
 
 
-# Dead letters -------------------------------------------------------------------------------------------------------------------------
+# Dead letters
+# ---
 
 
 @pytest.mark.parametrize(
@@ -155,7 +180,9 @@ async def test_a_description_without_a_creation_time_puts_its_job_off(stage: Ben
         ),
     ],
 )
-async def test_a_dead_letter_that_is_not_taken_is_told(stage: Bench, error: Exception, event: str, outcome: str) -> None:
+async def test_a_dead_letter_that_is_not_taken_is_told(
+    stage: Bench, error: Exception, event: str, outcome: str
+) -> None:
     stage.queue.faults["send"] = deque([error])
     with capture_logs() as logs:
         assert (await stage.handle(message("no event"))).kind == outcome
@@ -164,10 +191,13 @@ async def test_a_dead_letter_that_is_not_taken_is_told(stage: Bench, error: Exce
     assert line["detail"]
 
 
-# Time and held messages ---------------------------------------------------------------------------------------------------------------
+# Time and held messages
+# ---
 
 
-async def test_a_write_without_an_answer_is_still_known_when_its_message_was_held_too_long(stage: Bench) -> None:
+async def test_a_write_without_an_answer_is_still_known_when_its_message_was_held_too_long(
+    stage: Bench,
+) -> None:
     """The next receive, hours later, must not take the job for one that was never written."""
     stage.back[Edge.TARGET].clear()
     stage.target.then_raise(edge_fault(), begun=1)
@@ -183,7 +213,8 @@ async def test_a_write_without_an_answer_is_still_known_when_its_message_was_hel
     assert [unanswered for unanswered, _ in stage.target.told] == [0, 1]
 
 
-# The process --------------------------------------------------------------------------------------------------------------------------
+# The process
+# ---
 
 
 async def test_a_bug_is_told_with_its_step_and_traceback(stage: Bench) -> None:
@@ -206,11 +237,17 @@ async def test_a_task_that_ends_is_told_by_name() -> None:
         async with asyncio.timeout(5):
             await stop.wait()
     [line] = lines(logs, "a task of the daemon ended; stopping")
-    assert (line["log_level"], line["task"], line["error"]) == ("error", "poller 1", "RuntimeError('a bug')")
+    assert (line["log_level"], line["task"], line["error"]) == (
+        "error",
+        "poller 1",
+        "RuntimeError('a bug')",
+    )
 
 
 @pytest_asyncio.fixture
-async def lonely(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Daemon, asyncio.Task[None]]]:
+async def lonely(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Daemon, asyncio.Task[None]]]:
     """A running daemon that reaches nobody."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -218,7 +255,12 @@ async def lonely(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[t
     daemon = Daemon(
         settings(
             path,
-            aws={"region": "eu-west-1", "account_id": "123456789012", "sqs_endpoint_url": nowhere, "sagemaker_endpoint_url": nowhere},
+            aws={
+                "region": "eu-west-1",
+                "account_id": "123456789012",
+                "sqs_endpoint_url": nowhere,
+                "sagemaker_endpoint_url": nowhere,
+            },
             http={"host": "127.0.0.1", "port": 0},
             shutdown={"grace_seconds": 25},
         )
@@ -234,7 +276,9 @@ async def lonely(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[t
 STOP = ["stopping", "drained"]
 
 
-async def test_a_task_that_ends_stops_the_daemon_in_order(lonely: tuple[Daemon, asyncio.Task[None]]) -> None:
+async def test_a_task_that_ends_stops_the_daemon_in_order(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
     daemon, running = lonely
 
     async def dies() -> None:
@@ -249,7 +293,9 @@ async def test_a_task_that_ends_stops_the_daemon_in_order(lonely: tuple[Daemon, 
     assert not daemon._readyz().ok
 
 
-async def test_a_daemon_that_is_cancelled_stops_on_the_same_path(lonely: tuple[Daemon, asyncio.Task[None]]) -> None:
+async def test_a_daemon_that_is_cancelled_stops_on_the_same_path(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
     _, running = lonely
     with capture_logs() as logs:
         running.cancel()
@@ -264,7 +310,10 @@ async def test_a_long_poll_that_outlives_the_stop_is_told(path: Path) -> None:
     with capture_logs() as logs:
         await Daemon(settings(path))._end_polls([poll], 0.01)  # type: ignore[list-item] # a poll that never ends
     poll.cancel()
-    assert lines(logs, "a long poll did not end in time; what it takes stays hidden for its visibility timeout")
+    assert lines(
+        logs,
+        "a long poll did not end in time; what it takes stays hidden for its visibility timeout",
+    )
 
 
 async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
@@ -278,7 +327,9 @@ async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
     assert entry.released.is_set()
 
 
-async def test_a_part_that_does_not_close_keeps_no_other_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
@@ -295,7 +346,8 @@ async def test_a_part_that_does_not_close_keeps_no_other_from_closing(monkeypatc
     ]
 
 
-# The writer of a ModelDB V1 -----------------------------------------------------------------------------------------------------------
+# The writer of a ModelDB V1
+# ---
 
 
 async def test_a_lease_that_runs_out_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +365,11 @@ async def test_a_lease_that_runs_out_is_told(path: Path, monkeypatch: pytest.Mon
         await role.round()
     await checkpoint.aclose()
     [line] = lines(logs, "no longer the writer")
-    assert (line["log_level"], line["writing_to"], line["why"]) == ("error", "modeldb:6543", "its lease has run out unrenewed")
+    assert (line["log_level"], line["writing_to"], line["why"]) == (
+        "error",
+        "modeldb:6543",
+        "its lease has run out unrenewed",
+    )
 
 
 async def test_a_lease_that_cannot_be_given_back_is_told_and_keeps_nothing_from_closing(
@@ -332,11 +388,17 @@ async def test_a_lease_that_cannot_be_given_back_is_told_and_keeps_nothing_from_
         await role.writer.release()
     await checkpoint.aclose()
     [line] = lines(logs, "the right to write could not be given back")
-    assert (line["log_level"], line["writing_to"], line["detail"]) == ("warning", "modeldb:6543", "disk full")
+    assert (line["log_level"], line["writing_to"], line["detail"]) == (
+        "warning",
+        "modeldb:6543",
+        "disk full",
+    )
     assert not role.writer.holds
 
 
-async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = FakeClock()
     checkpoint: SqliteCheckpoint = await open_checkpoint(path, clock=clock)
     role = Role(checkpoint, clock)
@@ -354,14 +416,24 @@ async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(path: Path, m
         clock.now += 1
         await waiting
     await checkpoint.aclose()
-    assert [line["event"] for line in logs] == ["the checkpoint does not answer in time", "no longer the writer"]
+    assert [line["event"] for line in logs] == [
+        "the checkpoint does not answer in time",
+        "no longer the writer",
+    ]
     assert role.ended == 1
 
 
-async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_at_its_next_renewal(path: Path) -> None:
-    """The checkpoint's leases are on the wall clock, for processes must agree on them; a writer measures its own with the other one."""
+async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_at_its_next_renewal(
+    path: Path,
+) -> None:
+    """The checkpoint's leases are on the wall clock, for processes must agree on them; a writer
+    measures its own with the other one.
+    """
     wall, monotonic = FakeClock(), FakeClock()
-    checkpoint, other = await open_checkpoint(path, clock=wall), await open_checkpoint(path, clock=wall)
+    checkpoint, other = (
+        await open_checkpoint(path, clock=wall),
+        await open_checkpoint(path, clock=wall),
+    )
     first, second = Role(checkpoint, monotonic), Role(other, monotonic)
     await first.round()
     await second.round()
@@ -374,10 +446,13 @@ async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_
     await checkpoint.aclose()
     await other.aclose()
     assert (first.writer.holds, first.writer.may_send(), first.ended) == (False, False, 1)
-    assert [line["why"] for line in lines(logs, "no longer the writer")] == ["another process has taken over"]
+    assert [line["why"] for line in lines(logs, "no longer the writer")] == [
+        "another process has taken over"
+    ]
 
 
-# ModelDB V1 ---------------------------------------------------------------------------------------------------------------------------
+# ModelDB V1
+# ---
 
 
 async def test_what_another_writer_spoils_is_told() -> None:
@@ -399,12 +474,17 @@ async def test_a_model_that_is_recorded_as_it_is_is_told() -> None:
         ModelDbV1StandIn(mongo_timeout_seconds=0.0) as server,
         target_on(server.port, metadata_store=True) as target,
     ):
-        at_each_call(server, "storeMetricEvent", lambda: list(server.store.specs)[-1].update(tag="somebody else's"))
+        at_each_call(
+            server,
+            "storeMetricEvent",
+            lambda: list(server.store.specs)[-1].update(tag="somebody else's"),
+        )
         with capture_logs() as logs:
             await until_synced(target, full_job(), MemoryJournal(), attempts=4)
-    assert {(line["log_level"], line["model_id"]) for line in lines(logs, "a model does not read back as it was written")} == {
-        ("error", 2)
-    }
+    assert {
+        (line["log_level"], line["model_id"])
+        for line in lines(logs, "a model does not read back as it was written")
+    } == {("error", 2)}
 
 
 async def test_a_model_without_its_metadata_is_told() -> None:
@@ -420,9 +500,10 @@ async def test_a_model_without_its_metadata_is_told() -> None:
         await server.restart()
         with capture_logs() as logs:
             await target.sync(full_job(), journal)
-    assert [(line["log_level"], line["model_id"]) for line in lines(logs, "a model has no metadata and is left without")] == [
-        ("warning", 1)
-    ]
+    assert [
+        (line["log_level"], line["model_id"])
+        for line in lines(logs, "a model has no metadata and is left without")
+    ] == [("warning", 1)]
 
 
 async def test_a_model_found_by_trying_numbers_is_told() -> None:

@@ -1,4 +1,6 @@
-"""The flow: what comes out of a message, what is recorded of it, and what is asked of whom before."""
+"""The flow: what comes out of a message, what is recorded of it, and what is asked of whom
+before.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,18 @@ from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
 from daemon.pipeline.flow import FlowRules
 from daemon.training_job.identity import Home
-from tests.support.flow_doubles import CREATED, DAY, TAGS, arn_of, bench, edge_fault, event_body, mark_of, message, without
+from tests.support.flow_doubles import (
+    CREATED,
+    DAY,
+    TAGS,
+    arn_of,
+    bench,
+    edge_fault,
+    event_body,
+    mark_of,
+    message,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -44,7 +57,8 @@ async def rows(stage: Bench) -> list[JobRecord]:
     return list(await stage.checkpoint.history(HistoryFilter()))
 
 
-# What is synced ----------------------------------------------------------------------------------------------------------------------
+# What is synced
+# ---
 
 
 async def test_a_tagged_job_is_synced_and_recorded_under_its_mark(stage: Bench, path: Path) -> None:
@@ -53,12 +67,18 @@ async def test_a_tagged_job_is_synced_and_recorded_under_its_mark(stage: Bench, 
     [row] = await rows(stage)
     assert (row.job_arn, row.creation_time) == (arn_of("churn-1"), "2025-11-20T08:40:00.050Z")
     assert (row.state, row.reason, row.unanswered_writes) == (JobState.SYNCED, "created", 0)
-    assert (row.target, row.target_ids, row.message_id) == ("modeldb-v2", {"run_id": "id-of-churn-1"}, "m-7")
+    assert (row.target, row.target_ids, row.message_id) == (
+        "modeldb-v2",
+        {"run_id": "id-of-churn-1"},
+        "m-7",
+    )
     assert not await stage.is_claimed(path)
 
 
 async def test_the_mark_is_what_describe_says(stage: Bench) -> None:
-    stage.jobs.put("Churn-1", arn=arn_of("Churn-1"), CreationTime=CREATED + timedelta(milliseconds=700))
+    stage.jobs.put(
+        "Churn-1", arn=arn_of("Churn-1"), CreationTime=CREATED + timedelta(milliseconds=700)
+    )
     await stage.process(message(event_body("Churn-1", arn=arn_of("churn-1"))))
     [run] = stage.target.runs
     assert (run.mark.arn, run.mark.creation_time) == (arn_of("churn-1"), "2025-11-20T08:40:00.750Z")
@@ -70,10 +90,14 @@ async def test_a_run_that_was_there_already_is_synced_too(stage: Bench) -> None:
         return type(created)(created=False, ids=created.ids, detail="named otherwise")
 
     stage.target.script.append(find)
-    assert await stage.process() == Synced(Reason.FOUND_IN_TARGET, {"run_id": "id-of-churn-1"}, "named otherwise")
+    assert await stage.process() == Synced(
+        Reason.FOUND_IN_TARGET, {"run_id": "id-of-churn-1"}, "named otherwise"
+    )
 
 
-async def test_a_job_that_is_done_is_a_duplicate_and_the_target_is_not_touched(stage: Bench) -> None:
+async def test_a_job_that_is_done_is_a_duplicate_and_the_target_is_not_touched(
+    stage: Bench,
+) -> None:
     await stage.process()
     before = await rows(stage)
     stage.jobs.asked.clear()
@@ -85,7 +109,9 @@ async def test_a_job_that_is_done_is_a_duplicate_and_the_target_is_not_touched(s
     assert await rows(stage) == before
 
 
-async def test_the_steps_are_timed_and_their_success_is_told_to_the_right_edge(stage: Bench) -> None:
+async def test_the_steps_are_timed_and_their_success_is_told_to_the_right_edge(
+    stage: Bench,
+) -> None:
     stage.jobs.put("churn-1", tags=TAGS)
     await stage.process(message(event_body(Tags=None)))
     assert stage.steps == ["describe", "validate", "sync", "record"]
@@ -105,7 +131,8 @@ async def test_a_step_that_fails_is_no_success(stage: Bench) -> None:
     assert not stage.breakers[Edge.TARGET].succeeded_for_others("sync", "another message", since=0)
 
 
-# Tags --------------------------------------------------------------------------------------------------------------------------------
+# Tags
+# ---
 
 
 async def test_an_event_with_all_tags_needs_no_list_tags(stage: Bench) -> None:
@@ -116,16 +143,27 @@ async def test_an_event_with_all_tags_needs_no_list_tags(stage: Bench) -> None:
 
 @pytest.mark.parametrize(
     "told",
-    [None, {}, {"team": "growth"}, without("MODEL_DB_SYNC"), without("MODEL_DB_MODEL_TYPE"), TAGS | {"MODEL_DB_MODEL_NAME": " "}],
+    [
+        None,
+        {},
+        {"team": "growth"},
+        without("MODEL_DB_SYNC"),
+        without("MODEL_DB_MODEL_TYPE"),
+        TAGS | {"MODEL_DB_MODEL_NAME": " "},
+    ],
 )
-async def test_no_job_is_skipped_or_rejected_by_the_tags_of_its_event_alone(stage: Bench, told: Mapping[str, str] | None) -> None:
+async def test_no_job_is_skipped_or_rejected_by_the_tags_of_its_event_alone(
+    stage: Bench, told: Mapping[str, str] | None
+) -> None:
     stage.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "as listed"})
     assert (await stage.process(message(event_body(Tags=told)))).kind == "synced"
     assert stage.target.runs[0].project_name == "as listed"
     assert stage.target.runs[0].all_tags["MODEL_DB_MODEL_NAME"] == "churn-xgb"
 
 
-async def test_a_job_without_the_sync_tag_as_list_tags_says_is_skipped_and_noted(stage: Bench, path: Path) -> None:
+async def test_a_job_without_the_sync_tag_as_list_tags_says_is_skipped_and_noted(
+    stage: Bench, path: Path
+) -> None:
     stage.jobs.put("churn-1", tags=without("MODEL_DB_SYNC"))
     outcome = await stage.process(message(event_body(Tags=None)))
     assert isinstance(outcome, Skipped)
@@ -142,14 +180,22 @@ async def test_a_job_that_was_skipped_is_synced_when_it_is_tagged_later(stage: B
     assert (await stage.process(message(event_body(Tags=None), "m-2"))).kind == "synced"
 
 
-async def test_a_job_with_half_of_its_tags_as_list_tags_says_is_rejected_by_name_of_what_is_missing(stage: Bench) -> None:
+async def test_a_job_with_half_of_its_tags_as_list_tags_says_is_rejected_by_name_of_what_is_missing(
+    stage: Bench,
+) -> None:
     stage.jobs.put("churn-1", tags=without("MODEL_DB_MODEL_TYPE", "MODEL_DB_PROJECT_USER"))
     outcome = await stage.process(message(event_body(Tags={"MODEL_DB_SYNC": "1"})))
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.TAGS_INCOMPLETE
-    assert {"MODEL_DB_MODEL_TYPE", "MODEL_DB_PROJECT_USER"} <= set(outcome.detail.replace(",", "").split())
+    assert {"MODEL_DB_MODEL_TYPE", "MODEL_DB_PROJECT_USER"} <= set(
+        outcome.detail.replace(",", "").split()
+    )
     [row] = await rows(stage)
-    assert (row.state, row.creation_time, row.detail) == (JobState.REJECTED, MARK.creation_time, outcome.detail)
+    assert (row.state, row.creation_time, row.detail) == (
+        JobState.REJECTED,
+        MARK.creation_time,
+        outcome.detail,
+    )
     assert not stage.target.runs
 
 
@@ -161,7 +207,9 @@ async def test_list_tags_is_asked_with_the_arn_as_describe_writes_it(stage: Benc
 
 async def test_a_message_that_came_back_takes_its_tags_from_list_tags_only(stage: Bench) -> None:
     stage.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "mended"})
-    await stage.process(message(attributes={"reason": "target_refused", "detail": "no such project"}))
+    await stage.process(
+        message(attributes={"reason": "target_refused", "detail": "no such project"})
+    )
     assert stage.target.runs[0].project_name == "mended"
 
 
@@ -171,11 +219,14 @@ async def test_a_message_that_came_back_is_judged_by_list_tags(stage: Bench) -> 
     assert outcome.reason is Reason.NOT_TAGGED
 
 
-# Which job is it? --------------------------------------------------------------------------------------------------------------------
+# Which job is it?
+# ---
 
 
 @pytest.mark.parametrize("elsewhere", [{"account": "999999999999"}, {"region": "eu-west-2"}])
-async def test_a_job_of_another_account_or_region_is_rejected_unasked(stage: Bench, elsewhere: dict[str, str]) -> None:
+async def test_a_job_of_another_account_or_region_is_rejected_unasked(
+    stage: Bench, elsewhere: dict[str, str]
+) -> None:
     outcome = await stage.process(message(event_body(arn=arn_of("churn-1", **elsewhere))))
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.FOREIGN_ACCOUNT
@@ -186,7 +237,9 @@ async def test_a_job_of_another_account_or_region_is_rejected_unasked(stage: Ben
 
 async def test_with_an_unknown_account_the_described_arn_is_compared(stage: Bench) -> None:
     stage.jobs.home = Home(None, "eu-west-1")
-    outcome = await stage.process(message(event_body(arn=arn_of("churn-1", account="999999999999"))))
+    outcome = await stage.process(
+        message(event_body(arn=arn_of("churn-1", account="999999999999")))
+    )
     assert outcome.reason is Reason.FOREIGN_ACCOUNT
     assert not stage.target.runs
     assert (await stage.process(message(message_id="m-2"))).kind == "synced"
@@ -208,7 +261,8 @@ async def test_a_name_that_was_used_again_is_another_job(stage: Bench, seconds: 
     assert outcome.reason is Reason.JOB_REPLACED
     assert not stage.target.runs
     [row] = await rows(stage)
-    assert (row.state, row.creation_time) == (JobState.REJECTED, "")  # not the row of the job that has the name now
+    # not the row of the job that has the name now
+    assert (row.state, row.creation_time) == (JobState.REJECTED, "")
 
 
 @pytest.mark.parametrize("seconds", [-0.999, -0.05, 0.0, 0.949, 0.999])
@@ -228,23 +282,33 @@ async def test_an_answer_about_another_name_is_not_this_job(stage: Bench) -> Non
     assert not stage.target.runs
 
 
-async def test_a_name_that_was_used_again_is_not_done_because_its_former_job_is(stage: Bench) -> None:
+async def test_a_name_that_was_used_again_is_not_done_because_its_former_job_is(
+    stage: Bench,
+) -> None:
     await stage.process()
     later = CREATED + timedelta(days=1)
     stage.jobs.put("churn-1", CreationTime=later)
     second = event_body(CreationTime=round(later.timestamp() * 1000))
     assert (await stage.process(message(second, "m-2"))).kind == "synced"
-    assert {row.creation_time for row in await rows(stage)} == {MARK.creation_time, mark_of("churn-1", later).creation_time}
+    assert {row.creation_time for row in await rows(stage)} == {
+        MARK.creation_time,
+        mark_of("churn-1", later).creation_time,
+    }
 
 
 async def test_a_job_that_is_gone_is_rejected_under_its_arn(stage: Bench) -> None:
     stage.jobs.faults["describe"] = deque([JobRefused(Reason.JOB_GONE, "no such job")])
     assert (await stage.process()) == Rejected(Reason.JOB_GONE, "no such job")
     [row] = await rows(stage)
-    assert (row.job_arn, row.state, row.reason) == (arn_of("churn-1"), JobState.REJECTED, "job_gone")
+    assert (row.job_arn, row.state, row.reason) == (
+        arn_of("churn-1"),
+        JobState.REJECTED,
+        "job_gone",
+    )
 
 
-# Not now, not ours -------------------------------------------------------------------------------------------------------------------
+# Not now, not ours
+# ---
 
 
 @pytest.mark.parametrize(
@@ -255,7 +319,9 @@ async def test_a_job_that_is_gone_is_rejected_under_its_arn(stage: Bench) -> Non
         (event_body(TrainingJobStatus="Failed"), Reason.STATUS_NOT_CONFIGURED),
     ],
 )
-async def test_what_is_not_ours_is_skipped_unasked_and_unrecorded(stage: Bench, body: str, reason: Reason) -> None:
+async def test_what_is_not_ours_is_skipped_unasked_and_unrecorded(
+    stage: Bench, body: str, reason: Reason
+) -> None:
     outcome = await stage.process(message(body))
     assert (outcome.kind, outcome.reason) == ("skipped", reason)
     assert not stage.jobs.asked
@@ -273,7 +339,9 @@ async def test_another_status_of_the_described_job_leaves_no_row(stage: Bench, p
 async def test_the_statuses_are_those_of_the_configuration(path: Path) -> None:
     async with bench(path, rules=FlowRules(statuses=frozenset({"Stopped"}))) as stage:
         stage.jobs.put("churn-1", TrainingJobStatus="Stopped")
-        assert (await stage.process(message(event_body(TrainingJobStatus="Stopped")))).kind == "synced"
+        assert (
+            await stage.process(message(event_body(TrainingJobStatus="Stopped")))
+        ).kind == "synced"
         assert (await stage.process(message(event_body(), "m-2"))).kind == "skipped"
 
 
@@ -284,7 +352,11 @@ async def test_a_job_that_still_goes_on_is_deferred(stage: Bench, path: Path, st
         outcome = await stage.process(message(receive_count=attempts))
         assert (outcome.kind, outcome.reason) == ("deferred", Reason.NOT_TERMINAL)
         [row] = await rows(stage)
-        assert (row.state, row.reason, row.attempts) == (JobState.RELEASED, "not_terminal", attempts)
+        assert (row.state, row.reason, row.attempts) == (
+            JobState.RELEASED,
+            "not_terminal",
+            attempts,
+        )
     assert not await stage.is_claimed(path)
     assert not stage.target.runs
 
@@ -297,7 +369,9 @@ async def test_a_body_that_cannot_be_understood_is_recorded_by_its_message(stage
     assert not await rows(stage)
 
 
-async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(stage: Bench, path: Path) -> None:
+async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
+    stage: Bench, path: Path
+) -> None:
     other = await open_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     outcome = await stage.process()
@@ -308,17 +382,24 @@ async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(st
     await other.aclose()
 
 
-# Whose fault it is -------------------------------------------------------------------------------------------------------------------
+# Whose fault it is
+# ---
 
 
 async def test_the_targets_own_verdict_is_a_rejection(stage: Bench) -> None:
     stage.target.then_raise(JobRefused(Reason.TARGET_REFUSED, "name taken"), begun=1, answered=1)
     assert await stage.process() == Rejected(Reason.TARGET_REFUSED, "name taken")
     [row] = await rows(stage)
-    assert (row.state, row.reason, row.detail) == (JobState.REJECTED, "target_refused", "name taken")
+    assert (row.state, row.reason, row.detail) == (
+        JobState.REJECTED,
+        "target_refused",
+        "name taken",
+    )
 
 
-async def test_a_fault_of_the_job_is_a_deferral_with_the_delay_that_the_edge_names(stage: Bench) -> None:
+async def test_a_fault_of_the_job_is_a_deferral_with_the_delay_that_the_edge_names(
+    stage: Bench,
+) -> None:
     stage.target.then_raise(JobFault(Reason.NAME_LOCKED, "locked", delay_seconds=17.0))
     assert await stage.process() == Deferred(Reason.NAME_LOCKED, "locked", 17.0)
     [row] = await rows(stage)
@@ -336,7 +417,13 @@ async def test_a_bug_costs_the_message_a_retry_and_quotes_nothing(stage: Bench) 
 
 
 @pytest.mark.parametrize(
-    ("where", "edge"), [("describe", Edge.SAGEMAKER), ("tags", Edge.SAGEMAKER), ("sync", Edge.TARGET), ("begin_write", Edge.CHECKPOINT)]
+    ("where", "edge"),
+    [
+        ("describe", Edge.SAGEMAKER),
+        ("tags", Edge.SAGEMAKER),
+        ("sync", Edge.TARGET),
+        ("begin_write", Edge.CHECKPOINT),
+    ],
 )
 async def test_an_outage_holds_the_message_with_its_claim(
     stage: Bench, path: Path, where: str, edge: Edge, monkeypatch: pytest.MonkeyPatch
@@ -358,7 +445,9 @@ async def test_an_outage_holds_the_message_with_its_claim(
 
 
 @pytest.mark.parametrize("outcome", ["synced", "rejected", "deferred", "skipped", "duplicate"])
-async def test_no_outcome_counts_before_it_is_recorded(stage: Bench, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_outcome_counts_before_it_is_recorded(
+    stage: Bench, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = f"record_{outcome}"
     if outcome == "duplicate":
         await stage.process(message(message_id="m-0"))
@@ -392,7 +481,8 @@ async def test_a_claim_lost_before_the_record_is_a_deferral(stage: Bench, path: 
     assert (row.state, row.unanswered_writes) == (JobState.WRITING, 1)
 
 
-# Ambiguous writes --------------------------------------------------------------------------------------------------------------------
+# Ambiguous writes
+# ---
 
 
 @pytest.mark.parametrize(
@@ -428,7 +518,8 @@ async def test_unanswered_writes_survive_a_hold_and_reach_the_checkpoint(stage: 
     assert (await stage.flow.process(entry)).kind == "held"
     assert entry.outcome_unknown
     assert (await stage.flow.process(entry)).kind == "deferred"
-    assert [unanswered for unanswered, _ in stage.target.told] == [0, 1]  # the checkpoint alone would have said 2
+    # the checkpoint alone would have said 2
+    assert [unanswered for unanswered, _ in stage.target.told] == [0, 1]
     [row] = await rows(stage)
     assert (row.state, row.unanswered_writes) == (JobState.WRITING, 2)
     stage.in_flight.finish(entry, Deferred(Reason.TARGET_FAULT))
@@ -445,7 +536,9 @@ async def test_a_deferral_without_an_open_write_releases_the_row(stage: Bench) -
     assert (row.state, row.unanswered_writes) == (JobState.RELEASED, 0)
 
 
-async def test_a_deferral_before_the_target_was_asked_leaves_the_open_writes_of_others(stage: Bench) -> None:
+async def test_a_deferral_before_the_target_was_asked_leaves_the_open_writes_of_others(
+    stage: Bench,
+) -> None:
     stage.target.then_raise(JobFault(Reason.TARGET_FAULT, "no answer"), begun=1)
     await stage.process()
     stage.jobs.faults["tags"] = deque([JobFault(Reason.SAGEMAKER_FAULT, "odd")])

@@ -1,4 +1,6 @@
-"""A job that is deleted in SageMaker, or whose name is used again, while its write is half-way: never half a run, never two."""
+"""A job that is deleted in SageMaker, or whose name is used again, while its write is half-way:
+never half a run, never two.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,16 @@ from daemon.pipeline.flow import Flow, FlowRules
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
 from tests.support.checkpoint_calls import FakeClock
-from tests.support.flow_doubles import CREATED, TAGS, MemoryTrainingJobs, arn_of, edge_fault, event_body, mark_of, message
+from tests.support.flow_doubles import (
+    CREATED,
+    TAGS,
+    MemoryTrainingJobs,
+    arn_of,
+    edge_fault,
+    event_body,
+    mark_of,
+    message,
+)
 from tests.support.modeldb_v1_connections import nothing_left_behind, until
 from tests.support.modeldb_v1_target import Permit, target_on, wrong
 from tests.support.modeldb_v2_target import Settling, target_of
@@ -46,7 +57,12 @@ CREATE = "createExperimentRun"
 DESCRIBED: dict[str, Any] = {
     "HyperParameters": {"eta": "0.2"},
     "InputDataConfig": [
-        {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://data/{name}"}}}
+        {
+            "ChannelName": name,
+            "DataSource": {
+                "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://data/{name}"}
+            },
+        }
         for name in ("train", "validation")
     ],
     "FinalMetricDataList": [
@@ -152,17 +168,26 @@ async def held_half_way(daemon: Process, entry: Entry) -> None:
 
 
 async def killed_half_way_v1(path: Path, jobs: SageMaker, server: ModelDbV1StandIn) -> None:
-    """Before the model, so that ModelDB has a run and nothing in it, and only SageMaker knows what belongs there."""
+    """Before the model, so that ModelDB has a run and nothing in it, and only SageMaker knows what
+    belongs there.
+    """
     server.faults.drop_before_execution(method="storeFitEvent")
-    async with target_on(server.port, metadata_store=True) as target, process(path, jobs, target) as daemon:
+    async with (
+        target_on(server.port, metadata_store=True) as target,
+        process(path, jobs, target) as daemon,
+    ):
         await held_half_way(daemon, daemon.receive())
 
 
-async def killed_half_way_v2(path: Path, jobs: SageMaker, server: ModelDbV2StandIn, *, carried_out: bool = True) -> None:
+async def killed_half_way_v2(
+    path: Path, jobs: SageMaker, server: ModelDbV2StandIn, *, carried_out: bool = True
+) -> None:
     if carried_out:
         server.faults.lose_next_answers(1, operation=CREATE)
     else:
-        server.faults.refuse_next(1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE)
+        server.faults.refuse_next(
+            1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
+        )
     async with target_of(server.url) as target, process(path, jobs, target) as daemon:
         await held_half_way(daemon, daemon.receive())
 
@@ -170,7 +195,9 @@ async def killed_half_way_v2(path: Path, jobs: SageMaker, server: ModelDbV2Stand
 def add_double(server: ModelDbV2StandIn) -> None:
     """As a second create without an answer makes it."""
     [row] = server.runs()
-    server.store.runs.insert(copy.deepcopy(row) | {"id": new_id(), "date_created": str(int(row["date_created"]) + 1)})
+    server.store.runs.insert(
+        copy.deepcopy(row) | {"id": new_id(), "date_created": str(int(row["date_created"]) + 1)}
+    )
 
 
 @pytest.fixture(params=[SageMaker.delete, SageMaker.use_the_name_again])
@@ -180,17 +207,25 @@ def vanish(request: pytest.FixtureRequest) -> Callable[[SageMaker], None]:
     return way
 
 
-# Held, then deleted: this process still knows what was to be written ----------------------------------------------------------------
+# Held, then deleted: this process still knows what was to be written
+# ---
 
 
-@pytest.mark.parametrize("lost", ["storeExperimentRunEvent", "storeFitEvent", "storeDataFrame", "storeMetricEvent"])
-async def test_v1_held_half_way(tmp_path: Path, v1: ModelDbV1StandIn, lost: str, vanish: Callable[[SageMaker], None]) -> None:
-    # ModelDB goes down between two of the calls of a run; while the message is held, the job is deleted. A rejection would leave the
-    # run without its model or metrics for ever.
+@pytest.mark.parametrize(
+    "lost", ["storeExperimentRunEvent", "storeFitEvent", "storeDataFrame", "storeMetricEvent"]
+)
+async def test_v1_held_half_way(
+    tmp_path: Path, v1: ModelDbV1StandIn, lost: str, vanish: Callable[[SageMaker], None]
+) -> None:
+    # ModelDB goes down between two of the calls of a run; while the message is held, the job is
+    # deleted. A rejection would leave the run without its model or metrics for ever.
     jobs = SageMaker()
     expected = await jobs.expected()
     v1.faults.drop_before_answer(method=lost)
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         entry = daemon.receive()
         await held_half_way(daemon, entry)
         vanish(jobs)
@@ -206,13 +241,16 @@ async def test_v1_held_half_way(tmp_path: Path, v1: ModelDbV1StandIn, lost: str,
 async def test_v2_held_half_way(
     tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None], *, carried_out: bool
 ) -> None:
-    # The answer of the create is lost, with the create or after it; while the message is held, the job is deleted. A rejection would
-    # put the message among the dead letters although its run is there, or may still come.
+    # The answer of the create is lost, with the create or after it; while the message is held, the
+    # job is deleted. A rejection would put the message among the dead letters although its run is
+    # there, or may still come.
     jobs = SageMaker()
     if carried_out:
         v2.faults.lose_next_answers(1, operation=CREATE)
     else:
-        v2.faults.refuse_next(1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE)
+        v2.faults.refuse_next(
+            1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
+        )
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
         entry = daemon.receive()
         await held_half_way(daemon, entry)
@@ -226,11 +264,15 @@ async def test_v2_held_half_way(
 
 
 async def test_deleted_between_describe_and_list_tags(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
-    # The second attempt still gets a description, and the job is deleted right before ListTags, which refuses it then.
+    # The second attempt still gets a description, and the job is deleted right before ListTags,
+    # which refuses it then.
     jobs = SageMaker()
     expected = await jobs.expected()
     v1.faults.drop_before_answer(method="storeFitEvent")
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         entry = daemon.receive(message(event_body(Tags=None)))
         await held_half_way(daemon, entry)
         jobs.delete_after_describe()
@@ -243,7 +285,10 @@ async def test_another_outage_after_the_job_has_gone(tmp_path: Path, v1: ModelDb
     jobs = SageMaker()
     expected = await jobs.expected()
     v1.faults.drop_before_answer(method="storeExperimentRunEvent")
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         entry = daemon.receive()
         await held_half_way(daemon, entry)
         jobs.delete()
@@ -255,7 +300,8 @@ async def test_another_outage_after_the_job_has_gone(tmp_path: Path, v1: ModelDb
 
 
 async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # The outage comes before the intent of the first create: nothing is half-way, and a job that is gone then is rejected as ever.
+    # The outage comes before the intent of the first create: nothing is half-way, and a job that is
+    # gone then is rejected as ever.
     jobs = SageMaker()
     v2.faults.database_down = True
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
@@ -269,12 +315,15 @@ async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2Stand
     assert v2.runs() == []
 
 
-# Killed, then deleted: the target alone knows ----------------------------------------------------------------------------------------
+# Killed, then deleted: the target alone knows
+# ---
 
 
-async def test_v2_killed_half_way(tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]) -> None:
-    # The create is carried out, its answer never read, and the daemon killed; the job is deleted before the next one starts. A run of
-    # V2 is complete or not there: so this job is synced.
+async def test_v2_killed_half_way(
+    tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]
+) -> None:
+    # The create is carried out, its answer never read, and the daemon killed; the job is deleted
+    # before the next one starts. A run of V2 is complete or not there: so this job is synced.
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2)
     vanish(jobs)
@@ -291,8 +340,8 @@ async def test_v2_killed_half_way(tmp_path: Path, v2: ModelDbV2StandIn, vanish: 
 
 
 async def test_v2_two_creates_are_healed_to_one(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # A create without an answer is carried out late, when the next daemon already looks for it: it has to wait for that, and then
-    # there are two, of which one is deleted.
+    # A create without an answer is carried out late, when the next daemon already looks for it: it
+    # has to wait for that, and then there are two, of which one is deleted.
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -310,8 +359,11 @@ async def test_v2_two_creates_are_healed_to_one(tmp_path: Path, v2: ModelDbV2Sta
     assert entry.healed == 1
 
 
-async def test_v2_a_create_that_comes_in_the_settle_time_is_found(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # Looked for at once, nothing would be there, and the message would be rejected while its run comes.
+async def test_v2_a_create_that_comes_in_the_settle_time_is_found(
+    tmp_path: Path, v2: ModelDbV2StandIn
+) -> None:
+    # Looked for at once, nothing would be there, and the message would be rejected while its run
+    # comes.
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -328,8 +380,11 @@ async def test_v2_a_create_that_comes_in_the_settle_time_is_found(tmp_path: Path
         assert isinstance(await daemon.process(), Synced)
 
 
-async def test_v2_nothing_there(tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]) -> None:
-    # The create was lost on its way: after the settle time it will not come any more, so nothing is unanswered.
+async def test_v2_nothing_there(
+    tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]
+) -> None:
+    # The create was lost on its way: after the settle time it will not come any more, so nothing is
+    # unanswered.
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2, carried_out=False)
     vanish(jobs)
@@ -346,7 +401,8 @@ async def test_v2_nothing_there(tmp_path: Path, v2: ModelDbV2StandIn, vanish: Ca
 
 
 async def test_v2_down_while_it_is_asked(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # An outage of the target holds this message as any other; the row still says that a create is unanswered.
+    # An outage of the target holds this message as any other; the row still says that a create is
+    # unanswered.
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -360,13 +416,19 @@ async def test_v2_down_while_it_is_asked(tmp_path: Path, v2: ModelDbV2StandIn) -
         assert isinstance(await daemon.flow.process(entry), Synced)
 
 
-async def test_v1_killed_half_way(tmp_path: Path, v1: ModelDbV1StandIn, vanish: Callable[[SageMaker], None]) -> None:
-    # What is missing in the run was known to the killed daemon and to SageMaker alone: a person has to look, and is told where. Also
-    # when the message comes once more because the dead-letter queue did not take it.
+async def test_v1_killed_half_way(
+    tmp_path: Path, v1: ModelDbV1StandIn, vanish: Callable[[SageMaker], None]
+) -> None:
+    # What is missing in the run was known to the killed daemon and to SageMaker alone: a person has
+    # to look, and is told where. Also when the message comes once more because the dead-letter
+    # queue did not take it.
     jobs = SageMaker()
     await killed_half_way_v1(tmp_path, jobs, v1)
     vanish(jobs)
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         for receive_count in (2, 3):
             outcome = await daemon.process(message(receive_count=receive_count))
             assert isinstance(outcome, Rejected)
@@ -383,21 +445,33 @@ async def test_v1_nothing_there(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
     # The intent was written, and the call that makes the run never arrived.
     jobs = SageMaker()
     v1.faults.drop_before_execution(method="storeExperimentRunEvent")
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         await held_half_way(daemon, daemon.receive())
     jobs.delete()
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         assert await daemon.process() == GONE
         row = await daemon.row()
     assert (row.state, row.unanswered_writes) == (JobState.REJECTED, 0)
     assert v1.runs == []
 
 
-async def test_v1_a_run_that_is_still_being_stored_is_found(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
-    # The attempt is cancelled while the server works on the run, on a connection that lives on for the other jobs. The message comes
-    # again, its job is gone: read over another connection, the run would not be there yet.
+async def test_v1_a_run_that_is_still_being_stored_is_found(
+    tmp_path: Path, v1: ModelDbV1StandIn
+) -> None:
+    # The attempt is cancelled while the server works on the run, on a connection that lives on for
+    # the other jobs. The message comes again, its job is gone: read over another connection, the
+    # run would not be there yet.
     jobs = SageMaker()
-    async with target_on(v1.port, metadata_store=True) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         hold = v1.faults.hold_before_execution(method="storeExperimentRunEvent")
         entry = daemon.receive()
         attempt = asyncio.create_task(daemon.flow.process(entry))
@@ -416,20 +490,26 @@ async def test_v1_a_run_that_is_still_being_stored_is_found(tmp_path: Path, v1: 
     assert "run_id 1" in outcome.detail
 
 
-async def test_v1_a_process_that_is_not_the_writer_leaves_it_to_the_writer(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
+async def test_v1_a_process_that_is_not_the_writer_leaves_it_to_the_writer(
+    tmp_path: Path, v1: ModelDbV1StandIn
+) -> None:
     # Only the writer can know that nothing is being written any more.
     jobs = SageMaker()
     await killed_half_way_v1(tmp_path, jobs, v1)
     jobs.delete()
     permit = Permit()
     permit.holds = False
-    async with target_on(v1.port, metadata_store=True, permit=permit) as target, process(tmp_path, jobs, target) as daemon:
+    async with (
+        target_on(v1.port, metadata_store=True, permit=permit) as target,
+        process(tmp_path, jobs, target) as daemon,
+    ):
         outcome = await daemon.process()
         assert (outcome.kind, outcome.reason) == ("deferred", Reason.STANDING_BY)
         assert (await daemon.row()).state is JobState.WRITING
 
 
-# What is not this job's half-written run --------------------------------------------------------------------------------------------
+# What is not this job's half-written run
+# ---
 
 
 async def test_nothing_was_ever_begun(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
@@ -441,8 +521,11 @@ async def test_nothing_was_ever_begun(tmp_path: Path, v2: ModelDbV2StandIn) -> N
     assert not v2.requests
 
 
-async def test_the_half_written_run_of_an_older_job_of_this_name_is_not_this_jobs(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # The name was used twice and both jobs are gone. The message of the second must not become synced by the run of the first.
+async def test_the_half_written_run_of_an_older_job_of_this_name_is_not_this_jobs(
+    tmp_path: Path, v2: ModelDbV2StandIn
+) -> None:
+    # The name was used twice and both jobs are gone. The message of the second must not become
+    # synced by the run of the first.
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -453,7 +536,9 @@ async def test_the_half_written_run_of_an_older_job_of_this_name_is_not_this_job
         assert isinstance(await daemon.process(), Synced)
 
 
-async def test_a_message_without_a_creation_time_means_whatever_is_half_written(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
+async def test_a_message_without_a_creation_time_means_whatever_is_half_written(
+    tmp_path: Path, v2: ModelDbV2StandIn
+) -> None:
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -464,7 +549,8 @@ async def test_a_message_without_a_creation_time_means_whatever_is_half_written(
 async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
     tmp_path: Path, v1: ModelDbV1StandIn, v2: ModelDbV2StandIn
 ) -> None:
-    # The configuration names another ModelDB since. That this one has no such run says nothing about the other.
+    # The configuration names another ModelDB since. That this one has no such run says nothing
+    # about the other.
     jobs = SageMaker()
     await killed_half_way_v1(tmp_path, jobs, v1)
     jobs.delete()
@@ -474,7 +560,9 @@ async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
     assert not v2.requests
 
 
-async def test_a_checkpoint_that_cannot_be_read_holds(tmp_path: Path, v2: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_cannot_be_read_holds(
+    tmp_path: Path, v2: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
@@ -498,8 +586,9 @@ async def test_a_checkpoint_that_cannot_be_read_holds(tmp_path: Path, v2: ModelD
 async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gone(
     tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]
 ) -> None:
-    # Killed between the record and the deletion of the message, or told of twice: when the second delivery came, the job had been
-    # deleted, and a message of a job that is in ModelDB went to the dead-letter queue.
+    # Killed between the record and the deletion of the message, or told of twice: when the second
+    # delivery came, the job had been deleted, and a message of a job that is in ModelDB went to the
+    # dead-letter queue.
     jobs = SageMaker()
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)
@@ -513,7 +602,8 @@ async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gon
 async def test_a_message_without_a_creation_time_is_no_duplicate_of_an_earlier_job_of_its_name(
     tmp_path: Path, v2: ModelDbV2StandIn
 ) -> None:
-    # The job that is recorded may be another one than the message's: taken for done, the message would vanish without a word.
+    # The job that is recorded may be another one than the message's: taken for done, the message
+    # would vanish without a word.
     jobs = SageMaker()
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)

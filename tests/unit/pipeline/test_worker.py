@@ -1,4 +1,6 @@
-"""The worker: a message is acknowledged only after its outcome is durable, held while an edge is down, and given back in good order."""
+"""The worker: a message is acknowledged only after its outcome is durable, held while an edge is
+down, and given back in good order.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ async def ended(task: asyncio.Task[None]) -> None:
         await task
 
 
-# Order -------------------------------------------------------------------------------------------------------------------------------
+# Order
+# ---
 
 
 async def test_a_message_is_deleted_after_its_outcome_is_durable(stage: Bench, path: Path) -> None:
@@ -115,7 +118,9 @@ async def test_a_rejection_is_recorded_then_sent_then_deleted(stage: Bench) -> N
 
 
 @pytest.mark.parametrize("call", ["record_synced", "record_rejected", "record_skipped"])
-async def test_a_record_that_fails_holds_the_message(stage: Bench, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_fails_holds_the_message(
+    stage: Bench, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tags = {"record_rejected": {"MODEL_DB_SYNC": ""}, "record_skipped": {}}.get(call, TAGS)
     stage.jobs.put("churn-1", tags=tags)
     fail(stage, call, monkeypatch)
@@ -137,7 +142,8 @@ async def test_a_duplicate_and_a_skipped_message_are_deleted(stage: Bench) -> No
     assert stage.queue.deleted == ["m-1/1", "m-2/1", "m-3/1"]
 
 
-# Dead letters ------------------------------------------------------------------------------------------------------------------------
+# Dead letters
+# ---
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,9 @@ async def test_a_duplicate_and_a_skipped_message_are_deleted(stage: Bench) -> No
         (Reason.NOT_FOUND, False),
     ],
 )
-async def test_a_dead_letter_that_cannot_be_sent_defers(stage: Bench, reason: Reason, *, opens: bool) -> None:
+async def test_a_dead_letter_that_cannot_be_sent_defers(
+    stage: Bench, reason: Reason, *, opens: bool
+) -> None:
     stage.queue.faults["send"] = deque([edge_fault(Edge.QUEUE, reason)])
     outcome = await stage.handle(message("no event", receive_count=3))
     assert isinstance(outcome, Deferred)
@@ -164,10 +172,20 @@ async def test_a_dead_letter_that_cannot_be_sent_defers(stage: Bench, reason: Re
     assert stage.queue.deleted == ["m-1/4"]
 
 
-async def test_without_a_dead_letter_queue_the_body_is_kept_without_what_is_private(stage: Bench) -> None:
+async def test_without_a_dead_letter_queue_the_body_is_kept_without_what_is_private(
+    stage: Bench,
+) -> None:
     stage.dead_letter_url = None
     stage.jobs.put("churn-1", tags={"MODEL_DB_SYNC": ""})
-    await stage.handle(message(event_body(Tags=None, HyperParameters={"db_password": "hunter2"}, Environment={"KEY": "hunter3"})))
+    await stage.handle(
+        message(
+            event_body(
+                Tags=None,
+                HyperParameters={"db_password": "hunter2"},
+                Environment={"KEY": "hunter3"},
+            )
+        )
+    )
     [kept] = await stage.checkpoint.rejected_messages()
     assert kept.body is not None
     assert "churn-1" in kept.body
@@ -188,7 +206,9 @@ async def test_a_body_that_cannot_be_a_dead_letter_is_kept(stage: Bench, refused
     assert not stage.faults
 
 
-async def test_a_body_that_cannot_be_kept_leaves_the_message(stage: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_cannot_be_kept_leaves_the_message(
+    stage: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage.dead_letter_url = None
     fail(stage, "keep_body", monkeypatch)
     assert (await stage.handle(message("no event"))).reason is Reason.DEAD_LETTER_FAILED
@@ -197,11 +217,16 @@ async def test_a_body_that_cannot_be_kept_leaves_the_message(stage: Bench, monke
     assert stage.faults == [STORAGE]
 
 
-# Deferred ----------------------------------------------------------------------------------------------------------------------------
+# Deferred
+# ---
 
 
-@pytest.mark.parametrize(("receive_count", "longest"), [(1, 10), (2, 20), (4, 80), (12, 900), (100, 900)])
-async def test_a_deferred_message_is_hidden_by_its_receive_count_with_jitter(stage: Bench, receive_count: int, longest: int) -> None:
+@pytest.mark.parametrize(
+    ("receive_count", "longest"), [(1, 10), (2, 20), (4, 80), (12, 900), (100, 900)]
+)
+async def test_a_deferred_message_is_hidden_by_its_receive_count_with_jitter(
+    stage: Bench, receive_count: int, longest: int
+) -> None:
     stage.jobs.put("churn-1", TrainingJobStatus="InProgress")
     for number in range(8):
         await stage.handle(message(message_id=f"m-{number}", receive_count=receive_count))
@@ -219,7 +244,9 @@ async def test_no_message_is_hidden_beyond_12_hours_from_its_receive(stage: Benc
     assert 80 <= seconds <= 90
 
 
-async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(stage: Bench, path: Path) -> None:
+async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(
+    stage: Bench, path: Path
+) -> None:
     other = await open_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     assert (await stage.handle(message(receive_count=9))).reason is Reason.CLAIMED_ELSEWHERE
@@ -237,7 +264,8 @@ async def test_the_newest_receipt_handle_is_used(stage: Bench) -> None:
     assert stage.queue.deleted == ["m-1/2"]
 
 
-# Held --------------------------------------------------------------------------------------------------------------------------------
+# Held
+# ---
 
 
 @pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER, Edge.CHECKPOINT])
@@ -276,7 +304,9 @@ async def test_a_message_held_too_long_is_given_back(stage: Bench, path: Path) -
     assert not await stage.is_claimed(path)
 
 
-async def test_a_held_message_is_given_back_at_once_when_the_daemon_stops(stage: Bench, path: Path) -> None:
+async def test_a_held_message_is_given_back_at_once_when_the_daemon_stops(
+    stage: Bench, path: Path
+) -> None:
     entry, task = await held(stage, edge_fault())
     entry.give_back()
     await ended(task)
@@ -286,7 +316,9 @@ async def test_a_held_message_is_given_back_at_once_when_the_daemon_stops(stage:
     assert len(stage.target.runs) == 1
 
 
-async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_time(stage: Bench) -> None:
+async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_time(
+    stage: Bench,
+) -> None:
     entry, task = await held(stage, edge_fault(), begun=1)
     entry.give_back()
     await ended(task)
@@ -294,7 +326,8 @@ async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_tim
     assert ((await row(stage)).state, (await row(stage)).unanswered_writes) == (JobState.WRITING, 1)
 
 
-# Own faults --------------------------------------------------------------------------------------------------------------------------
+# Own faults
+# ---
 
 
 @pytest.mark.parametrize(
@@ -354,7 +387,9 @@ async def test_a_message_is_not_at_fault_while_the_step_works_for_nobody_else(
     assert [outcome.kind for _, outcome in stage.outcomes] == ["held"] * 6 + ["synced"]
 
 
-async def test_a_checkpoint_that_fails_is_never_the_messages_fault(stage: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_fails_is_never_the_messages_fault(
+    stage: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail(stage, "record_synced", monkeypatch, times=5)
     stage.back[Edge.CHECKPOINT].clear()
     _, task = stage.start()
@@ -366,7 +401,8 @@ async def test_a_checkpoint_that_fails_is_never_the_messages_fault(stage: Bench,
     assert [outcome.kind for _, outcome in stage.outcomes] == ["held"] * 5 + ["synced"]
 
 
-# Given back, abandoned, lost ---------------------------------------------------------------------------------------------------------
+# Given back, abandoned, lost
+# ---
 
 
 async def test_what_has_not_begun_to_write_is_given_back_at_once(stage: Bench, path: Path) -> None:
@@ -395,7 +431,9 @@ async def test_a_create_under_way_is_let_finish(stage: Bench) -> None:
     assert stage.queue.deleted == ["m-1/1"]
 
 
-async def test_a_record_under_way_is_let_finish(stage: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_under_way_is_let_finish(
+    stage: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting, real = Waiting(), stage.checkpoint.record_synced
 
     async def slow(*args: object, **kwargs: object) -> None:
@@ -425,7 +463,9 @@ async def test_a_message_whose_create_fails_during_the_stop_is_not_held(stage: B
     assert stage.queue.hidden == [("m-1/1", SETTLE_SECONDS)]
 
 
-async def test_an_abandoned_create_keeps_its_row_and_its_message_hidden_for_the_settle_time(stage: Bench, path: Path) -> None:
+async def test_an_abandoned_create_keeps_its_row_and_its_message_hidden_for_the_settle_time(
+    stage: Bench, path: Path
+) -> None:
     waiting = stage.target.then_wait(begun=True)
     entry, task = stage.start()
     await waiting.reached.wait()
@@ -445,7 +485,9 @@ async def test_a_message_given_back_before_it_is_begun_is_not_begun(stage: Bench
     assert stage.queue.hidden == [("m-1/1", 0)]
 
 
-async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(stage: Bench, path: Path) -> None:
+async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
+    stage: Bench, path: Path
+) -> None:
     waiting = stage.target.then_wait(begun=True)
     entry, task = stage.start()
     await waiting.reached.wait()
@@ -466,11 +508,14 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(stage: 
     assert not await stage.is_claimed(path)
 
 
-# Joins -------------------------------------------------------------------------------------------------------------------------------
+# Joins
+# ---
 
 
 @pytest.mark.parametrize("fate", ["synced", "rejected", "deferred"])
-async def test_two_messages_of_one_job_share_one_attempt_and_its_outcome(stage: Bench, fate: str) -> None:
+async def test_two_messages_of_one_job_share_one_attempt_and_its_outcome(
+    stage: Bench, fate: str
+) -> None:
     if fate == "rejected":
         stage.jobs.put("churn-1", tags={"MODEL_DB_SYNC": ""})
     waiting = Waiting()
@@ -504,7 +549,9 @@ async def test_two_messages_of_one_job_share_one_attempt_and_its_outcome(stage: 
             assert len(stage.queue.dead_letters) == 2
             assert len(await stage.checkpoint.rejected_messages()) == 2
         case _:
-            assert outcomes["m-2"] == outcomes["m-1"] == Deferred(Reason.SAGEMAKER_FAULT, "odd", 7.0)
+            assert (
+                outcomes["m-2"] == outcomes["m-1"] == Deferred(Reason.SAGEMAKER_FAULT, "odd", 7.0)
+            )
             assert sorted(stage.queue.hidden) == [("m-1/1", 7), ("m-2/1", 7)]
 
 
@@ -521,7 +568,9 @@ async def test_who_joins_a_held_message_waits_with_it(stage: Bench) -> None:
     assert stage.target.created == ["churn-1"]
 
 
-async def test_when_the_first_message_of_a_job_is_given_back_the_second_is_too(stage: Bench) -> None:
+async def test_when_the_first_message_of_a_job_is_given_back_the_second_is_too(
+    stage: Bench,
+) -> None:
     waiting = stage.target.then_wait(begun=False)
     first, one = stage.start()
     await waiting.reached.wait()
@@ -535,10 +584,13 @@ async def test_when_the_first_message_of_a_job_is_given_back_the_second_is_too(s
     assert len(stage.target.runs) == 1
 
 
-# Ends --------------------------------------------------------------------------------------------------------------------------------
+# Ends
+# ---
 
 
-async def test_slot_and_ledger_are_free_after_the_acknowledgement_and_not_before(stage: Bench) -> None:
+async def test_slot_and_ledger_are_free_after_the_acknowledgement_and_not_before(
+    stage: Bench,
+) -> None:
     waiting = Waiting()
 
     async def witness(_call: str) -> None:
@@ -572,7 +624,9 @@ async def test_a_worker_that_is_cancelled_leaves_nothing_behind(stage: Bench) ->
     assert not stage.queue.batches
 
 
-async def held(stage: Bench, fault: EdgeFault, *, begun: int = 0) -> tuple[Entry, asyncio.Task[None]]:
+async def held(
+    stage: Bench, fault: EdgeFault, *, begun: int = 0
+) -> tuple[Entry, asyncio.Task[None]]:
     """A message that waits for an edge."""
     stage.back[fault.edge].clear()
     stage.target.then_raise(fault, begun=begun)
@@ -583,7 +637,12 @@ async def held(stage: Bench, fault: EdgeFault, *, begun: int = 0) -> tuple[Entry
 
 async def held_times(stage: Bench, times: int) -> None:
     """Until the message has been held so often, and waits."""
-    await until(lambda: len(stage.faults) == times and any(breaker.is_open for breaker in stage.breakers.values()))
+    await until(
+        lambda: (
+            len(stage.faults) == times
+            and any(breaker.is_open for breaker in stage.breakers.values())
+        )
+    )
 
 
 async def let_back(stage: Bench, edge: Edge) -> None:

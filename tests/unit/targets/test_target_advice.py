@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def v1(port: int, **keys: Any) -> ModelDbV1Settings:
-    return ModelDbV1Settings.model_validate({"kind": "modeldb-v1", "host": "127.0.0.1", "port": port, **keys})
+    return ModelDbV1Settings.model_validate(
+        {"kind": "modeldb-v1", "host": "127.0.0.1", "port": port, **keys}
+    )
 
 
 def v2(url: str, **keys: Any) -> ModelDbV2Settings:
@@ -37,10 +39,16 @@ def port_of(url: str) -> int:
 class TestWhereItWorks:
     def test_a_v1_must_have_no_other_writer_and_the_lease_is_named(self) -> None:
         others, lease = advice_where_it_works(v1(7000))
-        assert others.startswith("switch off every other program that writes to this server, such as the rule of AWS's sample")
+        assert others.startswith(
+            "switch off every other program that writes to this server, such as the rule of AWS's "
+            "sample"
+        )
         assert "amazon-sagemaker-modeldb-sync" in others
         assert "the writer lease 127.0.0.1:7000 in the checkpoint" in lease
-        assert "the writer lease shared in the checkpoint" in advice_where_it_works(v1(7000, server_id="shared"))[1]
+        assert (
+            "the writer lease shared in the checkpoint"
+            in advice_where_it_works(v1(7000, server_id="shared"))[1]
+        )
 
     def test_there_is_nothing_to_say_of_a_v2(self) -> None:
         assert advice_where_it_works(v2("http://modeldb:8080/v1")) == ()
@@ -50,7 +58,11 @@ class TestV1IsConfigured:
     async def test_and_v2_is_there(self) -> None:
         async with ModelDbV2StandIn() as server:
             assert await advice_where_it_fails(v1(server.port)) == (
-                f"the REST API of ModelDB V2 answers at 127.0.0.1:{server.port}: set target.kind: modeldb-v2, target.url: {server.url}",
+                (
+                    f"the REST API of ModelDB V2 answers at 127.0.0.1:{server.port}: set "
+                    f"target.kind: "
+                    f"modeldb-v2, target.url: {server.url}"
+                ),
             )
 
     async def test_and_is_there(self) -> None:
@@ -63,23 +75,32 @@ class TestV1IsConfigured:
 
         async with serving(pages) as url:
             (advice,) = await advice_where_it_fails(v1(port_of(url)))
-        assert advice.startswith(f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.port must be")
+        assert advice.startswith(
+            f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.port "
+            f"must be"
+        )
 
     @pytest.mark.parametrize("status", [401, 403, 502, 503])
-    async def test_and_something_that_may_stand_in_front_of_a_v2_is_there(self, status: int) -> None:
+    async def test_and_something_that_may_stand_in_front_of_a_v2_is_there(
+        self, status: int
+    ) -> None:
         async def gateway(_request: web.Request) -> web.Response:
             return web.Response(status=status)
 
         async with serving(gateway) as url:
             (advice,) = await advice_where_it_fails(v1(port_of(url)))
         assert advice.startswith(
-            f"an HTTP server answers at 127.0.0.1:{port_of(url)} with status {status}, perhaps in front of a ModelDB V2"
+            f"an HTTP server answers at 127.0.0.1:{port_of(url)} with status {status}, perhaps in "
+            f"front of a ModelDB V2"
         )
 
     async def test_and_something_else_is_there(self) -> None:
         async with listening(saying(b"SSH-2.0-OpenSSH_9.9\r\n")) as port:
             assert await advice_where_it_fails(v1(port)) == (
-                f"what answers at 127.0.0.1:{port} speaks neither the Thrift of ModelDB V1 nor HTTP",
+                (
+                    f"what answers at 127.0.0.1:{port} speaks neither the Thrift of ModelDB V1 nor "
+                    f"HTTP"
+                ),
             )
 
     async def test_and_what_is_there_is_silent(self, short: None) -> None:
@@ -93,7 +114,10 @@ class TestV1IsConfigured:
     async def test_with_tls_and_is_there_without(self) -> None:
         async with listening(ModelDBV1().serve) as port:
             assert await advice_where_it_fails(v1(port, tls=True)) == (
-                f"a ModelDB V1 server answers at 127.0.0.1:{port} without TLS: set target.tls: false",
+                (
+                    f"a ModelDB V1 server answers at 127.0.0.1:{port} without TLS: set target.tls: "
+                    f"false"
+                ),
             )
 
     async def test_with_tls_and_nothing_of_modeldb_is_there_without(self, tmp_path: Path) -> None:
@@ -110,7 +134,9 @@ class TestV1IsConfigured:
 
         authority = Authority(tmp_path, "authority")
         async with serving(modeldb, ssl=serving_as(authority.issue("server"))) as url:
-            (advice,) = await advice_where_it_fails(v1(port_of(url), tls=True, ca_file=str(authority.file)))
+            (advice,) = await advice_where_it_fails(
+                v1(port_of(url), tls=True, ca_file=str(authority.file))
+            )
         assert advice.endswith(f"set target.kind: modeldb-v2, target.url: {url}")
 
 
@@ -118,13 +144,17 @@ class TestV2IsConfigured:
     async def test_and_v1_is_there(self) -> None:
         async with listening(ModelDBV1().serve) as port:
             (advice,) = await advice_where_it_fails(v2(f"http://127.0.0.1:{port}/v1"))
-        assert advice.startswith(f"a ModelDB V1 server answers at 127.0.0.1:{port}: set target.kind: modeldb-v1, ")
+        assert advice.startswith(
+            f"a ModelDB V1 server answers at 127.0.0.1:{port}: set target.kind: modeldb-v1, "
+        )
         assert advice.endswith(f"target.host: 127.0.0.1, target.port: {port}, without target.url")
 
     async def test_and_v1_is_there_behind_tls(self, tmp_path: Path) -> None:
         authority = Authority(tmp_path, "authority")
         async with listening(ModelDBV1().serve, tls=serving_as(authority.issue("server"))) as port:
-            (advice,) = await advice_where_it_fails(v2(f"https://127.0.0.1:{port}/v1", ca_file=str(authority.file)))
+            (advice,) = await advice_where_it_fails(
+                v2(f"https://127.0.0.1:{port}/v1", ca_file=str(authority.file))
+            )
         assert f"target.port: {port}, target.tls: true, without target.url" in advice
 
     async def test_and_is_there_with_a_fault_of_its_own(self) -> None:
@@ -136,7 +166,10 @@ class TestV2IsConfigured:
         async with ModelDbV2StandIn() as server:
             for path in ("", "/v2", "/api/v1/modeldb"):
                 assert await advice_where_it_fails(v2(server.url.replace("/v1", path))) == (
-                    f"the REST API of ModelDB V2 answers at 127.0.0.1:{server.port}: set target.url: {server.url}",
+                    (
+                        f"the REST API of ModelDB V2 answers at 127.0.0.1:{server.port}: set "
+                        f"target.url: {server.url}"
+                    ),
                 )
 
     async def test_and_is_there_without_tls(self) -> None:
@@ -146,7 +179,11 @@ class TestV2IsConfigured:
 
     async def test_and_is_there_at_a_path_of_its_own(self) -> None:
         async def ingress(request: web.Request) -> web.Response:
-            return json_answer(200, {"status": True}) if request.path.startswith("/team/v1/") else web.Response(status=404)
+            return (
+                json_answer(200, {"status": True})
+                if request.path.startswith("/team/v1/")
+                else web.Response(status=404)
+            )
 
         async with serving(ingress) as url:
             assert await advice_where_it_fails(v2(url.replace("/v1", "/team/v1"))) == ()
@@ -157,7 +194,10 @@ class TestV2IsConfigured:
 
         async with serving(pages) as url:
             (advice,) = await advice_where_it_fails(v2(url))
-        assert advice.startswith(f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.url must be")
+        assert advice.startswith(
+            f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.url "
+            f"must be"
+        )
 
     @pytest.mark.parametrize("status", [401, 403, 502])
     async def test_and_a_gateways_own_answer_says_enough_in_the_finding(self, status: int) -> None:
@@ -174,7 +214,9 @@ class TestV2IsConfigured:
     async def test_at_its_schemes_own_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[tuple[str, int, bool]] = []
 
-        async def nobody(host: str, port: int, *, tls: object = None, v2_paths: object = ()) -> Server:
+        async def nobody(
+            host: str, port: int, *, tls: object = None, v2_paths: object = ()
+        ) -> Server:
             asked.append((host, port, tls is not None))
             return await which_server("a..b", port)  # no connection
 

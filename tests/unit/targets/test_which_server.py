@@ -41,17 +41,25 @@ class TestModelDBV1:
         authority = Authority(tmp_path, "authority")
         async with listening(ModelDBV1().serve, tls=serving_as(authority.issue("server"))) as port:
             trusting = ssl.create_default_context(cafile=authority.file)
-            assert await which_server(HOST, port, tls=trusting, seconds=LONG) == Server(ServerKind.MODELDB_V1)
-            assert (await which_server(HOST, port, tls=ssl.create_default_context(), seconds=LONG)).kind is ServerKind.UNREACHABLE
+            assert await which_server(HOST, port, tls=trusting, seconds=LONG) == Server(
+                ServerKind.MODELDB_V1
+            )
+            assert (
+                await which_server(HOST, port, tls=ssl.create_default_context(), seconds=LONG)
+            ).kind is ServerKind.UNREACHABLE
             assert (await which_server(HOST, port, seconds=LONG)).kind is ServerKind.OTHER
 
     async def test_without_tls_asked_with_tls(self) -> None:
         async with listening(ModelDBV1().serve) as port:
-            assert (await which_server(HOST, port, tls=ssl.create_default_context(), seconds=LONG)).kind is ServerKind.UNREACHABLE
+            assert (
+                await which_server(HOST, port, tls=ssl.create_default_context(), seconds=LONG)
+            ).kind is ServerKind.UNREACHABLE
 
     async def test_another_thrift_server_is_none(self) -> None:
         _, unknown_method = recorded("a-unknown-method")
-        async with listening(saying(len(unknown_method).to_bytes(4, "big") + unknown_method)) as port:
+        async with listening(
+            saying(len(unknown_method).to_bytes(4, "big") + unknown_method)
+        ) as port:
             assert await which_server(HOST, port, seconds=LONG) == Server(ServerKind.OTHER)
 
     async def test_an_answer_to_another_call_is_none(self) -> None:
@@ -82,7 +90,9 @@ class TestModelDBV2:
 
         async with serving(front_end) as url:
             found = await which_server(HOST, port_of(url), seconds=LONG)
-        assert found == Server(ServerKind.MODELDB_V2, url=url.replace("/v1", "/api/v1/modeldb"), path="/api/v1/modeldb")
+        assert found == Server(
+            ServerKind.MODELDB_V2, url=url.replace("/v1", "/api/v1/modeldb"), path="/api/v1/modeldb"
+        )
 
     async def test_at_a_path_of_its_own(self) -> None:
         async def ingress(request: web.Request) -> web.Response:
@@ -91,8 +101,12 @@ class TestModelDBV2:
             return web.Response(status=404)
 
         async with serving(ingress) as url:
-            found = await which_server(HOST, port_of(url), v2_paths=("/v1", "/team%20a/v1"), seconds=LONG)
-        assert found == Server(ServerKind.MODELDB_V2, url=url.replace("/v1", "/team%20a/v1"), path="/team%20a/v1")
+            found = await which_server(
+                HOST, port_of(url), v2_paths=("/v1", "/team%20a/v1"), seconds=LONG
+            )
+        assert found == Server(
+            ServerKind.MODELDB_V2, url=url.replace("/v1", "/team%20a/v1"), path="/team%20a/v1"
+        )
 
     async def test_behind_tls(self, tmp_path: Path) -> None:
         async def modeldb(_request: web.Request) -> web.Response:
@@ -100,7 +114,12 @@ class TestModelDBV2:
 
         authority = Authority(tmp_path, "authority")
         async with serving(modeldb, ssl=serving_as(authority.issue("server"))) as url:
-            found = await which_server(HOST, port_of(url), tls=ssl.create_default_context(cafile=authority.file), seconds=LONG)
+            found = await which_server(
+                HOST,
+                port_of(url),
+                tls=ssl.create_default_context(cafile=authority.file),
+                seconds=LONG,
+            )
         assert found == Server(ServerKind.MODELDB_V2, url=url, path="/v1")
 
 
@@ -129,17 +148,23 @@ class TestOtherWebServers:
     )
     async def test_are_told_with_their_status(self, status: int, body: str) -> None:
         async def other(_request: web.Request) -> web.Response:
-            return web.Response(status=status, body=body.encode("latin-1"), content_type="application/json")
+            return web.Response(
+                status=status, body=body.encode("latin-1"), content_type="application/json"
+            )
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(ServerKind.HTTP, status=status)
+            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
+                ServerKind.HTTP, status=status
+            )
 
     async def test_the_first_path_counts(self) -> None:
         async def other(request: web.Request) -> web.Response:
             return web.Response(status=401 if request.path.startswith("/v1") else 404)
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(ServerKind.HTTP, status=401)
+            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
+                ServerKind.HTTP, status=401
+            )
 
     async def test_a_redirect_is_not_followed(self) -> None:
         asked: list[str] = []
@@ -149,7 +174,9 @@ class TestOtherWebServers:
             return web.Response(status=302, headers={"Location": "/elsewhere"})
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(ServerKind.HTTP, status=302)
+            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
+                ServerKind.HTTP, status=302
+            )
         assert asked == ["/v1/project/verifyConnection", "/api/v1/modeldb/project/verifyConnection"]
 
     async def test_an_answer_without_end_is_read_to_a_limit(self) -> None:
@@ -160,7 +187,9 @@ class TestOtherWebServers:
                 await response.write(b"x" * 65_536)
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(ServerKind.HTTP, status=200)
+            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
+                ServerKind.HTTP, status=200
+            )
 
     async def test_an_answer_that_stops_in_the_middle(self) -> None:
         gone = asyncio.Event()
@@ -173,7 +202,9 @@ class TestOtherWebServers:
             return response
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=SHORT) == Server(ServerKind.HTTP, status=200)
+            assert await which_server(HOST, port_of(url), seconds=SHORT) == Server(
+                ServerKind.HTTP, status=200
+            )
             gone.set()
 
     async def test_the_answer_before_the_connection_broke_counts(self) -> None:
@@ -183,12 +214,21 @@ class TestOtherWebServers:
             return web.Response(status=404)
 
         async with serving(other) as url:
-            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(ServerKind.HTTP, status=404)
+            assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
+                ServerKind.HTTP, status=404
+            )
 
 
 class TestNeither:
     @pytest.mark.parametrize(
-        "answer", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"\x00\x00\x00\x00", b"\xff" * 1000, b"\x15\x03\x01\x00\x02\x02\x46"]
+        "answer",
+        [
+            b"",
+            b"SSH-2.0-OpenSSH_9.9\r\n",
+            b"\x00\x00\x00\x00",
+            b"\xff" * 1000,
+            b"\x15\x03\x01\x00\x02\x02\x46",
+        ],
     )
     async def test_whatever_else_speaks(self, answer: bytes) -> None:
         async with listening(saying(answer)) as port:
@@ -218,11 +258,15 @@ class TestNeither:
 
     async def test_no_connection(self, free_port: Callable[[], int]) -> None:
         assert await which_server(HOST, free_port(), seconds=LONG) == Server(ServerKind.UNREACHABLE)
-        assert await which_server("::1", free_port(), seconds=LONG) == Server(ServerKind.UNREACHABLE)
+        assert await which_server("::1", free_port(), seconds=LONG) == Server(
+            ServerKind.UNREACHABLE
+        )
 
     async def test_a_host_that_is_no_name(self) -> None:
         assert await which_server("a..b", 80, seconds=LONG) == Server(ServerKind.UNREACHABLE)
 
     async def test_a_handshake_without_end_is_no_connection(self) -> None:
         async with listening(silence) as port:
-            assert await which_server(HOST, port, tls=ssl.create_default_context(), seconds=SHORT) == Server(ServerKind.UNREACHABLE)
+            assert await which_server(
+                HOST, port, tls=ssl.create_default_context(), seconds=SHORT
+            ) == Server(ServerKind.UNREACHABLE)

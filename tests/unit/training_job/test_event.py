@@ -19,7 +19,11 @@ VECTORS = events()
 
 
 def detail(**changes: Any) -> dict[str, Any]:
-    full = {"TrainingJobName": "Job-1", "TrainingJobArn": ARN, "TrainingJobStatus": "Completed"} | changes
+    full = {
+        "TrainingJobName": "Job-1",
+        "TrainingJobArn": ARN,
+        "TrainingJobStatus": "Completed",
+    } | changes
     return {name: value for name, value in full.items() if value != "absent"}
 
 
@@ -39,7 +43,12 @@ def envelope(inner: object, **changes: Any) -> dict[str, Any]:
 
 def sns(message: object, kind: str = "Notification") -> dict[str, Any]:
     text = message if isinstance(message, str) else json.dumps(message)
-    return {"Type": kind, "TopicArn": "arn:aws:sns:eu-west-1:123456789012:jobs", "MessageId": "m", "Message": text}
+    return {
+        "Type": kind,
+        "TopicArn": "arn:aws:sns:eu-west-1:123456789012:jobs",
+        "MessageId": "m",
+        "Message": text,
+    }
 
 
 def parsed(document: object) -> TrainingJobEvent:
@@ -63,17 +72,27 @@ def other(document: object) -> str:
 def verdict(
     vector: EventVector, statuses: tuple[str, ...] = ("Completed",), keys: TagKeys | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """What the flow makes of a body, as far as that can be told without AWS, and the tag keys it finds missing."""
+    """What the flow makes of a body, as far as that can be told without AWS, and the tag keys it
+    finds missing.
+    """
     event = parse_event(vector.body)
     if isinstance(event, MalformedBody):
         return "poison", ()
-    if isinstance(event, OtherEvent) or (event.status or vector.describe_status or "Completed") not in statuses:
+    if (
+        isinstance(event, OtherEvent)
+        or (event.status or vector.describe_status or "Completed") not in statuses
+    ):
         return "skip", ()
-    if event.arn is not None and Home(event.arn.account, event.arn.region, event.arn.partition) != vector.home:
+    if (
+        event.arn is not None
+        and Home(event.arn.account, event.arn.region, event.arn.partition) != vector.home
+    ):
         return "reject", ()
     told = read_tags(event.tags, keys or TagKeys()) if event.tags is not None else None
     if not isinstance(told, JobTags):
-        told = read_tags(tags(vector.list_tags) if vector.list_tags else event.tags or {}, keys or TagKeys())
+        told = read_tags(
+            tags(vector.list_tags) if vector.list_tags else event.tags or {}, keys or TagKeys()
+        )
     if isinstance(told, TagsIncomplete):
         return "reject", told.missing
     return ("skip" if isinstance(told, SyncTagAbsent) else "sync"), ()
@@ -99,7 +118,9 @@ def test_corpus_is_whole() -> None:
 
 
 def test_all_of_an_event() -> None:
-    tagged = detail(SecondaryStatus="Completed", CreationTime="1763628000050", Tags={"a": "1", "b": ""})
+    tagged = detail(
+        SecondaryStatus="Completed", CreationTime="1763628000050", Tags={"a": "1", "b": ""}
+    )
     event = parsed(envelope(tagged, replay_name="again"))
     assert event == TrainingJobEvent(
         name="Job-1",
@@ -166,7 +187,14 @@ def test_arn_is_built_from_account_and_region(region: str, partition: str) -> No
 
 
 @pytest.mark.parametrize(
-    "changes", [{"account": 123456789012}, {"account": "12"}, {"region": None}, {"region": "Ω"}, {"region": "eu west"}]
+    "changes",
+    [
+        {"account": 123456789012},
+        {"account": "12"},
+        {"region": None},
+        {"region": "Ω"},
+        {"region": "eu west"},
+    ],
 )
 def test_arn_is_not_built_from_guesses(changes: dict[str, Any]) -> None:
     assert parsed(envelope(detail(TrainingJobArn=None), **changes)).arn is None
@@ -179,14 +207,23 @@ def test_arn_is_not_built_from_guesses(changes: dict[str, Any]) -> None:
         (envelope(detail(), account="210987654321"), ["account 210987654321", ARN]),
         (envelope(detail(), region="us-east-1"), ["region us-east-1", ARN]),
         (envelope(detail(), region="x" * 500), ["region xxx"]),
-        (detail(TrainingJobArn=ARN.replace("eu-west-1", "e" * 500), TrainingJobName="Job-2"), ["TrainingJobName Job-2"]),
+        (
+            detail(TrainingJobArn=ARN.replace("eu-west-1", "e" * 500), TrainingJobName="Job-2"),
+            ["TrainingJobName Job-2"],
+        ),
         (detail(TrainingJobName=17), ["TrainingJobName is a number"]),
         (detail(TrainingJobName="../../admin", TrainingJobArn="absent"), ["../../admin", "63"]),
         (detail(TrainingJobName="x" * 64, TrainingJobArn="absent"), ["63"]),
         (detail(TrainingJobArn="arn:garbage"), ["TrainingJobArn is arn:garbage"]),
-        (detail(TrainingJobArn=ARN.replace("sagemaker", "\u017fagemaker")), ["not the ARN of a training job"]),
+        (
+            detail(TrainingJobArn=ARN.replace("sagemaker", "\u017fagemaker")),
+            ["not the ARN of a training job"],
+        ),
         (detail(TrainingJobArn=[ARN]), ["TrainingJobArn is a list"]),
-        (detail(TrainingJobArn=None, TrainingJobName=None), ["neither TrainingJobName nor TrainingJobArn"]),
+        (
+            detail(TrainingJobArn=None, TrainingJobName=None),
+            ["neither TrainingJobName nor TrainingJobArn"],
+        ),
         (detail(TrainingJobStatus=4), ["TrainingJobStatus is a number"]),
         (detail(TrainingJobStatus="no word\n"), ["TrainingJobStatus is no word"]),
         (envelope("text"), ["detail is text"]),
@@ -213,7 +250,9 @@ def test_a_name_of_hyphens_is_not_longer_than_the_service_allows() -> None:
     assert isinstance(event, TrainingJobEvent)
     assert event.name == longest
     assert "1 to 63" in malformed({"TrainingJobName": f"{longest}b"})
-    assert "not the ARN" in malformed({"TrainingJobArn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{longest}b"})
+    assert "not the ARN" in malformed(
+        {"TrainingJobArn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{longest}b"}
+    )
 
 
 def test_malformed_tells_the_name_where_it_can_be_read() -> None:
@@ -225,8 +264,14 @@ def test_malformed_tells_the_name_where_it_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("document", "what"),
     [
-        (envelope({"EndpointName": "x"}, detail_type="SageMaker Endpoint State Change"), "SageMaker Endpoint State Change"),
-        (envelope(detail(), source="com.acme.ml"), "SageMaker Training Job State Change from com.acme.ml"),
+        (
+            envelope({"EndpointName": "x"}, detail_type="SageMaker Endpoint State Change"),
+            "SageMaker Endpoint State Change",
+        ),
+        (
+            envelope(detail(), source="com.acme.ml"),
+            "SageMaker Training Job State Change from com.acme.ml",
+        ),
         (sns("Please confirm", kind="SubscriptionConfirmation"), "SNS SubscriptionConfirmation"),
         (sns(envelope({}, source="aws.ec2")), "SageMaker Training Job State Change from aws.ec2"),
         ({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}, "s3:TestEvent"),
@@ -260,7 +305,21 @@ def test_times_of_every_form(value: object, moment: datetime) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", "not a time", "2025-11-20", "0001-01-01T00:00:00+14:00", 10**20, "9" * 5000, -(10**20), 1e300, True, [], {}, "١٢٣"],
+    [
+        None,
+        "",
+        "not a time",
+        "2025-11-20",
+        "0001-01-01T00:00:00+14:00",
+        10**20,
+        "9" * 5000,
+        -(10**20),
+        1e300,
+        True,
+        [],
+        {},
+        "١٢٣",
+    ],
 )
 def test_times_that_are_none(value: object) -> None:
     assert parsed(detail(CreationTime=value)).creation_time is None
@@ -273,7 +332,9 @@ def test_a_number_that_json_lacks_is_no_time(word: str) -> None:
     assert event.creation_time is None
 
 
-@pytest.mark.parametrize("form", [{"a": "1", "b": ""}, [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": ""}]])
+@pytest.mark.parametrize(
+    "form", [{"a": "1", "b": ""}, [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": ""}]]
+)
 def test_tags_of_both_forms(form: object) -> None:
     assert parsed(detail(Tags=form)).tags == {"a": "1", "b": ""}
 
@@ -307,7 +368,13 @@ def test_a_status_that_is_not_told_is_asked(status: object) -> None:
 
 
 def test_optional_members_of_wrong_types_do_not_matter() -> None:
-    odd = detail(SecondaryStatus=[1], CreationTime={}, Tags="x", HyperParameters=[1], ResourceConfig=float("nan"))
+    odd = detail(
+        SecondaryStatus=[1],
+        CreationTime={},
+        Tags="x",
+        HyperParameters=[1],
+        ResourceConfig=float("nan"),
+    )
     event = parsed(envelope(odd, id={"a": 1}, time=[], account=12, region=False, replay_name=None))
     assert event.arn is not None
     assert replace(event, arn=None) == TrainingJobEvent(name="Job-1", status="Completed")
@@ -355,16 +422,40 @@ def test_a_quotation_ends_before_what_may_be_secret(body: str) -> None:
     assert "sk-live" not in event.detail
 
 
-ODD_VALUES: list[Any] = [None, True, 0, -1, 1e308, "", "x" * 400, "\ud800\u0000", [], [[]], {}, {"a": {"b": []}}, [{"Key": {}}]]
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1e308,
+    "",
+    "x" * 400,
+    "\ud800\u0000",
+    [],
+    [[]],
+    {},
+    {"a": {"b": []}},
+    [{"Key": {}}],
+]
 
 
 def test_nothing_raises_whatever_a_member_is() -> None:
-    good = envelope(detail(Tags={"a": "1"}, CreationTime=1, SecondaryStatus="Completed"), replay_name="r")
+    good = envelope(
+        detail(Tags={"a": "1"}, CreationTime=1, SecondaryStatus="Completed"), replay_name="r"
+    )
     wrapped = sns(good)
     bodies = [json.dumps({**good, name: odd}) for name in good for odd in ODD_VALUES]
-    bodies += [json.dumps({**good, "detail": {**good["detail"], name: odd}}) for name in good["detail"] for odd in ODD_VALUES]
+    bodies += [
+        json.dumps({**good, "detail": {**good["detail"], name: odd}})
+        for name in good["detail"]
+        for odd in ODD_VALUES
+    ]
     bodies += [json.dumps({**wrapped, name: odd}) for name in wrapped for odd in ODD_VALUES]
-    bodies += [json.dumps({name: odd}) for name in ("Records", "Event", "name", "arn", "Type", "xJobName") for odd in ODD_VALUES]
+    bodies += [
+        json.dumps({name: odd})
+        for name in ("Records", "Event", "name", "arn", "Type", "xJobName")
+        for odd in ODD_VALUES
+    ]
     whole = json.dumps(good)
     bodies += [whole[:end] for end in range(len(whole))]
     for body in bodies:

@@ -17,7 +17,9 @@ KEYS = TagKeys()
 
 
 def test_all_six() -> None:
-    assert read_tags(FULL, KEYS) == JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
+    assert read_tags(FULL, KEYS) == JobTags(
+        "churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost"
+    )
 
 
 @pytest.mark.parametrize("value", ["", " ", "false", "\u0000"])
@@ -26,7 +28,10 @@ def test_the_sync_tag_may_have_any_value(value: str) -> None:
 
 
 def test_without_the_sync_tag_the_others_do_not_matter() -> None:
-    assert read_tags({key: value for key, value in FULL.items() if key != "MODEL_DB_SYNC"}, KEYS) == SyncTagAbsent()
+    assert (
+        read_tags({key: value for key, value in FULL.items() if key != "MODEL_DB_SYNC"}, KEYS)
+        == SyncTagAbsent()
+    )
     assert read_tags({}, KEYS) == SyncTagAbsent()
 
 
@@ -36,13 +41,21 @@ def test_keys_are_case_sensitive() -> None:
 
 def test_what_is_missing_is_named_in_order() -> None:
     assert read_tags({"MODEL_DB_SYNC": "1"}, KEYS) == TagsIncomplete(
-        ("MODEL_DB_PROJECT_NAME", "MODEL_DB_PROJECT_USER", "MODEL_DB_PROJECT_DESC", "MODEL_DB_MODEL_NAME", "MODEL_DB_MODEL_TYPE")
+        (
+            "MODEL_DB_PROJECT_NAME",
+            "MODEL_DB_PROJECT_USER",
+            "MODEL_DB_PROJECT_DESC",
+            "MODEL_DB_MODEL_NAME",
+            "MODEL_DB_MODEL_TYPE",
+        )
     )
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u3000", "\u0000", "\x85\x1f"])
 def test_a_blank_value_counts_as_missing(blank: str) -> None:
-    assert read_tags(FULL | {"MODEL_DB_MODEL_NAME": blank}, KEYS) == TagsIncomplete(("MODEL_DB_MODEL_NAME",))
+    assert read_tags(FULL | {"MODEL_DB_MODEL_NAME": blank}, KEYS) == TagsIncomplete(
+        ("MODEL_DB_MODEL_NAME",)
+    )
 
 
 @pytest.mark.parametrize(

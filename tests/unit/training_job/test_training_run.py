@@ -8,10 +8,27 @@ import pytest
 
 from daemon.training_job.hyperparameters import decoded
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import Metric, TrainingRun, described_identity, described_status, training_run
+from daemon.training_job.training_run import (
+    Metric,
+    TrainingRun,
+    described_identity,
+    described_status,
+    training_run,
+)
 from tests.support.aws_vectors import DescribeVector, describe, describes, tags
 
-REDACT = ("*password*", "*passwd*", "*secret*", "token", "*_token", "*-token", "*api_key*", "*apikey*", "*credential*", "*private_key*")
+REDACT = (
+    "*password*",
+    "*passwd*",
+    "*secret*",
+    "token",
+    "*_token",
+    "*-token",
+    "*api_key*",
+    "*apikey*",
+    "*credential*",
+    "*private_key*",
+)
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
 MINIMAL: dict[str, Any] = {
@@ -22,7 +39,9 @@ MINIMAL: dict[str, Any] = {
 VECTORS = describes()
 
 
-def run_of(*, redact: tuple[str, ...] = REDACT, all_tags: dict[str, str] | None = None, **members: Any) -> TrainingRun:
+def run_of(
+    *, redact: tuple[str, ...] = REDACT, all_tags: dict[str, str] | None = None, **members: Any
+) -> TrainingRun:
     return training_run(MINIMAL | members, TAGS, all_tags or {}, redact)
 
 
@@ -35,7 +54,11 @@ def run_of_file(file: str, redact: tuple[str, ...] = REDACT) -> TrainingRun:
 
 def metric(name: object = "m", value: object = 1.0, second: int | None = None) -> dict[str, Any]:
     told = {"MetricName": name, "Value": value}
-    return told if second is None else told | {"Timestamp": datetime.fromtimestamp(1763628000 + second, UTC)}
+    return (
+        told
+        if second is None
+        else told | {"Timestamp": datetime.fromtimestamp(1763628000 + second, UTC)}
+    )
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.file)
@@ -43,13 +66,17 @@ def test_corpus(vector: DescribeVector) -> None:
     run = run_of_file(vector.file)
     assert run.status == vector.status == described_status(describe(vector.file))
     assert tuple(channel.name for channel in run.channels) == vector.channels
-    assert {metric.name: metric.value for metric in run.metrics} | dict(run.non_finite_metrics) == vector.metrics
+    assert {metric.name: metric.value for metric in run.metrics} | dict(
+        run.non_finite_metrics
+    ) == vector.metrics
     assert run.model_location == vector.model_location
     values = {parameter.key: parameter.value for parameter in run.hyperparameters}
     assert {key: values[key] for key in vector.hyperparameters} == vector.hyperparameters
     assert not [secret for secret in vector.never_log if secret in repr(run)]
     assert run.mark.creation_time == (
-        "2025-11-20T08:40:00.000Z" if vector.file == "times-integers.json" else "2025-11-20T08:40:00.050Z"
+        "2025-11-20T08:40:00.000Z"
+        if vector.file == "times-integers.json"
+        else "2025-11-20T08:40:00.050Z"
     )
     assert run.mark.arn == run.arn.text.lower()
 
@@ -66,20 +93,48 @@ def test_everything_of_a_usual_job() -> None:
         "123456789012",
         "aws",
     )
-    assert (run.project_name, run.project_user, run.model_name, run.model_type) == ("churn", "amara.okafor", "churn-xgb", "XGBoost")
+    assert (run.project_name, run.project_user, run.model_name, run.model_type) == (
+        "churn",
+        "amara.okafor",
+        "churn-xgb",
+        "XGBoost",
+    )
     assert run.start_time == datetime(2025, 11, 20, 8, 41, 37, 554_000, tzinfo=UTC)
     assert run.end_time == datetime(2025, 11, 20, 8, 55, 12, 20_000, tzinfo=UTC)
     assert run.creation_time.tzinfo is UTC
-    assert (run.training_seconds, run.billable_seconds, run.billable_tokens, run.max_runtime_seconds) == (815, 815, None, 3600)
-    assert (run.instances, run.instance_type, run.instance_count, run.volume_gb) == ("1 x ml.m5.xlarge", "ml.m5.xlarge", 1, 30)
-    assert run.training_image == "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-    assert (run.managed_spot, run.network_isolation, run.inter_container_encryption) == (False, False, False)
-    assert (run.output_path, run.output_compression, run.output_kms_key) == ("s3://acme-ml-eu-west-1/churn/output", "GZIP", None)
+    assert (
+        run.training_seconds,
+        run.billable_seconds,
+        run.billable_tokens,
+        run.max_runtime_seconds,
+    ) == (815, 815, None, 3600)
+    assert (run.instances, run.instance_type, run.instance_count, run.volume_gb) == (
+        "1 x ml.m5.xlarge",
+        "ml.m5.xlarge",
+        1,
+        30,
+    )
+    assert (
+        run.training_image == "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+    )
+    assert (run.managed_spot, run.network_isolation, run.inter_container_encryption) == (
+        False,
+        False,
+        False,
+    )
+    assert (run.output_path, run.output_compression, run.output_kms_key) == (
+        "s3://acme-ml-eu-west-1/churn/output",
+        "GZIP",
+        None,
+    )
     assert run.pipeline_step == "TrainChurn"
     assert run.console_url == (
-        "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/churn-xgb-2025-11-20-08-40-00-123"
+        "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/"
+        "churn-xgb-2025-11-20-08-40-00-123"
     )
-    assert [(parameter.key, parameter.text, parameter.value) for parameter in run.hyperparameters] == [
+    assert [
+        (parameter.key, parameter.text, parameter.value) for parameter in run.hyperparameters
+    ] == [
         ("objective", "binary:logistic", "binary:logistic"),
         ("eval_metric", "auc", "auc"),
         ("num_round", "200", 200),
@@ -90,7 +145,11 @@ def test_everything_of_a_usual_job() -> None:
 
 def test_minimal_job_tells_nothing_else() -> None:
     run = run_of()
-    told = {name for name in TrainingRun.__dataclass_fields__ if getattr(run, name) not in (None, "", (), {})}
+    told = {
+        name
+        for name in TrainingRun.__dataclass_fields__
+        if getattr(run, name) not in (None, "", (), {})
+    }
     assert told == {
         *("mark", "arn", "name", "creation_time"),
         *("project_name", "project_user", "project_description", "model_name", "model_type"),
@@ -105,30 +164,60 @@ def test_kinds_of_jobs() -> None:
         "s3://acme-ml-eu-west-1/churn/checkpoints/spot-1",
     )
     child = run_of_file("pipeline-child.json")
-    assert (child.experiment_name, child.trial_name, child.trial_component_name, child.experiment_run_name) == (
+    assert (
+        child.experiment_name,
+        child.trial_name,
+        child.trial_component_name,
+        child.experiment_run_name,
+    ) == (
         *("churn", "a1b2c3d4e5f6"),
         *("Training", "r-1"),
     )
-    assert (child.tensorboard_uri, child.debugger_uri) == ("s3://acme-ml-eu-west-1/tb", "s3://acme-ml-eu-west-1/debug")
+    assert (child.tensorboard_uri, child.debugger_uri) == (
+        "s3://acme-ml-eu-west-1/tb",
+        "s3://acme-ml-eu-west-1/debug",
+    )
     tuned = run_of_file("hpo-child.json")
-    assert tuned.tuning_job_arn == "arn:aws:sagemaker:eu-west-1:123456789012:hyper-parameter-tuning-job/churn-hpo-251120-0840"
+    assert (
+        tuned.tuning_job_arn
+        == "arn:aws:sagemaker:eu-west-1:123456789012:hyper-parameter-tuning-job/"
+        "churn-hpo-251120-0840"
+    )
     tuned_eta = next(parameter for parameter in tuned.hyperparameters if parameter.key == "eta")
     assert tuned_eta.value == 0.21340000000000003
     package = run_of_file("model-package.json")
-    assert package.model_package_arn == "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/7"
-    assert package.source_model_package_arn == "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/6"
+    assert (
+        package.model_package_arn
+        == "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/7"
+    )
+    assert (
+        package.source_model_package_arn
+        == "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/6"
+    )
     tuned_model = run_of_file("serverless-fine-tuning.json")
-    assert (tuned_model.serverless_job_type, tuned_model.customization_technique, tuned_model.peft, tuned_model.sequence_length) == (
+    assert (
+        tuned_model.serverless_job_type,
+        tuned_model.customization_technique,
+        tuned_model.peft,
+        tuned_model.sequence_length,
+    ) == (
         *("FineTuning", "SFT"),
         *("LORA", "4K"),
     )
-    assert (tuned_model.mlflow_experiment_id, tuned_model.mlflow_run_id, tuned_model.billable_tokens) == (
+    assert (
+        tuned_model.mlflow_experiment_id,
+        tuned_model.mlflow_run_id,
+        tuned_model.billable_tokens,
+    ) == (
         "17",
         "9d3f0c6e5b1a4f7d",
         18442301,
     )
     script = run_of_file("script-mode-quoted.json")
-    assert (script.program, script.source_code_uri) == ("train.py", "s3://acme-ml-eu-west-1/churn/source/sourcedir.tar.gz")
+    assert (script.program, script.source_code_uri) == (
+        "train.py",
+        "s3://acme-ml-eu-west-1/churn/source/sourcedir.tar.gz",
+    )
     plain = run_of_file("script-mode-unquoted.json")
     assert (plain.program, plain.source_code_uri) == (script.program, script.source_code_uri)
 
@@ -137,7 +226,10 @@ def test_pipeline_is_read_from_the_name_where_tags_do_not_tell() -> None:
     description = describe("pipeline-child.json")
     run = training_run(description, TAGS, {}, ())
     assert (run.pipeline_execution, run.pipeline_step) == ("a1b2c3d4e5f6", "TrainChurn")
-    tagged = {"sagemaker:pipeline-execution-arn": "arn:x", "sagemaker:pipeline-step-name": "TrainTheChurnModel"}
+    tagged = {
+        "sagemaker:pipeline-execution-arn": "arn:x",
+        "sagemaker:pipeline-step-name": "TrainTheChurnModel",
+    }
     run = training_run(description, TAGS, tagged, ())
     assert (run.pipeline_execution, run.pipeline_step) == ("arn:x", "TrainTheChurnModel")
 
@@ -145,8 +237,14 @@ def test_pipeline_is_read_from_the_name_where_tags_do_not_tell() -> None:
 @pytest.mark.parametrize(
     ("arn", "url"),
     [
-        ("arn:aws-cn:sagemaker:cn-north-1:123456789012:training-job/job-1", "https://cn-north-1.console.amazonaws.cn/"),
-        ("arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:training-job/job-1", "https://console.amazonaws-us-gov.com/"),
+        (
+            "arn:aws-cn:sagemaker:cn-north-1:123456789012:training-job/job-1",
+            "https://cn-north-1.console.amazonaws.cn/",
+        ),
+        (
+            "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:training-job/job-1",
+            "https://console.amazonaws-us-gov.com/",
+        ),
     ],
 )
 def test_console_of_other_partitions(arn: str, url: str) -> None:
@@ -156,7 +254,12 @@ def test_console_of_other_partitions(arn: str, url: str) -> None:
 
 
 def test_no_console_is_invented() -> None:
-    assert run_of(TrainingJobArn="arn:aws-iso:sagemaker:us-iso-east-1:123456789012:training-job/job-1").console_url is None
+    assert (
+        run_of(
+            TrainingJobArn="arn:aws-iso:sagemaker:us-iso-east-1:123456789012:training-job/job-1"
+        ).console_url
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +284,9 @@ def test_a_job_without_identity_is_refused(change: dict[str, Any]) -> None:
 
 def test_identity_keeps_the_described_arn_and_ignores_its_case() -> None:
     arn, created = described_identity(describe("arn-lower-case.json"))
-    assert arn.text == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-xgb-mixedcase-01"
+    assert (
+        arn.text == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-xgb-mixedcase-01"
+    )
     assert run_of_file("arn-lower-case.json").name == "Churn-XGB-MixedCase-01"
     assert created.tzinfo is UTC
 
@@ -201,7 +306,8 @@ def test_times_of_any_zone_become_utc() -> None:
 @pytest.mark.parametrize(
     ("moment", "text"),
     [
-        (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999Z"),  # half a millisecond up would be the year 10000
+        # half a millisecond up would be the year 10000
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999Z"),
         (datetime(987, 6, 5, tzinfo=UTC), "0987-06-05T00:00:00.000Z"),
         (datetime(2025, 11, 20, 8, 40, 0, 49_999, tzinfo=UTC), "2025-11-20T08:40:00.050Z"),
         (datetime(2025, 11, 20, 8, 40, 59, 999_700, tzinfo=UTC), "2025-11-20T08:41:00.000Z"),
@@ -220,7 +326,9 @@ def test_a_name_is_not_longer_than_the_service_allows() -> None:
 
 
 def test_status_that_is_not_told_is_empty() -> None:
-    assert described_status({}) == described_status({"TrainingJobStatus": 4}) == run_of().status == ""
+    assert (
+        described_status({}) == described_status({"TrainingJobStatus": 4}) == run_of().status == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,8 +345,22 @@ def test_status_that_is_not_told_is_empty() -> None:
             ('"a\\nb"', "a\nb"),
         ],
         *[("true", True), ("false", False), ("null", None), ("True", "True"), ("None", "None")],
-        *[("0", 0), ("10", 10), ("-3", -3), ("9007199254740992", 2**53), ("9007199254740993", "9007199254740993"), ("-0", "-0")],
-        *[("00420", "00420"), ("+1", "+1"), ("1_000", "1_000"), ("\u0661", "\u0661"), ("1" * 30, "1" * 30), ("9" * 5000, "9" * 5000)],
+        *[
+            ("0", 0),
+            ("10", 10),
+            ("-3", -3),
+            ("9007199254740992", 2**53),
+            ("9007199254740993", "9007199254740993"),
+            ("-0", "-0"),
+        ],
+        *[
+            ("00420", "00420"),
+            ("+1", "+1"),
+            ("1_000", "1_000"),
+            ("\u0661", "\u0661"),
+            ("1" * 30, "1" * 30),
+            ("9" * 5000, "9" * 5000),
+        ],
         *[
             ("0.1", 0.1),
             ("-2.5", -2.5),
@@ -258,9 +380,26 @@ def test_status_that_is_not_told_is_empty() -> None:
             ("-0.0", "-0.0"),
             ("1e999", "1e999"),
         ],
-        *[("NaN", "NaN"), ("nan", "nan"), ("Infinity", "Infinity"), ("-Infinity", "-Infinity"), ("0.1 ", "0.1 "), ("0x10", "0x10")],
-        *[("[256, 0.5]", [256, 0.5]), ('{"a": {"b": null}}', {"a": {"b": None}}), ("[1, 2", "[1, 2"), ("{not json}", "{not json}")],
-        *[("[NaN]", "[NaN]"), ("[1e999]", "[1e999]"), ("[" * 100_000, "[" * 100_000), ("[" * 900 + "]" * 900, None)],
+        *[
+            ("NaN", "NaN"),
+            ("nan", "nan"),
+            ("Infinity", "Infinity"),
+            ("-Infinity", "-Infinity"),
+            ("0.1 ", "0.1 "),
+            ("0x10", "0x10"),
+        ],
+        *[
+            ("[256, 0.5]", [256, 0.5]),
+            ('{"a": {"b": null}}', {"a": {"b": None}}),
+            ("[1, 2", "[1, 2"),
+            ("{not json}", "{not json}"),
+        ],
+        *[
+            ("[NaN]", "[NaN]"),
+            ("[1e999]", "[1e999]"),
+            ("[" * 100_000, "[" * 100_000),
+            ("[" * 900 + "]" * 900, None),
+        ],
         *[('"\\ud800"', "\ufffd"), ('["\\u0000"]', ["\ufffd"]), ('{"\\ud800": 1}', {"\ufffd": 1})],
     ],
     ids=lambda item: repr(item)[:30],
@@ -284,10 +423,13 @@ def test_secret_values_are_left_behind_everywhere() -> None:
             "pin_password": "1",
         },
         Environment={"WANDB_API_KEY": "wandb-1", "MODE": "fast-mode"},
-        FailureReason='Command "train.py --API_KEY sk-live-1 --hf-token hf_1234 --max_tokens 512 --pin_password 1", wandb-1, fast-mode',
+        FailureReason='Command "train.py --API_KEY sk-live-1 --hf-token hf_1234 --max_tokens 512 '
+        '--pin_password 1", wandb-1, fast-mode',
         all_tags={"team-token": "tt-1234", "team": "a"},
     )
-    assert {parameter.key: (parameter.text, parameter.value) for parameter in run.hyperparameters} == {
+    assert {
+        parameter.key: (parameter.text, parameter.value) for parameter in run.hyperparameters
+    } == {
         "API_KEY": ("[redacted]", "[redacted]"),
         "hf-token": ("[redacted]", "[redacted]"),
         "pin_password": ("[redacted]", "[redacted]"),
@@ -295,21 +437,38 @@ def test_secret_values_are_left_behind_everywhere() -> None:
         "tokenizer": ("bert", "bert"),
     }
     assert run.failure_reason == (
-        'Command "train.py --API_KEY [redacted] --hf-token [redacted] --max_tokens 512 --pin_password 1", [redacted], fast-mode'
+        'Command "train.py --API_KEY [redacted] --hf-token [redacted] --max_tokens 512 '
+        '--pin_password 1", [redacted], fast-mode'
     )
     assert run.all_tags == {"team-token": "[redacted]", "team": "a"}
 
 
 def test_a_redacted_location_is_not_taken_for_one() -> None:
-    run = run_of(HyperParameters={"sagemaker_submit_directory": "s3://b/x"}, redact=("SAGEMAKER_*",))
+    run = run_of(
+        HyperParameters={"sagemaker_submit_directory": "s3://b/x"}, redact=("SAGEMAKER_*",)
+    )
     assert run.source_code_uri is None
 
 
 def test_newest_value_of_a_metric_wins() -> None:
-    told = [metric(value=0.9, second=1), metric(value=0.3, second=3), metric(value=0.5, second=2), metric(value=0.1)]
-    assert run_of(FinalMetricDataList=told).metrics == (Metric("m", 0.3, datetime.fromtimestamp(1763628003, UTC)),)
-    assert run_of(FinalMetricDataList=[metric(value=1, second=1), metric(value=2, second=1)]).metrics[0].value == 2
-    assert run_of(FinalMetricDataList=[metric(value=1), metric(value=2)]).metrics == (Metric("m", 2.0),)
+    told = [
+        metric(value=0.9, second=1),
+        metric(value=0.3, second=3),
+        metric(value=0.5, second=2),
+        metric(value=0.1),
+    ]
+    assert run_of(FinalMetricDataList=told).metrics == (
+        Metric("m", 0.3, datetime.fromtimestamp(1763628003, UTC)),
+    )
+    assert (
+        run_of(FinalMetricDataList=[metric(value=1, second=1), metric(value=2, second=1)])
+        .metrics[0]
+        .value
+        == 2
+    )
+    assert run_of(FinalMetricDataList=[metric(value=1), metric(value=2)]).metrics == (
+        Metric("m", 2.0),
+    )
 
 
 def test_a_newer_nan_hides_an_older_number() -> None:
@@ -319,7 +478,13 @@ def test_a_newer_nan_hides_an_older_number() -> None:
 
 @pytest.mark.parametrize(
     ("value", "named"),
-    [("NaN", "NaN"), (float("nan"), "NaN"), ("Infinity", "Infinity"), (float("inf"), "Infinity"), ("-Infinity", "-Infinity")],
+    [
+        ("NaN", "NaN"),
+        (float("nan"), "NaN"),
+        ("Infinity", "Infinity"),
+        (float("inf"), "Infinity"),
+        ("-Infinity", "-Infinity"),
+    ],
 )
 def test_values_that_are_not_finite_are_named(value: object, named: str) -> None:
     run = run_of(FinalMetricDataList=[metric(value=value)])
@@ -348,10 +513,16 @@ def test_locations_of_channels() -> None:
     def source(file: str) -> list[tuple[str, str, str | None]]:
         return [(channel.name, channel.kind, channel.uri) for channel in run_of_file(file).channels]
 
-    assert source("channel-efs.json") == [("train", "efs", "efs://fs-0123456789abcdef0/churn/train")]
+    assert source("channel-efs.json") == [
+        ("train", "efs", "efs://fs-0123456789abcdef0/churn/train")
+    ]
     assert source("channel-model-hub.json") == [
         ("model", "s3", "s3://jumpstart-cache-prod-eu-west-1/x/"),
-        ("train", "dataset", "arn:aws:sagemaker:eu-west-1:123456789012:hub-content/h/DataSet/churn/1.0.0"),
+        (
+            "train",
+            "dataset",
+            "arn:aws:sagemaker:eu-west-1:123456789012:hub-content/h/DataSet/churn/1.0.0",
+        ),
         ("future", "unknown", None),
     ]
     lustre = {"FileSystemId": "fs-1", "FileSystemType": "FSxLustre", "DirectoryPath": "/x"}
@@ -360,7 +531,12 @@ def test_locations_of_channels() -> None:
         InputDataConfig=[
             {"ChannelName": "a", "DataSource": {"FileSystemDataSource": lustre}},
             {"ChannelName": "a", "DataSource": {"FileSystemDataSource": other}},
-            {"DataSource": {"S3DataSource": {"S3Uri": ""}}, "ContentType": "text/csv", "RecordWrapperType": "RecordIO", "InputMode": 5},
+            {
+                "DataSource": {"S3DataSource": {"S3Uri": ""}},
+                "ContentType": "text/csv",
+                "RecordWrapperType": "RecordIO",
+                "InputMode": 5,
+            },
         ]
     )
     assert [(channel.name, channel.kind, channel.uri) for channel in run.channels] == [
@@ -368,12 +544,24 @@ def test_locations_of_channels() -> None:
         ("a-2", "fsxopenzfs", "fsxopenzfs://fs-2/"),
         ("channel-3", "s3", None),
     ]
-    assert (run.channels[2].content_type, run.channels[2].record_wrapper, run.channels[2].input_mode) == ("text/csv", "RecordIO", None)
+    assert (
+        run.channels[2].content_type,
+        run.channels[2].record_wrapper,
+        run.channels[2].input_mode,
+    ) == ("text/csv", "RecordIO", None)
 
 
 def test_code_channels_are_those_of_the_sdk() -> None:
-    assert [channel.is_code for channel in run_of_file("channel-sdk-v3.json").channels] == [False, True, True]
-    assert not [channel.name for channel in run_of_file("channel-many-no-test.json").channels if channel.is_code]
+    assert [channel.is_code for channel in run_of_file("channel-sdk-v3.json").channels] == [
+        False,
+        True,
+        True,
+    ]
+    assert not [
+        channel.name
+        for channel in run_of_file("channel-many-no-test.json").channels
+        if channel.is_code
+    ]
 
 
 def test_instances_of_every_shape() -> None:
@@ -384,24 +572,52 @@ def test_instances_of_every_shape() -> None:
         3,
     )
     serverless = run_of_file("serverless-fine-tuning.json")
-    assert (serverless.instances, serverless.instance_type, serverless.instance_count) == (None, None, None)
-    wishes = [{"InstanceType": "ml.p5.48xlarge", "InstanceCount": 2}, {"InstanceType": "ml.p4d.24xlarge"}]
+    assert (serverless.instances, serverless.instance_type, serverless.instance_count) == (
+        None,
+        None,
+        None,
+    )
+    wishes = [
+        {"InstanceType": "ml.p5.48xlarge", "InstanceCount": 2},
+        {"InstanceType": "ml.p4d.24xlarge"},
+    ]
     preferred = run_of(ResourceConfig={"InstancePreferences": wishes})
     assert (preferred.instances, preferred.instance_type, preferred.instance_count) == (
         "one of 2 x ml.p5.48xlarge, ml.p4d.24xlarge",
         None,
         None,
     )
-    uncounted = run_of(ResourceConfig={"InstanceGroups": [{"InstanceType": "a", "InstanceCount": 1}, {"InstanceType": "a"}]})
-    assert (uncounted.instances, uncounted.instance_type, uncounted.instance_count) == ("1 x a (unnamed), a (unnamed)", "a", None)
-    countless = run_of(ResourceConfig={"InstanceGroups": [{"InstanceType": "a", "InstanceCount": 2**53}] * 3})
+    uncounted = run_of(
+        ResourceConfig={
+            "InstanceGroups": [{"InstanceType": "a", "InstanceCount": 1}, {"InstanceType": "a"}]
+        }
+    )
+    assert (uncounted.instances, uncounted.instance_type, uncounted.instance_count) == (
+        "1 x a (unnamed), a (unnamed)",
+        "a",
+        None,
+    )
+    countless = run_of(
+        ResourceConfig={"InstanceGroups": [{"InstanceType": "a", "InstanceCount": 2**53}] * 3}
+    )
     assert countless.instance_count is None  # each is exact as a double, their sum is not
 
 
 def test_numbers_are_whole_and_exact() -> None:
     told = {"InstanceType": "a", "InstanceCount": True, "VolumeSizeInGB": 30.0}
-    run = run_of(ResourceConfig=told, TrainingTimeInSeconds=1.5, BillableTimeInSeconds=2**53 + 1, BillableTokenCount=float("inf"))
-    assert (run.instance_count, run.volume_gb, run.training_seconds, run.billable_seconds, run.billable_tokens) == (
+    run = run_of(
+        ResourceConfig=told,
+        TrainingTimeInSeconds=1.5,
+        BillableTimeInSeconds=2**53 + 1,
+        BillableTokenCount=float("inf"),
+    )
+    assert (
+        run.instance_count,
+        run.volume_gb,
+        run.training_seconds,
+        run.billable_seconds,
+        run.billable_tokens,
+    ) == (
         None,
         30,
         *[None] * 3,
@@ -417,7 +633,10 @@ def test_texts_can_be_stored_anywhere() -> None:
     )
     assert run.failure_reason == "line one\n\tline \ufffdtwo\ufffd\ufffd"
     assert run.role_arn is None
-    assert [(parameter.key, parameter.text) for parameter in run.hyperparameters] == [("a\ufffd", "\ufffd"), ("a\ufffd-2", "2")]
+    assert [(parameter.key, parameter.text) for parameter in run.hyperparameters] == [
+        ("a\ufffd", "\ufffd"),
+        ("a\ufffd-2", "2"),
+    ]
     assert run.all_tags == {"k": "v \ufffd"}
 
 
@@ -455,7 +674,9 @@ def test_nothing_else_raises_whatever_a_member_is() -> None:
         """Every way to put an odd value into one place of a description."""
         if isinstance(value, dict):
             ways: list[Any] = [{**value, key: odd} for key in value]
-            return ways + [{**value, key: way} for key, item in value.items() for way in changed(item, odd)]
+            return ways + [
+                {**value, key: way} for key, item in value.items() for way in changed(item, odd)
+            ]
         if isinstance(value, list) and value:
             return [[odd, *value[1:]]] + [[way, *value[1:]] for way in changed(value[0], odd)]
         return []

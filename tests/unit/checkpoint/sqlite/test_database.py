@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.checkpoint.ports import Claim, ClaimedElsewhere, HistoryFilter, JobState, LeaseLost, WriterLease
+from daemon.checkpoint.ports import (
+    Claim,
+    ClaimedElsewhere,
+    HistoryFilter,
+    JobState,
+    LeaseLost,
+    WriterLease,
+)
 from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
@@ -68,7 +75,9 @@ def locked_by_another_program(path: Path) -> Iterator[None]:
 
 
 class TestGroupCommit:
-    async def test_500_jobs_at_once_need_few_transactions(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_500_jobs_at_once_need_few_transactions(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         statements: list[str] = []
         await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
 
@@ -82,7 +91,9 @@ class TestGroupCommit:
         assert (await checkpoint.row_counts())["synced"] == 500
         assert statements.count("COMMIT") <= 10  # for 1500 operations
 
-    async def test_the_failure_of_one_does_not_undo_the_others(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_the_failure_of_one_does_not_undo_the_others(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         lost = await claimed(checkpoint, arn_of(0))
         await checkpoint.release(lost)
         claims = [lost, *[await claimed(checkpoint, arn_of(number)) for number in (1, 2)]]
@@ -90,7 +101,10 @@ class TestGroupCommit:
         await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
 
         results = await asyncio.gather(
-            *(begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}") for number, claim in enumerate(claims)),
+            *(
+                begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
+                for number, claim in enumerate(claims)
+            ),
             checkpoint.job(mark_of(2)),
             return_exceptions=True,
         )
@@ -106,11 +120,18 @@ class TestGroupCommit:
             connection.execute("DELETE FROM meta")
             raise ZeroDivisionError
 
-        failed, claim = await asyncio.gather(checkpoint._write(fail), checkpoint.claim(ARN, LEASE), return_exceptions=True)
+        failed, claim = await asyncio.gather(
+            checkpoint._write(fail), checkpoint.claim(ARN, LEASE), return_exceptions=True
+        )
 
         assert isinstance(failed, ZeroDivisionError)
         assert isinstance(claim, Claim)
-        assert await checkpoint._read(lambda connection: connection.execute("SELECT count(*) FROM meta").fetchone()[0]) > 0
+        assert (
+            await checkpoint._read(
+                lambda connection: connection.execute("SELECT count(*) FROM meta").fetchone()[0]
+            )
+            > 0
+        )
 
     async def test_a_cancelled_caller_loses_nothing_for_itself_or_others(
         self, checkpoint: SqliteCheckpoint, path: Path, start: Start
@@ -118,18 +139,26 @@ class TestGroupCommit:
         with locked_by_another_program(path):
             under_way = asyncio.create_task(checkpoint.claim(arn_of(0), LEASE))
             await asyncio.sleep(0)
-            waiting = [asyncio.create_task(checkpoint.claim(arn_of(number), LEASE)) for number in (1, 2)]
+            waiting = [
+                asyncio.create_task(checkpoint.claim(arn_of(number), LEASE)) for number in (1, 2)
+            ]
             await asyncio.sleep(0)
             under_way.cancel()
             waiting[0].cancel()
         results = await asyncio.gather(under_way, *waiting, return_exceptions=True)
 
-        assert [type(result) for result in results] == [asyncio.CancelledError, asyncio.CancelledError, Claim]
+        assert [type(result) for result in results] == [
+            asyncio.CancelledError,
+            asyncio.CancelledError,
+            Claim,
+        ]
         other = await start()
         for number in range(3):
             assert isinstance(await other.claim(arn_of(number), LEASE), ClaimedElsewhere)
 
-    async def test_a_cancelled_caller_does_not_hide_a_fault_from_the_others(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_cancelled_caller_does_not_hide_a_fault_from_the_others(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         with locked_by_another_program(path):
             both = [asyncio.create_task(checkpoint.probe()) for _ in range(2)]
             await asyncio.sleep(0)
@@ -139,11 +168,15 @@ class TestGroupCommit:
         assert [type(result) for result in results] == [asyncio.CancelledError, EdgeFault]
         await checkpoint.probe()
 
-    async def test_reading_does_not_wait_for_a_writer(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_reading_does_not_wait_for_a_writer(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         with locked_by_another_program(path):
             assert await checkpoint.history(HistoryFilter()) == []
 
-    async def test_a_flusher_that_is_cancelled_leaves_nobody_waiting(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_flusher_that_is_cancelled_leaves_nobody_waiting(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         with locked_by_another_program(path):
             under_way = asyncio.create_task(checkpoint.probe())
             await asyncio.sleep(0)
@@ -156,7 +189,9 @@ class TestGroupCommit:
         await checkpoint.aclose()
         await waiting
 
-    async def test_a_bug_in_the_storage_reaches_the_caller(self, checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_bug_in_the_storage_reaches_the_caller(
+        self, checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def broken(operations: object) -> None:
             raise ZeroDivisionError
 
@@ -168,26 +203,37 @@ class TestGroupCommit:
 
 
 class TestFile:
-    async def test_the_file_and_those_beside_it_are_for_this_user_alone(self, tmp_path: Path, clock: FakeClock) -> None:
+    async def test_the_file_and_those_beside_it_are_for_this_user_alone(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
         former = os.umask(0)
         try:
             path = tmp_path / "state" / "checkpoint.db"
             checkpoint = await open_checkpoint(path, clock=clock)
             await checkpoint.probe()
-            modes = {file.name.partition(".owner")[0]: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+            modes = {
+                file.name.partition(".owner")[0]: file.stat().st_mode & 0o777
+                for file in path.parent.iterdir()
+            }
             await checkpoint.aclose()
         finally:
             os.umask(former)
 
-        assert modes == dict.fromkeys(("checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"), 0o600)
+        assert modes == dict.fromkeys(
+            ("checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"), 0o600
+        )
         assert path.parent.stat().st_mode & 0o777 == 0o700
         assert [file.name for file in path.parent.iterdir()] == ["checkpoint.db"]
 
     async def test_it_is_durable_before_a_call_returns(self, checkpoint: SqliteCheckpoint) -> None:
         def settings(connection: sqlite3.Connection) -> list[Any]:
-            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+            return [
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("journal_mode", "synchronous")
+            ]
 
-        assert await checkpoint._read(settings) == ["wal", 2]  # 2 is FULL: the WAL is synced at every commit
+        # 2 is FULL: the WAL is synced at every commit
+        assert await checkpoint._read(settings) == ["wal", 2]
 
     async def test_it_remembers_when_it_was_made(self, start: Start, clock: FakeClock) -> None:
         first = await start()
@@ -197,7 +243,9 @@ class TestFile:
 
         assert (await start()).created_at == first.created_at == made_at
 
-    async def test_everything_is_in_the_file_after_closing(self, start: Start, path: Path, tmp_path: Path) -> None:
+    async def test_everything_is_in_the_file_after_closing(
+        self, start: Start, path: Path, tmp_path: Path
+    ) -> None:
         first, _second = await start(), await start()
         await synced(first, await claimed(first))
         await first.aclose()
@@ -227,7 +275,9 @@ class TestFile:
 
         await claimed(second)
 
-    async def test_closing_carries_out_what_was_asked_for(self, checkpoint: SqliteCheckpoint, start: Start) -> None:
+    async def test_closing_carries_out_what_was_asked_for(
+        self, checkpoint: SqliteCheckpoint, start: Start
+    ) -> None:
         asked = asyncio.create_task(synced(checkpoint, await claimed(checkpoint)))
         await asyncio.sleep(0)
 
@@ -249,14 +299,19 @@ def make_newer(path: Path) -> None:
 
 
 def make_text(path: Path) -> None:
-    path.write_text("queue: {url: https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync}\n" * 100)
+    path.write_text(
+        "queue: {url: https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync}\n" * 100
+    )
 
 
 def make_damaged(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         migrate(other, path, 0.0)
         other.execute("BEGIN")
-        other.executemany("INSERT INTO rejected_messages VALUES (?, '', '', '', ?, 0)", [(f"m-{n}", "x" * 500) for n in range(500)])
+        other.executemany(
+            "INSERT INTO rejected_messages VALUES (?, '', '', '', ?, 0)",
+            [(f"m-{n}", "x" * 500) for n in range(500)],
+        )
         other.execute("COMMIT")
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
@@ -279,12 +334,17 @@ class TestUnusableFile:
             (make_foreign, "belongs to another program", "set checkpoint.path"),
             (
                 make_newer,
-                f"its schema is version {len(MIGRATIONS) + 1}, this program knows {len(MIGRATIONS)}",
+                (
+                    f"its schema is version {len(MIGRATIONS) + 1}, this program knows "
+                    f"{len(MIGRATIONS)}"
+                ),
                 "start that newer version",
             ),
         ],
     )
-    async def test_it_is_refused_and_left_as_it_was(self, path: Path, make: Callable[[Path], None], problem: str, advice: str) -> None:
+    async def test_it_is_refused_and_left_as_it_was(
+        self, path: Path, make: Callable[[Path], None], problem: str, advice: str
+    ) -> None:
         make(path)
         before = path.read_bytes() if path.is_file() else b""
 
@@ -311,20 +371,41 @@ class TestUnusableFile:
         (tmp_path / "file").touch()
         path = tmp_path / "file" / "checkpoint.db"
 
-        with pytest.raises(SetupFault, match=r"checkpoint .*/file/checkpoint\.db: .* let user \d+ make, lock and list files"):
+        with pytest.raises(
+            SetupFault,
+            match=r"checkpoint .*/file/checkpoint\.db: .* let user \d+ make, lock and list files",
+        ):
             await open_checkpoint(path)
 
     @pytest.mark.parametrize(
         ("directory_mode", "file_mode", "problem"),
         [
-            (0o555, None, r"Permission denied .* let user \d+ make, lock and list files in its directory"),
-            (0o333, 0o666, r"Permission denied .* let user \d+ make, lock and list files in its directory"),
+            (
+                0o555,
+                None,
+                r"Permission denied .* let user \d+ make, lock and list files in its directory",
+            ),
+            (
+                0o333,
+                0o666,
+                r"Permission denied .* let user \d+ make, lock and list files in its directory",
+            ),
             (0o777, 0o444, r"cannot be opened for writing; let user \d+ write it"),
-            (0o555, 0o666, r"cannot be opened for writing; let user \d+ write it and make files in its directory"),
+            (
+                0o555,
+                0o666,
+                (
+                    r"cannot be opened for writing; let user \d+ write it and make files in its "
+                    r"directory"
+                ),
+            ),
         ],
     )
-    async def test_missing_rights(self, directory_mode: int, file_mode: int | None, problem: str) -> None:
-        directory = Path(tempfile.mkdtemp())  # pytest's own are closed to other users, and root has every right
+    async def test_missing_rights(
+        self, directory_mode: int, file_mode: int | None, problem: str
+    ) -> None:
+        # pytest's own are closed to other users, and root has every right
+        directory = Path(tempfile.mkdtemp())
         try:
             path = directory / "checkpoint.db"
             if file_mode is not None:
@@ -339,13 +420,17 @@ class TestUnusableFile:
             directory.chmod(0o700)
             shutil.rmtree(directory)
 
-    async def test_a_file_system_without_file_locks(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_file_system_without_file_locks(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def refuse(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
         monkeypatch.setattr("fcntl.flock", refuse)
 
-        with pytest.raises(SetupFault, match=r"No locks available \(file lock\); .* which must be on a local disk"):
+        with pytest.raises(
+            SetupFault, match=r"No locks available \(file lock\); .* which must be on a local disk"
+        ):
             await open_checkpoint(path)
 
         assert [file.name for file in path.parent.iterdir()] == ["checkpoint.db"]
@@ -372,20 +457,32 @@ class TestUnusableFile:
     async def test_a_file_that_another_program_keeps_locked(self, start: Start, path: Path) -> None:
         await start()
 
-        with locked_by_another_program(path), pytest.raises(SetupFault, match=r"locked for more than 0\.2 s; end it"):
+        with (
+            locked_by_another_program(path),
+            pytest.raises(SetupFault, match=r"locked for more than 0\.2 s; end it"),
+        ):
             await start()
 
         await start()
 
 
 class TestWal:
-    """SQLite itself does not wait for a transaction under way before it changes the mode of a new file."""
+    """SQLite itself does not wait for a transaction under way before it changes the mode of a new
+    file.
+    """
 
-    def test_it_is_turned_on_once_another_process_has_finished(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_turned_on_once_another_process_has_finished(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         database = Database(path, clock=FakeClock(), busy_seconds=60)
-        with contextlib.closing(sqlite3.connect(path)) as ours, contextlib.closing(sqlite3.connect(path)) as other:
+        with (
+            contextlib.closing(sqlite3.connect(path)) as ours,
+            contextlib.closing(sqlite3.connect(path)) as other,
+        ):
             other.execute("BEGIN IMMEDIATE")
-            monkeypatch.setattr("daemon.checkpoint.sqlite.database.time.sleep", lambda _seconds: other.rollback())
+            monkeypatch.setattr(
+                "daemon.checkpoint.sqlite.database.time.sleep", lambda _seconds: other.rollback()
+            )
 
             database._use_wal(ours)
 
@@ -394,13 +491,20 @@ class TestWal:
     def test_it_does_not_wait_for_ever(self, path: Path) -> None:
         database = Database(path, clock=FakeClock(), busy_seconds=0.05)
         ours = sqlite3.connect(path)
-        with contextlib.closing(ours), locked_by_another_program(path), pytest.raises(sqlite3.OperationalError, match="locked"):
+        with (
+            contextlib.closing(ours),
+            locked_by_another_program(path),
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
             database._use_wal(ours)
 
     def test_a_file_system_without_shared_memory_is_refused(self, path: Path) -> None:
         database = Database(path, clock=FakeClock(), busy_seconds=0)
         in_memory = sqlite3.connect(":memory:")
-        with contextlib.closing(in_memory), pytest.raises(SetupFault, match=r"set checkpoint\.path to a file on a local disk"):
+        with (
+            contextlib.closing(in_memory),
+            pytest.raises(SetupFault, match=r"set checkpoint\.path to a file on a local disk"),
+        ):
             database._use_wal(in_memory)
 
 
@@ -424,27 +528,36 @@ class TestSchema:
     )
 
     @pytest.mark.parametrize("from_version", [0, 1, 2])
-    def test_steps_are_applied_in_order_from_where_the_file_stands(self, path: Path, from_version: int) -> None:
+    def test_steps_are_applied_in_order_from_where_the_file_stands(
+        self, path: Path, from_version: int
+    ) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             migrate(connection, path, 100.0, self.STEPS[:from_version])
 
             migrate(connection, path, 200.0, self.STEPS)
             migrate(connection, path, 300.0, self.STEPS)
 
-            assert connection.execute("SELECT * FROM seen").fetchall() == [(100.0 if from_version == 2 else 200.0, 23)]
+            assert connection.execute("SELECT * FROM seen").fetchall() == [
+                (100.0 if from_version == 2 else 200.0, 23)
+            ]
             assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
-    async def test_a_file_of_the_first_version_keeps_its_jobs(self, path: Path, clock: FakeClock) -> None:
+    async def test_a_file_of_the_first_version_keeps_its_jobs(
+        self, path: Path, clock: FakeClock
+    ) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             migrate(connection, path, 100.0, MIGRATIONS[:1])
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, 'churn', 'writing', '', '', 0, 1, 'modeldb-v2', '{}', 'm-1', 100, 100)",
+                "INSERT INTO jobs VALUES (?, ?, 'churn', 'writing', '', '', 0, 1, 'modeldb-v2', "
+                "'{}', 'm-1', 100, 100)",
                 (MARK.arn, MARK.creation_time),
             )
         checkpoint = await open_checkpoint(path, clock=clock)
         record = await row(checkpoint)
         assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
-        assert isinstance(await checkpoint.take_writer_lease("modeldb", 60, grace_seconds=0), WriterLease)
+        assert isinstance(
+            await checkpoint.take_writer_lease("modeldb", 60, grace_seconds=0), WriterLease
+        )
         await checkpoint.aclose()
 
     def test_a_step_that_fails_leaves_the_file_at_its_version(self, path: Path) -> None:
@@ -457,17 +570,27 @@ class TestSchema:
             assert connection.execute("PRAGMA user_version").fetchone() == (1,)
             assert connection.execute("SELECT * FROM seen").fetchall() == []
 
-    def test_a_step_that_ends_the_transaction_leaves_the_file_at_its_version(self, path: Path) -> None:
+    def test_a_step_that_ends_the_transaction_leaves_the_file_at_its_version(
+        self, path: Path
+    ) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             migrate(connection, path, 0.0, self.STEPS[:2])
-            steps = (*self.STEPS[:2], ("CREATE TABLE only (one PRIMARY KEY)", *["INSERT OR ROLLBACK INTO only VALUES (1)"] * 2))
+            steps = (
+                *self.STEPS[:2],
+                (
+                    "CREATE TABLE only (one PRIMARY KEY)",
+                    *["INSERT OR ROLLBACK INTO only VALUES (1)"] * 2,
+                ),
+            )
 
             with pytest.raises(sqlite3.IntegrityError):
                 migrate(connection, path, 0.0, steps)
 
             assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
-    async def test_rows_of_an_older_version_are_still_there_after_a_step(self, start: Start, path: Path, clock: FakeClock) -> None:
+    async def test_rows_of_an_older_version_are_still_there_after_a_step(
+        self, start: Start, path: Path, clock: FakeClock
+    ) -> None:
         older = await start()
         await synced(older, await claimed(older))
         await older.aclose()
@@ -477,21 +600,33 @@ class TestSchema:
         newer.close()
 
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT state, note FROM jobs").fetchall() == [("synced", "none")]
+            assert connection.execute("SELECT state, note FROM jobs").fetchall() == [
+                ("synced", "none")
+            ]
         with pytest.raises(SetupFault, match="written by a newer version"):
             await start()
 
 
 class TestBrokenStorage:
-    async def test_every_member_of_the_batch_hears_of_it_and_nothing_happened(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_every_member_of_the_batch_hears_of_it_and_nothing_happened(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         with locked_by_another_program(path):
-            faults = await asyncio.gather(*(checkpoint.claim(arn_of(n), LEASE) for n in range(3)), return_exceptions=True)
+            faults = await asyncio.gather(
+                *(checkpoint.claim(arn_of(n), LEASE) for n in range(3)), return_exceptions=True
+            )
 
         assert len({id(fault) for fault in faults}) == 3
         for fault in faults:
             assert isinstance(fault, EdgeFault)
-            assert (fault.edge, fault.reason, fault.curable) == (Edge.CHECKPOINT, Reason.STORAGE, True)
-            assert fault.detail.startswith(f"checkpoint {path}: another program has kept the file locked for more than 0.2 s")
+            assert (fault.edge, fault.reason, fault.curable) == (
+                Edge.CHECKPOINT,
+                Reason.STORAGE,
+                True,
+            )
+            assert fault.detail.startswith(
+                f"checkpoint {path}: another program has kept the file locked for more than 0.2 s"
+            )
         assert [type(await checkpoint.claim(arn_of(n), LEASE)) for n in range(3)] == [Claim] * 3
 
     async def test_a_full_disk(self, checkpoint: SqliteCheckpoint) -> None:
@@ -502,10 +637,18 @@ class TestBrokenStorage:
             connection.execute("PRAGMA max_page_count = 1")
 
         await checkpoint._write(fill_up)
-        results = await asyncio.gather(synced(checkpoint, claim), checkpoint.keep_body("m-1", "x" * 100_000), return_exceptions=True)
+        results = await asyncio.gather(
+            synced(checkpoint, claim),
+            checkpoint.keep_body("m-1", "x" * 100_000),
+            return_exceptions=True,
+        )
 
         assert [str(result).partition(" (SQLite")[0] for result in results] == [
-            f"checkpoint: storage: checkpoint {checkpoint._database.path}: the disk is full; free some space"
+            (
+                f"checkpoint: storage: checkpoint {checkpoint._database.path}: the disk is full; "
+                f"free "
+                f"some space"
+            )
         ] * 2
         assert (await row(checkpoint)).state is JobState.WRITING
         await synced(checkpoint, claim)
@@ -517,7 +660,9 @@ class TestBrokenStorage:
             await checkpoint.probe()
         await checkpoint.probe()
 
-    async def test_a_deleted_file_is_noticed_by_every_call_and_comes_back(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_deleted_file_is_noticed_by_every_call_and_comes_back(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         claim = await claimed(checkpoint)
         aside = path.with_name("aside.db")
         path.rename(aside)
@@ -532,14 +677,18 @@ class TestBrokenStorage:
         aside.rename(path)
         await begin(checkpoint, claim)
 
-    async def test_a_file_deleted_during_a_commit_is_noticed_before_the_answer(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_file_deleted_during_a_commit_is_noticed_before_the_answer(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         def delete(connection: sqlite3.Connection) -> None:
             path.unlink()
 
         with pytest.raises(EdgeFault, match="deleted or replaced"):
             await checkpoint._write(delete)
 
-    async def test_a_replaced_file_is_never_mixed_up_with_the_old_one(self, start: Start, path: Path, clock: FakeClock) -> None:
+    async def test_a_replaced_file_is_never_mixed_up_with_the_old_one(
+        self, start: Start, path: Path, clock: FakeClock
+    ) -> None:
         old = await start()
         claim = await claimed(old)
         await begin(old, claim)
@@ -556,10 +705,14 @@ class TestBrokenStorage:
         assert (old.created_at, await old.job(mark_of(1))) == (clock.now, await new.job(mark_of(1)))
         await old.probe()
         await new.probe()
-        check = await new._read(lambda connection: connection.execute("PRAGMA integrity_check").fetchone()[0])
+        check = await new._read(
+            lambda connection: connection.execute("PRAGMA integrity_check").fetchone()[0]
+        )
         assert check == "ok"
 
-    async def test_a_file_replaced_by_something_else(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_file_replaced_by_something_else(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         path.unlink()
         make_newer(path)
 

@@ -83,7 +83,9 @@ class TestClaims:
         assert second.fence > first.fence
         assert second.owner != first.owner
 
-    async def test_releasing_twice_or_late_takes_nothing_from_the_next_holder(self, start: Start) -> None:
+    async def test_releasing_twice_or_late_takes_nothing_from_the_next_holder(
+        self, start: Start
+    ) -> None:
         ours, theirs = await start(), await start()
         first = await claimed(ours)
         await ours.release(first)
@@ -93,7 +95,9 @@ class TestClaims:
 
         assert isinstance(await ours.claim(ARN, LEASE), ClaimedElsewhere)
 
-    async def test_claiming_again_prolongs_the_same_claim(self, start: Start, clock: FakeClock) -> None:
+    async def test_claiming_again_prolongs_the_same_claim(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         first = await claimed(ours)
         clock.now += LEASE - 1
@@ -102,7 +106,9 @@ class TestClaims:
         clock.now += LEASE - 1
         assert isinstance(await theirs.claim(ARN, LEASE), ClaimedElsewhere)
 
-    async def test_a_lease_that_ran_out_can_be_taken_although_its_owner_lives(self, start: Start, clock: FakeClock) -> None:
+    async def test_a_lease_that_ran_out_can_be_taken_although_its_owner_lives(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         first = await claimed(ours)
         clock.now += LEASE
@@ -112,7 +118,9 @@ class TestClaims:
         assert second.fence > first.fence
         assert await ours.renew([first], LEASE) == [first]
 
-    async def test_our_own_lease_that_ran_out_makes_a_new_claim(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_our_own_lease_that_ran_out_makes_a_new_claim(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         first = await claimed(checkpoint)
         clock.now += LEASE
 
@@ -122,7 +130,9 @@ class TestClaims:
         with pytest.raises(LeaseLost):
             await begin(checkpoint, first)
 
-    async def test_renewing_keeps_what_is_held_and_names_what_is_lost(self, start: Start, clock: FakeClock) -> None:
+    async def test_renewing_keeps_what_is_held_and_names_what_is_lost(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         kept, released = await claimed(ours, arn_of(1)), await claimed(ours, arn_of(2))
         await ours.release(released)
@@ -165,7 +175,9 @@ class TestClaims:
 
 
 class TestOwners:
-    """What a lock file says. Real processes that are killed: tests/integration/test_checkpoint_processes.py."""
+    """What a lock file says. Real processes that are killed:
+    tests/integration/test_checkpoint_processes.py.
+    """
 
     def lock_files(self, path: Path) -> set[str]:
         return {file.name for file in path.parent.iterdir() if ".owner-" in file.name}
@@ -173,12 +185,23 @@ class TestOwners:
     def forge_claim(self, path: Path, owner: str, arn: str = ARN) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("PRAGMA foreign_keys = ON")
-            other.execute("INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, 9e9)", (arn, owner))
-            other.execute("INSERT INTO name_locks SELECT 'project/' || job_arn, fence, 9e9 FROM claims WHERE owner = ?", (owner,))
+            other.execute(
+                "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, 9e9)", (arn, owner)
+            )
+            other.execute(
+                "INSERT INTO name_locks SELECT 'project/' || job_arn, fence, 9e9 FROM claims "
+                "WHERE owner = ?",
+                (owner,),
+            )
 
-    async def test_each_has_one_lock_file_for_this_user_alone_until_it_closes(self, start: Start, path: Path) -> None:
+    async def test_each_has_one_lock_file_for_this_user_alone_until_it_closes(
+        self, start: Start, path: Path
+    ) -> None:
         ours, theirs = await start(), await start()
-        owners = {f"checkpoint.db.owner-{(await claimed(each, arn_of(n))).owner}" for n, each in enumerate((ours, theirs))}
+        owners = {
+            f"checkpoint.db.owner-{(await claimed(each, arn_of(n))).owner}"
+            for n, each in enumerate((ours, theirs))
+        }
 
         assert self.lock_files(path) == owners
         assert {(path.parent / name).stat().st_mode & 0o777 for name in owners} == {0o600}
@@ -186,7 +209,9 @@ class TestOwners:
         await theirs.aclose()
         assert self.lock_files(path) == set()
 
-    async def test_a_start_takes_over_the_claims_of_an_owner_that_is_gone(self, start: Start, path: Path) -> None:
+    async def test_a_start_takes_over_the_claims_of_an_owner_that_is_gone(
+        self, start: Start, path: Path
+    ) -> None:
         first = await start()
         self.forge_claim(path, "gone")
         (path.parent / "checkpoint.db.owner-gone").touch()
@@ -201,7 +226,9 @@ class TestOwners:
         await second.lock_name(claim, f"project/{ARN}", LEASE)
         assert isinstance(await second.claim(arn_of(1), LEASE), ClaimedElsewhere)
 
-    async def test_a_claim_takes_over_from_an_owner_that_is_gone(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_claim_takes_over_from_an_owner_that_is_gone(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         self.forge_claim(path, "gone")
         lock_file = path.parent / "checkpoint.db.owner-gone"
         lock_file.touch()
@@ -210,7 +237,9 @@ class TestOwners:
 
         assert not lock_file.exists()
 
-    async def test_a_name_lock_is_taken_over_from_an_owner_that_is_gone(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_name_lock_is_taken_over_from_an_owner_that_is_gone(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         self.forge_claim(path, "gone", arn_of(1))
         (path.parent / "checkpoint.db.owner-gone").touch()
 
@@ -218,14 +247,18 @@ class TestOwners:
 
         await claimed(checkpoint, arn_of(1))
 
-    async def test_an_owner_without_a_lock_file_is_not_known_to_be_gone(self, start: Start, path: Path) -> None:
+    async def test_an_owner_without_a_lock_file_is_not_known_to_be_gone(
+        self, start: Start, path: Path
+    ) -> None:
         checkpoint = await start()
         self.forge_claim(path, "unknown")
         await start()
 
         assert isinstance(await checkpoint.claim(ARN, LEASE), ClaimedElsewhere)
 
-    async def test_a_take_over_that_did_not_become_durable_leaves_the_lock_file(self, checkpoint: SqliteCheckpoint, path: Path) -> None:
+    async def test_a_take_over_that_did_not_become_durable_leaves_the_lock_file(
+        self, checkpoint: SqliteCheckpoint, path: Path
+    ) -> None:
         self.forge_claim(path, "gone")
         (path.parent / "checkpoint.db.owner-gone").touch()
 
@@ -248,7 +281,9 @@ class TestOwners:
 
 
 class TestNameLocks:
-    async def test_a_name_is_locked_for_every_other_claim_of_any_process(self, start: Start, clock: FakeClock) -> None:
+    async def test_a_name_is_locked_for_every_other_claim_of_any_process(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         await ours.lock_name(await claimed(ours, arn_of(1)), "project/churn", 20)
         clock.now += 5
@@ -258,7 +293,9 @@ class TestNameLocks:
                 await other.lock_name(await claimed(other, arn), "project/churn", 20)
             assert caught.value.delay_seconds == 15
 
-    async def test_the_same_claim_takes_its_lock_again(self, start: Start, clock: FakeClock) -> None:
+    async def test_the_same_claim_takes_its_lock_again(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
         await ours.lock_name(claim, "project/churn", 20)
@@ -269,7 +306,9 @@ class TestNameLocks:
         with pytest.raises(NameLocked):
             await theirs.lock_name(other, "project/churn", 20)
 
-    async def test_a_lock_is_free_after_unlock_and_only_its_holder_unlocks(self, start: Start) -> None:
+    async def test_a_lock_is_free_after_unlock_and_only_its_holder_unlocks(
+        self, start: Start
+    ) -> None:
         ours, theirs = await start(), await start()
         claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
         await ours.lock_name(claim, "project/churn", 20)
@@ -280,7 +319,9 @@ class TestNameLocks:
         await ours.unlock_name(claim, "project/churn")
         await theirs.lock_name(other, "project/churn", 20)
 
-    async def test_a_lock_whose_lease_ran_out_can_be_taken(self, start: Start, clock: FakeClock) -> None:
+    async def test_a_lock_whose_lease_ran_out_can_be_taken(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
         await ours.lock_name(claim, "project/churn", 20)
@@ -291,7 +332,9 @@ class TestNameLocks:
         with pytest.raises(NameLocked):
             await ours.lock_name(claim, "project/churn", 20)
 
-    async def test_renewing_a_claim_prolongs_its_locks(self, start: Start, clock: FakeClock) -> None:
+    async def test_renewing_a_claim_prolongs_its_locks(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
         await ours.lock_name(claim, "project/churn", LEASE)
@@ -303,7 +346,9 @@ class TestNameLocks:
         with pytest.raises(NameLocked):
             await theirs.lock_name(other, "project/churn", LEASE)
 
-    async def test_a_lost_claim_locks_nothing(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_a_lost_claim_locks_nothing(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         released = await claimed(checkpoint, arn_of(1))
         await checkpoint.release(released)
         expired = await claimed(checkpoint, arn_of(2))
@@ -314,7 +359,9 @@ class TestNameLocks:
                 await checkpoint.lock_name(claim, "project/churn", LEASE)
 
     @pytest.mark.parametrize("finish", [synced, skipped, rejected, deferred])
-    async def test_every_record_ends_the_claim_and_its_locks(self, start: Start, finish: Callable[..., Awaitable[None]]) -> None:
+    async def test_every_record_ends_the_claim_and_its_locks(
+        self, start: Start, finish: Callable[..., Awaitable[None]]
+    ) -> None:
         ours, theirs = await start(), await start()
         claim = await claimed(ours)
         await ours.lock_name(claim, "project/churn", LEASE)
@@ -326,22 +373,37 @@ class TestNameLocks:
         await theirs.lock_name(successor, "project/churn", LEASE)
         await theirs.lock_name(successor, "run/churn", LEASE)
         await theirs.release(successor)
-        assert await ours._read(lambda connection: connection.execute("SELECT count(*) FROM name_locks").fetchone()[0]) == 0
+        assert (
+            await ours._read(
+                lambda connection: connection.execute("SELECT count(*) FROM name_locks").fetchone()[
+                    0
+                ]
+            )
+            == 0
+        )
 
 
 class TestBeginWrite:
-    async def test_it_leaves_a_row_that_says_writing(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_it_leaves_a_row_that_says_writing(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         assert await checkpoint.job(MARK) is None
 
         record = await begin(checkpoint, await claimed(checkpoint))
 
         assert record == await checkpoint.job(MARK)
-        assert (record.job_arn, record.creation_time, record.job_name) == (ARN, MARK.creation_time, NAME)
+        assert (record.job_arn, record.creation_time, record.job_name) == (
+            ARN,
+            MARK.creation_time,
+            NAME,
+        )
         assert (record.state, record.reason, record.unanswered_writes) == (JobState.WRITING, "", 1)
         assert (record.target, record.target_ids, record.attempts) == ("modeldb-v2", {}, 0)
         assert (record.first_seen_at, record.updated_at) == (clock.now, clock.now)
 
-    async def test_each_time_one_more_write_is_unanswered(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_each_time_one_more_write_is_unanswered(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         claim = await claimed(checkpoint)
 
         counts = [(await begin(checkpoint, claim)).unanswered_writes for _ in range(3)]
@@ -393,7 +455,9 @@ class TestBeginWrite:
         assert await theirs.job(MARK) is None
         await begin(theirs, claim, lock_name="run/another")
 
-    async def test_its_lock_lasts_as_long_as_the_claim(self, start: Start, clock: FakeClock) -> None:
+    async def test_its_lock_lasts_as_long_as_the_claim(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         await begin(ours, await claimed(ours, arn_of(1)), mark_of(1))
         clock.now += LEASE - 1
@@ -406,16 +470,24 @@ class TestBeginWrite:
         clock.now += 1
         await begin(theirs, other, mark_of(2))
 
-    async def test_a_forced_write_over_a_synced_job_leaves_its_intent_too(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_a_forced_write_over_a_synced_job_leaves_its_intent_too(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await synced(checkpoint, await claimed(checkpoint))
 
         record = await begin(checkpoint, await claimed(checkpoint))
 
-        assert (record.state, record.unanswered_writes, record.target_ids) == (JobState.WRITING, 1, {"run_id": "r-1"})
+        assert (record.state, record.unanswered_writes, record.target_ids) == (
+            JobState.WRITING,
+            1,
+            {"run_id": "r-1"},
+        )
 
 
 class TestSynced:
-    async def test_the_row_is_done_with_the_ids_of_the_target(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_the_row_is_done_with_the_ids_of_the_target(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         claim = await claimed(checkpoint)
         began_at = clock.now
         await begin(checkpoint, claim)
@@ -424,8 +496,16 @@ class TestSynced:
         await synced(checkpoint, claim)
 
         record = await row(checkpoint)
-        assert (record.state, record.reason, record.unanswered_writes) == (JobState.SYNCED, "created", 0)
-        assert (record.target, record.target_ids, record.message_id) == ("modeldb-v2", {"run_id": "r-1"}, "m-1")
+        assert (record.state, record.reason, record.unanswered_writes) == (
+            JobState.SYNCED,
+            "created",
+            0,
+        )
+        assert (record.target, record.target_ids, record.message_id) == (
+            "modeldb-v2",
+            {"run_id": "r-1"},
+            "m-1",
+        )
         assert (record.first_seen_at, record.updated_at) == (began_at, clock.now)
 
     async def test_a_run_is_a_fact_even_after_the_lease_while_nobody_took_the_job(
@@ -451,7 +531,9 @@ class TestSynced:
 
         assert (await row(ours)).state is JobState.WRITING
 
-    async def test_a_former_holder_is_content_when_the_next_one_has_synced_the_job(self, start: Start, clock: FakeClock) -> None:
+    async def test_a_former_holder_is_content_when_the_next_one_has_synced_the_job(
+        self, start: Start, clock: FakeClock
+    ) -> None:
         ours, theirs = await start(), await start()
         former = await claimed(ours)
         clock.now += LEASE
@@ -473,17 +555,25 @@ class TestSynced:
 
 
 class TestSkipped:
-    async def test_a_job_without_the_tag_is_skipped_and_a_later_event_may_sync_it(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_a_job_without_the_tag_is_skipped_and_a_later_event_may_sync_it(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await skipped(checkpoint, await claimed(checkpoint))
         record = await row(checkpoint)
-        assert (record.state, record.reason, record.message_id) == (JobState.SKIPPED, "not_tagged", "m-4")
+        assert (record.state, record.reason, record.message_id) == (
+            JobState.SKIPPED,
+            "not_tagged",
+            "m-4",
+        )
 
         await synced(checkpoint, await claimed(checkpoint))
 
         assert (await row(checkpoint)).state is JobState.SYNCED
 
     @pytest.mark.parametrize("finish", [synced, rejected])
-    async def test_never_over_synced_or_rejected(self, checkpoint: SqliteCheckpoint, finish: Callable[..., Awaitable[None]]) -> None:
+    async def test_never_over_synced_or_rejected(
+        self, checkpoint: SqliteCheckpoint, finish: Callable[..., Awaitable[None]]
+    ) -> None:
         await finish(checkpoint, await claimed(checkpoint))
         before = await checkpoint.job(MARK)
 
@@ -501,17 +591,29 @@ class TestSkipped:
 
 
 class TestDeferred:
-    async def test_attempts_are_counted_with_the_last_reason(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_attempts_are_counted_with_the_last_reason(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         first_seen_at = clock.now
         for _ in range(3):
             await deferred(checkpoint, await claimed(checkpoint))
             clock.now += 10
 
         record = await row(checkpoint)
-        assert (record.state, record.reason, record.detail) == (JobState.RELEASED, "target_fault", "503")
-        assert (record.attempts, record.first_seen_at, record.message_id) == (3, first_seen_at, "m-2")
+        assert (record.state, record.reason, record.detail) == (
+            JobState.RELEASED,
+            "target_fault",
+            "503",
+        )
+        assert (record.attempts, record.first_seen_at, record.message_id) == (
+            3,
+            first_seen_at,
+            "m-2",
+        )
 
-    @pytest.mark.parametrize(("told", "state", "left"), [(None, "writing", 2), (1, "writing", 1), (0, "released", 0)])
+    @pytest.mark.parametrize(
+        ("told", "state", "left"), [(None, "writing", 2), (1, "writing", 1), (0, "released", 0)]
+    )
     async def test_unanswered_writes_stay_until_it_is_known_better(
         self, checkpoint: SqliteCheckpoint, told: int | None, state: str, left: int
     ) -> None:
@@ -533,7 +635,9 @@ class TestDeferred:
 
         assert await checkpoint.job(MARK) == before
 
-    async def test_before_it_was_described_a_job_has_a_row_without_creation_time(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_before_it_was_described_a_job_has_a_row_without_creation_time(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await deferred(checkpoint, await claimed(checkpoint), None)
 
         (record,) = await checkpoint.history(HistoryFilter())
@@ -543,7 +647,10 @@ class TestDeferred:
 
     @pytest.mark.parametrize("finish", [begin, synced, skipped, rejected, deferred])
     async def test_that_row_goes_into_the_real_one_once_the_mark_is_known(
-        self, checkpoint: SqliteCheckpoint, clock: FakeClock, finish: Callable[..., Awaitable[object]]
+        self,
+        checkpoint: SqliteCheckpoint,
+        clock: FakeClock,
+        finish: Callable[..., Awaitable[object]],
     ) -> None:
         first_seen_at = clock.now
         await deferred(checkpoint, await claimed(checkpoint), None)
@@ -556,7 +663,9 @@ class TestDeferred:
         assert (record.creation_time, record.first_seen_at) == (MARK.creation_time, first_seen_at)
         assert record.attempts == (3 if finish is deferred else 2)
 
-    async def test_a_real_row_that_was_there_gets_the_attempts_too(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_a_real_row_that_was_there_gets_the_attempts_too(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         first_seen_at = clock.now
         await deferred(checkpoint, await claimed(checkpoint))
         clock.now += 10
@@ -565,18 +674,32 @@ class TestDeferred:
         await synced(checkpoint, await claimed(checkpoint))
 
         (record,) = await checkpoint.history(HistoryFilter())
-        assert (record.attempts, record.first_seen_at, record.state) == (2, first_seen_at, JobState.SYNCED)
+        assert (record.attempts, record.first_seen_at, record.state) == (
+            2,
+            first_seen_at,
+            JobState.SYNCED,
+        )
 
 
 class TestRejected:
-    async def test_the_row_of_the_job_and_that_of_the_message(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_the_row_of_the_job_and_that_of_the_message(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         await rejected(checkpoint, await claimed(checkpoint))
 
         record = await row(checkpoint)
         (message,) = await checkpoint.rejected_messages()
-        assert (record.state, record.reason, record.detail) == (JobState.REJECTED, "tags_incomplete", "no MODEL_DB_MODEL_NAME")
+        assert (record.state, record.reason, record.detail) == (
+            JobState.REJECTED,
+            "tags_incomplete",
+            "no MODEL_DB_MODEL_NAME",
+        )
         assert (message.message_id, message.job_arn, message.rejected_at) == ("m-3", ARN, clock.now)
-        assert (message.reason, message.detail, message.body) == ("tags_incomplete", "no MODEL_DB_MODEL_NAME", None)
+        assert (message.reason, message.detail, message.body) == (
+            "tags_incomplete",
+            "no MODEL_DB_MODEL_NAME",
+            None,
+        )
 
     async def test_a_later_event_is_judged_anew(self, checkpoint: SqliteCheckpoint) -> None:
         await rejected(checkpoint, await claimed(checkpoint))
@@ -585,7 +708,9 @@ class TestRejected:
 
         assert (await row(checkpoint)).state is JobState.SYNCED
 
-    async def test_never_over_synced_but_the_message_is_recorded(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_never_over_synced_but_the_message_is_recorded(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await synced(checkpoint, await claimed(checkpoint))
         before = await checkpoint.job(MARK)
 
@@ -604,35 +729,55 @@ class TestRejected:
         assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 1)
         assert (await begin(checkpoint, await claimed(checkpoint))).unanswered_writes == 2
 
-    async def test_unless_it_is_known_that_all_are_accounted_for(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_unless_it_is_known_that_all_are_accounted_for(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         claim = await claimed(checkpoint)
         await begin(checkpoint, claim)
 
         await checkpoint.record_rejected(
-            claim, MARK, NAME, job_arn=ARN, reason=Reason.JOB_GONE, detail="", message_id="m-3", unanswered_writes=0
+            claim,
+            MARK,
+            NAME,
+            job_arn=ARN,
+            reason=Reason.JOB_GONE,
+            detail="",
+            message_id="m-3",
+            unanswered_writes=0,
         )
 
         record = await row(checkpoint)
         assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 0)
 
-    async def test_a_message_that_names_no_job_has_a_row_of_its_own_only(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_a_message_that_names_no_job_has_a_row_of_its_own_only(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await rejected(checkpoint, None, None, job_arn="")
 
         assert await checkpoint.history(HistoryFilter()) == []
         (message,) = await checkpoint.rejected_messages()
         assert message.job_arn == ""
 
-    async def test_a_job_that_was_never_described_has_a_row_that_stays(self, checkpoint: SqliteCheckpoint) -> None:
-        await rejected(checkpoint, await claimed(checkpoint), None, job_arn=ARN.replace("churn", "Churn"))
+    async def test_a_job_that_was_never_described_has_a_row_that_stays(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
+        await rejected(
+            checkpoint, await claimed(checkpoint), None, job_arn=ARN.replace("churn", "Churn")
+        )
         await synced(checkpoint, await claimed(checkpoint))
 
-        by_time = {record.creation_time: record.state for record in await checkpoint.history(HistoryFilter())}
+        by_time = {
+            record.creation_time: record.state
+            for record in await checkpoint.history(HistoryFilter())
+        }
         (message,) = await checkpoint.rejected_messages()
 
         assert by_time == {"": JobState.REJECTED, MARK.creation_time: JobState.SYNCED}
         assert message.job_arn == ARN
 
-    async def test_a_body_is_kept_and_survives_a_second_rejection(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_a_body_is_kept_and_survives_a_second_rejection(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await rejected(checkpoint, None, None, job_arn="")
 
         await checkpoint.keep_body("m-3", '{"detail": ')
@@ -641,12 +786,18 @@ class TestRejected:
         (message,) = await checkpoint.rejected_messages()
         assert (message.body, message.reason) == ('{"detail": ', "tags_incomplete")
 
-    async def test_a_body_is_kept_even_if_its_message_is_unknown(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_a_body_is_kept_even_if_its_message_is_unknown(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await checkpoint.keep_body("m-9", "body")
 
-        assert [(message.message_id, message.body) for message in await checkpoint.rejected_messages()] == [("m-9", "body")]
+        assert [
+            (message.message_id, message.body) for message in await checkpoint.rejected_messages()
+        ] == [("m-9", "body")]
 
-    async def test_text_that_is_no_unicode_is_kept_as_its_escape(self, checkpoint: SqliteCheckpoint) -> None:
+    async def test_text_that_is_no_unicode_is_kept_as_its_escape(
+        self, checkpoint: SqliteCheckpoint
+    ) -> None:
         await rejected(checkpoint, None, None, job_arn="")
         await checkpoint.keep_body("m-3", "a\ud800b\0c")
         await deferred(checkpoint, await claimed(checkpoint), detail="\udfff")
@@ -682,7 +833,9 @@ class TestLookingBack:
         await begin(checkpoint, await claimed(checkpoint, arn_of(4)), mark_of(4))
         clock.now += 60
 
-    async def test_history_is_newest_first_and_limited(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_history_is_newest_first_and_limited(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         await self.fill(checkpoint, clock)
 
         arns = [record.job_arn for record in await checkpoint.history(HistoryFilter(limit=3))]
@@ -700,17 +853,26 @@ class TestLookingBack:
         ],
     )
     async def test_history_is_narrowed_by_every_member_given(
-        self, checkpoint: SqliteCheckpoint, clock: FakeClock, wanted: HistoryFilter, numbers: list[int]
+        self,
+        checkpoint: SqliteCheckpoint,
+        clock: FakeClock,
+        wanted: HistoryFilter,
+        numbers: list[int],
     ) -> None:
         await self.fill(checkpoint, clock)
 
-        assert [record.job_arn for record in await checkpoint.history(wanted)] == [arn_of(number) for number in numbers]
+        assert [record.job_arn for record in await checkpoint.history(wanted)] == [
+            arn_of(number) for number in numbers
+        ]
 
-    async def test_described_are_the_rows_of_an_arn_whose_creation_time_is_known_the_newest_job_first(
+    async def test_described_are_the_rows_of_an_arn_whose_creation_time_is_known_the_newest_job_first(  # noqa: E501
         self, checkpoint: SqliteCheckpoint, clock: FakeClock
     ) -> None:
         await self.fill(checkpoint, clock)
-        older, newer = JobMark(ARN, "2025-11-20T08:40:00.050Z"), JobMark(ARN, "2025-11-20T09:00:00.000Z")
+        older, newer = (
+            JobMark(ARN, "2025-11-20T08:40:00.050Z"),
+            JobMark(ARN, "2025-11-20T09:00:00.000Z"),
+        )
         done, undescribed = JobMark(ARN, "2025-11-20T10:00:00.000Z"), None
         for mark in (newer, older):
             await begin(checkpoint, await claimed(checkpoint), mark)
@@ -727,14 +889,21 @@ class TestLookingBack:
         ]
         assert await checkpoint.described(arn_of(99)) == []
 
-    async def test_rejected_messages_are_newest_first_and_limited(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_rejected_messages_are_newest_first_and_limited(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         for number in range(3):
             await rejected(checkpoint, None, None, job_arn="", message_id=f"m-{number}")
             clock.now += 1
 
-        assert [message.message_id for message in await checkpoint.rejected_messages(2)] == ["m-2", "m-1"]
+        assert [message.message_id for message in await checkpoint.rejected_messages(2)] == [
+            "m-2",
+            "m-1",
+        ]
 
-    async def test_counts_name_every_state(self, checkpoint: SqliteCheckpoint, clock: FakeClock) -> None:
+    async def test_counts_name_every_state(
+        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    ) -> None:
         assert await checkpoint.row_counts() == dict.fromkeys(map(str, JobState), 0)
 
         await self.fill(checkpoint, clock)
@@ -747,7 +916,8 @@ class TestLookingBack:
         await self.fill(checkpoint, clock)
         await synced(checkpoint, await claimed(checkpoint, arn_of(7)), mark_of(7))
 
-        assert await checkpoint.prune(clock.now) == 5  # synced, skipped, rejected and its message, released
+        # synced, skipped, rejected and its message, released
+        assert await checkpoint.prune(clock.now) == 5
 
         states = [record.state for record in await checkpoint.history(HistoryFilter())]
         assert states == [JobState.SYNCED, JobState.WRITING]

@@ -1,4 +1,6 @@
-"""The writer lease in the checkpoint: one holder at a time, over processes, terms and the grace of a lease that was not given back."""
+"""The writer lease in the checkpoint: one holder at a time, over processes, terms and the grace of
+a lease that was not given back.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ async def test_each_server_has_a_writer_of_its_own(start: Start) -> None:
     assert (await taken(second, "another:6543")).server_id == "another:6543"
 
 
-async def test_a_lease_is_taken_over_only_when_the_last_call_of_its_holder_is_over(start: Start, clock: FakeClock) -> None:
+async def test_a_lease_is_taken_over_only_when_the_last_call_of_its_holder_is_over(
+    start: Start, clock: FakeClock
+) -> None:
     first, second = await start(), await start()
     lease = await taken(first)
     clock.now += LEASE + GRACE - 1
@@ -94,7 +98,9 @@ async def test_who_lost_the_lease_gives_nothing_back(start: Start, clock: FakeCl
     assert await take(first) == WriterElsewhere(new.owner, LEASE + GRACE)
 
 
-async def test_the_holder_takes_again_and_keeps_its_term_while_the_lease_lasts(start: Start, clock: FakeClock) -> None:
+async def test_the_holder_takes_again_and_keeps_its_term_while_the_lease_lasts(
+    start: Start, clock: FakeClock
+) -> None:
     checkpoint = await start()
     first = await taken(checkpoint)
     clock.now += LEASE - 1

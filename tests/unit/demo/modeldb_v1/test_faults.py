@@ -9,7 +9,12 @@ import pytest
 
 from daemon.demo.modeldb_v1.faults import FOREIGN_RUN
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
-from daemon.targets.modeldb_v1.codec import INTERFACE, ApplicationException, MalformedMessageError, decode_reply
+from daemon.targets.modeldb_v1.codec import (
+    INTERFACE,
+    ApplicationException,
+    MalformedMessageError,
+    decode_reply,
+)
 from tests.support.modeldb_v1_exchanges import load
 from tests.support.modeldb_v1_plain_client import PlainClient, data_frame, fit, metric, run
 
@@ -43,21 +48,32 @@ class TestMongo:
         server.faults.mongo_down = True
         assert await client.error("storeFitEvent", fe=fit(run_id, metadata="{}")) == SOCKET
         _, text = await client.error("storeFitEvent", fe=fit(run_id, metadata="{}"))
-        assert text.startswith("MongoTimeoutException: Timed out after 30000 ms while waiting for a server that matches Writable")
+        assert text.startswith(
+            "MongoTimeoutException: Timed out after 30000 ms while waiting for a server that "
+            "matches Writable"
+        )
         _, text = await client.error("getModel", modelId=1)
         assert "ReadPreferenceServerSelector{readPreference=primary}" in text
         assert (len(server.fits), server.documents) == (2, [])
 
-    async def test_only_calls_that_need_it_fail(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_only_calls_that_need_it_fail(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         server.faults.mongo_down = True
         run_id = await client.new_run()
-        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))["modelResponses"] == []
+        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))[
+            "modelResponses"
+        ] == []
         stored = await client.result("storeFitEvent", fe=fit(run_id))
-        await client.result("storeMetricEvent", me=metric(run_id, stored["modelId"], stored["dfId"]))
+        await client.result(
+            "storeMetricEvent", me=metric(run_id, stored["modelId"], stored["dfId"])
+        )
         await client.result("computeModelAncestry", modelId=stored["modelId"])
         assert await client.error("getExperimentRunDetails", experimentRunId=run_id) == SOCKET
 
-    async def test_a_call_that_waits_goes_on_when_it_is_back(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_a_call_that_waits_goes_on_when_it_is_back(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         server.faults.mongo_timeout_seconds = 30.0
         run_id = await client.new_run()
         server.faults.mongo_down = True
@@ -68,10 +84,15 @@ class TestMongo:
         assert (await client.receive()).result.modelId == 1
         assert len(server.documents) == 1
 
-    async def test_frozen_it_holds_the_connection(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_frozen_it_holds_the_connection(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         server.faults.mongo_frozen = True
-        sent = [client.send("storeFitEvent", fe=fit(run_id, metadata="{}")), client.send("testConnection")]
+        sent = [
+            client.send("storeFitEvent", fe=fit(run_id, metadata="{}")),
+            client.send("testConnection"),
+        ]
         async with PlainClient(server.port) as other:
             await server.wait_for_calls("storeFitEvent")
             assert await other.result("testConnection") == 200
@@ -80,20 +101,30 @@ class TestMongo:
         assert [(await client.receive()).sequence_id for _ in sent] == sent
 
     async def test_a_server_without_it_has_none_to_come_back(self) -> None:
-        async with ModelDbV1StandIn(metadata_store=False, mongo_timeout_seconds=0.0) as server, PlainClient(server.port) as client:
+        async with (
+            ModelDbV1StandIn(metadata_store=False, mongo_timeout_seconds=0.0) as server,
+            PlainClient(server.port) as client,
+        ):
             _, text = await client.error("getModelIds", keyValuePairs={})
             assert text.startswith("MongoTimeoutException")
             with pytest.raises(ValueError, match="no MongoDB"):
                 server.faults.mongo_down = False
             server.faults.clear()
-            assert (await client.error("getModelIds", keyValuePairs={}))[1].startswith("MongoTimeoutException")
+            assert (await client.error("getModelIds", keyValuePairs={}))[1].startswith(
+                "MongoTimeoutException"
+            )
 
 
 class TestStorage:
-    async def test_busy_it_stores_nothing(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_busy_it_stores_nothing(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         server.faults.storage_busy = True
-        for method, arguments in (("storeExperimentRunEvent", {"er": run(1)}), ("getExperimentRunDetails", {"experimentRunId": 1})):
+        for method, arguments in (
+            ("storeExperimentRunEvent", {"er": run(1)}),
+            ("getExperimentRunDetails", {"experimentRunId": 1}),
+        ):
             kind, text = await client.error(method, **arguments)
             assert kind == "ServerLogicException"
             assert text.endswith(BUSY)
@@ -105,7 +136,9 @@ class TestStorage:
 
 
 class TestServer:
-    async def test_frozen_it_accepts_and_does_nothing(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_frozen_it_accepts_and_does_nothing(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         server.faults.freeze()
         assert server.faults.frozen
@@ -129,7 +162,9 @@ class TestServer:
         async with PlainClient(server.port) as other:
             assert await other.result("testConnection") == 200
 
-    async def test_killed_it_leaves_nothing_open(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_killed_it_leaves_nothing_open(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         hold = server.faults.hold_before_answer(method="testConnection")
         client.send("testConnection")
         await hold.reached.wait()
@@ -142,14 +177,18 @@ class TestServer:
 
 
 class TestCalls:
-    async def test_dropped_before_it_is_carried_out(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_dropped_before_it_is_carried_out(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         server.faults.drop_before_execution(method="storeExperimentRunEvent")
         client.send("storeExperimentRunEvent", er=run(1))
         assert await client.is_closed()
         assert len(server.runs) == 1
 
-    async def test_dropped_before_it_is_answered(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_dropped_before_it_is_answered(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         server.faults.drop_before_answer(2, method="storeExperimentRunEvent")
         for _ in range(3):
@@ -159,15 +198,23 @@ class TestCalls:
         assert len(server.runs) == 3, "the third was behind the lost one on its connection"
 
     async def test_answers_before_a_dropped_one_arrive(self) -> None:
-        async with ModelDbV1StandIn(latency_seconds=0.05) as server, PlainClient(server.port) as client:
+        async with (
+            ModelDbV1StandIn(latency_seconds=0.05) as server,
+            PlainClient(server.port) as client,
+        ):
             server.faults.drop_before_answer(3)
             sent = [client.send("testConnection") for _ in range(3)]
             assert [(await client.receive()).sequence_id for _ in sent[:2]] == sent[:2]
             assert await client.is_closed()
 
-    async def test_the_call_may_be_chosen_by_what_it_says(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_the_call_may_be_chosen_by_what_it_says(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         def is_second(call: Call) -> bool:
-            return call.method == "getProjectIds" and call.arguments["keyValuePairs"]["name"] == "second"
+            return (
+                call.method == "getProjectIds"
+                and call.arguments["keyValuePairs"]["name"] == "second"
+            )
 
         server.faults.drop_before_answer(when=is_second)
         assert await client.result("getProjectIds", keyValuePairs={"name": "first"}) == []
@@ -181,7 +228,9 @@ class TestCalls:
         assert await client.is_closed()
         assert len(server.runs) == 2
 
-    async def test_an_answer_that_is_none(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_an_answer_that_is_none(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         server.faults.garbage_answer()
         client.send("testConnection")
         frame = await client.receive_frame()
@@ -190,17 +239,27 @@ class TestCalls:
             decode_reply(frame)
         assert await client.result("testConnection") == 200
 
-    async def test_an_answer_with_another_number(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_an_answer_with_another_number(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         server.faults.wrong_sequence_id()
         sent = client.send("testConnection")
         assert (await client.receive()).sequence_id != sent
 
     async def test_refused(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
         await client.new_run()
-        server.faults.refuse(INTERFACE.ServerLogicException("SQLITE_FULL"), method="storeExperimentRunEvent")
+        server.faults.refuse(
+            INTERFACE.ServerLogicException("SQLITE_FULL"), method="storeExperimentRunEvent"
+        )
         server.faults.refuse(ApplicationException(6, "Internal error"), method="getProjectIds")
-        assert await client.error("storeExperimentRunEvent", er=run(1)) == ("ServerLogicException", "SQLITE_FULL")
-        assert await client.error("getProjectIds", keyValuePairs={}) == ("ApplicationException", "Internal error")
+        assert await client.error("storeExperimentRunEvent", er=run(1)) == (
+            "ServerLogicException",
+            "SQLITE_FULL",
+        )
+        assert await client.error("getProjectIds", keyValuePairs={}) == (
+            "ApplicationException",
+            "Internal error",
+        )
         assert len(server.runs) == 1
 
     async def test_held(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
@@ -220,7 +279,9 @@ class TestCalls:
         after.release()
         assert (await client.receive()).result.experimentRunId == 3
 
-    async def test_clear_ends_everything(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_clear_ends_everything(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         faults = server.faults
         hold = faults.hold_before_execution()
         client.send("testConnection")
@@ -230,7 +291,12 @@ class TestCalls:
         faults.mongo_down = faults.mongo_frozen = faults.storage_busy = True
         faults.freeze()
         faults.clear()
-        assert (faults.mongo_down, faults.mongo_frozen, faults.storage_busy, faults.frozen) == (False, False, False, False)
+        assert (faults.mongo_down, faults.mongo_frozen, faults.storage_busy, faults.frozen) == (
+            False,
+            False,
+            False,
+            False,
+        )
         hold.release()
         assert (await client.receive()).result == 200
         run_id = await client.new_run()
@@ -238,18 +304,28 @@ class TestCalls:
 
 
 class TestDeath:
-    async def test_in_the_middle_of_a_fit(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_in_the_middle_of_a_fit(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         server.faults.die_after_row("HyperParameter", 2)
         client.send("storeFitEvent", fe=fit(run_id, a="1", b="2", c="3"))
         assert await client.is_closed()
-        assert (len(server.store.specs), len(server.store.hyperparameters), len(server.fits)) == (1, 2, 0)
+        assert (len(server.store.specs), len(server.store.hyperparameters), len(server.fits)) == (
+            1,
+            2,
+            0,
+        )
         await server.restart()
         async with PlainClient(server.port) as again:
-            assert (await again.result("getExperimentRunDetails", experimentRunId=run_id))["modelResponses"] == []
+            assert (await again.result("getExperimentRunDetails", experimentRunId=run_id))[
+                "modelResponses"
+            ] == []
             assert (await again.result("storeFitEvent", fe=fit(run_id)))["modelId"] == 2
 
-    async def test_between_a_fit_and_its_event_a_second_fit_breaks_the_run(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_between_a_fit_and_its_event_a_second_fit_breaks_the_run(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         server.faults.die_after_row("FitEvent")
         client.send("storeFitEvent", fe=fit(run_id))
@@ -264,7 +340,9 @@ class TestDeath:
 
 
 class TestForeignWriter:
-    async def test_its_run_comes_back_without_an_error(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_its_run_comes_back_without_an_error(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         server.faults.foreign_writer("ExperimentRun", their_id=True)
         answer = await client.result("storeExperimentRunEvent", er=run(1, "mine"))
@@ -272,15 +350,21 @@ class TestForeignWriter:
         assert rows[answer["experimentRunId"]] == FOREIGN_RUN
         assert "mine" in rows.values()
 
-    async def test_its_data_frame_becomes_that_of_the_fit(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_its_data_frame_becomes_that_of_the_fit(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         server.faults.foreign_writer("DataFrame", 2, their_id=True)
         answers = [await client.result("storeFitEvent", fe=fit(run_id)) for _ in range(2)]
         assert [answer["dfId"] for answer in answers] == [1, 3]
-        assert [len(server.store.data_frame_metadata.where("dfId", number)) for number in (1, 2, 3)] == [1, 0, 1]
+        assert [
+            len(server.store.data_frame_metadata.where("dfId", number)) for number in (1, 2, 3)
+        ] == [1, 0, 1]
 
     @pytest.mark.parametrize("table", ["ExperimentRun", "MetricEvent", "FitEvent"])
-    async def test_no_id_is_a_null_pointer(self, server: ModelDbV1StandIn, client: PlainClient, table: str) -> None:
+    async def test_no_id_is_a_null_pointer(
+        self, server: ModelDbV1StandIn, client: PlainClient, table: str
+    ) -> None:
         run_id = await client.new_run()
         server.faults.foreign_writer(table)
         call = {
@@ -290,8 +374,14 @@ class TestForeignWriter:
         }[table]
         assert await client.error(call[0], **call[1]) == NULL
 
-    async def test_the_errors_are_those_that_three_writers_saw(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
-        recorded = {exchange.response["exception"]["message"] for exchange in load() if exchange.file == "race"}
+    async def test_the_errors_are_those_that_three_writers_saw(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
+        recorded = {
+            exchange.response["exception"]["message"]
+            for exchange in load()
+            if exchange.file == "race"
+        }
         run_id = await client.new_run()
         seen = set()
         for table in ("DataFrame", "TransformerSpec", "Transformer", "FitEvent"):

@@ -1,4 +1,6 @@
-"""The metadata of the ModelDB V1 stand-in: texts as the real server's driver read, refused and printed them, and the field calls."""
+"""The metadata of the ModelDB V1 stand-in: texts as the real server's driver read, refused and
+printed them, and the field calls.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
 def not_a_document(java_class: str) -> str:
     return (
-        f"ClassCastException: class java.lang.{java_class} cannot be cast to class com.mongodb.DBObject (java.lang.{java_class} is in"
-        " module java.base of loader 'bootstrap'; com.mongodb.DBObject is in unnamed module of loader 'app')"
+        f"ClassCastException: class java.lang.{java_class} cannot be cast to class "
+        f"com.mongodb.DBObject (java.lang.{java_class} is in"
+        " module java.base of loader 'bootstrap'; com.mongodb.DBObject is in unnamed module of "
+        "loader 'app')"
     )
 
 
@@ -53,13 +57,25 @@ STORED = [
     ('{"a":1,"a":2}', '{ "a" : 2}'),
     ('{"":1}', '{ "" : 1}'),
     ('{"y$":1}', '{ "y$" : 1}'),
-    ('{"a":{"$oid":"6b05c445fdd62516f60a4927"}}', '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}'),
-    ('{"a":{"$date":"2026-11-23T00:00:00.000Z"}}', '{ "a" : { "$date" : "2026-11-23T00:00:00.000Z"}}'),
+    (
+        '{"a":{"$oid":"6b05c445fdd62516f60a4927"}}',
+        '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}',
+    ),
+    (
+        '{"a":{"$date":"2026-11-23T00:00:00.000Z"}}',
+        '{ "a" : { "$date" : "2026-11-23T00:00:00.000Z"}}',
+    ),
     ('{"a":{"$date":1700000000000}}', '{ "a" : { "$date" : "2023-11-14T22:13:20.000Z"}}'),
     ('{"a":{"$date":"x"}}', '{ "a" :  null }'),
     ('{"a":{"$numberLong":"5"}}', '{ "a" : 5}'),
-    ('{"a":{"$oid":"6b05c445fdd62516f60a4927","x":1}}', '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}'),
-    ('{"a":{"x":1,"$oid":"6b05c445fdd62516f60a4927"}}', '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}'),
+    (
+        '{"a":{"$oid":"6b05c445fdd62516f60a4927","x":1}}',
+        '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}',
+    ),
+    (
+        '{"a":{"x":1,"$oid":"6b05c445fdd62516f60a4927"}}',
+        '{ "a" : { "$oid" : "6b05c445fdd62516f60a4927"}}',
+    ),
     ('{"a":{"$undefined":true}}', '{ "a" :  null }'),
     ('{"a":"\\u007f\u2028\xe9<>&"}', '{ "a" : "\x7f\u2028\xe9<>&"}'),
     ('{"a"\t:\n1\x0b}', '{ "a" : 1}'),
@@ -93,11 +109,17 @@ REFUSED = [
     ('{"a":[1,2,]}', 'JSONParseException: \n{"a":[1,2,]}\n          ^'),
     (
         '{"a\\u0000b":1}',
-        "BsonSerializationException: BSON cstring 'a\x00b' is not valid because it contains a null character at index 1",
+        (
+            "BsonSerializationException: BSON cstring 'a\x00b' is not valid because it contains a "
+            "null character at index 1"
+        ),
     ),
     ('{"a":"\\u12"}', 'JSONParseException: \n{"a":"\\u12"}\n          ^'),
     ('{"a":"\\uzzzz"}', 'JSONParseException: \n{"a":"\\uzzzz"}\n        ^'),
-    ('{"a":{"$oid":"zz"}}', "IllegalArgumentException: invalid hexadecimal representation of an ObjectId: [zz]"),
+    (
+        '{"a":{"$oid":"zz"}}',
+        "IllegalArgumentException: invalid hexadecimal representation of an ObjectId: [zz]",
+    ),
     (
         "12",
         not_a_document("Integer"),
@@ -139,7 +161,9 @@ def stored_as(text: str) -> str:
     documents = Documents()
     documents.insert({**parse_document(text), MODEL_ID: 1})
     shown = documents.printed_of(1)
-    return re.sub(r'"_id" : { "\$oid" : "[0-9a-f]{24}"} , ', "", shown, count=1).replace(f' , "{MODEL_ID}" : 1}}', "}")
+    return re.sub(r'"_id" : { "\$oid" : "[0-9a-f]{24}"} , ', "", shown, count=1).replace(
+        f' , "{MODEL_ID}" : 1}}', "}"
+    )
 
 
 @pytest.mark.parametrize(("text", "shown"), STORED)
@@ -173,7 +197,9 @@ def test_ids_in_a_text() -> None:
     documents = Documents()
     documents.insert(parse_document('{"b":1,"_id":"mine","MODELDB_model_id":7}'))
     assert documents.printed_of(7) == '{ "_id" : "mine" , "b" : 1 , "MODELDB_model_id" : 7}'
-    with pytest.raises(ServerError, match="DuplicateKeyException: Write failed with error code 11000"):
+    with pytest.raises(
+        ServerError, match="DuplicateKeyException: Write failed with error code 11000"
+    ):
         documents.insert(parse_document('{"_id":"mine","MODELDB_model_id":8}'))
     assert documents.printed_of(8) == ""
 
@@ -238,16 +264,24 @@ class TestSearch:
             ({"": "a"}, False),
         ],
     )
-    async def test_conditions(self, client: PlainClient, model_id: int, conditions: dict[str, str], *, found: bool) -> None:
-        assert await client.result("getModelIds", keyValuePairs=conditions) == ([model_id] if found else [])
+    async def test_conditions(
+        self, client: PlainClient, model_id: int, conditions: dict[str, str], *, found: bool
+    ) -> None:
+        assert await client.result("getModelIds", keyValuePairs=conditions) == (
+            [model_id] if found else []
+        )
 
-    async def test_a_second_document_is_found_and_not_read(self, client: PlainClient, model_id: int) -> None:
+    async def test_a_second_document_is_found_and_not_read(
+        self, client: PlainClient, model_id: int
+    ) -> None:
         await client.result("storeFitEvent", fe=fit(1, model_id, metadata='{"x": "2"}'))
         assert await client.result("getModelIds", keyValuePairs={}) == [model_id, model_id]
         assert await client.result("getModelIds", keyValuePairs={"x": "2"}) == [model_id]
         assert '"x" : "1"' in (await client.result("getModel", modelId=model_id))["metadata"]
         created = [
-            await client.result("createVectorField", modelId=model_id, vectorName="vec", vectorConfig={})
+            await client.result(
+                "createVectorField", modelId=model_id, vectorName="vec", vectorConfig={}
+            )
             for _ in ("first", "second", "none")
         ]
         assert created == [True, True, False]
@@ -268,10 +302,17 @@ class TestFields:
             ("d", "5e-7", "double", '"d" : 5.0E-7'),
             ("b", "TRUE", "bool", '"b" : true'),
             ("b", "yes", "bool", '"b" : false'),
-            ("t", "2026-11-23T10:11:12.5+02:00", "datetime", '"t" : { "$date" : "2026-11-23T08:11:12.500Z"}'),
+            (
+                "t",
+                "2026-11-23T10:11:12.5+02:00",
+                "datetime",
+                '"t" : { "$date" : "2026-11-23T08:11:12.500Z"}',
+            ),
         ],
     )
-    async def test_set(self, client: PlainClient, model_id: int, name: str, value: str, kind: str, shown: str) -> None:
+    async def test_set(
+        self, client: PlainClient, model_id: int, name: str, value: str, kind: str, shown: str
+    ) -> None:
         call: dict[str, Any] = {"modelId": model_id, "key": name, "value": value, "valueType": kind}
         assert await client.result("createOrUpdateScalarField", **call) is True
         assert shown in (await client.result("getModel", modelId=model_id))["metadata"]
@@ -286,11 +327,18 @@ class TestFields:
             ("i", " 5", "int", 'NumberFormatException: For input string: " 5"'),
             ("i", "99999999999", "int", 'NumberFormatException: For input string: "99999999999"'),
             ("i", "", "int", 'NumberFormatException: For input string: ""'),
-            ("L", "9223372036854775808", "long", 'NumberFormatException: For input string: "9223372036854775808"'),
+            (
+                "L",
+                "9223372036854775808",
+                "long",
+                'NumberFormatException: For input string: "9223372036854775808"',
+            ),
             ("t", "x", "datetime", 'IllegalArgumentException: Invalid format: "x"'),
         ],
     )
-    async def test_refused(self, client: PlainClient, model_id: int, name: str, value: str, kind: str, error: str) -> None:
+    async def test_refused(
+        self, client: PlainClient, model_id: int, name: str, value: str, kind: str, error: str
+    ) -> None:
         call: dict[str, Any] = {"modelId": model_id, "key": name, "value": value, "valueType": kind}
         found, text = await client.error("createOrUpdateScalarField", **call)
         assert found == "ServerLogicException"
@@ -298,25 +346,48 @@ class TestFields:
 
     async def test_lists(self, client: PlainClient, model_id: int) -> None:
         async def create(name: str, model: int = model_id) -> Any:
-            return await client.result("createVectorField", modelId=model, vectorName=name, vectorConfig={})
+            return await client.result(
+                "createVectorField", modelId=model, vectorName=name, vectorConfig={}
+            )
 
         async def append(name: str, model: int = model_id) -> Any:
-            return await client.result("appendToVectorField", modelId=model, vectorName=name, value="1", valueType="int")
+            return await client.result(
+                "appendToVectorField", modelId=model, vectorName=name, value="1", valueType="int"
+            )
 
-        assert [await create("vec"), await create("vec"), await create("x"), await create("q.r"), await create("vec", 4711)] == [
+        assert [
+            await create("vec"),
+            await create("vec"),
+            await create("x"),
+            await create("q.r"),
+            await create("vec", 4711),
+        ] == [
             True,
             False,
             False,
             True,
             False,
         ]
-        assert [await append("vec"), await append("new"), await append("x"), await append("x", 4711)] == [True, True, False, False]
-        update = {"modelId": model_id, "key": "vec", "valueIndex": 3, "value": "9", "valueType": "int"}
+        assert [
+            await append("vec"),
+            await append("new"),
+            await append("x"),
+            await append("x", 4711),
+        ] == [True, True, False, False]
+        update = {
+            "modelId": model_id,
+            "key": "vec",
+            "valueIndex": 3,
+            "value": "9",
+            "valueType": "int",
+        }
         assert await client.result("updateVectorField", **update) is True
         shown = (await client.result("getModel", modelId=model_id))["metadata"]
         assert '"vec" : [ 1 ,  null  ,  null  , 9] , "q" : { "r" : [ ]} , "new" : [ 1]}' in shown
 
-    @pytest.mark.parametrize("method", ["createOrUpdateScalarField", "updateVectorField", "appendToVectorField"])
+    @pytest.mark.parametrize(
+        "method", ["createOrUpdateScalarField", "updateVectorField", "appendToVectorField"]
+    )
     async def test_unset(self, client: PlainClient, method: str) -> None:
         assert await client.error(method) == NULL
 

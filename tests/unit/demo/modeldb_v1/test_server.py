@@ -1,4 +1,6 @@
-"""The ModelDB V1 stand-in: the recorded exchanges, the wire, and what was watched on the real server beside them."""
+"""The ModelDB V1 stand-in: the recorded exchanges, the wire, and what was watched on the real
+server beside them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ REPLAYED = {
     "no_mongo a": (16, 14),
     "no_mongo b": (15, 13),
 }
-"""Of each story how many exchanges, and at least how many of the answers byte for byte: times and MongoDB's ids are never the same."""
+"""Of each story how many exchanges, and at least how many of the answers byte for byte: times and
+MongoDB's ids are never the same."""
 LEFT_OUT = {"race": 14}
 NULL = ("ServerLogicException", "NullPointerException: null")
 TWINS = ("ServerLogicException", "TooManyRowsException: Cursor returned more than one result")
@@ -71,8 +74,12 @@ async def client(server: ModelDbV1StandIn) -> AsyncIterator[PlainClient]:
 class TestRecordings:
     @pytest.mark.parametrize("story", stories(), ids=lambda story: story.name)
     async def test_answers_as_recorded(self, story: Story) -> None:
-        async with ModelDbV1StandIn(metadata_store=story.metadata_store, mongo_timeout_seconds=0.0, storage_busy_seconds=0.0) as server:
-            result = await replay_counted("127.0.0.1", server.port, story.exchanges, StandInHands(server))
+        async with ModelDbV1StandIn(
+            metadata_store=story.metadata_store, mongo_timeout_seconds=0.0, storage_busy_seconds=0.0
+        ) as server:
+            result = await replay_counted(
+                "127.0.0.1", server.port, story.exchanges, StandInHands(server)
+            )
         assert result.differences == []
         count, least_identical = REPLAYED[story.name]
         assert len(result.replayed) == count
@@ -81,12 +88,20 @@ class TestRecordings:
     def test_every_exchange_is_replayed_or_left_out(self) -> None:
         replayed = {exchange.label for story in stories() for exchange in story.exchanges}
         assert len(replayed) == sum(count for count, _ in REPLAYED.values())
-        assert Counter(exchange.file for exchange in load() if exchange.label not in replayed) == LEFT_OUT
+        assert (
+            Counter(exchange.file for exchange in load() if exchange.label not in replayed)
+            == LEFT_OUT
+        )
 
-    async def test_a_wrong_answer_is_noticed(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_a_wrong_answer_is_noticed(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         differences = await replay("127.0.0.1", server.port, stories()[0].exchanges[:3])
-        assert [difference.label for difference in differences] == ["light_api/sample-1", "light_api/sample-3"]
+        assert [difference.label for difference in differences] == [
+            "light_api/sample-1",
+            "light_api/sample-3",
+        ]
 
     async def test_trouble_is_not_replayed_without_hands(self, server: ModelDbV1StandIn) -> None:
         trouble = [exchange for exchange in load() if exchange.file == "trouble"]
@@ -114,10 +129,16 @@ class TestWire:
         client.send_bytes(data)
         assert await client.is_closed()
 
-    async def test_the_largest_frame_is_taken(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_the_largest_frame_is_taken(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         empty = encode_call("storeExperimentRunEvent", {"er": run(1, "")}, 7)
-        client.send_frame(encode_call("storeExperimentRunEvent", {"er": run(1, "x" * (LARGEST_FRAME - len(empty)))}, 7))
+        client.send_frame(
+            encode_call(
+                "storeExperimentRunEvent", {"er": run(1, "x" * (LARGEST_FRAME - len(empty)))}, 7
+            )
+        )
         assert (await client.receive()).result.experimentRunId == run_id + 1
         assert len(server.runs[-1]["description"]) == LARGEST_FRAME - len(empty)
 
@@ -127,23 +148,37 @@ class TestWire:
         client.send_frame(message[20:])
         assert (await client.receive()).sequence_id == 5
 
-    async def test_what_follows_a_message_in_its_frame_is_the_next_one(self, client: PlainClient) -> None:
-        client.send_frame(encode_call("testConnection", {}, 5) + encode_call("testConnection", {}, 6) + b"\xff\xff\xff\xff")
+    async def test_what_follows_a_message_in_its_frame_is_the_next_one(
+        self, client: PlainClient
+    ) -> None:
+        client.send_frame(
+            encode_call("testConnection", {}, 5)
+            + encode_call("testConnection", {}, 6)
+            + b"\xff\xff\xff\xff"
+        )
         assert [(await client.receive()).sequence_id for _ in range(2)] == [5, 6]
         assert await client.is_closed()
 
-    async def test_text_that_is_not_utf_8(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
-        client.send_frame(encode_call("storeProjectEvent", {"pr": project("nam")}, 1).replace(b"nam", b"n\xffm"))
+    async def test_text_that_is_not_utf_8(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
+        client.send_frame(
+            encode_call("storeProjectEvent", {"pr": project("nam")}, 1).replace(b"nam", b"n\xffm")
+        )
         assert (await client.receive()).result.projectId == 1
         assert server.projects[0]["name"] == "n\ufffdm"
 
     async def test_fields_that_the_server_does_not_expect(self, client: PlainClient) -> None:
         fields = [
-            b"\x0d\x00\x4d\x0b\x0f\x00\x00\x00\x01\x00\x00\x00\x01k\x08\x00\x00\x00\x01\x00\x00\x00\x09",  # 77: a map of lists
-            b"\x0c\x00\x4e\x02\x00\x01\x01\x0a\x00\x02\x00\x00\x00\x00\x00\x00\x00\x01\x00",  # 78: a struct
+            # 77: a map of lists
+            b"\x0d\x00\x4d\x0b\x0f\x00\x00\x00\x01\x00\x00\x00\x01k\x08\x00\x00\x00\x01\x00\x00\x00\x09",
+            # 78: a struct
+            b"\x0c\x00\x4e\x02\x00\x01\x01\x0a\x00\x02\x00\x00\x00\x00\x00\x00\x00\x01\x00",
             b"\x0b\x00\x01\x00\x00\x00\x02ab",  # 1 is a number, but a text here
         ]
-        client.send_frame(encode_call("getRunsAndExperimentsInProject", {}, 3)[:-1] + b"".join(fields) + b"\x00")
+        client.send_frame(
+            encode_call("getRunsAndExperimentsInProject", {}, 3)[:-1] + b"".join(fields) + b"\x00"
+        )
         assert (await client.receive()).result.projId == 0
 
     @pytest.mark.parametrize(
@@ -154,11 +189,15 @@ class TestWire:
             b"\x63\x00\x4d",  # 77: of a type that does not exist
         ],
     )
-    async def test_closed_in_the_middle_of_what_is_no_message(self, client: PlainClient, field: bytes) -> None:
+    async def test_closed_in_the_middle_of_what_is_no_message(
+        self, client: PlainClient, field: bytes
+    ) -> None:
         client.send_frame(encode_call("testConnection", {}, 3)[:-1] + field + b"\x00")
         assert await client.is_closed()
 
-    async def test_calls_are_pipelined_in_order(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_calls_are_pipelined_in_order(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         sent = [client.send("storeExperimentRunEvent", er=run(1)) for _ in range(100)]
         sent.append(client.send("storeExperimentRunEvent", er=INTERFACE.ExperimentRunEvent()))
@@ -166,10 +205,14 @@ class TestWire:
         replies = [await client.receive() for _ in sent]
         assert [reply.sequence_id for reply in replies] == sent
         assert replies[100].exception is not None
-        assert [reply.result.experimentRunId for reply in replies if reply.result] == list(range(2, 201))
+        assert [reply.result.experimentRunId for reply in replies if reply.result] == list(
+            range(2, 201)
+        )
         assert server.calls.count("storeExperimentRunEvent") == 201
 
-    async def test_an_unknown_method_leaves_the_connection_usable(self, client: PlainClient) -> None:
+    async def test_an_unknown_method_leaves_the_connection_usable(
+        self, client: PlainClient
+    ) -> None:
         frame = encode_call("testConnection", {}, 4)
         client.send_frame(frame.replace(b"testConnection", b"restConnection"))
         answer = await client.receive_frame()
@@ -177,22 +220,38 @@ class TestWire:
         assert b"Invalid method name: 'restConnection'" in answer
         assert await client.result("testConnection") == 200
 
-    @pytest.mark.parametrize("method", ["storeFitEvent", "storeMetricEvent", "storeAnnotationEvent"])
+    @pytest.mark.parametrize(
+        "method", ["storeFitEvent", "storeMetricEvent", "storeAnnotationEvent"]
+    )
     async def test_closed_when_the_event_is_unset(self, client: PlainClient, method: str) -> None:
         client.send(method)
         assert await client.is_closed()
 
     @pytest.mark.parametrize(
         "method",
-        ["storeProjectEvent", "storeExperimentEvent", "storeExperimentRunEvent", "getProjectIds", "getModelIds", "updateProject"],
+        [
+            "storeProjectEvent",
+            "storeExperimentEvent",
+            "storeExperimentRunEvent",
+            "getProjectIds",
+            "getModelIds",
+            "updateProject",
+        ],
     )
-    async def test_a_null_pointer_when_others_are_unset(self, client: PlainClient, method: str) -> None:
+    async def test_a_null_pointer_when_others_are_unset(
+        self, client: PlainClient, method: str
+    ) -> None:
         assert await client.error(method) == NULL
 
     async def test_unset_numbers_are_zero(self, client: PlainClient) -> None:
-        assert await client.error("storeDataFrame") == ("InvalidExperimentRunException", "Can't find experiment run ID 0")
+        assert await client.error("storeDataFrame") == (
+            "InvalidExperimentRunException",
+            "Can't find experiment run ID 0",
+        )
 
-    async def test_connections_do_not_wait_for_each_other(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_connections_do_not_wait_for_each_other(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         hold = server.faults.hold_before_execution(method="getProjectOverviews")
         client.send("getProjectOverviews")
         await hold.reached.wait()
@@ -204,7 +263,11 @@ class TestWire:
 
 class TestWorkers:
     async def test_one_connection_too_many_waits_for_its_turn(self) -> None:
-        async with ModelDbV1StandIn(workers=1) as server, PlainClient(server.port) as first, PlainClient(server.port) as second:
+        async with (
+            ModelDbV1StandIn(workers=1) as server,
+            PlainClient(server.port) as first,
+            PlainClient(server.port) as second,
+        ):
             assert await first.result("testConnection") == 200
             second.send("testConnection")
             for _ in range(20):  # the first goes on, and the second is not heard
@@ -214,7 +277,10 @@ class TestWorkers:
             assert (await second.receive()).result == 200
 
     async def test_it_is_closed_when_none_comes(self) -> None:
-        async with ModelDbV1StandIn(workers=1, worker_seconds=0.05) as server, PlainClient(server.port) as first:
+        async with (
+            ModelDbV1StandIn(workers=1, worker_seconds=0.05) as server,
+            PlainClient(server.port) as first,
+        ):
             await first.result("testConnection")
             async with PlainClient(server.port) as second:
                 assert await second.is_closed()
@@ -232,7 +298,10 @@ class TestWorkers:
 
 class TestProcess:
     async def test_the_latency_of_answers_does_not_add_up(self) -> None:
-        async with ModelDbV1StandIn(latency_seconds=0.2) as server, PlainClient(server.port) as client:
+        async with (
+            ModelDbV1StandIn(latency_seconds=0.2) as server,
+            PlainClient(server.port) as client,
+        ):
             begun = asyncio.get_running_loop().time()
             sent = [client.send("testConnection") for _ in range(50)]
             assert [(await client.receive()).sequence_id for _ in sent] == sent
@@ -279,16 +348,32 @@ class TestRows:
     async def test_a_job_in_the_tables(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
         assert server.overview() == "nothing is stored"
         run_id = await client.new_run(description="marker")
-        stored = await client.result("storeFitEvent", fe=fit(run_id, metadata='{"NAME": "churn-1"}', eta="0.1"))
-        await client.result("storeMetricEvent", me=metric(run_id, stored["modelId"], stored["dfId"], value=0.1))
+        stored = await client.result(
+            "storeFitEvent", fe=fit(run_id, metadata='{"NAME": "churn-1"}', eta="0.1")
+        )
+        await client.result(
+            "storeMetricEvent", me=metric(run_id, stored["modelId"], stored["dfId"], value=0.1)
+        )
         assert [(row["name"], row["author"]) for row in server.projects] == [("churn", "ana")]
-        assert [(row["project"], row["name"]) for row in server.experiments] == [(1, "Default_Experiment")]
+        assert [(row["project"], row["name"]) for row in server.experiments] == [
+            (1, "Default_Experiment")
+        ]
         assert [(row["experiment"], row["description"]) for row in server.runs] == [(1, "marker")]
-        assert [(row["transformer"], row["df"], row["problemType"]) for row in server.fits] == [(1, 1, "undefined")]
-        assert [(row["transformerType"], row["filepath"]) for row in server.models] == [("xgboost", None)]
-        assert [(row["tag"], row["filepath"]) for row in server.data_frames] == [("train", "s3://bucket/train")]
-        assert [(row["metricType"], row["metricValue"]) for row in server.metrics] == [("train:error", float32(0.1))]
-        assert [(each["NAME"], each["MODELDB_model_id"]) for each in server.documents] == [("churn-1", 1)]
+        assert [(row["transformer"], row["df"], row["problemType"]) for row in server.fits] == [
+            (1, 1, "undefined")
+        ]
+        assert [(row["transformerType"], row["filepath"]) for row in server.models] == [
+            ("xgboost", None)
+        ]
+        assert [(row["tag"], row["filepath"]) for row in server.data_frames] == [
+            ("train", "s3://bucket/train")
+        ]
+        assert [(row["metricType"], row["metricValue"]) for row in server.metrics] == [
+            ("train:error", float32(0.1))
+        ]
+        assert [(each["NAME"], each["MODELDB_model_id"]) for each in server.documents] == [
+            ("churn-1", 1)
+        ]
         assert server.overview() == "churn (ana): 1 runs, 1 models, 1 metrics"
 
     async def test_rows_are_copies(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
@@ -296,10 +381,15 @@ class TestRows:
         server.runs[0]["description"] = "changed"
         assert server.runs[0]["description"] == "x"
 
-    async def test_a_small_id_after_a_large_one(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_a_small_id_after_a_large_one(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         await client.new_run()
         for number in (50, 0, -1):
-            await client.result("storeExperimentRunEvent", er=INTERFACE.ExperimentRunEvent(INTERFACE.ExperimentRun(number, 1, "x")))
+            await client.result(
+                "storeExperimentRunEvent",
+                er=INTERFACE.ExperimentRunEvent(INTERFACE.ExperimentRun(number, 1, "x")),
+            )
         runs = (await client.result("getRunsAndExperimentsInProject", projId=1))["experimentRuns"]
         assert [each["id"] for each in runs] == [row["id"] for row in server.runs] == [0, 1, 50, 51]
 
@@ -310,7 +400,9 @@ class TestRows:
 
 
 class TestCalls:
-    async def test_one_project_without_a_run_breaks_the_overviews(self, client: PlainClient) -> None:
+    async def test_one_project_without_a_run_breaks_the_overviews(
+        self, client: PlainClient
+    ) -> None:
         await client.new_run()
         overview = (await client.result("getProjectOverviews"))[0]
         assert (overview["numExperiments"], overview["numExperimentRuns"]) == (1, 1)
@@ -328,14 +420,24 @@ class TestCalls:
 
     async def test_an_experiment_without_a_name(self, client: PlainClient) -> None:
         nameless = INTERFACE.ExperimentEvent(INTERFACE.Experiment(-1, 1, None, "", False))
-        assert (await client.error("storeExperimentEvent", er=nameless))[1].endswith("(NOT NULL constraint failed: Experiment.name)")
+        assert (await client.error("storeExperimentEvent", er=nameless))[1].endswith(
+            "(NOT NULL constraint failed: Experiment.name)"
+        )
 
     async def test_columns_of_a_fit(self, client: PlainClient) -> None:
         event = fit(await client.new_run())
-        event.featureColumns, event.predictionColumns, event.labelColumns = ["z", "b", "b", "p1"], ["p2", "p1", "p2"], ["l", "p1", ""]
+        event.featureColumns, event.predictionColumns, event.labelColumns = (
+            ["z", "b", "b", "p1"],
+            ["p2", "p1", "p2"],
+            ["l", "p1", ""],
+        )
         model_id = (await client.result("storeFitEvent", fe=event))["modelId"]
         model = await client.result("getModel", modelId=model_id)
-        assert (model["featureColumns"], model["predictionColumns"], model["labelColumns"]) == (["b", "z"], ["p2", "p1"], ["", "l"])
+        assert (model["featureColumns"], model["predictionColumns"], model["labelColumns"]) == (
+            ["b", "z"],
+            ["p2", "p1"],
+            ["", "l"],
+        )
         ancestry = (await client.result("computeModelAncestry", modelId=model_id))["fitEvent"]
         assert (ancestry["featureColumns"], ancestry["predictionColumns"]) == ([], ["p2", "p1"])
 
@@ -352,41 +454,63 @@ class TestCalls:
         doubled.spec.hyperparameters *= 2
         third = (await client.result("storeFitEvent", fe=doubled))["modelId"]
         text = "IllegalStateException: Duplicate key a (attempted merging values 1 and 1)"
-        assert await client.error("compareHyperparameters", modelId1=third, modelId2=third) == ("ServerLogicException", text)
+        assert await client.error("compareHyperparameters", modelId1=third, modelId2=third) == (
+            "ServerLogicException",
+            text,
+        )
         missing = "Could not find TransformerSpec for Transformer 99 because it doesn't exist"
-        assert await client.error("compareHyperparameters", modelId1=first, modelId2=99) == ("ResourceNotFoundException", missing)
+        assert await client.error("compareHyperparameters", modelId1=first, modelId2=99) == (
+            "ResourceNotFoundException",
+            missing,
+        )
 
     async def test_a_metric_of_nobody_makes_a_model_that_is_none(self, client: PlainClient) -> None:
         run_id = await client.new_run()
         stored = await client.result("storeMetricEvent", me=metric(run_id, -1, -1))
         model_id = stored["modelId"]
-        problem = ("ResourceNotFoundException", f"Could not find corresponding FitEvent for Transformer {model_id}")
+        problem = (
+            "ResourceNotFoundException",
+            f"Could not find corresponding FitEvent for Transformer {model_id}",
+        )
         assert await client.error("getModel", modelId=model_id) == problem
-        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))["modelResponses"] == []
+        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))[
+            "modelResponses"
+        ] == []
 
-    async def test_a_metric_without_what_is_not_stored(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_a_metric_without_what_is_not_stored(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         event = metric(run_id, -1, -1)
         event.metricValue = event.labelCol = event.predictionCol = None
         await client.result("storeMetricEvent", me=event)
         assert server.metrics[0]["metricValue"] == 0.0
 
-    async def test_a_repeated_metric_is_two_rows_and_the_later_value(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_a_repeated_metric_is_two_rows_and_the_later_value(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         stored = await client.result("storeFitEvent", fe=fit(run_id))
         for value in (0.5, 0.25):
-            await client.result("storeMetricEvent", me=metric(run_id, stored["modelId"], stored["dfId"], value=value))
+            await client.result(
+                "storeMetricEvent",
+                me=metric(run_id, stored["modelId"], stored["dfId"], value=value),
+            )
         model = await client.result("getModel", modelId=stored["modelId"])
         assert model["metrics"] == {"train:error": {str(stored["dfId"]): 0.25}}
         assert len(server.metrics) == 2
 
-    async def test_rows_before_an_error_stay(self, server: ModelDbV1StandIn, client: PlainClient) -> None:
+    async def test_rows_before_an_error_stay(
+        self, server: ModelDbV1StandIn, client: PlainClient
+    ) -> None:
         run_id = await client.new_run()
         event = fit(run_id)
         event.featureColumns = None
         assert await client.error("storeFitEvent", fe=event) == NULL
         assert (len(server.data_frames), len(server.models), len(server.fits)) == (1, 1, 0)
-        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))["modelResponses"] == []
+        assert (await client.result("getExperimentRunDetails", experimentRunId=run_id))[
+            "modelResponses"
+        ] == []
 
     async def test_notes_on_a_model(self, client: PlainClient) -> None:
         run_id = await client.new_run()
@@ -399,21 +523,29 @@ class TestCalls:
             fragment("transformer", transformer=INTERFACE.Transformer(stored["modelId"], "", "")),
             fragment("nope", message="not stored"),
         ]
-        answer = await client.result("storeAnnotationEvent", ae=INTERFACE.AnnotationEvent(fragments, run_id))
+        answer = await client.result(
+            "storeAnnotationEvent", ae=INTERFACE.AnnotationEvent(fragments, run_id)
+        )
         assert [each["id"] for each in answer["fragmentResponses"]] == [-1, 1, 1, 1, -1]
         model = await client.result("getModel", modelId=stored["modelId"])
         assert model["annotations"] == ["hi  DataFrame(1) TransformerSpec(1) Transformer(1) null"]
 
     async def test_projects_found(self, client: PlainClient) -> None:
         await client.new_run()
-        assert await client.result("updateProject", projectId=1, key="NAME", value="renamed") is True
-        assert await client.result("getProjectIds", keyValuePairs={"Name": "renamed", "id": "01"}) == [1]
+        assert (
+            await client.result("updateProject", projectId=1, key="NAME", value="renamed") is True
+        )
+        assert await client.result(
+            "getProjectIds", keyValuePairs={"Name": "renamed", "id": "01"}
+        ) == [1]
         assert await client.result("getProjectIds", keyValuePairs={"id": "x"}) == []
         _, text = await client.error("getProjectIds", keyValuePairs={"name": "a", "owner": "b"})
         where = "select Project.id from Project where (PROJECT.name = ? and PROJECT.owner = ?)"
         assert text.startswith(f"DataAccessException: SQL [{where}]; [SQLITE_ERROR]")
 
-    async def test_the_map_of_runs_in_an_experiment_is_wrong_as_on_the_server(self, client: PlainClient) -> None:
+    async def test_the_map_of_runs_in_an_experiment_is_wrong_as_on_the_server(
+        self, client: PlainClient
+    ) -> None:
         await client.new_run("one")
         for name in ("two", "two", "three"):
             await client.new_run(name)

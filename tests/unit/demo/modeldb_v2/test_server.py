@@ -1,4 +1,6 @@
-"""The ModelDB V2 stand-in: the recorded exchanges, the fault switchboard, and what was watched on the real server beside them."""
+"""The ModelDB V2 stand-in: the recorded exchanges, the fault switchboard, and what was watched on
+the real server beside them.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,22 @@ LEFT_OUT = {
 }
 NO_DATASETS = "no client of this project makes dataset entities"
 CLIENT_CALLS = {
-    *("getProjects", "getProjectByName", "findProjects", "createProject", "getProjectById", "verifyConnection"),
+    *(
+        "getProjects",
+        "getProjectByName",
+        "findProjects",
+        "createProject",
+        "getProjectById",
+        "verifyConnection",
+    ),
     *("updateProjectDescription", "updateProjectAttributes"),
     *("getExperimentByName", "getExperimentById", "findExperiments", "createExperiment"),
-    *("createExperimentRun", "getExperimentRunByName", "getExperimentRunById", "findExperimentRuns"),
+    *(
+        "createExperimentRun",
+        "getExperimentRunByName",
+        "getExperimentRunById",
+        "findExperimentRuns",
+    ),
     *("deleteExperimentRuns", "getExperimentRunsInProject"),
 }
 
@@ -70,7 +84,9 @@ class Api:
     async def call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:
         async with self.session.request(method, self.server.url + path, **request) as response:
             parsed = response.headers["Content-Type"] == "application/json"
-            return response.status, json.loads(await response.text()) if parsed else await response.text()
+            return response.status, json.loads(
+                await response.text()
+            ) if parsed else await response.text()
 
     async def get(self, path: str, **query: str) -> tuple[int, Any]:
         return await self.call("GET", path, params=query)
@@ -80,7 +96,9 @@ class Api:
 
     async def create_run(self, name: str, **members: Any) -> tuple[int, Any]:
         parents = {"project_id": self.project_id, "experiment_id": self.experiment_id}
-        return await self.post("/experiment-run/createExperimentRun", **parents, name=name, **members)
+        return await self.post(
+            "/experiment-run/createExperimentRun", **parents, name=name, **members
+        )
 
     async def created_run(self, name: str, **members: Any) -> str:
         status, body = await self.create_run(name, **members)
@@ -88,9 +106,14 @@ class Api:
         return str(body["experiment_run"]["id"])
 
     async def delete_project(self, project_id: str) -> None:
-        assert await self.call("DELETE", "/project/deleteProject", json={"id": project_id}) == (200, {"status": True})
+        assert await self.call("DELETE", "/project/deleteProject", json={"id": project_id}) == (
+            200,
+            {"status": True},
+        )
 
-    async def at_once(self, operation: str, calls: list[Coroutine[Any, Any, tuple[int, Any]]]) -> list[int]:
+    async def at_once(
+        self, operation: str, calls: list[Coroutine[Any, Any, tuple[int, Any]]]
+    ) -> list[int]:
         """Statuses of calls that certainly overlap: none goes on before all have arrived."""
         self.server.faults.frozen = True
         answers = asyncio.gather(*calls)
@@ -100,7 +123,9 @@ class Api:
 
     async def find(self, **body: Any) -> list[str]:
         """Ids of the runs found."""
-        status, answer = await self.post("/experiment-run/findExperimentRuns", ids_only=True, **body)
+        status, answer = await self.post(
+            "/experiment-run/findExperimentRuns", ids_only=True, **body
+        )
         assert status == 200, answer
         assert answer.get("total_records", "0") == str(len(answer.get("experiment_runs", [])))
         return [run["id"] for run in answer.get("experiment_runs", [])]
@@ -118,7 +143,9 @@ async def api(server: ModelDbV2StandIn) -> AsyncIterator[Api]:
         api = Api(server, session)
         _, body = await api.post("/project/createProject", name="p")
         api.project_id = body["project"]["id"]
-        _, body = await api.post("/experiment/createExperiment", project_id=api.project_id, name="e")
+        _, body = await api.post(
+            "/experiment/createExperiment", project_id=api.project_id, name="e"
+        )
         api.experiment_id = body["experiment"]["id"]
         yield api
 
@@ -154,7 +181,9 @@ class Switchboard:
 
 async def replayed(file: str, server: ModelDbV2StandIn) -> Replay:
     without = {"dataset": NO_DATASETS, "dataset-version": NO_DATASETS}
-    return await Replayer(server.url, outages=Switchboard(server.faults), without=without).replay(file)
+    return await Replayer(server.url, outages=Switchboard(server.faults), without=without).replay(
+        file
+    )
 
 
 class TestRecordedExchanges:
@@ -170,7 +199,9 @@ class TestRecordedExchanges:
 
     def test_259_of_the_273_are_replayed_and_the_rest_is_no_call_of_the_client(self) -> None:
         recorded = load()
-        left_out = Counter(exchange.operation for exchange in recorded if exchange.service.startswith("dataset"))
+        left_out = Counter(
+            exchange.operation for exchange in recorded if exchange.service.startswith("dataset")
+        )
         assert (len(recorded), sum(REPLAYED.values()), sum(LEFT_OUT.values())) == (273, 259, 14)
         assert Counter(exchange.file for exchange in recorded) == {**REPLAYED, "datasets": 14}
         assert left_out == LEFT_OUT
@@ -179,10 +210,14 @@ class TestRecordedExchanges:
     def test_every_call_of_the_client_was_recorded(self) -> None:
         assert {exchange.operation for exchange in load()} >= CLIENT_CALLS
 
-    async def test_a_server_with_other_projects_is_not_asked_for_all_of_them(self, api: Api) -> None:
+    async def test_a_server_with_other_projects_is_not_asked_for_all_of_them(
+        self, api: Api
+    ) -> None:
         replay = await replayed("projects", api.server)
         assert replay.differences == []
-        assert {reason: len(exchanges) for reason, exchanges in replay.left_out.items()} == {"the server has other projects": 4}
+        assert {reason: len(exchanges) for reason, exchanges in replay.left_out.items()} == {
+            "the server has other projects": 4
+        }
         assert len(replay.passed) == 34
 
     async def test_a_replay_leaves_nothing_behind(self, server: ModelDbV2StandIn) -> None:
@@ -190,17 +225,36 @@ class TestRecordedExchanges:
             assert (await replayed("job-sync", server)).differences == []
         assert server.projects() == []
 
-    async def test_the_replayer_sees_another_status_another_text_and_another_order(self, server: ModelDbV2StandIn) -> None:
-        server.faults.refuse_next(1, 409, {"error": "x", "code": 6, "message": "x"}, operation="getProjectByName")
-        server.faults.refuse_next(1, 404, {"error": "x", "code": 5, "message": "x"}, operation="getExperimentByName")
+    async def test_the_replayer_sees_another_status_another_text_and_another_order(
+        self, server: ModelDbV2StandIn
+    ) -> None:
+        server.faults.refuse_next(
+            1, 409, {"error": "x", "code": 6, "message": "x"}, operation="getProjectByName"
+        )
+        server.faults.refuse_next(
+            1, 404, {"error": "x", "code": 5, "message": "x"}, operation="getExperimentByName"
+        )
         (status, text) = (await replayed("job-sync", server)).differences
-        assert status.startswith("job-sync/churn-xgb-2024-01-02-03-04-05-678/1-project: 409 application/json")
-        assert text.endswith("members ['code', 'error', 'message'], recorded ['code', 'details', 'error', 'message']")
-        rows = [{"id": id_} for id_ in ("a500ea70-33d0-49b3-be53-353bde413cb8", "3d52984f-6be8-454e-b93e-ce7de907b04e")]
+        assert status.startswith(
+            "job-sync/churn-xgb-2024-01-02-03-04-05-678/1-project: 409 application/json"
+        )
+        assert text.endswith(
+            "members ['code', 'error', 'message'], recorded ['code', 'details', 'error', 'message']"
+        )
+        rows = [
+            {"id": id_}
+            for id_ in (
+                "a500ea70-33d0-49b3-be53-353bde413cb8",
+                "3d52984f-6be8-454e-b93e-ce7de907b04e",
+            )
+        ]
         answer = {"experiment_runs": rows, "total_records": "2"}
         server.faults.refuse_next(12, 200, answer, operation="findExperimentRuns")
         differences = (await replayed("find", server)).differences
-        assert any(line.startswith("find/metric-greater.experiment_runs[0].id: 'a500ea70") for line in differences)
+        assert any(
+            line.startswith("find/metric-greater.experiment_runs[0].id: 'a500ea70")
+            for line in differences
+        )
 
 
 class TestFaults:
@@ -219,7 +273,9 @@ class TestFaults:
         assert (await api.get("/project/getProjects"))[0] == 200
         assert (await api.create_run("job"))[0] == 503
 
-    async def test_database_down_takes_its_time_and_verify_connection_does_not_notice(self, api: Api) -> None:
+    async def test_database_down_takes_its_time_and_verify_connection_does_not_notice(
+        self, api: Api
+    ) -> None:
         api.server.faults.database_down = True
         api.server.faults.database_answer_seconds = 0.05
         assert await api.get("/project/verifyConnection") == (200, {"status": True})
@@ -231,11 +287,14 @@ class TestFaults:
             13,
             "UNAVAILABLE: UNAVAILABLE: DB connection not found after 2560 millisecond",
         )
-        assert (await api.create_run(""))[0] == 400  # a request that is refused without the database still is
+        # a request that is refused without the database still is
+        assert (await api.create_run(""))[0] == 400
         api.server.faults.database_down = False
         assert await api.find() == []
 
-    async def test_frozen_nothing_is_answered_and_after_the_thaw_all_of_it_is_carried_out(self, api: Api) -> None:
+    async def test_frozen_nothing_is_answered_and_after_the_thaw_all_of_it_is_carried_out(
+        self, api: Api
+    ) -> None:
         api.server.faults.frozen = True
         left = asyncio.create_task(api.create_run("left"))
         stayed = asyncio.create_task(api.create_run("stayed"))
@@ -310,9 +369,13 @@ class TestFaults:
 
 
 class TestServer:
-    async def test_creates_of_one_name_that_overlap_all_succeed_and_later_ones_do_not(self, api: Api) -> None:
+    async def test_creates_of_one_name_that_overlap_all_succeed_and_later_ones_do_not(
+        self, api: Api
+    ) -> None:
         api.server.latency_seconds = 0.02
-        assert await api.at_once("createExperimentRun", [api.create_run("job") for _ in range(3)]) == [200, 200, 200]
+        assert await api.at_once(
+            "createExperimentRun", [api.create_run("job") for _ in range(3)]
+        ) == [200, 200, 200]
         assert (await api.create_run("job"))[0] == 409
         assert len(api.server.runs()) == 3
 
@@ -329,9 +392,15 @@ class TestServer:
 
     async def test_it_counts_calls_and_the_most_at_once(self, api: Api) -> None:
         api.server.latency_seconds = 0.02
-        await api.at_once("createExperimentRun", [api.create_run(f"job-{number}") for number in range(5)])
+        await api.at_once(
+            "createExperimentRun", [api.create_run(f"job-{number}") for number in range(5)]
+        )
         await api.get("/no/such/path")
-        assert api.server.requests == {"createProject": 1, "createExperiment": 1, "createExperimentRun": 5}
+        assert api.server.requests == {
+            "createProject": 1,
+            "createExperiment": 1,
+            "createExperimentRun": 5,
+        }
         assert api.server.max_concurrent == 5
 
     async def test_what_it_shows_are_copies(self, api: Api) -> None:
@@ -343,9 +412,16 @@ class TestServer:
 
     async def test_required_headers(self) -> None:
         headers = {"Authorization": "Bearer secret", "Grpc-Metadata-developer_key": "key"}
-        async with ModelDbV2StandIn(require_headers=headers) as server, aiohttp.ClientSession() as session:
+        async with (
+            ModelDbV2StandIn(require_headers=headers) as server,
+            aiohttp.ClientSession() as session,
+        ):
             api = Api(server, session)
-            for wrong in ({}, {**headers, "Authorization": "Bearer other"}, {"Authorization": "Bearer secret"}):
+            for wrong in (
+                {},
+                {**headers, "Authorization": "Bearer other"},
+                {"Authorization": "Bearer secret"},
+            ):
                 status, body = await api.call("GET", "/project/getProjects", headers=wrong)
                 assert (status, body["code"], body["error"]) == (401, 16, "UNAUTHENTICATED")
             assert await api.call("GET", "/project/getProjects", headers=headers) == (200, {})
@@ -357,11 +433,18 @@ class TestServer:
             ({"sort_key": "metrics.m"}, "sorting by metrics.m"),
         ],
     )
-    async def test_what_it_does_not_imitate_it_says(self, api: Api, body: dict[str, Any], what: str) -> None:
+    async def test_what_it_does_not_imitate_it_says(
+        self, api: Api, body: dict[str, Any], what: str
+    ) -> None:
         status, refused = await api.post("/experiment-run/findExperimentRuns", **body)
-        assert (status, refused["error"]) == (501, f"the ModelDB V2 stand-in does not imitate {what}")
+        assert (status, refused["error"]) == (
+            501,
+            f"the ModelDB V2 stand-in does not imitate {what}",
+        )
 
-    async def test_stopped_it_refuses_connections_and_started_again_it_has_its_data(self, api: Api) -> None:
+    async def test_stopped_it_refuses_connections_and_started_again_it_has_its_data(
+        self, api: Api
+    ) -> None:
         await api.created_run("job")
         url = api.server.url
         await api.server.stop()
@@ -392,7 +475,15 @@ class TestServer:
         assert api.server.runs() == []
 
     async def test_in_a_process_of_its_own(self) -> None:
-        arguments = (sys.executable, "-m", "daemon.demo.modeldb_v2.server", "--port", "0", "--latency", "0.01")
+        arguments = (
+            sys.executable,
+            "-m",
+            "daemon.demo.modeldb_v2.server",
+            "--port",
+            "0",
+            "--latency",
+            "0.01",
+        )
         process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         async with asyncio.timeout(30), aiohttp.ClientSession() as session:
@@ -406,7 +497,9 @@ class TestServer:
 class TestLearntBesideTheRecording:
     """Each of these was watched on the real ModelDB 2.0.8.1."""
 
-    async def test_find_by_mark_over_the_whole_server_leaves_out_what_is_deleted(self, api: Api) -> None:
+    async def test_find_by_mark_over_the_whole_server_leaves_out_what_is_deleted(
+        self, api: Api
+    ) -> None:
         here = await api.created_run("job", attributes=marked("job"))
         await api.created_run("other", attributes=marked("other"))
         deleted = await api.created_run("deleted", attributes=marked("job"))
@@ -415,20 +508,29 @@ class TestLearntBesideTheRecording:
         second = body["project"]["id"]
         _, body = await api.post("/experiment/createExperiment", project_id=second, name="e")
         members = {"project_id": second, "experiment_id": body["experiment"]["id"], "name": "job"}
-        _, body = await api.post("/experiment-run/createExperimentRun", **members, attributes=marked("job"))
+        _, body = await api.post(
+            "/experiment-run/createExperimentRun", **members, attributes=marked("job")
+        )
         there = body["experiment_run"]["id"]
-        by_mark = {"predicates": equal("attributes.sagemaker_training_job_arn", ARN + "job"), "sort_key": "date_created"}
+        by_mark = {
+            "predicates": equal("attributes.sagemaker_training_job_arn", ARN + "job"),
+            "sort_key": "date_created",
+        }
         assert await api.find(**by_mark, ascending=True) == [here, there]
         await api.delete_project(second)
         assert await api.find(**by_mark) == [here]
 
-    async def test_find_by_a_mark_that_was_logged_later_and_not_by_one_that_was_deleted(self, api: Api) -> None:
+    async def test_find_by_a_mark_that_was_logged_later_and_not_by_one_that_was_deleted(
+        self, api: Api
+    ) -> None:
         run = await api.created_run("job")
         await api.post("/experiment-run/logAttributes", id=run, attributes=marked("job"))
         by_mark = {"predicates": equal("attributes.sagemaker_training_job_arn", ARN + "job")}
         assert await api.find(**by_mark) == [run]
         body = {"id": run, "attribute_keys": ["sagemaker_training_job_arn"]}
-        assert await api.call("DELETE", "/experiment-run/deleteExperimentRunAttributes", json=body) == (200, {})
+        assert await api.call(
+            "DELETE", "/experiment-run/deleteExperimentRunAttributes", json=body
+        ) == (200, {})
         assert await api.find(**by_mark) == []
 
     async def test_next_to_an_experiment_a_project_does_not_narrow_a_find(self, api: Api) -> None:
@@ -443,7 +545,9 @@ class TestLearntBesideTheRecording:
         run = await api.created_run("job")
         await api.call("DELETE", "/experiment/deleteExperiment", json={"id": api.experiment_id})
         assert await api.get("/experiment-run/getExperimentRunById", id=run) == (200, {})
-        status, body = await api.get("/experiment-run/getExperimentRunByName", experiment_id=api.experiment_id, name="job")
+        status, body = await api.get(
+            "/experiment-run/getExperimentRunByName", experiment_id=api.experiment_id, name="job"
+        )
         assert (status, body["experiment_run"]["id"]) == (200, run)
         assert await api.find() == []
         assert await api.find(experiment_id=api.experiment_id) == []
@@ -453,14 +557,22 @@ class TestLearntBesideTheRecording:
         await api.delete_project(api.project_id)
         answers = [
             await api.get("/experiment-run/getExperimentRunById", id=run),
-            await api.get("/experiment-run/getExperimentRunByName", experiment_id=api.experiment_id, name="job"),
+            await api.get(
+                "/experiment-run/getExperimentRunByName",
+                experiment_id=api.experiment_id,
+                name="job",
+            ),
             await api.get("/experiment/getExperimentById", id=api.experiment_id),
             await api.post("/experiment-run/findExperimentRuns", experiment_id=api.experiment_id),
         ]
-        assert [(status, body["code"], body["error"]) for status, body in answers] == [(404, 5, "Project not found for given ID")] * 4
+        assert [(status, body["code"], body["error"]) for status, body in answers] == [
+            (404, 5, "Project not found for given ID")
+        ] * 4
         assert await api.find() == []
 
-    async def test_find_projects_and_experiments_by_name_mind_the_case_and_sort(self, api: Api) -> None:
+    async def test_find_projects_and_experiments_by_name_mind_the_case_and_sort(
+        self, api: Api
+    ) -> None:
         body = {"project_id": api.project_id, "name": "twice"}
         create = [api.post("/experiment/createExperiment", **body) for _ in range(2)]
         assert await api.at_once("createExperiment", create) == [200, 200]
@@ -468,12 +580,17 @@ class TestLearntBesideTheRecording:
         paging = {"sort_key": "date_created", "ascending": True, "page_number": 1, "page_limit": 1}
         by_name = {"project_id": api.project_id, "predicates": equal("name", "twice")}
         _, body = await api.post("/experiment/findExperiments", **by_name, **paging)
-        assert ([row["name"] for row in body["experiments"]], body["total_records"]) == (["twice"], "2")
+        assert ([row["name"] for row in body["experiments"]], body["total_records"]) == (
+            ["twice"],
+            "2",
+        )
         oldest = min(api.server.experiments()[1:], key=lambda row: int(row["date_created"]))
         assert body["experiments"] == [oldest]
         _, body = await api.post("/project/findProjects", predicates=equal("name", "P"))
         assert body == {}
-        _, body = await api.post("/project/findProjects", predicates=equal("name", "p"), ids_only=True)
+        _, body = await api.post(
+            "/project/findProjects", predicates=equal("name", "p"), ids_only=True
+        )
         assert body == {"projects": [{"id": api.project_id}], "total_records": "1"}
 
     async def test_the_newest_change_comes_first(self, api: Api) -> None:
@@ -482,7 +599,9 @@ class TestLearntBesideTheRecording:
         second = await api.created_run("second")
         assert await api.find() == [second, first]
         await asyncio.sleep(0.002)
-        await api.post("/experiment-run/updateExperimentRunDescription", id=first, description="changed")
+        await api.post(
+            "/experiment-run/updateExperimentRunDescription", id=first, description="changed"
+        )
         assert await api.find() == [first, second]
         assert await api.find(sort_key="date_created") == [second, first]
 
@@ -505,7 +624,12 @@ class TestLearntBesideTheRecording:
     async def test_predicates(self, api: Api, predicate: dict[str, Any], found: list[str]) -> None:
         attributes = [{"key": "text", "value": "abc"}, {"key": "number", "value": 5}]
         datasets = [{"key": "train", "path": "s3://b/1", "path_only": True}]
-        more = {"attributes": attributes, "datasets": datasets, "tags": ["t"], "start_time": 1700000000000}
+        more = {
+            "attributes": attributes,
+            "datasets": datasets,
+            "tags": ["t"],
+            "start_time": 1700000000000,
+        }
         await api.created_run("j1", metrics=[{"key": "m", "value": 1}], **more)
         await api.created_run("j2", metrics=[{"key": "m", "value": 2}], start_time=1700000000001)
         names = {run["id"]: run["name"] for run in api.server.runs()}
@@ -521,11 +645,19 @@ class TestLearntBesideTheRecording:
             ({"sort_key": "bogus"}, (500, 13, "Internal server error")),
             ({"page_number": -1, "page_limit": 2}, (500, 13, "Internal server error")),
             ({"predicates": [{"value": "x"}]}, (400, 3, "Key not found in predicate")),
-            ({"page_number": "x"}, (400, 3, "invalid character 'x' looking for beginning of value")),
-            ({"experiment_run_ids": ["nope"]}, (403, 7, "Access is denied. ExperimentRun not found for given ids : [nope]")),
+            (
+                {"page_number": "x"},
+                (400, 3, "invalid character 'x' looking for beginning of value"),
+            ),
+            (
+                {"experiment_run_ids": ["nope"]},
+                (403, 7, "Access is denied. ExperimentRun not found for given ids : [nope]"),
+            ),
         ],
     )
-    async def test_a_find_that_is_refused(self, api: Api, body: dict[str, Any], answer: tuple[int, int, str | None]) -> None:
+    async def test_a_find_that_is_refused(
+        self, api: Api, body: dict[str, Any], answer: tuple[int, int, str | None]
+    ) -> None:
         await api.created_run("job", attributes=[{"key": "text", "value": "abc"}])
         status, refused = await api.post("/experiment-run/findExperimentRuns", **body)
         assert (status, refused["code"], refused.get("error")) == answer
@@ -534,31 +666,65 @@ class TestLearntBesideTheRecording:
         ("members", "stored"),
         [
             ({"startTime": "5", "start_time": "6"}, {"start_time": "5"}),
-            ({"start_time": 0, "description": "", "tags": None, "metrics": [], "bogus": {"a": 1}}, {}),
+            (
+                {
+                    "start_time": 0,
+                    "description": "",
+                    "tags": None,
+                    "metrics": [],
+                    "bogus": {"a": 1},
+                },
+                {},
+            ),
             ({"start_time": " -5"}, {"start_time": "-5"}),
             ({"description": "\ud800x"}, {"description": "\ufffdx"}),
             (
                 {"metrics": [{"key": "a", "value": 2.0, "valueType": 1}]},
                 {"metrics": [{"key": "a", "value": 2, "value_type": "NUMBER"}]},
             ),
-            ({"artifacts": [{"artifactType": 99}, {"artifact_type": 0}]}, {"artifacts": [{"artifact_type": 99}, {}]}),
+            (
+                {"artifacts": [{"artifactType": 99}, {"artifact_type": 0}]},
+                {"artifacts": [{"artifact_type": 99}, {}]},
+            ),
         ],
     )
-    async def test_how_json_is_read(self, api: Api, members: dict[str, Any], stored: dict[str, Any]) -> None:
+    async def test_how_json_is_read(
+        self, api: Api, members: dict[str, Any], stored: dict[str, Any]
+    ) -> None:
         _, body = await api.create_run("job", **members)
         run = body["experiment_run"]
-        made = {"id", "project_id", "experiment_id", "name", "date_created", "date_updated", "code_version_snapshot"}
+        made = {
+            "id",
+            "project_id",
+            "experiment_id",
+            "name",
+            "date_created",
+            "date_updated",
+            "code_version_snapshot",
+        }
         assert {name: member for name, member in run.items() if name not in made} == stored
 
     @pytest.mark.parametrize(
         ("members", "text"),
         [
             ({"description": 5}, "json: cannot unmarshal number into Go value of type string"),
-            ({"tags": "x"}, "json: cannot unmarshal string into Go value of type []json.RawMessage"),
-            ({"metrics": [5]}, "json: cannot unmarshal number into Go value of type map[string]json.RawMessage"),
-            ({"start_time": 2**63}, "json: cannot unmarshal number 9223372036854775808 into Go value of type int64"),
+            (
+                {"tags": "x"},
+                "json: cannot unmarshal string into Go value of type []json.RawMessage",
+            ),
+            (
+                {"metrics": [5]},
+                "json: cannot unmarshal number into Go value of type map[string]json.RawMessage",
+            ),
+            (
+                {"start_time": 2**63},
+                "json: cannot unmarshal number 9223372036854775808 into Go value of type int64",
+            ),
             ({"start_time": ""}, "unexpected end of JSON input"),
-            ({"artifacts": [{"path_only": "true"}]}, "json: cannot unmarshal string into Go value of type bool"),
+            (
+                {"artifacts": [{"path_only": "true"}]},
+                "json: cannot unmarshal string into Go value of type bool",
+            ),
         ],
     )
     async def test_what_is_not_read(self, api: Api, members: dict[str, Any], text: str) -> None:
@@ -595,24 +761,38 @@ class TestLearntBesideTheRecording:
             ({"artifacts": [{"key": "a", "filename_extension": "e" * 51}]}, False),
         ],
     )
-    async def test_what_the_tables_take(self, api: Api, members: dict[str, Any], *, taken: bool) -> None:
+    async def test_what_the_tables_take(
+        self, api: Api, members: dict[str, Any], *, taken: bool
+    ) -> None:
         status, body = await api.create_run(**{"name": "job", **members})
-        assert (status, body if status != 200 else {}) == ((200, {}) if taken else (500, {"code": 2}))
+        assert (status, body if status != 200 else {}) == (
+            (200, {}) if taken else (500, {"code": 2})
+        )
         assert len(api.server.runs()) == taken
 
     async def test_what_an_index_takes(self, api: Api) -> None:
         dice = random.Random(5)
         noise = "".join(dice.choice(string.ascii_letters + string.digits) for _ in range(2800))
-        words = ["".join(dice.choices(string.ascii_lowercase, k=dice.randint(2, 9))) for _ in range(200)]
+        words = [
+            "".join(dice.choices(string.ascii_lowercase, k=dice.randint(2, 9))) for _ in range(200)
+        ]
         prose = " ".join(dice.choice(words) for _ in range(1200))
-        numbers = json.dumps({f"{dice.choice(words)}{number}": dice.random() for number in range(200)})
+        numbers = json.dumps(
+            {f"{dice.choice(words)}{number}": dice.random() for number in range(200)}
+        )
         for text, most in ((noise, 2680), (prose, 5200), (numbers, 2500)):
             for index, size in enumerate((most, most * 12 // 10)):
-                status, _ = await api.create_run(f"{most}-{index}", hyperparameters=[{"key": "k", "value": text[:size]}])
+                status, _ = await api.create_run(
+                    f"{most}-{index}", hyperparameters=[{"key": "k", "value": text[:size]}]
+                )
                 assert status == (500 if index else 200)
-                key_status, _ = await api.create_run(f"key-{most}-{index}", attributes=[{"key": text[:size], "value": 1}])
+                key_status, _ = await api.create_run(
+                    f"key-{most}-{index}", attributes=[{"key": text[:size], "value": 1}]
+                )
                 assert key_status == status
-            assert (await api.create_run(f"{most}-attribute", attributes=[{"key": "k", "value": text}]))[0] == 200
+            assert (
+                await api.create_run(f"{most}-attribute", attributes=[{"key": "k", "value": text}])
+            )[0] == 200
 
     async def test_an_answer_above_4_mib_is_429(self, api: Api) -> None:
         for name in ("a", "b", "c", "d", "e"):

@@ -1,4 +1,6 @@
-"""The codec of ModelDB V1 on bytes that lie: in both directions, at every place of a message, and refused for the right reason."""
+"""The codec of ModelDB V1 on bytes that lie: in both directions, at every place of a message, and
+refused for the right reason.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.targets.modeldb_v1.codec import MalformedMessageError, decode_call, decode_reply, encode_call, encode_reply
+from daemon.targets.modeldb_v1.codec import (
+    MalformedMessageError,
+    decode_call,
+    decode_reply,
+    encode_call,
+    encode_reply,
+)
 from tests.support.modeldb_v1_exchanges import load
 
 if TYPE_CHECKING:
@@ -25,7 +33,9 @@ LIES = (2**31 - 1, 2**31 - 2, 2**24, 65_536, -1, -2, -(2**31))
 
 @functools.cache
 def samples() -> list[tuple[str, Decode, bytes]]:
-    """A request and an answer of each method and each outcome: the longest recorded ones that can be tried at every place."""
+    """A request and an answer of each method and each outcome: the longest recorded ones that can
+    be tried at every place.
+    """
     found: dict[object, tuple[str, Decode, bytes]] = {}
     for exchange in sorted(load(), key=lambda each: -len(each.response_frame or b"")):
         if exchange.file == "wire" or exchange.response_frame is None:
@@ -36,12 +46,16 @@ def samples() -> list[tuple[str, Decode, bytes]]:
             ("answer", decode_reply, exchange.response_frame),
         ):
             if len(frame) <= 2_000:
-                found.setdefault((exchange.method, outcome, part), (f"{exchange.label} {part}", decode, frame))
+                found.setdefault(
+                    (exchange.method, outcome, part), (f"{exchange.label} {part}", decode, frame)
+                )
     return list(found.values())
 
 
 def outcome_of(decode: Decode, frame: bytes) -> str:
-    """What comes of a frame; anything but a message or the error for one that is none fails the test."""
+    """What comes of a frame; anything but a message or the error for one that is none fails the
+    test.
+    """
     try:
         decode(frame)
     except MalformedMessageError as error:
@@ -80,7 +94,9 @@ def test_a_frame_that_is_cut_short_is_refused_wherever_it_is_cut() -> None:
 
 def test_a_frame_with_more_behind_it_is_refused() -> None:
     for label, decode, frame in samples():
-        assert {outcome_of(decode, frame + more) for more in (b"\0", b"\0\0\0\0", frame)} == {"refused"}, label
+        assert {outcome_of(decode, frame + more) for more in (b"\0", b"\0\0\0\0", frame)} == {
+            "refused"
+        }, label
 
 
 def test_a_number_that_lies_is_refused_or_changes_a_value() -> None:
@@ -103,7 +119,10 @@ def test_frames_changed_at_random_are_refused_or_read() -> None:
     chance = random.Random(20_261_124)
 
     def change_at_random() -> list[tuple[Decode, bytes]]:
-        return [(decode, changed(chance, frame)) for _, decode, frame in chance.choices(samples(), k=10_000)]
+        return [
+            (decode, changed(chance, frame))
+            for _, decode, frame in chance.choices(samples(), k=10_000)
+        ]
 
     outcomes = outcomes_of(change_at_random)
 
@@ -120,7 +139,13 @@ def changed(chance: random.Random, frame: bytes) -> bytes:
             case 0:
                 made[at : at + 1] = chance.randbytes(1)
             case 1:
-                made[at : at + 1] = bytes([chance.choice([0, 1, 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15, 16, 127, 128, 255])])
+                made[at : at + 1] = bytes(
+                    [
+                        chance.choice(
+                            [0, 1, 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15, 16, 127, 128, 255]
+                        )
+                    ]
+                )
             case 2:
                 del made[at : at + chance.randrange(1, 9)]
             case 3:
@@ -139,17 +164,53 @@ def answer_with(success: bytes, method: str = "getProjectOverviews", field: int 
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        pytest.param(b"\x80\x01\0\x02\x7f\xff\xff\xffx\0\0\0\x01\0", "a text of 2147483647 bytes", id="a long name"),
-        pytest.param(b"\x80\x01\0\x02\xff\xff\xff\xffx\0\0\0\x01\0", "a text of -1 bytes", id="a negative name"),
-        pytest.param(answer_with(b"\xff\xff\xff\xfc", "pathForTransformer", 11), "a text of -4 bytes", id="a text that goes back"),
-        pytest.param(answer_with(b"\x0b\0\0\0\1\0\0\0\0"), "has items of types [11], not [12]", id="other items"),
-        pytest.param(answer_with(b"\x08\0\0\0\1\0\0\0\0", "getRunsInExperiment"), "has items of types [8]", id="numbers for structs"),
-        pytest.param(answer_with(b"\x0c\x7f\xff\xff\xff"), "a container of 2147483647 items", id="a long list"),
-        pytest.param(answer_with(b"\x0c\0\0\0\4\0\0"), "a container of 4 items", id="a list longer than its bytes"),
-        pytest.param(answer_with(b"\x0c\xff\xff\xff\xff"), "a container of -1 items", id="a negative list"),
+        pytest.param(
+            b"\x80\x01\0\x02\x7f\xff\xff\xffx\0\0\0\x01\0",
+            "a text of 2147483647 bytes",
+            id="a long name",
+        ),
+        pytest.param(
+            b"\x80\x01\0\x02\xff\xff\xff\xffx\0\0\0\x01\0",
+            "a text of -1 bytes",
+            id="a negative name",
+        ),
+        pytest.param(
+            answer_with(b"\xff\xff\xff\xfc", "pathForTransformer", 11),
+            "a text of -4 bytes",
+            id="a text that goes back",
+        ),
+        pytest.param(
+            answer_with(b"\x0b\0\0\0\1\0\0\0\0"),
+            "has items of types [11], not [12]",
+            id="other items",
+        ),
+        pytest.param(
+            answer_with(b"\x08\0\0\0\1\0\0\0\0", "getRunsInExperiment"),
+            "has items of types [8]",
+            id="numbers for structs",
+        ),
+        pytest.param(
+            answer_with(b"\x0c\x7f\xff\xff\xff"),
+            "a container of 2147483647 items",
+            id="a long list",
+        ),
+        pytest.param(
+            answer_with(b"\x0c\0\0\0\4\0\0"),
+            "a container of 4 items",
+            id="a list longer than its bytes",
+        ),
+        pytest.param(
+            answer_with(b"\x0c\xff\xff\xff\xff"), "a container of -1 items", id="a negative list"
+        ),
         pytest.param(answer_with(b"", field=1), "1 is no type", id="no type"),
-        pytest.param(encode_reply("testConnection", 1, None), "neither a result nor an exception", id="no result"),
-        pytest.param(encode_call("testConnection", {}, 1), "a message of type 1 is no answer", id="a request"),
+        pytest.param(
+            encode_reply("testConnection", 1, None),
+            "neither a result nor an exception",
+            id="no result",
+        ),
+        pytest.param(
+            encode_call("testConnection", {}, 1), "a message of type 1 is no answer", id="a request"
+        ),
     ],
 )
 def test_an_answer_is_refused_for_what_is_wrong_with_it(frame: bytes, reason: str) -> None:

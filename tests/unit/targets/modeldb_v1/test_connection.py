@@ -50,7 +50,9 @@ async def _nothing_is_left_behind() -> AsyncIterator[None]:
 
 
 def sending(raw: bytes) -> Handler:
-    """Sends these bytes when a call has come, and closes the connection when the client has closed it."""
+    """Sends these bytes when a call has come, and closes the connection when the client has closed
+    it.
+    """
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_call(reader)
@@ -61,7 +63,8 @@ def sending(raw: bytes) -> Handler:
     return handler
 
 
-# Calls and answers -----------------------------------------------------------------------------------------------------------------
+# Calls and answers
+# ---
 
 
 async def test_200_calls_at_once_are_sent_before_the_first_answer_and_each_gets_its_own() -> None:
@@ -74,7 +77,9 @@ async def test_200_calls_at_once_are_sent_before_the_first_answer_and_each_gets_
         await stay_silent(reader, writer)
 
     async with connected(handler) as connection:
-        answers = await asyncio.gather(*(connection.call("pathForTransformer", transformerId=number) for number in range(200)))
+        answers = await asyncio.gather(
+            *(connection.call("pathForTransformer", transformerId=number) for number in range(200))
+        )
         assert answers == [f"path of {number}" for number in range(200)]
         assert came == list(range(200))
         assert connection.unanswered == 0
@@ -99,7 +104,11 @@ async def test_an_exception_in_the_middle_is_the_failure_of_its_call_only() -> N
         writer.write(
             framed(answer_to(first))
             + framed(encode_exception(second.method, second.sequence_id, declared))
-            + framed(encode_application_exception(third.method, third.sequence_id, ApplicationException(6, "Internal error")))
+            + framed(
+                encode_application_exception(
+                    third.method, third.sequence_id, ApplicationException(6, "Internal error")
+                )
+            )
             + framed(answer_to(fourth))
         )
         await stay_silent(reader, writer)
@@ -110,7 +119,12 @@ async def test_an_exception_in_the_middle_is_the_failure_of_its_call_only() -> N
         first, second, third, fourth = await asyncio.gather(*calls, return_exceptions=True)
         assert (first, fourth) == ("path of 0", "path of 3")
         assert isinstance(second, CallFailed)
-        assert (second.kind, second.detail, second.answered, second.sent) == (CallErrorKind.NOT_FOUND, "no such model file", True, True)
+        assert (second.kind, second.detail, second.answered, second.sent) == (
+            CallErrorKind.NOT_FOUND,
+            "no such model file",
+            True,
+            True,
+        )
         assert isinstance(third, CallFailed)
         assert (third.kind, third.answered) == (CallErrorKind.OTHER_WRITER, True)
         assert not connection.closed
@@ -124,7 +138,8 @@ async def test_sequence_ids_begin_anew_after_the_largest() -> None:
         assert connection._sequence_id == 2
 
 
-# The deadline ----------------------------------------------------------------------------------------------------------------------
+# The deadline
+# ---
 
 
 async def test_the_deadline_of_a_call_begins_when_the_one_before_it_is_answered() -> None:
@@ -135,16 +150,23 @@ async def test_the_deadline_of_a_call_begins_when_the_one_before_it_is_answered(
         await stay_silent(reader, writer)
 
     async with connected(handler, call_seconds=0.6) as connection:
-        answers = await asyncio.gather(*(connection.call("testConnection") for _ in range(4)))  # 1.2 s
+        # 1.2 s
+        answers = await asyncio.gather(*(connection.call("testConnection") for _ in range(4)))
         assert answers == [200] * 4
 
 
 async def test_when_the_oldest_call_is_not_answered_in_time_all_have_an_unknown_outcome() -> None:
     observed = Observed()
     async with connected(stay_silent, call_seconds=0.2, observe=observed) as connection:
-        failures = await asyncio.gather(*(failure_of(connection.call("testConnection")) for _ in range(3)))
+        failures = await asyncio.gather(
+            *(failure_of(connection.call("testConnection")) for _ in range(3))
+        )
         for failed in failures:
-            assert (failed.kind, failed.answered, failed.sent) == (CallErrorKind.UNREACHABLE, False, True)
+            assert (failed.kind, failed.answered, failed.sent) == (
+                CallErrorKind.UNREACHABLE,
+                False,
+                True,
+            )
             assert "no answer within 0.2 s" in failed.detail
         assert connection.closed
         assert connection.unanswered == 0
@@ -159,7 +181,9 @@ async def test_calls_that_come_later_do_not_put_off_the_deadline_of_the_oldest()
             calls.append(asyncio.create_task(failure_of(connection.call("testConnection"))))
             await asyncio.sleep(0.02)
         assert 0.29 < loop.time() - begun < 2
-        assert {failed.kind for failed in await asyncio.gather(*calls)} == {CallErrorKind.UNREACHABLE}
+        assert {failed.kind for failed in await asyncio.gather(*calls)} == {
+            CallErrorKind.UNREACHABLE
+        }
 
 
 async def test_a_connection_that_waits_for_nothing_has_no_deadline() -> None:
@@ -169,10 +193,14 @@ async def test_a_connection_that_waits_for_nothing_has_no_deadline() -> None:
         assert await connection.call("testConnection") == 200
 
 
-# What is no answer -----------------------------------------------------------------------------------------------------------------
+# What is no answer
+# ---
 
 NO_ANSWERS = {
-    "a wrong sequence id": (framed(encode_reply("testConnection", 7, 200)), "the answer to call testConnection 7 came"),
+    "a wrong sequence id": (
+        framed(encode_reply("testConnection", 7, 200)),
+        "the answer to call testConnection 7 came",
+    ),
     "a wrong method": (
         framed(encode_reply("storeDataFrame", FIRST_SEQUENCE_ID, 200)),
         f"the answer to call storeDataFrame {FIRST_SEQUENCE_ID} came",
@@ -182,7 +210,10 @@ NO_ANSWERS = {
     "an unframed answer": (OK, "an answer of -2147418110 bytes"),
     "a frame of nothing": (framed(b""), "an answer of 0 bytes"),
     "a negative frame": (struct.pack("!i", -1), "an answer of -1 bytes"),
-    "a frame that is too long": (struct.pack("!i", LONGEST_FRAME + 1), "an answer of 16384001 bytes"),
+    "a frame that is too long": (
+        struct.pack("!i", LONGEST_FRAME + 1),
+        "an answer of 16384001 bytes",
+    ),
     "HTTP": (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         "an HTTP server answers; target.port must be that of ModelDB's Thrift server (6543)",
@@ -197,7 +228,9 @@ NO_ANSWERS = {
 
 
 @pytest.mark.parametrize(("raw", "words"), NO_ANSWERS.values(), ids=NO_ANSWERS)
-async def test_what_is_no_answer_ends_the_connection_and_every_call_on_it(raw: bytes, words: str) -> None:
+async def test_what_is_no_answer_ends_the_connection_and_every_call_on_it(
+    raw: bytes, words: str
+) -> None:
     async with connected(sending(raw)) as connection:
         calls = [connection.call("testConnection") for _ in range(3)]
         *_, second, third = await asyncio.gather(*calls, return_exceptions=True)
@@ -213,7 +246,11 @@ async def test_what_is_no_answer_ends_the_connection_and_every_call_on_it(raw: b
             assert "127.0.0.1:" in failed.detail
         await connection.wait_closed()
         later = await failure_of(connection.call("testConnection"))
-        assert (later.kind, later.method, later.sent) == (CallErrorKind.NOT_THE_API, "testConnection", False)
+        assert (later.kind, later.method, later.sent) == (
+            CallErrorKind.NOT_THE_API,
+            "testConnection",
+            False,
+        )
         assert words in later.detail
 
 
@@ -232,13 +269,19 @@ async def test_the_longest_answer_is_taken() -> None:
     empty = len(encode_reply("pathForTransformer", FIRST_SEQUENCE_ID, ""))
     longest = encode_reply("pathForTransformer", FIRST_SEQUENCE_ID, "x" * (LONGEST_FRAME - empty))
     async with connected(sending(framed(longest))) as connection:
-        assert len(await connection.call("pathForTransformer", transformerId=1)) == LONGEST_FRAME - empty
+        assert (
+            len(await connection.call("pathForTransformer", transformerId=1))
+            == LONGEST_FRAME - empty
+        )
 
 
-# Connections that are lost ---------------------------------------------------------------------------------------------------------
+# Connections that are lost
+# ---
 
 
-@pytest.mark.parametrize("raw", [b"", framed(OK)[:2], framed(OK)[:-1]], ids=["before", "in the length", "in the answer"])
+@pytest.mark.parametrize(
+    "raw", [b"", framed(OK)[:2], framed(OK)[:-1]], ids=["before", "in the length", "in the answer"]
+)
 async def test_a_server_that_closes_the_connection(raw: bytes) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_call(reader)
@@ -246,7 +289,11 @@ async def test_a_server_that_closes_the_connection(raw: bytes) -> None:
 
     async with connected(handler) as connection:
         failed = await failure_of(connection.call("testConnection"))
-        assert (failed.kind, failed.answered, failed.sent) == (CallErrorKind.UNREACHABLE, False, True)
+        assert (failed.kind, failed.answered, failed.sent) == (
+            CallErrorKind.UNREACHABLE,
+            False,
+            True,
+        )
         assert ("in the middle of an answer" in failed.detail) == bool(raw)
         later = await failure_of(connection.call("testConnection"))
         assert (later.kind, later.sent) == (CallErrorKind.UNREACHABLE, False)
@@ -255,7 +302,9 @@ async def test_a_server_that_closes_the_connection(raw: bytes) -> None:
 async def test_a_server_that_resets_the_connection() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_call(reader)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
         writer.transport.abort()
 
     async with connected(handler) as connection:
@@ -283,7 +332,8 @@ async def test_after_a_lost_connection_the_next_one_works() -> None:
         await first.aclose()
 
 
-# Callers that go -------------------------------------------------------------------------------------------------------------------
+# Callers that go
+# ---
 
 
 async def test_a_cancelled_caller_leaves_its_call_in_the_line() -> None:
@@ -322,7 +372,8 @@ async def test_a_caller_may_go_in_the_moment_in_which_its_call_fails() -> None:
         del call  # asyncio reports exceptions that nobody looks at; the fixture sees it
 
 
-# What is not sent ------------------------------------------------------------------------------------------------------------------
+# What is not sent
+# ---
 
 
 async def test_a_call_is_sent_only_if_it_may_be() -> None:
@@ -336,11 +387,16 @@ async def test_a_call_is_sent_only_if_it_may_be() -> None:
     may, observed = iter([True, False, True]), Observed()
     async with connected(handler, may_send=lambda: next(may), observe=observed) as connection:
         first, second, third = await asyncio.gather(
-            *(connection.call("pathForTransformer", transformerId=number) for number in range(3)), return_exceptions=True
+            *(connection.call("pathForTransformer", transformerId=number) for number in range(3)),
+            return_exceptions=True,
         )
         assert (first, third) == ("path of 0", "path of 2")
         assert isinstance(second, CallFailed)
-        assert (second.kind, second.answered, second.sent) == (CallErrorKind.NOT_WRITER, False, False)
+        assert (second.kind, second.answered, second.sent) == (
+            CallErrorKind.NOT_WRITER,
+            False,
+            False,
+        )
         assert [call.arguments["transformerId"] for call in came] == [0, 2]
     assert sorted(result for _, result in observed) == ["not_writer", "ok", "ok"]
 
@@ -354,33 +410,55 @@ async def test_a_call_that_is_too_long_is_refused_and_the_longest_is_sent() -> N
         writer.write(framed(answer_to(call)))
         await stay_silent(reader, writer)
 
-    empty = len(encode_call("updateProject", {"projectId": 1, "key": "description", "value": ""}, 0))
+    empty = len(
+        encode_call("updateProject", {"projectId": 1, "key": "description", "value": ""}, 0)
+    )
     async with connected(handler) as connection:
         text = "x" * (LONGEST_FRAME - empty + 1)
-        failed = await failure_of(connection.call("updateProject", projectId=1, key="description", value=text))
-        assert (failed.kind, failed.answered, failed.sent) == (CallErrorKind.TOO_LARGE, False, False)
+        failed = await failure_of(
+            connection.call("updateProject", projectId=1, key="description", value=text)
+        )
+        assert (failed.kind, failed.answered, failed.sent) == (
+            CallErrorKind.TOO_LARGE,
+            False,
+            False,
+        )
         assert "16384001 bytes" in failed.detail
-        assert await connection.call("updateProject", projectId=1, key="description", value=text[1:]) is True
+        assert (
+            await connection.call("updateProject", projectId=1, key="description", value=text[1:])
+            is True
+        )
         assert lengths == [LONGEST_FRAME - empty]
 
 
 async def test_a_value_that_does_not_fit_is_refused_and_the_connection_stays() -> None:
     async with connected(answer_all) as connection:
-        failed = await failure_of(connection.call("updateProject", projectId=1, key="description", value="\ud800"))
-        assert (failed.kind, failed.answered, failed.sent) == (CallErrorKind.BAD_VALUE, False, False)
+        failed = await failure_of(
+            connection.call("updateProject", projectId=1, key="description", value="\ud800")
+        )
+        assert (failed.kind, failed.answered, failed.sent) == (
+            CallErrorKind.BAD_VALUE,
+            False,
+            False,
+        )
         assert await connection.call("testConnection") == 200
 
 
-# A server that does not keep up ----------------------------------------------------------------------------------------------------
+# A server that does not keep up
+# ---
 
 MEGABYTE = "x" * 1_000_000
 
 
 def write_of(connection: Connection, number: int) -> asyncio.Task[Any]:
-    return asyncio.create_task(connection.call("updateProject", projectId=number, key="description", value=MEGABYTE))
+    return asyncio.create_task(
+        connection.call("updateProject", projectId=number, key="description", value=MEGABYTE)
+    )
 
 
-async def test_calls_wait_outside_while_the_server_does_not_read_and_one_that_goes_then_was_never_sent() -> None:
+async def test_calls_wait_outside_while_the_server_does_not_read_and_one_that_goes_then_was_never_sent() -> (  # noqa: E501
+    None
+):
     go, came = asyncio.Event(), list[int]()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -431,7 +509,8 @@ async def test_calls_that_waited_outside_when_the_connection_ended_were_not_sent
         go.set()
 
 
-# The end ---------------------------------------------------------------------------------------------------------------------------
+# The end
+# ---
 
 
 @pytest.mark.parametrize("how", ["aclose", "abort"])
@@ -446,7 +525,11 @@ async def test_closing_fails_the_calls_without_an_answer(how: str) -> None:
             connection.abort()
         assert connection.closed
         for failed in [await failure_of(call) for call in calls]:
-            assert (failed.kind, failed.answered, failed.sent) == (CallErrorKind.UNREACHABLE, False, True)
+            assert (failed.kind, failed.answered, failed.sent) == (
+                CallErrorKind.UNREACHABLE,
+                False,
+                True,
+            )
         assert (await failure_of(connection.call("testConnection"))).sent is False
         await connection.aclose()
         await connection.wait_closed()

@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind
-from tests.support.modeldb_v1_connections import answer_all, failure_of, nothing_left_behind, serving, stay_silent
+from tests.support.modeldb_v1_connections import (
+    answer_all,
+    failure_of,
+    nothing_left_behind,
+    serving,
+    stay_silent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -67,13 +73,16 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     async def getaddrinfo(host: str, port: int, **_: object) -> list[Any]:
         if host not in known:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[host]]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[host]
+        ]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     return known
 
 
-# Addresses -------------------------------------------------------------------------------------------------------------------------
+# Addresses
+# ---
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -95,7 +104,9 @@ async def test_small_frames_leave_at_once_and_a_silent_peer_is_noticed() -> None
         await connection.aclose()
 
 
-async def test_the_first_address_that_takes_a_connection_is_used(names: dict[str, list[str]]) -> None:
+async def test_the_first_address_that_takes_a_connection_is_used(
+    names: dict[str, list[str]],
+) -> None:
     async with serving(answer_all) as port:
         names["modeldb"] = ["127.0.0.2", "127.0.0.1"]  # nobody listens on the first
         assert await answers("modeldb", port)
@@ -108,7 +119,12 @@ async def test_an_address_that_refuses(names: dict[str, list[str]]) -> None:
     names["modeldb"] = ["127.0.0.1", "127.0.0.2"]
     port = free_port("127.0.0.1")
     failed = await failure_of(Connection.open("modeldb", port))
-    assert (failed.kind, failed.answered, failed.sent, failed.method) == (CallErrorKind.UNREACHABLE, False, False, "connect")
+    assert (failed.kind, failed.answered, failed.sent, failed.method) == (
+        CallErrorKind.UNREACHABLE,
+        False,
+        False,
+        "connect",
+    )
     assert failed.detail == f"modeldb:{port}: Connection refused"
 
 
@@ -142,7 +158,8 @@ async def test_whoever_is_cancelled_while_connecting_leaves_no_socket() -> None:
             await opening
 
 
-# TLS -------------------------------------------------------------------------------------------------------------------------------
+# TLS
+# ---
 
 
 @pytest.fixture
@@ -159,11 +176,16 @@ def certificate(tmp_path: Path) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    key_text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key_text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     file = tmp_path / "modeldb.pem"
     file.write_bytes(key_text + made.public_bytes(serialization.Encoding.PEM))
     return file
@@ -188,7 +210,9 @@ async def test_over_tls(with_tls: ssl.SSLContext, trusting: ssl.SSLContext) -> N
         assert await answers("127.0.0.1", port, ssl_context=trusting)
 
 
-async def test_a_connection_over_tls_is_closed_with_calls_on_it(with_tls: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+async def test_a_connection_over_tls_is_closed_with_calls_on_it(
+    with_tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
     async with serving(stay_silent, tls=with_tls) as port:
         connection = await Connection.open("127.0.0.1", port, ssl_context=trusting)
         call = asyncio.create_task(connection.call("testConnection"))
@@ -199,12 +223,19 @@ async def test_a_connection_over_tls_is_closed_with_calls_on_it(with_tls: ssl.SS
 
 async def test_a_certificate_that_is_not_trusted(with_tls: ssl.SSLContext) -> None:
     async with serving(answer_all, tls=with_tls) as port:
-        failed = await failure_of(Connection.open("127.0.0.1", port, ssl_context=ssl.create_default_context()))
+        failed = await failure_of(
+            Connection.open("127.0.0.1", port, ssl_context=ssl.create_default_context())
+        )
         assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
-        assert "its certificate is not trusted: self-signed certificate; target.ca_file" in failed.detail
+        assert (
+            "its certificate is not trusted: self-signed certificate; target.ca_file"
+            in failed.detail
+        )
 
 
-async def test_a_certificate_of_another_name(with_tls: ssl.SSLContext, trusting: ssl.SSLContext, names: dict[str, list[str]]) -> None:
+async def test_a_certificate_of_another_name(
+    with_tls: ssl.SSLContext, trusting: ssl.SSLContext, names: dict[str, list[str]]
+) -> None:
     names["modeldb"] = ["127.0.0.1"]
     async with serving(answer_all, tls=with_tls) as port:
         failed = await failure_of(Connection.open("modeldb", port, ssl_context=trusting))
@@ -212,7 +243,9 @@ async def test_a_certificate_of_another_name(with_tls: ssl.SSLContext, trusting:
         assert "modeldb" in failed.detail.partition("its certificate is not trusted")[2]
 
 
-async def test_tls_with_a_name_that_no_certificate_can_have(trusting: ssl.SSLContext, names: dict[str, list[str]]) -> None:
+async def test_tls_with_a_name_that_no_certificate_can_have(
+    trusting: ssl.SSLContext, names: dict[str, list[str]]
+) -> None:
     names[".modeldb"] = ["127.0.0.1"]
     async with serving(stay_silent) as port:
         failed = await failure_of(Connection.open(".modeldb", port, ssl_context=trusting))
@@ -242,6 +275,8 @@ async def test_tls_with_a_server_that_closes_as_modeldb_does(trusting: ssl.SSLCo
 
 async def test_tls_with_a_server_that_does_not_answer(trusting: ssl.SSLContext) -> None:
     async with serving(stay_silent) as port:
-        failed = await failure_of(Connection.open("127.0.0.1", port, ssl_context=trusting, connect_seconds=0.2))
+        failed = await failure_of(
+            Connection.open("127.0.0.1", port, ssl_context=trusting, connect_seconds=0.2)
+        )
         assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
         assert failed.detail == f"127.0.0.1:{port}: no TLS handshake within 0.2 s"

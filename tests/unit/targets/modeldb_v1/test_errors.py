@@ -1,4 +1,6 @@
-"""What the errors of a ModelDB V1 mean: every one that was recorded, and those that the server's sources name."""
+"""What the errors of a ModelDB V1 mean: every one that was recorded, and those that the server's
+sources name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from daemon.targets.modeldb_v1.errors import DETAIL_CHARACTERS, CallErrorKind, C
 from tests.support.modeldb_v1_exchanges import load
 
 SQL = "DataAccessException: SQL [insert into HyperParameter (spec) values (?)\nreturning *]; "
-NOT_NULL = SQL + "[SQLITE_CONSTRAINT_NOTNULL]  A NOT NULL constraint failed (NOT NULL constraint failed: {})"
+NOT_NULL = (
+    SQL
+    + "[SQLITE_CONSTRAINT_NOTNULL]  A NOT NULL constraint failed (NOT NULL constraint failed: {})"
+)
 
 
 def of_text(message: str | None, method: str = "storeFitEvent") -> CallFailed:
@@ -41,8 +46,16 @@ def test_every_recorded_exception_means_something() -> None:
 
 
 def test_what_clients_saw_while_several_wrote_at_once_is_recognised() -> None:
-    replies = [decode_reply(exchange.response_frame or b"") for exchange in load() if exchange.file == "race"]
-    failed = [classify(reply.exception, reply.method).kind for reply in replies if reply.exception is not None]
+    replies = [
+        decode_reply(exchange.response_frame or b"")
+        for exchange in load()
+        if exchange.file == "race"
+    ]
+    failed = [
+        classify(reply.exception, reply.method).kind
+        for reply in replies
+        if reply.exception is not None
+    ]
     assert failed == [CallErrorKind.OTHER_WRITER] * 14
 
 
@@ -50,18 +63,36 @@ def test_what_clients_saw_while_several_wrote_at_once_is_recognised() -> None:
     ("message", "kind"),
     [
         ("MongoTimeoutException: Timed out after 30000 ms", CallErrorKind.METADATA_STORE_DOWN),
-        ("MongoSocketReadException: Prematurely reached end of stream", CallErrorKind.METADATA_STORE_DOWN),
+        (
+            "MongoSocketReadException: Prematurely reached end of stream",
+            CallErrorKind.METADATA_STORE_DOWN,
+        ),
         ("MongoSocketOpenException: Exception opening socket", CallErrorKind.METADATA_STORE_DOWN),
         ("MongoNotPrimaryException: not master", CallErrorKind.METADATA_STORE_DOWN),
-        (SQL + "[SQLITE_BUSY]  The database file is locked (database is locked)", CallErrorKind.STORAGE),
-        (SQL + "[SQLITE_BUSY_SNAPSHOT]  Another database connection has already written", CallErrorKind.STORAGE),
+        (
+            SQL + "[SQLITE_BUSY]  The database file is locked (database is locked)",
+            CallErrorKind.STORAGE,
+        ),
+        (
+            SQL + "[SQLITE_BUSY_SNAPSHOT]  Another database connection has already written",
+            CallErrorKind.STORAGE,
+        ),
         (SQL + "[SQLITE_FULL]  Insertion failed because database is full", CallErrorKind.STORAGE),
         (SQL + "[SQLITE_IOERR]  Some kind of disk I/O error occurred", CallErrorKind.STORAGE),
         (SQL + "[SQLITE_IOERR_WRITE]  disk I/O error", CallErrorKind.STORAGE),
         (SQL + "[SQLITE_READONLY]  Attempt to write a readonly database", CallErrorKind.STORAGE),
-        (SQL + "[SQLITE_ERROR] SQL error or missing database (no such table: Project)", CallErrorKind.SCHEMA_MISSING),
-        (SQL + "[SQLITE_ERROR] SQL error or missing database (no such column: owner)", CallErrorKind.UNKNOWN),
-        (SQL + "[SQLITE_CONSTRAINT_PRIMARYKEY]  A PRIMARY KEY constraint failed", CallErrorKind.UNKNOWN),
+        (
+            SQL + "[SQLITE_ERROR] SQL error or missing database (no such table: Project)",
+            CallErrorKind.SCHEMA_MISSING,
+        ),
+        (
+            SQL + "[SQLITE_ERROR] SQL error or missing database (no such column: owner)",
+            CallErrorKind.UNKNOWN,
+        ),
+        (
+            SQL + "[SQLITE_CONSTRAINT_PRIMARYKEY]  A PRIMARY KEY constraint failed",
+            CallErrorKind.UNKNOWN,
+        ),
         (NOT_NULL.format("HyperParameter.spec"), CallErrorKind.OTHER_WRITER),
         (NOT_NULL.format("DataFrameMetadata.dfId"), CallErrorKind.OTHER_WRITER),
         (NOT_NULL.format("DataFrameMetadata.metadataKvId"), CallErrorKind.OTHER_WRITER),
@@ -76,7 +107,11 @@ def test_what_clients_saw_while_several_wrote_at_once_is_recognised() -> None:
         (NOT_NULL.format("TransformerSpec.transformerType"), CallErrorKind.BAD_VALUE),
         ("TooManyRowsException: Cursor returned more than one result", CallErrorKind.TWIN_ROWS),
         ("NullPointerException: null", CallErrorKind.OTHER_WRITER),
-        ('NullPointerException: Cannot invoke "java.lang.Integer.intValue()" because "id" is null', CallErrorKind.OTHER_WRITER),
+        (
+            'NullPointerException: Cannot invoke "java.lang.Integer.intValue()" because "id" is '  # noqa: ISC004
+            "null",
+            CallErrorKind.OTHER_WRITER,
+        ),
         ("IllegalArgumentException: Invalid BSON field name a.b", CallErrorKind.BAD_VALUE),
         ("BsonSerializationException: BSON cstring is not valid", CallErrorKind.BAD_VALUE),
         ("JSONParseException: {[SQLITE_FULL]\n^", CallErrorKind.BAD_VALUE),
@@ -87,14 +122,19 @@ def test_what_clients_saw_while_several_wrote_at_once_is_recognised() -> None:
         ("", CallErrorKind.UNKNOWN),
         (None, CallErrorKind.UNKNOWN),
     ],
-)  # fmt: skip
+)
 def test_the_words_that_tell(message: str | None, kind: CallErrorKind) -> None:
     assert of_text(message).kind is kind
 
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(1, CallErrorKind.NOT_THE_API), (6, CallErrorKind.OTHER_WRITER), (7, CallErrorKind.UNKNOWN), (0, CallErrorKind.UNKNOWN)],
+    [
+        (1, CallErrorKind.NOT_THE_API),
+        (6, CallErrorKind.OTHER_WRITER),
+        (7, CallErrorKind.UNKNOWN),
+        (0, CallErrorKind.UNKNOWN),
+    ],
 )
 def test_an_exception_that_no_method_declares(number: int, kind: CallErrorKind) -> None:
     failed = classify(ApplicationException(number, ""), "storeFitEvent")
@@ -103,9 +143,18 @@ def test_an_exception_that_no_method_declares(number: int, kind: CallErrorKind) 
 
 
 def test_declared_exceptions_need_no_words() -> None:
-    assert classify(INTERFACE.InvalidExperimentRunException(None), "storeFitEvent").kind is CallErrorKind.UNKNOWN_RUN
-    assert classify(INTERFACE.ResourceNotFoundException("MongoDB"), "getModel").kind is CallErrorKind.NOT_FOUND
-    assert classify(INTERFACE.InvalidFieldException("x"), "pathForTransformer").kind is CallErrorKind.NOT_FOUND
+    assert (
+        classify(INTERFACE.InvalidExperimentRunException(None), "storeFitEvent").kind
+        is CallErrorKind.UNKNOWN_RUN
+    )
+    assert (
+        classify(INTERFACE.ResourceNotFoundException("MongoDB"), "getModel").kind
+        is CallErrorKind.NOT_FOUND
+    )
+    assert (
+        classify(INTERFACE.InvalidFieldException("x"), "pathForTransformer").kind
+        is CallErrorKind.NOT_FOUND
+    )
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,16 @@ async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
         yield made
 
 
-# The run by its mark ---------------------------------------------------------------------------------------------------------------
+# The run by its mark
+# ---
 
 DOUBTS = [{"look_up_first": True}, {"unanswered_writes": 1}]
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
-async def test_in_doubt_a_run_is_found_in_any_project(server: ModelDbV1StandIn, doubt: dict[str, Any]) -> None:
+async def test_in_doubt_a_run_is_found_in_any_project(
+    server: ModelDbV1StandIn, doubt: dict[str, Any]
+) -> None:
     before = full_job(project_name="before", project_user="somebody")
     async with target_on(server.port, metadata_store=True) as target:
         await target.sync(before, MemoryJournal())
@@ -69,7 +72,9 @@ async def test_in_doubt_a_run_is_found_in_any_project(server: ModelDbV1StandIn, 
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
-async def test_in_doubt_a_run_that_is_nowhere_is_made(server: ModelDbV1StandIn, target: ModelDBV1Target, doubt: dict[str, Any]) -> None:
+async def test_in_doubt_a_run_that_is_nowhere_is_made(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, doubt: dict[str, Any]
+) -> None:
     journal = MemoryJournal(**doubt)
     assert (await target.sync(full_job(), journal)).created
     assert journal.unanswered_writes == 0
@@ -87,7 +92,9 @@ async def test_without_doubt_only_the_own_project_is_read(server: ModelDbV1Stand
     assert server.calls.count("getRunsAndExperimentsInProject") == 1
 
 
-async def test_without_a_row_of_the_job_its_run_is_found_in_its_project(server: ModelDbV1StandIn) -> None:
+async def test_without_a_row_of_the_job_its_run_is_found_in_its_project(
+    server: ModelDbV1StandIn,
+) -> None:
     for created in (True, False):
         async with target_on(server.port, metadata_store=True) as target:
             assert (await target.sync(full_job(), MemoryJournal())).created is created
@@ -121,9 +128,18 @@ async def test_the_run_of_a_cancelled_attempt_is_found_over_the_same_connection(
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize(
     "method",
-    ["storeProjectEvent", "storeExperimentEvent", "storeExperimentRunEvent", "storeFitEvent", "storeDataFrame", "storeMetricEvent"],
+    [
+        "storeProjectEvent",
+        "storeExperimentEvent",
+        "storeExperimentRunEvent",
+        "storeFitEvent",
+        "storeDataFrame",
+        "storeMetricEvent",
+    ],
 )
-async def test_whatever_call_a_cancelled_attempt_was_in(method: str, *, metadata_store: bool) -> None:
+async def test_whatever_call_a_cancelled_attempt_was_in(
+    method: str, *, metadata_store: bool
+) -> None:
     async with (
         ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
         target_on(server.port, metadata_store=metadata_store) as target,
@@ -144,7 +160,9 @@ async def test_a_read_that_was_under_way_while_a_write_was_given_up_does_not_cou
     experiment = server.faults.hold_before_execution(method="storeExperimentEvent")
     syncing = asyncio.create_task(target.sync(full_job(), journal))
     await experiment.reached.wait()
-    look_up = asyncio.create_task(target.sync(full_job("other", project_name="other"), MemoryJournal(look_up_first=True)))
+    look_up = asyncio.create_task(
+        target.sync(full_job("other", project_name="other"), MemoryJournal(look_up_first=True))
+    )
     read = server.faults.hold_before_answer(method="getRunsAndExperimentsInProject")
     experiment.release()
     await read.reached.wait()  # that of the look-up, in the project that has no run so far
@@ -154,13 +172,19 @@ async def test_a_read_that_was_under_way_while_a_write_was_given_up_does_not_cou
     again = asyncio.create_task(target.sync(full_job(), journal))
     read.release()
     await asyncio.gather(look_up, again)
-    assert wrong(server, [full_job(), full_job("other", project_name="other")], metadata_store=True) == []
+    assert (
+        wrong(server, [full_job(), full_job("other", project_name="other")], metadata_store=True)
+        == []
+    )
 
 
-# Data frames and metrics -----------------------------------------------------------------------------------------------------------
+# Data frames and metrics
+# ---
 
 
-async def test_only_missing_metrics_are_sent(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_only_missing_metrics_are_sent(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     server.faults.drop_before_execution(nth=3, method="storeMetricEvent")
     await edge_fault(target.sync(full_job(), journal))
@@ -173,7 +197,9 @@ async def test_only_missing_metrics_are_sent(server: ModelDbV1StandIn, target: M
 
 
 @pytest.mark.parametrize("value", [0.1, 1e-45, 123456789.123, -0.0, 3.4028235e38, 1e-50])
-async def test_metrics_are_compared_as_the_server_keeps_them(server: ModelDbV1StandIn, target: ModelDBV1Target, value: float) -> None:
+async def test_metrics_are_compared_as_the_server_keeps_them(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, value: float
+) -> None:
     run = full_job(metrics=(Metric("train:x", value),))
     journal = MemoryJournal()
     await target.sync(run, journal)
@@ -181,7 +207,9 @@ async def test_metrics_are_compared_as_the_server_keeps_them(server: ModelDbV1St
     assert len(server.metrics) == 1
 
 
-async def test_a_metric_on_another_data_frame_is_missing(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_metric_on_another_data_frame_is_missing(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     await target.sync(full_job(), journal)
     row = next(each for each in server.store.metrics if each["metricType"] == "validation:auc")
@@ -191,7 +219,9 @@ async def test_a_metric_on_another_data_frame_is_missing(server: ModelDbV1StandI
     assert frames == {1, 2}
 
 
-async def test_noted_data_frames_are_used_again(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_noted_data_frames_are_used_again(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     server.faults.drop_before_execution(method="storeMetricEvent")
     await edge_fault(target.sync(full_job(), journal))
@@ -200,9 +230,13 @@ async def test_noted_data_frames_are_used_again(server: ModelDbV1StandIn, target
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_data_frames_stored_beside_a_fit_that_failed_are_used(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_data_frames_stored_beside_a_fit_that_failed_are_used(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
-    server.faults.refuse(INTERFACE.ServerLogicException("FooException: bar"), method="storeFitEvent")
+    server.faults.refuse(
+        INTERFACE.ServerLogicException("FooException: bar"), method="storeFitEvent"
+    )
     with pytest.raises(JobFault):
         await target.sync(full_job(), journal)
     assert len(server.data_frames) == 2
@@ -213,7 +247,9 @@ async def test_data_frames_stored_beside_a_fit_that_failed_are_used(server: Mode
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_nothing_is_noted_when_rows_got_mixed_up(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_nothing_is_noted_when_rows_got_mixed_up(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     """The number of a data frame that was answered may be another's."""
     journal = MemoryJournal()
     server.faults.foreign_writer("TransformerSpec")
@@ -221,7 +257,9 @@ async def test_nothing_is_noted_when_rows_got_mixed_up(server: ModelDbV1StandIn,
     assert {"data_frame_1", "data_frame_2"}.isdisjoint(journal.steps)
 
 
-async def test_data_frames_without_an_answer_are_stored_once_more(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_data_frames_without_an_answer_are_stored_once_more(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     await lose(target, server, "storeFitEvent", journal)
     await target.sync(full_job(), journal)
@@ -248,7 +286,8 @@ async def test_notes_of_a_run_that_is_no_longer_there_are_dropped(*, metadata_st
     ):
         for each in others:
             await target.sync(each, MemoryJournal())
-        await lose(target, server, "storeExperimentRunEvent", journal)  # the run is there, and nothing in it
+        # the run is there, and nothing in it
+        await lose(target, server, "storeExperimentRunEvent", journal)
         assert not (await target.sync(full_job(), journal)).created
         assert wrong(server, [*others, full_job()], metadata_store=metadata_store) == []
         assert journal.steps["run_id"] == "4"

@@ -32,7 +32,9 @@ async def _nothing_is_left_behind() -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def stage(*, metadata_store: bool) -> AsyncIterator[tuple[ModelDbV1StandIn, FaultProxy, ModelDBV1Target]]:
+async def stage(
+    *, metadata_store: bool
+) -> AsyncIterator[tuple[ModelDbV1StandIn, FaultProxy, ModelDBV1Target]]:
     async with (
         ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
         fault_proxy(server.port) as proxy,
@@ -45,8 +47,8 @@ class Loss:
     """Loses answers, or calls on their way.
 
     Args:
-        is_lost: asked with the number of each but those of a search for a model, which begins anew when it is cut off: no period of
-            less than its length would ever let it end.
+        is_lost: asked with the number of each but those of a search for a model, which begins anew
+            when it is cut off: no period of less than its length would ever let it end.
     """
 
     def __init__(self, is_lost: Callable[[int], bool]) -> None:
@@ -64,7 +66,9 @@ class Loss:
         return False
 
 
-def assert_complete(server: ModelDbV1StandIn, loss: Loss, jobs: int, *, metadata_store: bool) -> None:
+def assert_complete(
+    server: ModelDbV1StandIn, loss: Loss, jobs: int, *, metadata_store: bool
+) -> None:
     assert wrong(server, JOBS[:jobs], metadata_store=metadata_store) == []
     assert len(server.projects) == 1
     assert len(server.fits) == len(server.models) == jobs
@@ -99,15 +103,23 @@ async def test_one_call_is_cut_off_on_its_way(number: int, *, metadata_store: bo
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("number", range(1, 31))
-async def test_one_answer_is_lost_while_several_jobs_are_under_way(number: int, *, metadata_store: bool) -> None:
+async def test_one_answer_is_lost_while_several_jobs_are_under_way(
+    number: int, *, metadata_store: bool
+) -> None:
     async with stage(metadata_store=metadata_store) as (server, proxy, target):
         loss = proxy.on_answer = Loss(lambda answer: answer == number)
-        await asyncio.gather(*(until_synced(target, each, MemoryJournal(), attempts=3) for each in JOBS))
+        await asyncio.gather(
+            *(until_synced(target, each, MemoryJournal(), attempts=3) for each in JOBS)
+        )
         assert_complete(server, loss, len(JOBS), metadata_store=metadata_store)
 
 
-PERIODS = [*((period, True) for period in range(5, 21)), *((period, False) for period in range(7, 21))]
-"""In answers. An attempt reads up to four times before it can write; without a metadata store it writes all metrics in one go."""
+PERIODS = [
+    *((period, True) for period in range(5, 21)),
+    *((period, False) for period in range(7, 21)),
+]
+"""In answers. An attempt reads up to four times before it can write; without a metadata store it
+writes all metrics in one go."""
 
 
 @pytest.mark.parametrize(("period", "metadata_store"), PERIODS)
@@ -122,19 +134,27 @@ async def test_every_so_manieth_answer_is_lost(period: int, *, metadata_store: b
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("mean", range(5, 21))
-async def test_answers_are_lost_at_random_while_several_jobs_are_under_way(mean: int, *, metadata_store: bool) -> None:
-    """At random, as several jobs that begin anew in step could meet a fixed period at the same reads again and again."""
+async def test_answers_are_lost_at_random_while_several_jobs_are_under_way(
+    mean: int, *, metadata_store: bool
+) -> None:
+    """At random, as several jobs that begin anew in step could meet a fixed period at the same
+    reads again and again.
+    """
     async with stage(metadata_store=metadata_store) as (server, proxy, target):
         chance = random.Random(100 + mean)
         loss = proxy.on_answer = Loss(lambda _answer: chance.random() < 1 / mean)
-        await asyncio.gather(*(until_synced(target, each, MemoryJournal(), attempts=500) for each in JOBS))
+        await asyncio.gather(
+            *(until_synced(target, each, MemoryJournal(), attempts=500) for each in JOBS)
+        )
         assert loss.lost
         assert_complete(server, loss, len(JOBS), metadata_store=metadata_store)
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("period", [7, 13])
-async def test_answers_are_lost_and_each_attempt_is_another_process(period: int, *, metadata_store: bool) -> None:
+async def test_answers_are_lost_and_each_attempt_is_another_process(
+    period: int, *, metadata_store: bool
+) -> None:
     """Of which the checkpoint knows what was noted, or nothing at all."""
     async with (
         ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
@@ -145,6 +165,8 @@ async def test_answers_are_lost_and_each_attempt_is_another_process(period: int,
             for _ in range(20):
                 async with target_on(proxy.port, metadata_store=metadata_store) as target:
                     with contextlib.suppress(AssertionError):
-                        await until_synced(target, each, MemoryJournal(look_up_first=True), attempts=1)
+                        await until_synced(
+                            target, each, MemoryJournal(look_up_first=True), attempts=1
+                        )
                         break
         assert_complete(server, loss, len(JOBS), metadata_store=metadata_store)

@@ -49,23 +49,33 @@ async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
         yield made
 
 
-async def test_the_metadata_store_is_down_in_the_middle(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
-    """The model is there all the same: sent again with its number, it gets its metadata, and nothing else happens."""
+async def test_the_metadata_store_is_down_in_the_middle(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    """The model is there all the same: sent again with its number, it gets its metadata, and
+    nothing else happens.
+    """
     journal = MemoryJournal()
     server.faults.mongo_down = True
     for _ in range(3):
         fault = await edge_fault(target.sync(full_job(), journal))
         assert (fault.reason, fault.curable) == (Reason.UNAVAILABLE, True)
     assert (len(server.fits), server.documents) == (1, [])
-    assert "computeModelAncestry" not in server.calls, "the metadata store will come back: there is nothing to search for"
+    assert "computeModelAncestry" not in server.calls, (
+        "the metadata store will come back: there is nothing to search for"
+    )
     server.faults.mongo_down = False
     synced = await target.sync(full_job(), journal)
     assert synced.notes == ()
     assert wrong(server, [full_job()], metadata_store=True) == []
-    assert orphan_sets(server) <= 1, "the answers to the other data frames' calls went with that of the fit"
+    assert orphan_sets(server) <= 1, (
+        "the answers to the other data frames' calls went with that of the fit"
+    )
 
 
-async def test_several_jobs_while_the_metadata_store_is_down(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_several_jobs_while_the_metadata_store_is_down(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     jobs = {name: (full_job(name), MemoryJournal()) for name in "abcde"}
     server.faults.mongo_down = True
     await asyncio.gather(*(edge_fault(target.sync(*each)) for each in jobs.values()))
@@ -74,7 +84,9 @@ async def test_several_jobs_while_the_metadata_store_is_down(server: ModelDbV1St
     assert wrong(server, [run for run, _ in jobs.values()], metadata_store=True) == []
 
 
-async def test_the_answer_that_the_metadata_were_added_is_lost(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_the_answer_that_the_metadata_were_added_is_lost(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     server.faults.mongo_down = True
     await edge_fault(target.sync(full_job(), journal))
@@ -84,7 +96,9 @@ async def test_the_answer_that_the_metadata_were_added_is_lost(server: ModelDbV1
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_metadata_that_a_dying_server_did_not_store_are_left_out(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_metadata_that_a_dying_server_did_not_store_are_left_out(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     """Sent again, the fit could become two, which no read of the run would survive."""
     journal = MemoryJournal()
     server.faults.die_after_row("Event")  # that of the fit, which comes before its document
@@ -93,7 +107,9 @@ async def test_metadata_that_a_dying_server_did_not_store_are_left_out(server: M
     synced = await target.sync(full_job(), journal)
     assert synced.notes == (MISSING,)
     assert server.calls.count("storeFitEvent") == 1
-    assert wrong(server, [full_job()], metadata_store=True) == ["churn-1: documents [] instead of ['churn-xgb']"]
+    assert wrong(server, [full_job()], metadata_store=True) == [
+        "churn-1: documents [] instead of ['churn-xgb']"
+    ]
 
 
 @pytest.mark.parametrize("table", ["DataFrame", "Transformer", "TransformerSpec", "HyperParameter"])
@@ -112,7 +128,9 @@ async def test_a_fit_that_a_dying_server_did_not_finish_is_sent_again(
     assert {each["experimentRun"] for each in server.models} == {run["id"]}
 
 
-async def test_metadata_that_a_metadata_store_forgot_are_added_again(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_metadata_that_a_metadata_store_forgot_are_added_again(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     """It was killed right after it had taken them."""
     at_each_call(server, "storeMetricEvent", server.stored_documents._documents.clear)
     synced = await target.sync(full_job(), MemoryJournal())
@@ -121,7 +139,9 @@ async def test_metadata_that_a_metadata_store_forgot_are_added_again(server: Mod
     assert len(server.documents) == 1
 
 
-async def test_a_server_that_died_between_fit_and_its_event(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_server_that_died_between_fit_and_its_event(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     server.faults.die_after_row("FitEvent")
     await edge_fault(target.sync(full_job(), journal))

@@ -64,7 +64,9 @@ async def test_a_run_that_got_mixed_up(*, metadata_store: bool, their_id: bool) 
         assert problems == (["a run that nobody wanted: another writer's run"] if their_id else [])
 
 
-async def test_a_run_that_is_in_another_project(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_run_that_is_in_another_project(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     await target.sync(full_job("before", project_name="before"), MemoryJournal())
     at_each_call(server, "getExperimentRunDetails", lambda: move_run(server, 2, experiment=1))
     journal = MemoryJournal()
@@ -81,7 +83,9 @@ def move_run(server: ModelDbV1StandIn, run: int, *, experiment: int) -> None:
     server.store.runs.insert(row | {"experiment": experiment})
 
 
-async def test_a_new_run_that_has_a_model(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_new_run_that_has_a_model(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     """It is another job's whose mark is the same by mistake, or somebody wrote into it."""
     await target.sync(full_job("before"), MemoryJournal())
 
@@ -90,7 +94,9 @@ async def test_a_new_run_that_has_a_model(server: ModelDbV1StandIn, target: Mode
             table.delete(1)
             table.insert({**moved[table.name], "id": 1, "experimentRun": 2})
 
-    moved = {table.name: dict(next(iter(table))) for table in (server.store.models, server.store.fits)}
+    moved = {
+        table.name: dict(next(iter(table))) for table in (server.store.models, server.store.fits)
+    }
     at_each_call(server, "getExperimentRunDetails", move_model)
     await mixed_up(server, target, MemoryJournal())
     assert len(server.fits) == 1
@@ -109,20 +115,28 @@ async def test_a_fit_that_got_mixed_up(table: str, *, metadata_store: bool) -> N
         await target.sync(full_job(), journal)
         assert len(runs_of(server, full_job())) == 1
         assert len(server.fits) == 1
-        assert {each["metricValue"] for each in server.metrics} == {float32(each.value) for each in full_job().metrics}
+        assert {each["metricValue"] for each in server.metrics} == {
+            float32(each.value) for each in full_job().metrics
+        }
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
-async def test_a_model_that_never_reads_back_is_taken_as_it_is_after_two_fits(*, metadata_store: bool) -> None:
+async def test_a_model_that_never_reads_back_is_taken_as_it_is_after_two_fits(
+    *, metadata_store: bool
+) -> None:
     async with (
         ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
         target_on(server.port, metadata_store=metadata_store) as target,
     ):
-        at_each_call(server, "storeMetricEvent", lambda: list(server.store.specs)[-1].update(tag="somebody else's"))
+        at_each_call(
+            server,
+            "storeMetricEvent",
+            lambda: list(server.store.specs)[-1].update(tag="somebody else's"),
+        )
         journal = MemoryJournal()
         synced = await until_synced(target, full_job(), journal, attempts=4)
         assert len(server.fits) == 2
-        note = "ModelDB shows model 2 otherwise than it was written: somebody else writes to the server"
+        note = "ModelDB shows model 2 otherwise than it was written: somebody else writes to the server"  # noqa: E501
         assert synced.notes == (note,)
         assert synced.ids["model_id"] == "2"
         assert journal.steps["fits"] == "2"
@@ -131,7 +145,9 @@ async def test_a_model_that_never_reads_back_is_taken_as_it_is_after_two_fits(*,
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
-async def test_a_model_that_is_shown_in_another_run_is_not_stored_a_third_time(*, metadata_store: bool) -> None:
+async def test_a_model_that_is_shown_in_another_run_is_not_stored_a_third_time(
+    *, metadata_store: bool
+) -> None:
     async with (
         ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
         target_on(server.port, metadata_store=metadata_store) as target,
@@ -142,7 +158,9 @@ async def test_a_model_that_is_shown_in_another_run_is_not_stored_a_third_time(*
         assert "otherwise than it was written" in synced.notes[0]
 
 
-async def test_a_metric_that_got_lost_is_noticed(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_metric_that_got_lost_is_noticed(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
 
     def lose_one() -> None:

@@ -54,10 +54,23 @@ def add_models(server: ModelDbV1StandIn, count: int) -> None:
     """Of other jobs, each in a run of its own."""
     store = server.store
     for _ in range(count):
-        run = store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})["id"]
-        frame = store.data_frames.insert({"tag": "train", "numRows": -1, "experimentRun": run, "filepath": "s3://data/other/train"})
-        spec = store.specs.insert({"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run})
-        model = store.models.insert({"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run})
+        run = store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})[
+            "id"
+        ]
+        frame = store.data_frames.insert(
+            {
+                "tag": "train",
+                "numRows": -1,
+                "experimentRun": run,
+                "filepath": "s3://data/other/train",
+            }
+        )
+        spec = store.specs.insert(
+            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
+        )
+        model = store.models.insert(
+            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
+        )
         store.fits.insert(
             {
                 "transformerSpec": spec["id"],
@@ -71,7 +84,9 @@ def add_models(server: ModelDbV1StandIn, count: int) -> None:
         )
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)]
+)
 async def test_a_model_without_an_answer_is_found_by_its_number(
     bare: ModelDbV1StandIn, bare_target: ModelDBV1Target, before: int, after: int
 ) -> None:
@@ -86,7 +101,9 @@ async def test_a_model_without_an_answer_is_found_by_its_number(
     assert len(bare.metrics) == 4
 
 
-async def test_a_model_among_numbers_without_a_fit(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_model_among_numbers_without_a_fit(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeFitEvent", journal)
     for _ in range(20):
@@ -94,7 +111,9 @@ async def test_a_model_among_numbers_without_a_fit(bare: ModelDbV1StandIn, bare_
     assert (await bare_target.sync(full_job(), journal)).ids["model_id"] == "1"
 
 
-async def test_a_model_that_cannot_be_found_is_not_stored_again(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_model_that_cannot_be_found_is_not_stored_again(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeFitEvent", journal)
     for row in bare.store.specs:
@@ -106,7 +125,9 @@ async def test_a_model_that_cannot_be_found_is_not_stored_again(bare: ModelDbV1S
     assert len(bare.fits) == 1
 
 
-async def test_a_noted_model_is_used_without_a_search(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_noted_model_is_used_without_a_search(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     add_models(bare, 40)
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeMetricEvent", journal)
@@ -118,7 +139,9 @@ async def test_a_noted_model_is_used_without_a_search(bare: ModelDbV1StandIn, ba
     assert len(bare.fits) == 41
 
 
-async def test_a_noted_model_that_is_no_longer_there(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_noted_model_that_is_no_longer_there(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     """The database is a copy of before the model."""
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeMetricEvent", journal)
@@ -130,7 +153,9 @@ async def test_a_noted_model_that_is_no_longer_there(bare: ModelDbV1StandIn, bar
     assert wrong(bare, [full_job()], metadata_store=False) == []
 
 
-async def test_a_noted_model_that_is_anothers_now(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_noted_model_that_is_anothers_now(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeMetricEvent", journal)
     move_models(bare)
@@ -138,19 +163,25 @@ async def test_a_noted_model_that_is_anothers_now(bare: ModelDbV1StandIn, bare_t
     assert [each["experimentRun"] for each in bare.fits] == [2, 1]
 
 
-async def test_a_run_is_read_over_a_connection_of_its_own(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_run_is_read_over_a_connection_of_its_own(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     """It may take 30 s, in which no other job would get an answer."""
     journal = MemoryJournal()
     await lose(bare_target, bare, "storeFitEvent", journal)
     bare.received.clear()
     await bare_target.sync(full_job(), journal)
-    reading = {each.connection for each in bare.received if each.method == "getExperimentRunDetails"}
+    reading = {
+        each.connection for each in bare.received if each.method == "getExperimentRunDetails"
+    }
     writing = {each.connection for each in bare.received if each.method.startswith("store")}
     assert (len(reading), len(writing), reading & writing) == (1, 1, set())
     await until(lambda: bare.open_connections == 1)
 
 
-async def test_a_run_is_read_when_what_was_sent_before_is_carried_out(bare: ModelDbV1StandIn, bare_target: ModelDBV1Target) -> None:
+async def test_a_run_is_read_when_what_was_sent_before_is_carried_out(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal(look_up_first=True)
     hold = await cancel_in(bare_target, bare, "storeFitEvent", journal)
     fits: list[int] = []
@@ -170,9 +201,21 @@ async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
     journal = MemoryJournal()
     bare.faults.drop_before_execution(nth=2, method="storeDataFrame")
     await edge_fault(bare_target.sync(full_job(), journal))
-    noted = {word: journal.steps.get(word) for word in ("model_id", "fits", "data_frame_0", "data_frame_1", "data_frame_2")}
-    assert noted == {"model_id": "1", "fits": "1", "data_frame_0": "1", "data_frame_1": "2", "data_frame_2": None}
+    noted = {
+        word: journal.steps.get(word)
+        for word in ("model_id", "fits", "data_frame_0", "data_frame_1", "data_frame_2")
+    }
+    assert noted == {
+        "model_id": "1",
+        "fits": "1",
+        "data_frame_0": "1",
+        "data_frame_1": "2",
+        "data_frame_2": None,
+    }
     bare.received.clear()
     await bare_target.sync(full_job(), journal)
-    assert (bare.calls.count("storeDataFrame"), bare.calls.count("getExperimentRunDetails")) == (1, 0)
+    assert (bare.calls.count("storeDataFrame"), bare.calls.count("getExperimentRunDetails")) == (
+        1,
+        0,
+    )
     assert len(bare.data_frames) == len(CHANNELS)

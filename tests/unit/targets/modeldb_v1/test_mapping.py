@@ -12,8 +12,19 @@ import pytest
 
 from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import encode_call
-from daemon.targets.modeldb_v1.limits import FLOAT32_OVERFLOW, FLOAT32_UNDERFLOW, metadata_key, too_much
-from daemon.targets.modeldb_v1.mapping import MappedDataFrame, MappedJob, map_job, mark_in, marker_of
+from daemon.targets.modeldb_v1.limits import (
+    FLOAT32_OVERFLOW,
+    FLOAT32_UNDERFLOW,
+    metadata_key,
+    too_much,
+)
+from daemon.targets.modeldb_v1.mapping import (
+    MappedDataFrame,
+    MappedJob,
+    map_job,
+    mark_in,
+    marker_of,
+)
 from daemon.training_job.identity import JobMark
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import TrainingRun, training_run
@@ -26,7 +37,10 @@ JOB: dict[str, Any] = {
     "TrainingJobStatus": "Completed",
     "CreationTime": datetime(2025, 11, 20, 8, 40, 0, 50_000, tzinfo=UTC),
 }
-MARKER = "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 2025-11-20T08:40:00.050Z"
+MARKER = (
+    "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 "
+    "2025-11-20T08:40:00.050Z"
+)
 COMPLETED = [vector for vector in describes() if vector.status == "Completed"]
 
 FRAME_BYTES = 16_384_000
@@ -40,23 +54,41 @@ def violations(job: MappedJob) -> list[str]:
     found += [] if job.data_frames else ["no data frame"]
     for metric in job.metrics:
         found += [] if is_float32(metric.value) else [f"metric {metric}"]
-        found += [] if 0 <= metric.channel < len(job.data_frames) else [f"channel of metric {metric}"]
+        found += (
+            [] if 0 <= metric.channel < len(job.data_frames) else [f"channel of metric {metric}"]
+        )
     names = [metric.name for metric in job.metrics]
     found += [] if len(set(names)) == len(names) else ["metrics repeat"]
     for frame in job.data_frames:
         keys = [key for key, _ in frame.metadata]
-        found += [] if len(set(keys)) == len(keys) and all(value for _, value in frame.metadata) else [f"key-values {frame}"]
-    found += [] if len(encode_call("storeFitEvent", {"fe": requests.fit_event(1, job)}, 0)) < FRAME_BYTES else ["too large"]
+        found += (
+            []
+            if len(set(keys)) == len(keys) and all(value for _, value in frame.metadata)
+            else [f"key-values {frame}"]
+        )
+    found += (
+        []
+        if len(encode_call("storeFitEvent", {"fe": requests.fit_event(1, job)}, 0)) < FRAME_BYTES
+        else ["too large"]
+    )
     if job.metadata is not None:
-        document = json.loads(job.metadata, parse_constant=pytest.fail, object_pairs_hook=without_repetitions)
+        document = json.loads(
+            job.metadata, parse_constant=pytest.fail, object_pairs_hook=without_repetitions
+        )
         found += ["no object"] if type(document) is not dict else document_violations(document)
-        found += [] if len(job.metadata.encode()) < BSON_BYTES / 1.5 else ["the document is too large"]
+        found += (
+            [] if len(job.metadata.encode()) < BSON_BYTES / 1.5 else ["the document is too large"]
+        )
     return found
 
 
 def texts(job: MappedJob) -> list[object]:
     """Everything that Thrift sends as a string."""
-    frames = [text for frame in job.data_frames for text in (frame.tag, frame.filepath, *sum(frame.metadata, ()))]
+    frames = [
+        text
+        for frame in job.data_frames
+        for text in (frame.tag, frame.filepath, *sum(frame.metadata, ()))
+    ]
     metrics = [metric.name for metric in job.metrics]
     project = [job.project_name, job.project_user, job.project_description]
     model = [job.marker, job.model_name, job.model_type, job.model_location, job.metadata or ""]
@@ -64,12 +96,18 @@ def texts(job: MappedJob) -> list[object]:
 
 
 def is_text(value: object) -> bool:
-    return isinstance(value, str) and value == value.encode("utf-8", "replace").decode() and "\0" not in value
+    return (
+        isinstance(value, str)
+        and value == value.encode("utf-8", "replace").decode()
+        and "\0" not in value
+    )
 
 
 def is_float32(value: float) -> bool:
     try:
-        return math.isfinite(value) and math.isfinite(struct.unpack("<f", struct.pack("<f", value))[0])
+        return math.isfinite(value) and math.isfinite(
+            struct.unpack("<f", struct.pack("<f", value))[0]
+        )
     except OverflowError:
         return False
 
@@ -81,8 +119,17 @@ def without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def document_violations(value: object) -> list[str]:
     if isinstance(value, dict):
-        own = [key for key in value if key.startswith("$") or "." in key or "\0" in key or key in {"_id", "MODELDB_model_id"}]
-        return [f"key {key!r}" for key in own] + [each for inner in value.values() for each in document_violations(inner)]
+        own = [
+            key
+            for key in value
+            if key.startswith("$")
+            or "." in key
+            or "\0" in key
+            or key in {"_id", "MODELDB_model_id"}
+        ]
+        return [f"key {key!r}" for key in own] + [
+            each for inner in value.values() for each in document_violations(inner)
+        ]
     if isinstance(value, list):
         return [each for inner in value for each in document_violations(inner)]
     if value is None or (isinstance(value, int) and not -(2**63) <= value < 2**63):
@@ -90,7 +137,9 @@ def document_violations(value: object) -> list[str]:
     return [] if not isinstance(value, str) or is_text(value) else [f"text {value!r}"]
 
 
-def run_of(*, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any) -> TrainingRun:
+def run_of(
+    *, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any
+) -> TrainingRun:
     return training_run(JOB | members, job_tags, all_tags or {}, ("*api_key*",))
 
 
@@ -129,7 +178,9 @@ def test_corpus_breaks_no_rule(vector: DescribeVector, *, metadata_store: bool) 
     all_tags = tags("fifty.json")
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)
-    run = training_run(describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*"))
+    run = training_run(
+        describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*")
+    )
     job = checked(run, metadata_store=metadata_store)
     assert not [secret for secret in vector.never_log if secret in repr(job)]
     assert {each.name: each.value for each in job.metrics} == {
@@ -153,7 +204,9 @@ def test_a_usual_job_whole() -> None:
     name = "churn-xgb-2025-11-20-08-40-00-123"
     arn = f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{name}"
     model = f"s3://acme-ml-eu-west-1/churn/output/{name}/output/model.tar.gz"
-    console = f"https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/{name}"
+    console = (
+        f"https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/{name}"
+    )
     as_read = {"ContentType": "text/csv", "S3DataType": "S3Prefix"}
     as_told = {key: value for key, value in words(job).items() if key not in as_read}
     assert job == MappedJob(
@@ -172,7 +225,9 @@ def test_a_usual_job_whole() -> None:
             ("max_depth", "6"),
         ),
         data_frames=tuple(
-            MappedDataFrame(tag, f"s3://acme-ml-eu-west-1/churn/{tag}/", (*as_told.items(), *as_read.items()))
+            MappedDataFrame(
+                tag, f"s3://acme-ml-eu-west-1/churn/{tag}/", (*as_told.items(), *as_read.items())
+            )
             for tag in ("train", "validation")
         ),
         metrics=job.metrics,
@@ -194,7 +249,13 @@ def test_a_usual_job_whole() -> None:
         "NAME": "churn-xgb",
         "TYPE": "XGBoost",
         "PATH": model,
-        "CONFIG": {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "200", "eta": "0.1", "max_depth": "6"},
+        "CONFIG": {
+            "objective": "binary:logistic",
+            "eval_metric": "auc",
+            "num_round": "200",
+            "eta": "0.1",
+            "max_depth": "6",
+        },
         "DATASETS": [
             {
                 "TAG": frame.tag,
@@ -227,9 +288,11 @@ def test_a_usual_job_whole() -> None:
             "managed_spot": False,
             "network_isolation": False,
             "inter_container_encryption": False,
-            "training_image": "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1",
+            "training_image": "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1."
+            "7-1",
             "input_mode": "File",
-            "role_arn": "arn:aws:iam::123456789012:role/service-role/AmazonSageMaker-ExecutionRole-20250301T101500",
+            "role_arn": "arn:aws:iam::123456789012:role/service-role/"
+            "AmazonSageMaker-ExecutionRole-20250301T101500",
             "output_path": "s3://acme-ml-eu-west-1/churn/output",
             "output_compression": "GZIP",
         },
@@ -254,11 +317,14 @@ def test_without_a_metadata_store_the_training_data_tells_what_a_person_needs() 
         "BillableTimeInSeconds": "815",
         "Instances": "1 x ml.m5.xlarge",
         "TrainingImage": "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1",
-        "RoleArn": "arn:aws:iam::123456789012:role/service-role/AmazonSageMaker-ExecutionRole-20250301T101500",
+        "RoleArn": "arn:aws:iam::123456789012:role/service-role/"
+        "AmazonSageMaker-ExecutionRole-20250301T101500",
         "Channel validation": "s3://acme-ml-eu-west-1/churn/validation/",
     }
     assert job.data_frames[1:] == with_store.data_frames[1:]
-    assert replace(job, metadata=with_store.metadata, data_frames=with_store.data_frames) == with_store
+    assert (
+        replace(job, metadata=with_store.metadata, data_frames=with_store.data_frames) == with_store
+    )
 
 
 def test_without_channels_there_is_a_data_frame_all_the_same() -> None:
@@ -277,11 +343,13 @@ def test_words_without_a_store_are_bounded() -> None:
 
 
 def test_zero_seconds_are_told() -> None:
-    assert words(mapped(metadata_store=False, BillableTimeInSeconds=0))["BillableTimeInSeconds"] == "0"
+    assert (
+        words(mapped(metadata_store=False, BillableTimeInSeconds=0))["BillableTimeInSeconds"] == "0"
+    )
     assert document(BillableTimeInSeconds=0)["JOB"]["billable_time_s"] == 0
 
 
-# --- the mark ------------------------------------------------------------------------------------------------------------------------
+# --- the mark -------------------------------------------------------------------------------------
 
 
 def test_the_marker_is_the_mark() -> None:
@@ -291,7 +359,12 @@ def test_the_marker_is_the_mark() -> None:
 
 @pytest.mark.parametrize(
     "description",
-    [f"{MARKER}\nseen by Ana", f"{MARKER} seen by Ana", f"{MARKER}\r\n", MARKER.replace("job/job-1", "job/Job-1")],
+    [
+        f"{MARKER}\nseen by Ana",
+        f"{MARKER} seen by Ana",
+        f"{MARKER}\r\n",
+        MARKER.replace("job/job-1", "job/Job-1"),
+    ],
 )
 def test_a_marker_is_known_whatever_people_add(description: str) -> None:
     assert mark_in(description) == MARKER
@@ -308,7 +381,10 @@ def test_a_marker_is_known_whatever_people_add(description: str) -> None:
         f"{MARKER}x",
         MARKER.replace(".050Z", "Z"),
         MARKER.rpartition(" ")[0],
-        "sagemaker-training-job arn:aws:sagemaker:eu-west-1:1:training-job/a ٢025-11-20T08:40:00.050Z",
+        (
+            "sagemaker-training-job arn:aws:sagemaker:eu-west-1:1:training-job/a "
+            "٢025-11-20T08:40:00.050Z"
+        ),
     ],
 )
 def test_other_descriptions_have_no_marker(description: str | None) -> None:
@@ -316,11 +392,13 @@ def test_other_descriptions_have_no_marker(description: str | None) -> None:
 
 
 def test_marks_of_two_jobs_of_one_name_differ() -> None:
-    mark = JobMark("arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1", "2025-11-20T08:40:00.050Z")
+    mark = JobMark(
+        "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1", "2025-11-20T08:40:00.050Z"
+    )
     assert marker_of(mark) != marker_of(replace(mark, creation_time="2025-11-20T08:40:00.051Z"))
 
 
-# --- data frames and metrics ---------------------------------------------------------------------------------------------------------
+# --- data frames and metrics ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -343,12 +421,24 @@ def test_channels_of_code_are_no_data_frames() -> None:
     told = [channel(name) for name in ("code", "sm_drivers", "train")]
     job = mapped(metadata_store=False, InputDataConfig=told)
     assert [frame.tag for frame in job.data_frames] == ["train"]
-    assert (words(job)["Code code"], words(job)["Code sm_drivers"]) == ("s3://b/code/", "s3://b/sm_drivers/")
-    assert document(InputDataConfig=told)["JOB"]["code_channels"] == {"code": "s3://b/code/", "sm_drivers": "s3://b/sm_drivers/"}
+    assert (words(job)["Code code"], words(job)["Code sm_drivers"]) == (
+        "s3://b/code/",
+        "s3://b/sm_drivers/",
+    )
+    assert document(InputDataConfig=told)["JOB"]["code_channels"] == {
+        "code": "s3://b/code/",
+        "sm_drivers": "s3://b/sm_drivers/",
+    }
 
 
 def test_a_data_frame_tells_how_the_channel_was_read() -> None:
-    told = channel("train", CompressionType="None", RecordWrapperType="RecordIO", ContentType="text/csv", InputMode="Pipe")
+    told = channel(
+        "train",
+        CompressionType="None",
+        RecordWrapperType="RecordIO",
+        ContentType="text/csv",
+        InputMode="Pipe",
+    )
     assert mapped(InputDataConfig=[told]).data_frames[0].metadata == (
         ("CompressionType", "None"),
         ("RecordWrapperType", "RecordIO"),
@@ -359,9 +449,20 @@ def test_a_data_frame_tells_how_the_channel_was_read() -> None:
 
 
 def test_file_systems_and_channels_without_a_place() -> None:
-    files = {"FileSystemDataSource": {"FileSystemId": "fs-1", "FileSystemType": "EFS", "DirectoryPath": "/data"}}
-    job = mapped(InputDataConfig=[channel("train", DataSource=files), channel("future", DataSource={})])
-    assert job.data_frames == (MappedDataFrame("train", "efs://fs-1/data"), MappedDataFrame("future", ""))
+    files = {
+        "FileSystemDataSource": {
+            "FileSystemId": "fs-1",
+            "FileSystemType": "EFS",
+            "DirectoryPath": "/data",
+        }
+    }
+    job = mapped(
+        InputDataConfig=[channel("train", DataSource=files), channel("future", DataSource={})]
+    )
+    assert job.data_frames == (
+        MappedDataFrame("train", "efs://fs-1/data"),
+        MappedDataFrame("future", ""),
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,26 +489,46 @@ def test_file_systems_and_channels_without_a_place() -> None:
         ([], "validation:auc", ""),
     ],
 )
-def test_a_metric_is_on_the_data_frame_of_its_prefix(channels: list[str], name: str, on: str) -> None:
-    job = mapped(InputDataConfig=[channel(each) for each in channels], FinalMetricDataList=[metric(name, 0.5)])
+def test_a_metric_is_on_the_data_frame_of_its_prefix(
+    channels: list[str], name: str, on: str
+) -> None:
+    job = mapped(
+        InputDataConfig=[channel(each) for each in channels],
+        FinalMetricDataList=[metric(name, 0.5)],
+    )
     assert [job.data_frames[each.channel].tag for each in job.metrics] == [on]
 
 
 def test_the_newest_value_of_a_name_is_stored() -> None:
-    assert [each.value for each in mapped(FinalMetricDataList=[metric("a", 1), metric("a", 2)]).metrics] == [2.0]
+    assert [
+        each.value for each in mapped(FinalMetricDataList=[metric("a", 1), metric("a", 2)]).metrics
+    ] == [2.0]
 
 
-@pytest.mark.parametrize(("told", "word"), [("NaN", "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (1e39, "1e+39")])
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [("NaN", "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (1e39, "1e+39")],
+)
 def test_what_is_no_number_for_the_server_is_named(told: object, word: str) -> None:
     told_metrics = [metric("mAP@0.5:x", told), metric("b", 1)]
     with_store = mapped(FinalMetricDataList=told_metrics)
     without = mapped(metadata_store=False, FinalMetricDataList=told_metrics)
-    assert [each.name for each in with_store.metrics] == [each.name for each in without.metrics] == ["b"]
-    assert [note for note in with_store.notes if note.startswith(f"metric 'mAP@0.5:x' is {word}")] == list(with_store.notes)
-    assert json.loads(with_store.metadata or "")["JOB"]["metrics_not_stored"] == {"mAP@0%2E5:x": word}
+    assert (
+        [each.name for each in with_store.metrics]
+        == [each.name for each in without.metrics]
+        == ["b"]
+    )
+    assert [
+        note for note in with_store.notes if note.startswith(f"metric 'mAP@0.5:x' is {word}")
+    ] == list(with_store.notes)
+    assert json.loads(with_store.metadata or "")["JOB"]["metrics_not_stored"] == {
+        "mAP@0%2E5:x": word
+    }
     assert words(without)["MetricsNotStored"] == f"mAP@0.5:x={word}"
     assert "metrics_not_stored" not in document(FinalMetricDataList=[metric("b", 1)])["JOB"]
-    assert "MetricsNotStored" not in words(mapped(metadata_store=False, FinalMetricDataList=[metric("b", 1)]))
+    assert "MetricsNotStored" not in words(
+        mapped(metadata_store=False, FinalMetricDataList=[metric("b", 1)])
+    )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -422,7 +543,14 @@ def test_the_bounds_are_those_of_32_bits(sign: int) -> None:
 def test_a_metric_that_becomes_zero_is_noted() -> None:
     above = math.nextafter(FLOAT32_UNDERFLOW, 1)
     assert struct.pack("<f", FLOAT32_UNDERFLOW) == struct.pack("<f", 0) != struct.pack("<f", above)
-    job = mapped(FinalMetricDataList=[metric("a", 1e-50), metric("b", 0.0), metric("c", above), metric("d", -FLOAT32_UNDERFLOW)])
+    job = mapped(
+        FinalMetricDataList=[
+            metric("a", 1e-50),
+            metric("b", 0.0),
+            metric("c", above),
+            metric("d", -FLOAT32_UNDERFLOW),
+        ]
+    )
     assert [each.value for each in job.metrics] == [1e-50, 0.0, above, -FLOAT32_UNDERFLOW]
     assert job.notes == (
         "metric 'a' is 1e-50: ModelDB keeps it as 0",
@@ -437,7 +565,7 @@ def test_a_job_without_metrics_says_that_the_web_pages_hide_it() -> None:
     assert mapped(FinalMetricDataList=[metric("a", 1)]).notes == ()
 
 
-# --- hyperparameters -----------------------------------------------------------------------------------------------------------------
+# --- hyperparameters ------------------------------------------------------------------------------
 
 
 def test_hyperparameters_are_sent_as_they_are_and_unquoted_in_the_metadata() -> None:
@@ -453,17 +581,26 @@ def test_hyperparameters_are_sent_as_they_are_and_unquoted_in_the_metadata() -> 
     }
     job = mapped(HyperParameters=told)
     assert dict(job.hyperparameters) == told | {"my_api_key": "[redacted]"}
-    assert json.loads(job.metadata or "")["CONFIG"] == told | {"opt": "adam", "my_api_key": "[redacted]"}
+    assert json.loads(job.metadata or "")["CONFIG"] == told | {
+        "opt": "adam",
+        "my_api_key": "[redacted]",
+    }
 
 
 def test_secrets_and_the_environment_are_nowhere() -> None:
-    members = {"HyperParameters": {"my_api_key": "s3cr3t-1"}, "Environment": {"TOKEN": "s3cr3t-2"}, "FailureReason": "got s3cr3t-1"}
+    members = {
+        "HyperParameters": {"my_api_key": "s3cr3t-1"},
+        "Environment": {"TOKEN": "s3cr3t-2"},
+        "FailureReason": "got s3cr3t-1",
+    }
     all_tags = {"api_key": "s3cr3t-3"}
     for metadata_store in (True, False):
-        assert "s3cr3t" not in repr(mapped(metadata_store=metadata_store, all_tags=all_tags, **members))
+        assert "s3cr3t" not in repr(
+            mapped(metadata_store=metadata_store, all_tags=all_tags, **members)
+        )
 
 
-# --- the document --------------------------------------------------------------------------------------------------------------------
+# --- the document ---------------------------------------------------------------------------------
 
 KEYS = [
     "a.b",
@@ -493,7 +630,10 @@ def test_keys_are_escaped_and_can_be_read_back() -> None:
     assert document_violations(dict.fromkeys(escaped, 0)) == []
 
 
-@pytest.mark.parametrize("key", ["a", "a$", "", "é", "train:auc", "a/b", "aws:cloudformation:stack-name", "id_", "x_id", "🚀"])
+@pytest.mark.parametrize(
+    "key",
+    ["a", "a$", "", "é", "train:auc", "a/b", "aws:cloudformation:stack-name", "id_", "x_id", "🚀"],
+)
 def test_keys_that_fit_are_not_touched(key: str) -> None:
     assert metadata_key(key) == key
 
@@ -529,7 +669,13 @@ def test_lone_surrogates_and_control_characters_are_cleaned() -> None:
 def test_whole_numbers_beyond_64_bits_are_texts() -> None:
     metadata = json.loads(
         checked(
-            replace(run_of(), training_seconds=2**63, billable_seconds=2**63 - 1, instance_count=-(2**63) - 1, volume_gb=-(2**63))
+            replace(
+                run_of(),
+                training_seconds=2**63,
+                billable_seconds=2**63 - 1,
+                instance_count=-(2**63) - 1,
+                volume_gb=-(2**63),
+            )
         ).metadata
         or ""
     )["JOB"]
@@ -540,9 +686,25 @@ def test_whole_numbers_beyond_64_bits_are_texts() -> None:
 def test_what_is_not_told_is_not_in_the_document() -> None:
     metadata = document()
     assert metadata.keys() == {"NAME", "TYPE", "PATH", "CONFIG", "DATASETS", "JOB", "TAGS"}
-    assert (metadata["PATH"], metadata["CONFIG"], metadata["DATASETS"], metadata["TAGS"]) == ("", {}, [], {})
+    assert (metadata["PATH"], metadata["CONFIG"], metadata["DATASETS"], metadata["TAGS"]) == (
+        "",
+        {},
+        [],
+        {},
+    )
     assert metadata["JOB"].keys() == {
-        *("name", "arn", "creation_time", "project_user", "status", "region", "account", "partition", "console_url", "sync_version"),
+        *(
+            "name",
+            "arn",
+            "creation_time",
+            "project_user",
+            "status",
+            "region",
+            "account",
+            "partition",
+            "console_url",
+            "sync_version",
+        ),
     }
 
 
@@ -552,12 +714,16 @@ def test_the_document_has_the_mark_by_which_models_are_found() -> None:
     assert job["name"] == "Job-1"
 
 
-# --- sizes ---------------------------------------------------------------------------------------------------------------------------
+# --- sizes ----------------------------------------------------------------------------------------
 
 
 def test_the_largest_job_that_sagemaker_allows_loses_nothing() -> None:
     parameters = {f"{number:03d}" + "漢" * 253: "漢" * 2500 for number in range(100)}
-    job = mapped(HyperParameters=parameters, FinalMetricDataList=[metric("a", 1)], all_tags={"漢" * 128: "漢" * 256})
+    job = mapped(
+        HyperParameters=parameters,
+        FinalMetricDataList=[metric("a", 1)],
+        all_tags={"漢" * 128: "漢" * 256},
+    )
     assert dict(job.hyperparameters) == parameters
     assert job.notes == ()
 
@@ -566,29 +732,47 @@ def test_hyperparameters_that_are_too_large_for_a_frame_are_left_out_the_largest
     parameters = {"big": "x" * 3_000_000, "small": "1", "bigger": "é" * 2_000_000}
     job = mapped(HyperParameters=parameters)
     assert [name for name, _ in job.hyperparameters] == ["big", "small"]
-    assert "hyperparameter 'bigger' of 4000070 bytes left out: the model would be too large" in job.notes
+    assert (
+        "hyperparameter 'bigger' of 4000070 bytes left out: the model would be too large"
+        in job.notes
+    )
 
 
 def test_many_small_hyperparameters_are_bounded_too() -> None:
     job = mapped(HyperParameters={str(number): "" for number in range(60_000)})
     assert 50_000 < len(job.hyperparameters) < 60_000
-    assert len([note for note in job.notes if note.startswith("hyperparameter ")]) == 60_000 - len(job.hyperparameters)
+    assert len([note for note in job.notes if note.startswith("hyperparameter ")]) == 60_000 - len(
+        job.hyperparameters
+    )
 
 
 def test_a_document_that_is_too_large_loses_its_largest_members() -> None:
     parameters = {"big": "\n" * 3_900_000, "small": "1"}
-    job = mapped(HyperParameters=parameters, FailureReason="y" * 2_000_000, all_tags={"a.b": "z" * 1_000_000}, OutputDataConfig={})
+    job = mapped(
+        HyperParameters=parameters,
+        FailureReason="y" * 2_000_000,
+        all_tags={"a.b": "z" * 1_000_000},
+        OutputDataConfig={},
+    )
     metadata = json.loads(job.metadata or "")
     assert dict(job.hyperparameters) == parameters
     assert metadata["CONFIG"] == {"small": "1"}
-    assert (len(metadata["JOB"]["failure_reason"]), len(metadata["TAGS"]["a%2Eb"])) == (2_000_000, 1_000_000)
-    assert "CONFIG 'big' of 7800007 bytes left out of the model's metadata, which would be too large" in job.notes
+    assert (len(metadata["JOB"]["failure_reason"]), len(metadata["TAGS"]["a%2Eb"])) == (
+        2_000_000,
+        1_000_000,
+    )
+    assert (
+        "CONFIG 'big' of 7800007 bytes left out of the model's metadata, which would be too large"
+        in job.notes
+    )
 
 
 def test_the_mark_stays_in_a_document_that_is_too_large() -> None:
     channels = [channel(str(number), ContentType="x" * 300) for number in range(3_000)]
     job_tags = replace(TAGS, model_name="m" * 8_000_000)
-    run = run_of(job_tags=job_tags, all_tags={"a": "b"}, InputDataConfig=channels, HyperParameters={"c": "d"})
+    run = run_of(
+        job_tags=job_tags, all_tags={"a": "b"}, InputDataConfig=channels, HyperParameters={"c": "d"}
+    )
     metadata = json.loads(map_job(run, metadata_store=True).metadata or "")
     assert metadata.pop("NAME") == job_tags.model_name
     assert metadata == {

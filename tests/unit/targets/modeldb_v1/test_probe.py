@@ -16,7 +16,13 @@ from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.probe import Probe
-from tests.support.modeldb_v1_connections import failure_of, nothing_left_behind, serving, stay_silent, until
+from tests.support.modeldb_v1_connections import (
+    failure_of,
+    nothing_left_behind,
+    serving,
+    stay_silent,
+    until,
+)
 from tests.support.modeldb_v1_target import Permit, target_on
 
 if TYPE_CHECKING:
@@ -35,11 +41,15 @@ async def server() -> AsyncIterator[ModelDbV1StandIn]:
         yield stand_in
 
 
-async def fault_on(port: int, *, metadata_store: bool = True, call_seconds: float = 45.0) -> EdgeFault:
+async def fault_on(
+    port: int, *, metadata_store: bool = True, call_seconds: float = 45.0
+) -> EdgeFault:
     """The target's, to whom nobody has given the right to write."""
     permit = Permit()
     permit.holds = False
-    async with target_on(port, metadata_store=metadata_store, permit=permit, call_seconds=call_seconds) as target:
+    async with target_on(
+        port, metadata_store=metadata_store, permit=permit, call_seconds=call_seconds
+    ) as target:
         with pytest.raises(EdgeFault) as caught:
             await target.probe()
     assert caught.value.edge is Edge.TARGET
@@ -94,7 +104,9 @@ async def test_an_http_server_on_the_port() -> None:
 
 
 async def test_a_database_without_tables(server: ModelDbV1StandIn) -> None:
-    error = ServerError("DataAccessException: SQL [select 1]; [SQLITE_ERROR] SQL error (no such table: Project)")
+    error = ServerError(
+        "DataAccessException: SQL [select 1]; [SQLITE_ERROR] SQL error (no such table: Project)"
+    )
     server.faults.refuse(INTERFACE.ServerLogicException(str(error)), method="getProjectIds")
     fault = await fault_on(server.port)
     assert (fault.reason, fault.curable) == (Reason.NOT_THE_API, False)
@@ -102,13 +114,23 @@ async def test_a_database_without_tables(server: ModelDbV1StandIn) -> None:
 
 
 async def test_what_nobody_knows_holds_too(server: ModelDbV1StandIn) -> None:
-    server.faults.refuse(INTERFACE.ServerLogicException("FooException: bar"), method="getProjectIds")
+    server.faults.refuse(
+        INTERFACE.ServerLogicException("FooException: bar"), method="getProjectIds"
+    )
     fault = await fault_on(server.port)
-    assert (fault.reason, fault.curable, fault.detail) == (Reason.UNAVAILABLE, True, "FooException: bar")
+    assert (fault.reason, fault.curable, fault.detail) == (
+        Reason.UNAVAILABLE,
+        True,
+        "FooException: bar",
+    )
 
 
-@pytest.mark.parametrize(("metadata_store", "method"), [(True, "getModelIds"), (False, "getProjectIds")])
-async def test_no_answer_in_time(server: ModelDbV1StandIn, method: str, *, metadata_store: bool) -> None:
+@pytest.mark.parametrize(
+    ("metadata_store", "method"), [(True, "getModelIds"), (False, "getProjectIds")]
+)
+async def test_no_answer_in_time(
+    server: ModelDbV1StandIn, method: str, *, metadata_store: bool
+) -> None:
     server.faults.freeze()
     fault = await fault_on(server.port, metadata_store=metadata_store, call_seconds=0.05)
     assert (fault.reason, fault.curable) == (Reason.UNREACHABLE, True)
@@ -120,14 +142,18 @@ class Opened(list[Connection]):
     """Connections to a server, as they are asked for."""
 
     def __init__(self, server: ModelDbV1StandIn) -> None:
-        self._open: Callable[[], Awaitable[Connection]] = partial(Connection.open, "127.0.0.1", server.port, call_seconds=900.0)
+        self._open: Callable[[], Awaitable[Connection]] = partial(
+            Connection.open, "127.0.0.1", server.port, call_seconds=900.0
+        )
 
     async def __call__(self) -> Connection:
         self.append(await self._open())
         return self[-1]
 
 
-async def test_probes_of_a_frozen_metadata_store_wait_on_one_connection(server: ModelDbV1StandIn) -> None:
+async def test_probes_of_a_frozen_metadata_store_wait_on_one_connection(
+    server: ModelDbV1StandIn,
+) -> None:
     """Each connection that waits for it binds one of the server's 100 threads for good."""
     server.faults.mongo_frozen = True
     opened = Opened(server)
@@ -178,7 +204,9 @@ async def test_a_probe_that_waits_is_closed_with_the_target(server: ModelDbV1Sta
 
 async def test_a_probe_that_is_cancelled_leaves_no_connection(server: ModelDbV1StandIn) -> None:
     server.faults.mongo_frozen = True
-    asking = asyncio.create_task(Probe(Opened(server), call_seconds=45.0, metadata_store=True).ask())
+    asking = asyncio.create_task(
+        Probe(Opened(server), call_seconds=45.0, metadata_store=True).ask()
+    )
     await server.wait_for_calls("getModelIds")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

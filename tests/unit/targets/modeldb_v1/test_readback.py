@@ -54,7 +54,14 @@ def other(thing: Any, part: str, **changes: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("value", "kept"),
-    [(0.5, 0.5), (0.1, 0.10000000149011612), (123456789.123, 123456792.0), (1e-50, 0.0), (-1e-50, -0.0), (3.5e38, None)],
+    [
+        (0.5, 0.5),
+        (0.1, 0.10000000149011612),
+        (123456789.123, 123456792.0),
+        (1e-50, 0.0),
+        (-1e-50, -0.0),
+        (3.5e38, None),
+    ],
 )
 def test_numbers_as_the_server_keeps_them(value: float, kept: float | None) -> None:
     if kept is None:
@@ -121,7 +128,12 @@ def test_a_model_by_its_number() -> None:
     assert found is not None
     assert missing_metrics(JOB, found, FRAMES) == [0, 1, 2, 3], "none can be read"
     assert from_ancestry(JOB, 4, ancestry()) is None
-    for part, changes in (("spec", {"tag": "x"}), ("spec", {"transformerType": "x"}), ("df", {"tag": "x"}), ("df", {"filepath": "x"})):
+    for part, changes in (
+        ("spec", {"tag": "x"}),
+        ("spec", {"transformerType": "x"}),
+        ("df", {"tag": "x"}),
+        ("df", {"filepath": "x"}),
+    ):
         wrong = ancestry()
         other(wrong.fitEvent, part, **changes)
         assert from_ancestry(JOB, 3, wrong) is None
@@ -137,9 +149,15 @@ def test_a_model_by_its_number() -> None:
     ],
 )
 def test_a_metric_that_is_missing(metrics: dict[str, dict[int, float]]) -> None:
-    all_others = {each.name: {FRAMES[each.channel]: float32(each.value)} for each in JOB.metrics if each.name != "validation:auc"}
+    all_others = {
+        each.name: {FRAMES[each.channel]: float32(each.value)}
+        for each in JOB.metrics
+        if each.name != "validation:auc"
+    }
     model = StoredModel(5, 11, all_others | metrics, has_document=True)
-    assert [JOB.metrics[number].name for number in missing_metrics(JOB, model, FRAMES)] == ["validation:auc"]
+    assert [JOB.metrics[number].name for number in missing_metrics(JOB, model, FRAMES)] == [
+        "validation:auc"
+    ]
 
 
 def test_a_metric_with_further_values_on_other_data_frames() -> None:
@@ -163,6 +181,14 @@ def test_data_frames_that_nothing_leads_to() -> None:
 
 
 def test_of_several_data_frames_the_oldest() -> None:
-    job = replace(JOB, metrics=(MappedMetric("validation:auc", 0.5, 1), MappedMetric("validation:loss", 0.25, 1)))
-    model = StoredModel(5, 11, {"validation:auc": {15: 0.5, 12: 0.5}, "validation:loss": {17: 0.25}}, has_document=True)
+    job = replace(
+        JOB,
+        metrics=(MappedMetric("validation:auc", 0.5, 1), MappedMetric("validation:loss", 0.25, 1)),
+    )
+    model = StoredModel(
+        5,
+        11,
+        {"validation:auc": {15: 0.5, 12: 0.5}, "validation:loss": {17: 0.25}},
+        has_document=True,
+    )
     assert data_frames_of_metrics(job, model) == {1: 12}

@@ -1,6 +1,8 @@
-"""Our requests beside those of the original client (the Light API), recorded on the wire: equal bytes, but for what is listed here.
+"""Our requests beside those of the original client (the Light API), recorded on the wire: equal
+bytes, but for what is listed here.
 
-The tables below name every field that differs, and why: `[]` stands for every item of a list, `[+]` for items behind the end of theirs.
+The tables below name every field that differs, and why: `[]` stands for every item of a list, `[+]`
+for items behind the end of theirs.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ from tests.support.modeldb_v1_exchanges import Exchange, load
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RUN: Mapping[str, str] = {"er.experimentRun.description": "the mark, by which the run is found again; theirs is empty"}
+RUN: Mapping[str, str] = {
+    "er.experimentRun.description": "the mark, by which the run is found again; theirs is empty"
+}
 FIT: Mapping[str, str] = {
     "fe.spec.tag": "the model's name, which the original client never sends",
     "fe.model.tag": "as fe.spec.tag",
-    "fe.metadata": 'with a metadata store a document, theirs is "{}"; without one unset, or the server would wait 30 s for its MongoDB',
+    "fe.metadata": 'with a metadata store a document, theirs is "{}"; without one unset, or the '
+    "server would wait 30 s for its MongoDB",
 }
 WORDS: Mapping[str, str] = {
-    "df.metadata[].valueType": "the name of the type, as they have it everywhere else; here they have str(type(value))",
-    "df.metadata[+]": "S3DataType; on the training data without a metadata store, what a person needs of the job",
+    "df.metadata[].valueType": "the name of the type, as they have it everywhere else; here they "
+    "have str(type(value))",
+    "df.metadata[+]": "S3DataType; on the training data without a metadata store, what a person "
+    "needs of the job",
 }
 """Of each data frame that has key-values."""
 FIT_OF_CASE: Mapping[str, Mapping[str, str]] = {
@@ -39,30 +46,40 @@ FIT_OF_CASE: Mapping[str, Mapping[str, str]] = {
         "fe.df.metadata[+]": "as fe.df.tag",
     },
     "typed-hyperparameters": {
-        "fe.spec.hyperparameters[].type": "SageMaker has texts only; the recorded case gave the client numbers and None"
+        "fe.spec.hyperparameters[].type": "SageMaker has texts only; the recorded case gave the "
+        "client numbers and None"
     },
 }
 FIRST_METRIC: Mapping[str, str] = {
-    "me.df.id": "they store the data frame with the first metric; we do before, in a call of its own, and name its id",
+    "me.df.id": "they store the data frame with the first metric; we do before, in a call of its "
+    "own, and name its id",
     "me.df.tag": "as me.df.id",
     "me.df.filepath": "as me.df.id",
     "me.df.metadata": "as me.df.id",
 }
 METRIC_ELSEWHERE: Mapping[tuple[str, str], str] = {
-    ("training-channel", "validation:error"): "it has a channel of its name; they know none but test",
+    (
+        "training-channel",
+        "validation:error",
+    ): "it has a channel of its name; they know none but test",
 }
 """Later metrics that we store on another data frame: `me.df.id` differs."""
 
-HIDDEN_CHANNELS = {"three-channels": ("validation",), "training-channel": ("training", "validation")}
+HIDDEN_CHANNELS = {
+    "three-channels": ("validation",),
+    "training-channel": ("training", "validation"),
+}
 """Channels that a case had and the original client did not send."""
 METRICS_LEFT_OUT = {
     "nan-metric": ["bad"],
     "infinite-metric": ["pos", "neg", "big"],
     "empty-strings": [""],
 }
-"""Not a number for the server, or infinite as a 32-bit float; and SageMaker has no metric without a name."""
+"""Not a number for the server, or infinite as a 32-bit float; and SageMaker has no metric without a
+name."""
 NO_JOB_OF_OURS = {"none-tag", "empty-strings", "no-description"}
-"""A tag is missing or blank, so that the job is refused before the target hears of it. What would be sent is compared all the same."""
+"""A tag is missing or blank, so that the job is refused before the target hears of it. What would
+be sent is compared all the same."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +104,23 @@ class Case:
     def tags(self) -> JobTags:
         (project,), (fit,) = self.requests("storeProjectEvent"), self.requests("storeFitEvent")
         told = project["pr"]["project"]
-        return JobTags(told.get("name", ""), told["author"], told["description"], "the-model", fit["fe"]["spec"]["transformerType"])
+        return JobTags(
+            told.get("name", ""),
+            told["author"],
+            told["description"],
+            "the-model",
+            fit["fe"]["spec"]["transformerType"],
+        )
 
     @property
     def description(self) -> dict[str, Any]:
         """The DescribeTrainingJob answer, as botocore parses it, that the client was given."""
         (fit,) = (request["fe"] for request in self.requests("storeFitEvent"))
         channels = [_described(frame) for frame in self._data_frames(fit["df"])]
-        channels += [_described({"tag": name, "filepath": f"s3://bucket/{name}/"}) for name in HIDDEN_CHANNELS.get(self.name, ())]
+        channels += [
+            _described({"tag": name, "filepath": f"s3://bucket/{name}/"})
+            for name in HIDDEN_CHANNELS.get(self.name, ())
+        ]
         metrics = [request["me"] for request in self.requests("storeMetricEvent")]
         return {
             "TrainingJobName": "Job-1",
@@ -102,9 +128,13 @@ class Case:
             "TrainingJobStatus": "Completed",
             "CreationTime": datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC),
             "ModelArtifacts": {"S3ModelArtifacts": fit["model"]["filepath"]},
-            "HyperParameters": {each["name"]: each["value"] for each in fit["spec"]["hyperparameters"]},
+            "HyperParameters": {
+                each["name"]: each["value"] for each in fit["spec"]["hyperparameters"]
+            },
             "InputDataConfig": channels,
-            "FinalMetricDataList": [{"MetricName": each["metricType"], "Value": each["metricValue"]} for each in metrics],
+            "FinalMetricDataList": [
+                {"MetricName": each["metricType"], "Value": each["metricValue"]} for each in metrics
+            ],
         }
 
     def _data_frames(self, training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -112,7 +142,9 @@ class Case:
         return [frame for frame in (training, *tested) if frame["tag"]]
 
     def mapped(self, *, metadata_store: bool) -> MappedJob:
-        return map_job(training_run(self.description, self.tags, {}, ()), metadata_store=metadata_store)
+        return map_job(
+            training_run(self.description, self.tags, {}, ()), metadata_store=metadata_store
+        )
 
 
 def _described(frame: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +193,9 @@ def differences(theirs: Any, ours: Any, path: str = "") -> dict[str, tuple[Any, 
         found = {}
         for one, other in zip(theirs, ours, strict=False):
             found |= differences(one, other, f"{path}[]")
-        return found | ({f"{path}[+]": (None, ours[len(theirs) :])} if len(ours) > len(theirs) else {})
+        return found | (
+            {f"{path}[+]": (None, ours[len(theirs) :])} if len(ours) > len(theirs) else {}
+        )
     return {} if theirs == ours and type(theirs) is type(ours) else {path: (theirs, ours)}
 
 
@@ -181,7 +215,9 @@ def taken_over(theirs: Any, ours: Any, path: str) -> None:
 
 
 def compare(exchange: Exchange, **arguments: Any) -> dict[str, tuple[Any, Any]]:
-    """Holds our call against a recorded one, and returns where they differ: with our values there, theirs has our bytes."""
+    """Holds our call against a recorded one, and returns where they differ: with our values there,
+    theirs has our bytes.
+    """
     method = exchange.method or ""
     found = differences(exchange.request, {name: plain(value) for name, value in arguments.items()})
     theirs = decode_call(exchange.request_frame).arguments
@@ -195,8 +231,18 @@ def compare(exchange: Exchange, **arguments: Any) -> dict[str, tuple[Any, Any]]:
 
 def test_all_recorded_cases_are_compared() -> None:
     assert len(CASES) == 19
-    assert sum(len(case.exchanges) for case in CASES) == len([each for each in load() if each.file == "light_api"]) == 113
-    listed = {*HIDDEN_CHANNELS, *FIT_OF_CASE, *METRICS_LEFT_OUT, *NO_JOB_OF_OURS, *(name for name, _ in METRIC_ELSEWHERE)}
+    assert (
+        sum(len(case.exchanges) for case in CASES)
+        == len([each for each in load() if each.file == "light_api"])
+        == 113
+    )
+    listed = {
+        *HIDDEN_CHANNELS,
+        *FIT_OF_CASE,
+        *METRICS_LEFT_OUT,
+        *NO_JOB_OF_OURS,
+        *(name for name, _ in METRIC_ELSEWHERE),
+    }
     assert listed <= {case.name for case in CASES}
 
 
@@ -220,19 +266,30 @@ def test_the_project_is_theirs_byte_for_byte(case: Case, job: MappedJob) -> None
     if case.name == "none-tag":
         assert compare(exchange, pr=requests.project_event(job)) == {"pr.project.name": (None, "")}
         return
-    assert encode_call("storeProjectEvent", {"pr": requests.project_event(job)}, 0) == exchange.request_frame
+    assert (
+        encode_call("storeProjectEvent", {"pr": requests.project_event(job)}, 0)
+        == exchange.request_frame
+    )
 
 
 def test_the_experiment_is_theirs_byte_for_byte(case: Case) -> None:
     exchange = case.only("storeExperimentEvent")
     project_id = case.only("storeProjectEvent").response["result"]["projectId"]
-    assert encode_call("storeExperimentEvent", {"er": requests.default_experiment_event(project_id)}, 0) == exchange.request_frame
+    assert (
+        encode_call(
+            "storeExperimentEvent", {"er": requests.default_experiment_event(project_id)}, 0
+        )
+        == exchange.request_frame
+    )
 
 
 def test_the_run_differs_by_our_mark_only(case: Case, job: MappedJob) -> None:
     experiment_id = case.only("storeExperimentEvent").response["result"]["experimentId"]
     found = compare(case.only("storeExperimentRunEvent"), er=requests.run_event(experiment_id, job))
-    mark = "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 2026-11-23T12:00:00.250Z"
+    mark = (
+        "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 "
+        "2026-11-23T12:00:00.250Z"
+    )
     assert found == {"er.experimentRun.description": ("", mark)}
     assert found.keys() == RUN.keys()
 
@@ -241,7 +298,11 @@ def test_the_fit_differs_where_it_is_listed(case: Case, job: MappedJob) -> None:
     exchange = case.only("storeFitEvent")
     theirs = (exchange.request or {})["fe"]
     found = compare(exchange, fe=requests.fit_event(theirs["experimentRunId"], job))
-    words = {f"fe.{path}" for path in WORDS if theirs["df"]["metadata"] or (path.endswith("[+]") and job.metadata is None)}
+    words = {
+        f"fe.{path}"
+        for path in WORDS
+        if theirs["df"]["metadata"] or (path.endswith("[+]") and job.metadata is None)
+    }
     assert found.keys() == FIT.keys() | words | FIT_OF_CASE.get(case.name, {}).keys()
     assert found["fe.spec.tag"] == found["fe.model.tag"] == ("", "the-model")
     assert found["fe.metadata"] == ("{}", job.metadata)
@@ -257,11 +318,17 @@ def test_the_fit_differs_where_it_is_listed(case: Case, job: MappedJob) -> None:
 
 def test_hyperparameters_keep_the_quotes_that_the_original_client_sent() -> None:
     job = case_named("quoted-hyperparameters").mapped(metadata_store=True)
-    assert job.hyperparameters == (("sagemaker_program", '"train.py"'), ("epochs", '"10"'), ("json", '{"a": [1, 2]}'))
+    assert job.hyperparameters == (
+        ("sagemaker_program", '"train.py"'),
+        ("epochs", '"10"'),
+        ("json", '{"a": [1, 2]}'),
+    )
 
 
 def test_all_channels_are_sent_as_they_send_two(case: Case, job: MappedJob) -> None:
-    """The original client sends test with the first metric, we as a call of its own, and the others as well."""
+    """The original client sends test with the first metric, we as a call of its own, and the others
+    as well.
+    """
     assert len(job.data_frames) == max(1, len(case.description["InputDataConfig"]))
     assert set(HIDDEN_CHANNELS.get(case.name, ())) <= {frame.tag for frame in job.data_frames}
     sent = [request["me"]["df"] for request in case.requests("storeMetricEvent")[:1]]
@@ -281,7 +348,9 @@ def test_the_channel_training_is_the_training_data() -> None:
     ]
 
 
-def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(case: Case, job: MappedJob) -> None:
+def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
+    case: Case, job: MappedJob
+) -> None:
     fit = case.only("storeFitEvent").response.get("result", {})
     run_id = case.only("storeExperimentRunEvent").response["result"]["experimentRunId"]
     metrics = {metric.name: metric for metric in job.metrics}
@@ -292,13 +361,21 @@ def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
     if case.metrics:
         ids |= {"test": case.metrics[0].response["result"]["dfId"]}
     for name, metric in metrics.items():
-        event = requests.metric_event(run_id, fit["modelId"], ids[job.data_frames[metric.channel].tag], metric)
+        event = requests.metric_event(
+            run_id, fit["modelId"], ids[job.data_frames[metric.channel].tag], metric
+        )
         theirs = (told[name].request or {})["me"]
         found = compare(told[name], me=event)
         if theirs["df"]["id"] == -1:
-            assert found.keys() == {path for path in FIRST_METRIC if path == "me.df.id" or theirs["df"][path.rpartition(".")[2]]}
+            assert found.keys() == {
+                path
+                for path in FIRST_METRIC
+                if path == "me.df.id" or theirs["df"][path.rpartition(".")[2]]
+            }
         else:
-            assert found.keys() == ({"me.df.id"} if (case.name, name) in METRIC_ELSEWHERE else set())
+            assert found.keys() == (
+                {"me.df.id"} if (case.name, name) in METRIC_ELSEWHERE else set()
+            )
 
 
 @pytest.mark.parametrize(
@@ -312,6 +389,8 @@ def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
         ("infinite-metric", {"tiny": "test"}),
     ],
 )
-def test_metrics_are_on_the_data_they_were_measured_on(case_name: str, on: Mapping[str, str]) -> None:
+def test_metrics_are_on_the_data_they_were_measured_on(
+    case_name: str, on: Mapping[str, str]
+) -> None:
     job = case_named(case_name).mapped(metadata_store=True)
     assert {metric.name: job.data_frames[metric.channel].tag for metric in job.metrics} == on

@@ -1,4 +1,6 @@
-"""The ModelDB V1 target against the stand-in: what a job becomes, who may write, whose fault an error is."""
+"""The ModelDB V1 target against the stand-in: what a job becomes, who may write, whose fault an
+error is.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from daemon.targets.modeldb_v1.target import fault_of, open_modeldb_v1
 from daemon.targets.ports import NoPermit
 from daemon.training_job.training_run import Metric
 from tests.support.modeldb_v1_connections import nothing_left_behind, until
-from tests.support.modeldb_v1_target import CHANNELS, Permit, cancel_in, full_job, marker, only, target_on, wrong
+from tests.support.modeldb_v1_target import (
+    CHANNELS,
+    Permit,
+    cancel_in,
+    full_job,
+    marker,
+    only,
+    target_on,
+    wrong,
+)
 from tests.support.modeldb_v2_target import MemoryJournal, job
 
 if TYPE_CHECKING:
@@ -46,14 +57,24 @@ async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
 
 
 def add_project(server: ModelDbV1StandIn, description: str = "") -> int:
-    """One of the jobs' name and author, with its experiment, as another program would have made it."""
-    project = server.store.projects.insert({"name": "customer-churn", "author": "amara", "description": description, "created": 1})
-    experiment = {"project": project["id"], "name": "Default_Experiment", "description": "", "created": 1}
+    """One of the jobs' name and author, with its experiment, as another program would have made
+    it.
+    """
+    project = server.store.projects.insert(
+        {"name": "customer-churn", "author": "amara", "description": description, "created": 1}
+    )
+    experiment = {
+        "project": project["id"],
+        "name": "Default_Experiment",
+        "description": "",
+        "created": 1,
+    }
     server.store.experiments.insert(experiment)
     return int(project["id"])
 
 
-# What a job becomes ----------------------------------------------------------------------------------------------------------------
+# What a job becomes
+# ---
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
@@ -65,12 +86,17 @@ async def test_a_job_is_a_run_with_its_mark_model_data_and_metrics(*, metadata_s
         journal = MemoryJournal()
         synced = await target.sync(full_job(), journal)
         assert synced.created
-        assert synced.ids == {"project_id": "1", "experiment_id": "1", "run_id": "1", "model_id": "1"}
+        assert synced.ids == {
+            "project_id": "1",
+            "experiment_id": "1",
+            "run_id": "1",
+            "model_id": "1",
+        }
         assert wrong(server, [full_job()], metadata_store=metadata_store) == []
         assert only(server.runs)["description"] == marker(full_job())
-        assert [(each["name"], each["author"], each["description"]) for each in server.projects] == [
-            ("customer-churn", "amara", "Who leaves next month")
-        ]
+        assert [
+            (each["name"], each["author"], each["description"]) for each in server.projects
+        ] == [("customer-churn", "amara", "Who leaves next month")]
         assert [each["tag"] for each in server.data_frames] == list(CHANNELS)
         assert len(server.metrics) == 4
         assert len(server.documents) == metadata_store
@@ -80,14 +106,18 @@ async def test_a_job_is_a_run_with_its_mark_model_data_and_metrics(*, metadata_s
         assert journal.steps == {**synced.ids, "fits": "1", **frames}
 
 
-async def test_a_job_without_channels_and_metrics(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_job_without_channels_and_metrics(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     bare = job(channels=(), metrics=(), hyperparameters=())
     synced = await target.sync(bare, MemoryJournal())
     assert wrong(server, [bare], metadata_store=True) == []
     assert "no metric is stored" in synced.notes[0]
 
 
-async def test_a_job_that_is_there_is_read_and_not_written(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_job_that_is_there_is_read_and_not_written(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     await target.sync(full_job(), MemoryJournal())
     server.received.clear()
     again = await target.sync(full_job(), MemoryJournal())
@@ -97,31 +127,48 @@ async def test_a_job_that_is_there_is_read_and_not_written(server: ModelDbV1Stan
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_the_second_job_of_a_project_makes_no_second_one(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_the_second_job_of_a_project_makes_no_second_one(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     await target.sync(full_job("a"), MemoryJournal())
     await target.sync(full_job("b"), MemoryJournal())
     await target.sync(full_job("c", project_user="other"), MemoryJournal())
     assert [each["author"] for each in server.projects] == ["amara", "other"]
     assert server.calls.count("storeProjectEvent") == 2
     assert len(server.experiments) == 2
-    assert wrong(server, [full_job("a"), full_job("b"), full_job("c", project_user="other")], metadata_store=True) == []
+    assert (
+        wrong(
+            server,
+            [full_job("a"), full_job("b"), full_job("c", project_user="other")],
+            metadata_store=True,
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.002])
-async def test_project_experiment_and_first_run_are_made_back_to_back(server: ModelDbV1StandIn, latency: float) -> None:
+async def test_project_experiment_and_first_run_are_made_back_to_back(
+    server: ModelDbV1StandIn, latency: float
+) -> None:
     """A project without a run breaks the start page of the server's web pages."""
     server.latency_seconds = latency
     jobs = [full_job(f"churn-{number}") for number in range(20)]
     async with target_on(server.port, metadata_store=True) as target:
         await asyncio.gather(*(target.sync(each, MemoryJournal()) for each in jobs))
     made = server.calls.index("storeProjectEvent")
-    assert server.calls[made : made + 3] == ["storeProjectEvent", "storeExperimentEvent", "storeExperimentRunEvent"]
+    assert server.calls[made : made + 3] == [
+        "storeProjectEvent",
+        "storeExperimentEvent",
+        "storeExperimentRunEvent",
+    ]
     assert server.calls.count("storeProjectEvent") == 1
     assert server.calls.count("storeExperimentEvent") == 1
     assert wrong(server, jobs, metadata_store=True) == []
 
 
-async def test_of_twin_projects_the_oldest_is_used(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_of_twin_projects_the_oldest_is_used(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     add_project(server)
     add_project(server)
     synced = await target.sync(full_job(), MemoryJournal())
@@ -129,7 +176,9 @@ async def test_of_twin_projects_the_oldest_is_used(server: ModelDbV1StandIn, tar
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_twin_projects_that_come_while_the_project_is_made(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_twin_projects_that_come_while_the_project_is_made(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     hold = server.faults.hold_before_execution(method="storeProjectEvent")
     syncing = asyncio.create_task(target.sync(full_job(), MemoryJournal()))
     await hold.reached.wait()
@@ -140,7 +189,9 @@ async def test_twin_projects_that_come_while_the_project_is_made(server: ModelDb
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_a_project_without_an_experiment_gets_one(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_project_without_an_experiment_gets_one(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     add_project(server)
     server.store.experiments.delete(1)
     await target.sync(full_job(), MemoryJournal())
@@ -148,7 +199,9 @@ async def test_a_project_without_an_experiment_gets_one(server: ModelDbV1StandIn
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_the_description_of_a_project_is_brought_up_to_date(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_the_description_of_a_project_is_brought_up_to_date(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     add_project(server, "of yesterday")
     await target.sync(full_job(), MemoryJournal())
     assert only(server.projects)["description"] == "Who leaves next month"
@@ -160,7 +213,10 @@ async def test_the_description_of_a_project_is_brought_up_to_date(server: ModelD
 async def test_a_job_that_is_too_large_is_refused_before_anything_is_written(
     server: ModelDbV1StandIn, target: ModelDBV1Target, size: int
 ) -> None:
-    for large in (full_job(project_description="x" * size), full_job(metrics=(Metric("x" * size, 1.0),))):
+    for large in (
+        full_job(project_description="x" * size),
+        full_job(metrics=(Metric("x" * size, 1.0),)),
+    ):
         journal = MemoryJournal()
         with pytest.raises(JobRefused) as caught:
             await target.sync(large, journal)
@@ -179,10 +235,13 @@ async def test_a_value_that_cannot_be_sent_is_refused_before_anything_is_written
     assert server.calls == []
 
 
-# Who may write ---------------------------------------------------------------------------------------------------------------------
+# Who may write
+# ---
 
 
-async def test_without_the_permit_nothing_is_sent_and_no_connection_made(server: ModelDbV1StandIn) -> None:
+async def test_without_the_permit_nothing_is_sent_and_no_connection_made(
+    server: ModelDbV1StandIn,
+) -> None:
     permit = Permit()
     permit.holds = False
     async with target_on(server.port, metadata_store=True, permit=permit) as target:
@@ -222,7 +281,9 @@ async def test_the_connection_is_cut_when_the_permit_ends(server: ModelDbV1Stand
         await until(lambda: server.open_connections == 0)
 
 
-async def test_the_permit_is_given_back_when_nothing_is_unanswered(server: ModelDbV1StandIn) -> None:
+async def test_the_permit_is_given_back_when_nothing_is_unanswered(
+    server: ModelDbV1StandIn,
+) -> None:
     permit = Permit()
     async with target_on(server.port, metadata_store=True, permit=permit) as target:
         await target.sync(full_job(), MemoryJournal())
@@ -252,12 +313,18 @@ async def test_the_permit_is_kept_after_a_connection_was_lost(server: ModelDbV1S
     assert permit.released == 0
 
 
-async def test_all_jobs_go_over_one_connection(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
-    await asyncio.gather(*(target.sync(full_job(f"churn-{number}"), MemoryJournal()) for number in range(10)))
+async def test_all_jobs_go_over_one_connection(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    await asyncio.gather(
+        *(target.sync(full_job(f"churn-{number}"), MemoryJournal()) for number in range(10))
+    )
     assert {each.connection for each in server.received} == {1}
 
 
-async def test_a_call_without_an_answer_in_time_ends_the_connection(server: ModelDbV1StandIn) -> None:
+async def test_a_call_without_an_answer_in_time_ends_the_connection(
+    server: ModelDbV1StandIn,
+) -> None:
     async with target_on(server.port, metadata_store=True, call_seconds=0.1) as target:
         server.faults.freeze()
         with pytest.raises(EdgeFault) as caught:
@@ -268,16 +335,25 @@ async def test_a_call_without_an_answer_in_time_ends_the_connection(server: Mode
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-# Whose fault an error is -----------------------------------------------------------------------------------------------------------
+# Whose fault an error is
+# ---
 
 FAULTS: dict[CallErrorKind, DaemonError] = {
     CallErrorKind.UNREACHABLE: EdgeFault(Edge.TARGET, Reason.UNREACHABLE, ""),
     CallErrorKind.STORAGE: EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, ""),
-    CallErrorKind.METADATA_STORE_DOWN: EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, "set target.metadata_store to false"),
-    CallErrorKind.UNKNOWN_RUN: EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, "has its database been replaced?"),
-    CallErrorKind.OTHER_WRITER: EdgeFault(Edge.TARGET, Reason.OTHER_WRITER, "switch off every other writer"),
+    CallErrorKind.METADATA_STORE_DOWN: EdgeFault(
+        Edge.TARGET, Reason.UNAVAILABLE, "set target.metadata_store to false"
+    ),
+    CallErrorKind.UNKNOWN_RUN: EdgeFault(
+        Edge.TARGET, Reason.UNAVAILABLE, "has its database been replaced?"
+    ),
+    CallErrorKind.OTHER_WRITER: EdgeFault(
+        Edge.TARGET, Reason.OTHER_WRITER, "switch off every other writer"
+    ),
     CallErrorKind.NOT_THE_API: EdgeFault(Edge.TARGET, Reason.NOT_THE_API, "", curable=False),
-    CallErrorKind.SCHEMA_MISSING: EdgeFault(Edge.TARGET, Reason.NOT_THE_API, "createDb.sql", curable=False),
+    CallErrorKind.SCHEMA_MISSING: EdgeFault(
+        Edge.TARGET, Reason.NOT_THE_API, "createDb.sql", curable=False
+    ),
     CallErrorKind.NOT_FOUND: JobFault(Reason.TARGET_FAULT, ""),
     CallErrorKind.TWIN_ROWS: JobFault(Reason.TARGET_FAULT, ""),
     CallErrorKind.UNKNOWN: JobFault(Reason.TARGET_FAULT, ""),
@@ -300,7 +376,9 @@ def test_whose_fault(kind: CallErrorKind) -> None:
 
 
 def test_a_method_is_not_named_twice() -> None:
-    assert fault_of(CallFailed(CallErrorKind.UNKNOWN, "getModel", "no getModel here")).args == ("target_fault: no getModel here",)
+    assert fault_of(CallFailed(CallErrorKind.UNKNOWN, "getModel", "no getModel here")).args == (
+        "target_fault: no getModel here",
+    )
 
 
 async def test_a_busy_database_holds(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
@@ -316,21 +394,32 @@ async def test_a_busy_database_holds(server: ModelDbV1StandIn, target: ModelDBV1
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_a_database_that_was_replaced_under_a_living_connection(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_database_that_was_replaced_under_a_living_connection(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
-    server.faults.refuse(INTERFACE.InvalidExperimentRunException("Can't find experiment run ID 1"), method="storeFitEvent")
+    server.faults.refuse(
+        INTERFACE.InvalidExperimentRunException("Can't find experiment run ID 1"),
+        method="storeFitEvent",
+    )
     with pytest.raises(EdgeFault) as caught:
         await target.sync(full_job(), journal)
     assert caught.value.reason is Reason.UNAVAILABLE
     server.store.runs.delete(1)
     assert (await target.sync(full_job(), journal)).created
-    assert {each.connection for each in server.received} == {1, 2}, "what was read of the old one must not count"
+    assert {each.connection for each in server.received} == {1, 2}, (
+        "what was read of the old one must not count"
+    )
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_a_failure_of_one_job_is_its_own(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_a_failure_of_one_job_is_its_own(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
-    server.faults.refuse(INTERFACE.ServerLogicException("FooException: bar"), method="storeFitEvent")
+    server.faults.refuse(
+        INTERFACE.ServerLogicException("FooException: bar"), method="storeFitEvent"
+    )
     with pytest.raises(JobFault) as caught:
         await target.sync(full_job(), journal)
     assert caught.value.reason is Reason.TARGET_FAULT
@@ -339,7 +428,9 @@ async def test_a_failure_of_one_job_is_its_own(server: ModelDbV1StandIn, target:
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_the_journal_can_forbid_the_write(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_the_journal_can_forbid_the_write(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     journal = MemoryJournal()
     journal.refusal = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
     with pytest.raises(EdgeFault, match="disk full"):
@@ -347,7 +438,8 @@ async def test_the_journal_can_forbid_the_write(server: ModelDbV1StandIn, target
     assert [each for each in server.calls if each.startswith("store")] == []
 
 
-# Look-ups and how a target is made --------------------------------------------------------------------------------------------------
+# Look-ups and how a target is made
+# ---
 
 
 async def test_find_needs_no_permit(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
@@ -369,8 +461,11 @@ async def test_find_needs_no_permit(server: ModelDbV1StandIn, target: ModelDBV1T
         assert caught.value.reason is Reason.UNREACHABLE
 
 
-async def test_find_comes_after_the_writes_that_are_under_way(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
-    # The connection lives on after its caller was cancelled, and the server still works on what was sent.
+async def test_find_comes_after_the_writes_that_are_under_way(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    # The connection lives on after its caller was cancelled, and the server still works on what was
+    # sent.
     hold = await cancel_in(target, server, "storeExperimentRunEvent", MemoryJournal())
     finding = asyncio.create_task(target.find(full_job().mark, unanswered_writes=1))
     await until(lambda: server.open_connections == 1)
@@ -391,7 +486,9 @@ async def test_find_with_unanswered_writes_is_the_writers(server: ModelDbV1Stand
     assert server.calls == []
 
 
-async def test_find_with_unanswered_writes_holds_when_the_server_is_gone(server: ModelDbV1StandIn, target: ModelDBV1Target) -> None:
+async def test_find_with_unanswered_writes_holds_when_the_server_is_gone(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
     await server.aclose()
     with pytest.raises(EdgeFault) as caught:
         await target.find(full_job().mark, unanswered_writes=1)
@@ -401,7 +498,9 @@ async def test_find_with_unanswered_writes_holds_when_the_server_is_gone(server:
 async def test_a_target_as_configured(server: ModelDbV1StandIn) -> None:
     seen: list[tuple[str, str]] = []
     settings = ModelDbV1Settings(kind="modeldb-v1", host="127.0.0.1", port=server.port)
-    target = open_modeldb_v1(settings, lambda method, result: seen.append((method, result)), NoPermit())
+    target = open_modeldb_v1(
+        settings, lambda method, result: seen.append((method, result)), NoPermit()
+    )
     assert target.kind == "modeldb-v1"
     await target.probe()
     assert await target.find(full_job().mark) is None
@@ -414,6 +513,8 @@ async def test_a_target_as_configured(server: ModelDbV1StandIn) -> None:
 async def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
-    settings = ModelDbV1Settings(kind="modeldb-v1", host="127.0.0.1", port=1, tls=True, ca_file=file)
+    settings = ModelDbV1Settings(
+        kind="modeldb-v1", host="127.0.0.1", port=1, tls=True, ca_file=file
+    )
     with pytest.raises(SetupFault, match=r"target\.ca_file .*ca\.pem: not a PEM file"):
         open_modeldb_v1(settings, lambda _method, _result: None, NoPermit())

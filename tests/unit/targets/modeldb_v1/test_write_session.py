@@ -1,4 +1,6 @@
-"""The one connection for all writes: connect, settle, read, write, in this order, and only for the writer."""
+"""The one connection for all writes: connect, settle, read, write, in this order, and only for the
+writer.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +51,17 @@ def settling() -> Settling:
 
 
 @pytest.fixture
-async def line(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> AsyncIterator[WriteSession]:
+async def line(
+    server: ModelDbV1StandIn, permit: Permit, settling: Settling
+) -> AsyncIterator[WriteSession]:
     async with line_to(server, permit, settling) as made:
         yield made
 
 
 @contextlib.asynccontextmanager
-async def line_to(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> AsyncIterator[WriteSession]:
+async def line_to(
+    server: ModelDbV1StandIn, permit: Permit, settling: Settling
+) -> AsyncIterator[WriteSession]:
     connect = partial(Connection.open, "127.0.0.1", server.port, may_send=permit.may_send)
     line = WriteSession(connect, permit, settle_seconds=5.0, sleep=settling)
     try:
@@ -73,7 +79,9 @@ async def sync(term: Term) -> None:
     await JobSync("test", term, no_second_connection, job, journal, metadata_store=True).sync()
 
 
-async def test_connect_settle_read_write_after_each_connect(server: ModelDbV1StandIn, line: WriteSession, settling: Settling) -> None:
+async def test_connect_settle_read_write_after_each_connect(
+    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+) -> None:
     order: list[str] = []
 
     async def note() -> None:
@@ -85,7 +93,9 @@ async def test_connect_settle_read_write_after_each_connect(server: ModelDbV1Sta
         order.clear()
         term = await line.term()
         assert order == ["settling on 1 connection"] * 5
-        assert server.calls == ["testConnection"] * 5, "nothing else leaves before the server has settled"
+        assert server.calls == ["testConnection"] * 5, (
+            "nothing else leaves before the server has settled"
+        )
         await sync(term)
         assert server.calls[5] == "getProjectIds", "nothing is written before it has been read"
         assert {each.connection for each in server.received} == {expected}
@@ -95,7 +105,9 @@ async def test_connect_settle_read_write_after_each_connect(server: ModelDbV1Sta
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_all_get_the_same_connection(server: ModelDbV1StandIn, line: WriteSession, settling: Settling) -> None:
+async def test_all_get_the_same_connection(
+    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+) -> None:
     terms = await asyncio.gather(*(line.term() for _ in range(5)))
     assert {id(each) for each in terms} == {id(terms[0])}
     assert settling.slept == [1.0] * 5
@@ -103,10 +115,14 @@ async def test_all_get_the_same_connection(server: ModelDbV1StandIn, line: Write
 
 
 async def test_a_server_that_was_frozen_meanwhile_settles_anew(
-    server: ModelDbV1StandIn, line: WriteSession, settling: Settling, monkeypatch: pytest.MonkeyPatch
+    server: ModelDbV1StandIn,
+    line: WriteSession,
+    settling: Settling,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A daemon was killed with calls on their way to a server that had just frozen (a paused machine, a long garbage collection). Its
-    # successor connected, slept its settle time and asked; when the server went on, it carried out both at once: two fits in one run.
+    # A daemon was killed with calls on their way to a server that had just frozen (a paused
+    # machine, a long garbage collection). Its successor connected, slept its settle time and asked;
+    # when the server went on, it carried out both at once: two fits in one run.
     monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
     asked = server.faults.hold_before_answer(method="testConnection", nth=4)
     getting = asyncio.create_task(line.term())
@@ -125,7 +141,9 @@ async def test_what_was_read_over_a_lost_connection_is_forgotten(line: WriteSess
     assert second.projects is not first.projects
 
 
-async def test_only_the_writer_connects(server: ModelDbV1StandIn, line: WriteSession, permit: Permit) -> None:
+async def test_only_the_writer_connects(
+    server: ModelDbV1StandIn, line: WriteSession, permit: Permit
+) -> None:
     permit.holds = False
     with pytest.raises(JobFault) as caught:
         await line.term()
@@ -133,7 +151,9 @@ async def test_only_the_writer_connects(server: ModelDbV1StandIn, line: WriteSes
     assert server.open_connections == 0
 
 
-async def test_a_living_connection_is_not_for_those_who_are_no_longer_the_writer(line: WriteSession, permit: Permit) -> None:
+async def test_a_living_connection_is_not_for_those_who_are_no_longer_the_writer(
+    line: WriteSession, permit: Permit
+) -> None:
     await line.term()
     permit.holds = False
     with pytest.raises(JobFault, match="standing_by"):
@@ -169,7 +189,9 @@ async def test_the_end_of_the_permit_cuts_the_connection_with_what_is_under_way(
     hold.release()
 
 
-async def test_the_end_of_the_permit_before_there_is_a_connection(line: WriteSession, permit: Permit) -> None:
+async def test_the_end_of_the_permit_before_there_is_a_connection(
+    line: WriteSession, permit: Permit
+) -> None:
     permit.end()
     permit.holds = True
     await line.term()
@@ -204,17 +226,23 @@ async def test_the_permit_is_given_back_when_nothing_is_under_way(
     assert permit.released == 1
 
 
-async def test_the_permit_is_kept_while_something_is_under_way(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> None:
+async def test_the_permit_is_kept_while_something_is_under_way(
+    server: ModelDbV1StandIn, permit: Permit, settling: Settling
+) -> None:
     async with line_to(server, permit, settling) as line:
         hold = server.faults.hold_before_answer(method="getProjectIds")
-        calling = asyncio.create_task((await line.term()).connection.call("getProjectIds", keyValuePairs={}))
+        calling = asyncio.create_task(
+            (await line.term()).connection.call("getProjectIds", keyValuePairs={})
+        )
         await hold.reached.wait()
         calling.cancel()
     assert permit.released == 0
     hold.release()
 
 
-async def test_the_permit_is_kept_when_the_connection_was_lost(server: ModelDbV1StandIn, permit: Permit, settling: Settling) -> None:
+async def test_the_permit_is_kept_when_the_connection_was_lost(
+    server: ModelDbV1StandIn, permit: Permit, settling: Settling
+) -> None:
     async with line_to(server, permit, settling) as line:
         term = await line.term()
         server.faults.drop_before_answer()

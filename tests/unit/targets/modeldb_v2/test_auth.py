@@ -35,11 +35,19 @@ VERTA = {
     ("auth", "headers"),
     [
         ({"kind": "none"}, {}),
-        ({"kind": "basic", "username": "ml", "password": "pässword:"}, {"Authorization": "Basic bWw6cMOkc3N3b3JkOg=="}),
+        (
+            {"kind": "basic", "username": "ml", "password": "pässword:"},
+            {"Authorization": "Basic bWw6cMOkc3N3b3JkOg=="},
+        ),
         ({"kind": "bearer", "token": "abc.def"}, {"Authorization": "Bearer abc.def"}),
         ({"kind": "verta", "email": "ml@example.com", "developer_key": "dev-key"}, VERTA),
         (
-            {"kind": "verta", "email": "ml@example.com", "developer_key": "dev-key", "organization_id": "org"},
+            {
+                "kind": "verta",
+                "email": "ml@example.com",
+                "developer_key": "dev-key",
+                "organization_id": "org",
+            },
             VERTA | {"Grpc-Metadata-organization-id": "org"},
         ),
     ],
@@ -59,9 +67,16 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(
-            digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-            key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-        )  # fmt: skip
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
         certificate = (
             self._builder(self._subject, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -76,17 +91,33 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), key)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         cert_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-        key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
+        encryption = (
+            serialization.BestAvailableEncryption(passphrase)
+            if passphrase
+            else serialization.NoEncryption()
+        )
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+            )
+        )
         return cert_file, key_file
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -96,7 +127,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
         )
 
 
@@ -144,7 +177,10 @@ async def test_a_url_with_the_wrong_scheme_is_told(tmp_path: Path) -> None:
         error = await error_of(client.create_experiment_run({}))
     assert (error.kind, error.outcome_unknown) == (ApiErrorKind.CONNECTION, False)
     assert "https where it should be http" in error.detail
-    async with serving(no_projects, ssl=serving_as(authority.issue("server"))) as url, asking(url.replace("https:", "http:")) as client:
+    async with (
+        serving(no_projects, ssl=serving_as(authority.issue("server"))) as url,
+        asking(url.replace("https:", "http:")) as client,
+    ):
         assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.CONNECTION
 
 
@@ -162,10 +198,16 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for files, words in [
         ((missing, None, None), ("target.ca_file", "missing.pem", "No such file")),
         ((junk, None, None), ("target.ca_file", "junk.pem")),
-        ((None, missing, key_file), ("target.client_cert_file", "missing.pem", "target.client_key_file")),
+        (
+            (None, missing, key_file),
+            ("target.client_cert_file", "missing.pem", "target.client_key_file"),
+        ),
         ((None, cert_file, None), ("target.client_cert_file", "daemon.crt")),
         ((None, cert_file, other_key), ("target.client_cert_file", "other.key")),
-        ((None, cert_file, locked_key), ("target.client_key_file", "locked.key", "without pass phrase")),
+        (
+            (None, cert_file, locked_key),
+            ("target.client_key_file", "locked.key", "without pass phrase"),
+        ),
     ]:
         with pytest.raises(SetupFault) as caught:
             ssl_context(*files)

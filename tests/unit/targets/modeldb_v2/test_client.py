@@ -1,4 +1,6 @@
-"""The ModelDB V2 client on real sockets: every recorded answer, and everything else that can answer at its address."""
+"""The ModelDB V2 client on real sockets: every recorded answer, and everything else that can answer
+at its address.
+"""
 
 from __future__ import annotations
 
@@ -32,34 +34,48 @@ class Observed:
         self.calls.append((operation, str(result)))
 
 
-# Recorded exchanges ----------------------------------------------------------------------------------------------------------------
+# Recorded exchanges
+# ---
 
 RECORDED = 273
 SAME_CALL: dict[str, Callable[[ModelDbV2Client, Any, dict[str, str], Any], Awaitable[Any]]] = {
     "getProjects": lambda client, _query, _equal, _body: client.get_projects_page(),
-    "getProjectById": lambda client, query, _equal, _body: client.get_project_by_id(query.get("id", "")),
+    "getProjectById": lambda client, query, _equal, _body: client.get_project_by_id(
+        query.get("id", "")
+    ),
     "findProjects": lambda client, _query, equal, _body: client.find_projects(equal["name"]),
     "createProject": lambda client, _query, _equal, body: client.create_project(body),
-    "updateProjectDescription": lambda client, _query, _equal, body: client.update_project_description(body["id"], body["description"]),
+    "updateProjectDescription": lambda client, _query, _equal, body: (
+        client.update_project_description(body["id"], body["description"])
+    ),
     "updateProjectAttributes": lambda client, _query, _equal, body: client.update_project_attribute(
         body["id"], body["attribute"]["key"], body["attribute"]["value"]
     ),
-    "findExperiments": lambda client, _query, equal, body: client.find_experiments(body["project_id"], equal["name"]),
-    "createExperiment": lambda client, _query, _equal, body: client.create_experiment(body),
-    "getExperimentById": lambda client, query, _equal, _body: client.get_experiment_by_id(query["id"]),
-    "createExperimentRun": lambda client, _query, _equal, body: client.create_experiment_run(body),
-    "getExperimentRunByName": lambda client, query, _equal, _body: client.get_experiment_run_by_name(
-        query["experiment_id"], query["name"]
+    "findExperiments": lambda client, _query, equal, body: client.find_experiments(
+        body["project_id"], equal["name"]
     ),
-    "getExperimentRunById": lambda client, query, _equal, _body: client.get_experiment_run_by_id(query["id"]),
+    "createExperiment": lambda client, _query, _equal, body: client.create_experiment(body),
+    "getExperimentById": lambda client, query, _equal, _body: client.get_experiment_by_id(
+        query["id"]
+    ),
+    "createExperimentRun": lambda client, _query, _equal, body: client.create_experiment_run(body),
+    "getExperimentRunByName": lambda client, query, _equal, _body: (
+        client.get_experiment_run_by_name(query["experiment_id"], query["name"])
+    ),
+    "getExperimentRunById": lambda client, query, _equal, _body: client.get_experiment_run_by_id(
+        query["id"]
+    ),
     "findExperimentRuns": lambda client, _query, equal, body: client.find_experiment_runs(
         equal,
         experiment_id=body.get("experiment_id"),
         **{key: body[key] for key in ("page_number", "page_limit") if key in body},
     ),
-    "deleteExperimentRuns": lambda client, _query, _equal, body: client.delete_experiment_runs(body["ids"]),
+    "deleteExperimentRuns": lambda client, _query, _equal, body: client.delete_experiment_runs(
+        body["ids"]
+    ),
 }
-"""Every call of the client, made from the query, the conditions and the body of a recorded request."""
+"""Every call of the client, made from the query, the conditions and the body of a recorded
+request."""
 
 CALLED = [exchange for exchange in load() if exchange.operation in SAME_CALL]
 
@@ -68,7 +84,8 @@ NEVER_ASKED = {
     "connection/grpc-timeout-expired": "the same",
     "connection/wrong-method": "uses the right method",
     "connection/wrong-method-put": "uses the right method",
-    "find/by-arn-ids-only": "always wants whole runs, and seeks by experiment or on the whole server",
+    "find/by-arn-ids-only": "always wants whole runs, and seeks by experiment or on the whole "
+    "server",
     "find/hyperparameter-string": "the same",
     "find/metric-greater": "only asks for equality",
     "find/page-1": "sorts by age only",
@@ -87,7 +104,8 @@ NEVER_ASKED = {
     "values/nan-token": "sends JSON",
     "values/overflow-number": "sends JSON",
 }
-"""Requests that the client never makes, with the reason; their answers must be understood all the same."""
+"""Requests that the client never makes, with the reason; their answers must be understood all the
+same."""
 
 KINDS = {
     (400, 3): ApiErrorKind.INVALID,
@@ -120,11 +138,19 @@ async def test_recorded_exchange(exchange: Exchange) -> None:
 
     async def replay(request: web.Request) -> web.Response:
         text = await request.text()
-        received.append((request.method, request.path, dict(request.query), json.loads(text) if text else None))
+        received.append(
+            (request.method, request.path, dict(request.query), json.loads(text) if text else None)
+        )
         recorded = exchange.response
         if isinstance(recorded.body, str):
-            return web.Response(status=recorded.status, text=recorded.body, headers=recorded.headers)
-        return web.Response(status=recorded.status, body=json.dumps(recorded.body).encode(), headers=recorded.headers)
+            return web.Response(
+                status=recorded.status, text=recorded.body, headers=recorded.headers
+            )
+        return web.Response(
+            status=recorded.status,
+            body=json.dumps(recorded.body).encode(),
+            headers=recorded.headers,
+        )
 
     async with serving(replay) as url, asking(url) as client:
         call = the_same_call(client, exchange)
@@ -132,9 +158,17 @@ async def test_recorded_exchange(exchange: Exchange) -> None:
             assert ids_in(await call) == ids_of(exchange.response.body)
         else:
             error = await error_of(call)
-            code = exchange.response.body["code"] if isinstance(exchange.response.body, dict) else None
-            assert error.kind is KINDS_BY_LABEL.get(exchange.label, KINDS.get((exchange.response.status, code)))
-            assert (error.operation, error.status, error.code) == (exchange.operation, exchange.response.status, code)
+            code = (
+                exchange.response.body["code"] if isinstance(exchange.response.body, dict) else None
+            )
+            assert error.kind is KINDS_BY_LABEL.get(
+                exchange.label, KINDS.get((exchange.response.status, code))
+            )
+            assert (error.operation, error.status, error.code) == (
+                exchange.operation,
+                exchange.response.status,
+                code,
+            )
 
     method, path, query, body = received[0]
     assert path == f"/v1/{exchange.service}/{exchange.operation}"
@@ -151,10 +185,16 @@ def recorded_body(exchange: Exchange) -> Any:
 
 
 def the_same_call(client: ModelDbV2Client, exchange: Exchange) -> Awaitable[Any]:
-    """What the recorded request asks for, asked of the client. What it cannot ask gets any call of the operation."""
+    """What the recorded request asks for, asked of the client. What it cannot ask gets any call of
+    the operation.
+    """
     body = recorded_body(exchange)
     body = body if isinstance(body, dict) else {}
-    equal = {each["key"]: each["value"] for each in body.get("predicates", ()) if isinstance(each["value"], str)}
+    equal = {
+        each["key"]: each["value"]
+        for each in body.get("predicates", ())
+        if isinstance(each["value"], str)
+    }
     return SAME_CALL[exchange.operation](client, exchange.request.query, equal, body)
 
 
@@ -176,11 +216,17 @@ def ids_in(value: Any) -> Counter[str]:
 
 
 def ids_of(body: dict[str, Any]) -> Counter[str]:
-    rows = [row for member in body.values() for row in (member if isinstance(member, list) else [member]) if isinstance(row, dict)]
+    rows = [
+        row
+        for member in body.values()
+        for row in (member if isinstance(member, list) else [member])
+        if isinstance(row, dict)
+    ]
     return Counter(row["id"] for row in rows)
 
 
-# Answers of all kinds --------------------------------------------------------------------------------------------------------------
+# Answers of all kinds
+# ---
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -195,12 +241,30 @@ def words(code: int, text: str = "") -> str:
     ("status", "content_type", "body", "kind", "unknown"),
     [
         # the API's own words
-        (400, JSON, words(3, "Tag name can not be more than 40 characters"), ApiErrorKind.INVALID, False),
+        (
+            400,
+            JSON,
+            words(3, "Tag name can not be more than 40 characters"),
+            ApiErrorKind.INVALID,
+            False,
+        ),
         (401, JSON, words(16, "UNAUTHENTICATED"), ApiErrorKind.UNAUTHENTICATED, False),
         (403, JSON, words(7, "Access is denied."), ApiErrorKind.ABSENT, False),
         (404, JSON, words(5, "Project not found for given ID"), ApiErrorKind.ABSENT, False),
-        (409, JSON, words(6, "ExperimentRun already exists in database"), ApiErrorKind.EXISTS, False),
-        (429, JSON, words(8, "grpc: received message larger than max (4194334 vs. 4194304)"), ApiErrorKind.TOO_LARGE, True),
+        (
+            409,
+            JSON,
+            words(6, "ExperimentRun already exists in database"),
+            ApiErrorKind.EXISTS,
+            False,
+        ),
+        (
+            429,
+            JSON,
+            words(8, "grpc: received message larger than max (4194334 vs. 4194304)"),
+            ApiErrorKind.TOO_LARGE,
+            True,
+        ),
         (429, JSON, words(8, "quota exceeded"), ApiErrorKind.THROTTLED, True),
         (500, JSON, words(2), ApiErrorKind.BARE_500, True),
         (
@@ -210,12 +274,36 @@ def words(code: int, text: str = "") -> str:
             ApiErrorKind.DATABASE_DOWN,
             True,
         ),
-        (500, JSON, words(13, "Multiple ExperimentRun found in database"), ApiErrorKind.DUPLICATES, False),
-        (500, JSON, words(13, "header list size to send violates the maximum size (8192 bytes)"), ApiErrorKind.HEADERS, False),
-        (500, JSON, words(13, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR"), ApiErrorKind.UNAVAILABLE, True),
+        (
+            500,
+            JSON,
+            words(13, "Multiple ExperimentRun found in database"),
+            ApiErrorKind.DUPLICATES,
+            False,
+        ),
+        (
+            500,
+            JSON,
+            words(13, "header list size to send violates the maximum size (8192 bytes)"),
+            ApiErrorKind.HEADERS,
+            False,
+        ),
+        (
+            500,
+            JSON,
+            words(13, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR"),
+            ApiErrorKind.UNAVAILABLE,
+            True,
+        ),
         (500, JSON, words(13, "Internal server error"), ApiErrorKind.INTERNAL, True),
         (501, JSON, words(12, "NULL_VALUE not supported"), ApiErrorKind.UNIMPLEMENTED, False),
-        (501, JSON, words(12, "Method not found: ai.verta.modeldb.ExperimentRunService/x"), ApiErrorKind.NOT_THE_API, True),
+        (
+            501,
+            JSON,
+            words(12, "Method not found: ai.verta.modeldb.ExperimentRunService/x"),
+            ApiErrorKind.NOT_THE_API,
+            True,
+        ),
         (503, JSON, words(14, "transport is closing"), ApiErrorKind.UNAVAILABLE, True),
         (504, JSON, words(4, "context deadline exceeded"), ApiErrorKind.TIMEOUT, True),
         (
@@ -234,7 +322,13 @@ def words(code: int, text: str = "") -> str:
         (200, JSON, "{}", ApiErrorKind.NOT_THE_API, True),
         (200, JSON, '{"experiment_run": {"name": "no id"}}', ApiErrorKind.NOT_THE_API, True),
         (200, JSON, '{"experiment_run": {"id": 5}}', ApiErrorKind.NOT_THE_API, True),
-        (200, JSON, '{"experiment_run": {"id": "r", "attributes": [5]}}', ApiErrorKind.NOT_THE_API, True),
+        (
+            200,
+            JSON,
+            '{"experiment_run": {"id": "r", "attributes": [5]}}',
+            ApiErrorKind.NOT_THE_API,
+            True,
+        ),
         (204, "", "", ApiErrorKind.NOT_THE_API, True),
         (302, HTML, "", ApiErrorKind.NOT_THE_API, False),
         (307, HTML, "", ApiErrorKind.NOT_THE_API, False),
@@ -260,12 +354,18 @@ def words(code: int, text: str = "") -> str:
         (504, HTML, PAGE, ApiErrorKind.UNAVAILABLE, True),
     ],
 )
-async def test_answers_to_a_create(status: int, content_type: str, body: str, kind: ApiErrorKind, *, unknown: bool) -> None:
+async def test_answers_to_a_create(
+    status: int, content_type: str, body: str, kind: ApiErrorKind, *, unknown: bool
+) -> None:
     observed = Observed()
 
     async def handle(_request: web.Request) -> web.Response:
         headers = {"Content-Type": content_type} if content_type else {}
-        return web.Response(status=status, body=body.encode(), headers=headers | ({"Location": "/login"} if status < 400 else {}))
+        return web.Response(
+            status=status,
+            body=body.encode(),
+            headers=headers | ({"Location": "/login"} if status < 400 else {}),
+        )
 
     async with serving(handle) as url, asking(url, observe=observed) as client:
         error = await error_of(client.create_experiment_run({"name": "j"}))
@@ -281,7 +381,11 @@ async def test_answers_to_a_create(status: int, content_type: str, body: str, ki
 async def test_a_large_body_that_ends_in_a_cancelled_stream_is_too_large() -> None:
     async def cancel(request: web.Request) -> web.Response:
         await request.read()
-        return web.Response(status=408, text=words(1, "stream terminated by RST_STREAM with error code: CANCEL"), content_type=JSON)
+        return web.Response(
+            status=408,
+            text=words(1, "stream terminated by RST_STREAM with error code: CANCEL"),
+            content_type=JSON,
+        )
 
     async with serving(cancel) as url, asking(url) as client:
         error = await error_of(client.create_experiment_run({"description": "x" * 5_000_000}))
@@ -290,7 +394,8 @@ async def test_a_large_body_that_ends_in_a_cancelled_stream_is_too_large() -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "found"), [({}, 0), ({"total_records": "3"}, 0), ({"projects": []}, 0), ({"projects": [{"id": "p"}]}, 1)]
+    ("body", "found"),
+    [({}, 0), ({"total_records": "3"}, 0), ({"projects": []}, 0), ({"projects": [{"id": "p"}]}, 1)],
 )
 async def test_an_empty_list_is_left_out(body: dict[str, Any], found: int) -> None:
     async def handle(_request: web.Request) -> web.Response:
@@ -300,7 +405,9 @@ async def test_an_empty_list_is_left_out(body: dict[str, Any], found: int) -> No
         assert len(await client.find_projects("p")) == found
 
 
-@pytest.mark.parametrize("body", [{"status": True}, {"projects": {}}, {"projects": ["p"]}, {"projects": None}])
+@pytest.mark.parametrize(
+    "body", [{"status": True}, {"projects": {}}, {"projects": ["p"]}, {"projects": None}]
+)
 async def test_a_list_that_is_none_is_not_the_api(body: dict[str, Any]) -> None:
     async def handle(_request: web.Request) -> web.Response:
         return json_answer(200, body)
@@ -314,7 +421,9 @@ async def test_a_delete_must_say_so() -> None:
         return json_answer(200, {})
 
     async with serving(handle) as url, asking(url) as client:
-        assert (await error_of(client.delete_experiment_runs(["r"]))).kind is ApiErrorKind.NOT_THE_API
+        assert (
+            await error_of(client.delete_experiment_runs(["r"]))
+        ).kind is ApiErrorKind.NOT_THE_API
 
 
 async def test_what_came_instead_of_the_api_is_told() -> None:
@@ -347,7 +456,9 @@ async def test_redirects_are_named_and_not_followed() -> None:
 
 async def test_no_secret_comes_back_from_an_echo() -> None:
     async def echo(request: web.Request) -> web.Response:
-        return web.Response(status=400, text=words(3, f"got {dict(request.headers)}"), content_type=JSON)
+        return web.Response(
+            status=400, text=words(3, f"got {dict(request.headers)}"), content_type=JSON
+        )
 
     async def echo_page(request: web.Request) -> web.Response:
         return web.Response(text=f"{request.headers['Authorization']} {request.headers['X-Key']}")
@@ -360,7 +471,8 @@ async def test_no_secret_comes_back_from_an_echo() -> None:
         assert "secret" not in error.detail + repr(error) + str(error.__cause__)
 
 
-# The connection --------------------------------------------------------------------------------------------------------------------
+# The connection
+# ---
 
 
 async def test_a_refused_connection_is_surely_not_sent(free_port: Callable[[], int]) -> None:
@@ -377,7 +489,10 @@ async def test_a_refused_connection_is_surely_not_sent(free_port: Callable[[], i
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+            b"chunked\r\n\r\n5\r\n{"
+        ),
     ],
     ids=["before the answer", "in the answer", "in a chunk"],
 )
@@ -389,7 +504,7 @@ async def test_a_lost_connection_leaves_the_outcome_unknown(raw: bytes) -> None:
 
 
 async def test_a_server_that_speaks_something_else_is_not_the_api() -> None:
-    http2_settings = b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x7f\xff\xff\xff\x00\x04\x00\x10\x00\x00\x00\x06\x00\x00\x20\x00"
+    http2_settings = b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x7f\xff\xff\xff\x00\x04\x00\x10\x00\x00\x00\x06\x00\x00\x20\x00"  # noqa: E501
     async with answering(http2_settings) as url, asking(url) as client:
         error = await error_of(client.create_experiment_run({}))
 
@@ -405,7 +520,10 @@ async def test_no_answer_in_time_leaves_the_outcome_unknown_and_the_slot_free() 
             await hanging.wait()
         return json_answer(200, {})
 
-    async with serving(handle) as url, asking(url, timeout_seconds=0.2, max_concurrency=1) as client:
+    async with (
+        serving(handle) as url,
+        asking(url, timeout_seconds=0.2, max_concurrency=1) as client,
+    ):
         async with asyncio.timeout(3):
             error = await error_of(client.create_experiment_run({}))
         assert await client.get_projects_page() == ()
@@ -425,7 +543,11 @@ async def test_an_answer_that_trickles_is_cut_off_too() -> None:
                 await asyncio.sleep(0.01)
         return response
 
-    async with asyncio.timeout(3), serving(handle) as url, asking(url, timeout_seconds=0.2) as client:
+    async with (
+        asyncio.timeout(3),
+        serving(handle) as url,
+        asking(url, timeout_seconds=0.2) as client,
+    ):
         assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.TIMEOUT
 
 
@@ -488,19 +610,27 @@ async def test_what_waited_through_an_outage_is_not_sent() -> None:
         if operation == "getProjects":
             first.set()
             await second.wait()
-            return web.Response(status=500, text=words(13, "UNAVAILABLE: DB connection not found"), content_type=JSON)
+            return web.Response(
+                status=500,
+                text=words(13, "UNAVAILABLE: DB connection not found"),
+                content_type=JSON,
+            )
         return json_answer(200, {"experiment_run": {"id": "r"}})
 
     observed = Observed()
     async with serving(handle) as url, asking(url, max_concurrency=1, observe=observed) as client:
         failing = asyncio.create_task(error_of(client.get_projects_page()))
         await first.wait()
-        waiting = [asyncio.create_task(error_of(client.create_experiment_run({}))) for _ in range(5)]
+        waiting = [
+            asyncio.create_task(error_of(client.create_experiment_run({}))) for _ in range(5)
+        ]
         await asyncio.sleep(0)
         second.set()
         assert (await failing).kind is ApiErrorKind.DATABASE_DOWN
         refused = await asyncio.gather(*waiting)
-        assert {(error.kind, error.outcome_unknown) for error in refused} == {(ApiErrorKind.DATABASE_DOWN, False)}
+        assert {(error.kind, error.outcome_unknown) for error in refused} == {
+            (ApiErrorKind.DATABASE_DOWN, False)
+        }
         assert asked == {"getProjects": 1}
         assert observed.calls == [("getProjects", "database_down")]
 
@@ -514,12 +644,15 @@ async def test_a_failure_of_one_call_alone_does_not_stop_the_queue() -> None:
         return json_answer(200, {"experiment": {"id": "e"}})
 
     async with serving(handle) as url, asking(url, max_concurrency=1) as client:
-        absent, found = await asyncio.gather(error_of(client.get_experiment_by_id("none")), client.get_experiment_by_id("e"))
+        absent, found = await asyncio.gather(
+            error_of(client.get_experiment_by_id("none")), client.get_experiment_by_id("e")
+        )
 
     assert (absent.kind, found.id) == (ApiErrorKind.ABSENT, "e")
 
 
-# What is sent ----------------------------------------------------------------------------------------------------------------------
+# What is sent
+# ---
 
 
 async def test_headers_of_a_request() -> None:
@@ -531,11 +664,17 @@ async def test_headers_of_a_request() -> None:
         response.set_cookie("session", "x")
         return response
 
-    async with serving(handle) as url, asking(url, headers={"Authorization": "Bearer t", "X-Tenant": "ml"}) as client:
+    async with (
+        serving(handle) as url,
+        asking(url, headers={"Authorization": "Bearer t", "X-Tenant": "ml"}) as client,
+    ):
         await client.get_projects_page()
         await client.find_projects("p")
 
-    assert all(each["Accept"] == JSON and each["Authorization"] == "Bearer t" and each["X-Tenant"] == "ml" for each in headers)
+    assert all(
+        each["Accept"] == JSON and each["Authorization"] == "Bearer t" and each["X-Tenant"] == "ml"
+        for each in headers
+    )
     assert all("Cookie" not in each for each in headers)
     assert headers[1]["Content-Type"] == JSON
 
@@ -585,17 +724,31 @@ async def test_the_workspace_goes_where_the_api_takes_one() -> None:
         await client.find_experiment_runs({"name": "r"})
 
     assert {operation: body.get("workspace_name") for operation, body in bodies.items()} == {
-        "createProject": "team", "findProjects": "team", "findExperimentRuns": "team",
-    }  # fmt: skip
+        "createProject": "team",
+        "findProjects": "team",
+        "findExperimentRuns": "team",
+    }
 
 
 async def test_twins_come_oldest_first_and_by_id_within_one_millisecond() -> None:
-    twins = [{"id": "c", "date_created": "11"}, {"id": "b", "date_created": "9"}, {"id": "a", "date_created": "11"}]
+    twins = [
+        {"id": "c", "date_created": "11"},
+        {"id": "b", "date_created": "9"},
+        {"id": "a", "date_created": "11"},
+    ]
 
     async def handle(request: web.Request) -> web.Response:
-        member = {"findProjects": "projects", "findExperiments": "experiments", "findExperimentRuns": "experiment_runs"}
+        member = {
+            "findProjects": "projects",
+            "findExperiments": "experiments",
+            "findExperimentRuns": "experiment_runs",
+        }
         return json_answer(200, {member[request.path.rpartition("/")[2]]: twins})
 
     async with serving(handle) as url, asking(url) as client:
-        for found in (await client.find_projects("n"), await client.find_experiments("p", "n"), await client.find_experiment_runs({})):
+        for found in (
+            await client.find_projects("n"),
+            await client.find_experiments("p", "n"),
+            await client.find_experiment_runs({}),
+        ):
             assert [each.id for each in found] == ["b", "a", "c"]

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE, MappedRun, distinct_run_name, map_run
+from daemon.targets.modeldb_v2.mapping import (
+    ARN_ATTRIBUTE,
+    CREATION_TIME_ATTRIBUTE,
+    MappedRun,
+    distinct_run_name,
+    map_run,
+)
 from daemon.training_job.identity import JobMark
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import TrainingRun, training_run
@@ -35,11 +41,19 @@ MEMBERS = {
 
 
 def violations(body: dict[str, Any]) -> list[str]:
-    """Every rule of ModelDB V2 2.0.8.1 and of its client and web page that a createExperimentRun request breaks."""
+    """Every rule of ModelDB V2 2.0.8.1 and of its client and web page that a createExperimentRun
+    request breaks.
+    """
     found = [f"unknown member {name}" for name in body.keys() - MEMBERS]
     found += name_violations("name", body["name"])
-    found += [f"{name} is no whole number" for name in ("start_time", "end_time", "date_created") if type(body.get(name, 0)) is not int]
-    found += [f"tag {tag!r}" for tag in body["tags"] if not 1 <= utf16(tag) <= 40 or tag != tag.strip()]
+    found += [
+        f"{name} is no whole number"
+        for name in ("start_time", "end_time", "date_created")
+        if type(body.get(name, 0)) is not int
+    ]
+    found += [
+        f"tag {tag!r}" for tag in body["tags"] if not 1 <= utf16(tag) <= 40 or tag != tag.strip()
+    ]
     if len(set(body["tags"])) != len(body["tags"]):
         found.append("tags repeat")
     for member, alphabet in (
@@ -50,23 +64,55 @@ def violations(body: dict[str, Any]) -> list[str]:
         ("attributes", r"[A-Za-z0-9_]+"),
     ):
         keys = [entry["key"] for entry in body[member]]
-        found += [f"{member}: key {key!r}" for key in keys if not re.fullmatch(alphabet, key) or len(key) > 2600]
+        found += [
+            f"{member}: key {key!r}"
+            for key in keys
+            if not re.fullmatch(alphabet, key) or len(key) > 2600
+        ]
         found += [f"{member}: key {key!r} repeats" for key in set(keys) if keys.count(key) > 1]
     for entry in body["hyperparameters"]:
         found += value_violations("hyperparameter", entry)
-        found += [f"hyperparameter {entry['key']} is too long"] if stored_bytes(entry["value"]) > 2690 else []
+        found += (
+            [f"hyperparameter {entry['key']} is too long"]
+            if stored_bytes(entry["value"]) > 2690
+            else []
+        )
     for entry in body["metrics"]:
-        found += [f"metric {entry['key']} is no number"] if type(entry["value"]) is not float else []
+        found += (
+            [f"metric {entry['key']} is no number"] if type(entry["value"]) is not float else []
+        )
         found += value_violations("metric", entry)
     for entry in body["attributes"]:
         found += value_violations("attribute", entry)
     for entry in (*body["datasets"], *body["artifacts"]):
-        ok = entry["path"].strip() and entry["path_only"] is True and entry["artifact_type"] in ARTIFACT_TYPES
-        found += [] if ok and 0 < len(entry.get("filename_extension", "x")) <= 50 else [f"artifact {entry}"]
-    found += [f"reserved artifact {entry['key']}" for entry in body["artifacts"] if entry["key"] in RESERVED_ARTIFACTS]
-    found += [f"dataset {entry['key']} is no DATA" for entry in body["datasets"] if entry["artifact_type"] != "DATA"]
-    found += [f"character {text!r}" for text in re.findall("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", all_text(body))]
-    if len(json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")) > 3.5 * 2**20:
+        ok = (
+            entry["path"].strip()
+            and entry["path_only"] is True
+            and entry["artifact_type"] in ARTIFACT_TYPES
+        )
+        found += (
+            []
+            if ok and 0 < len(entry.get("filename_extension", "x")) <= 50
+            else [f"artifact {entry}"]
+        )
+    found += [
+        f"reserved artifact {entry['key']}"
+        for entry in body["artifacts"]
+        if entry["key"] in RESERVED_ARTIFACTS
+    ]
+    found += [
+        f"dataset {entry['key']} is no DATA"
+        for entry in body["datasets"]
+        if entry["artifact_type"] != "DATA"
+    ]
+    found += [
+        f"character {text!r}"
+        for text in re.findall("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", all_text(body))
+    ]
+    if (
+        len(json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+        > 3.5 * 2**20
+    ):
         found.append("too large")
     mark = {entry["key"]: entry["value"] for entry in body["attributes"]}
     found += [] if {ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE} <= mark.keys() else ["no mark"]
@@ -74,7 +120,11 @@ def violations(body: dict[str, Any]) -> list[str]:
 
 
 def name_violations(what: str, name: str) -> list[str]:
-    return [] if name.strip() and utf16(name) <= 256 and len(name) <= 255 and "\x00" not in name else [f"{what} {name!r}"]
+    return (
+        []
+        if name.strip() and utf16(name) <= 256 and len(name) <= 255 and "\x00" not in name
+        else [f"{what} {name!r}"]
+    )
 
 
 def value_violations(what: str, entry: dict[str, Any]) -> list[str]:
@@ -83,7 +133,9 @@ def value_violations(what: str, entry: dict[str, Any]) -> list[str]:
         return [] if value.strip() else [f"{what} {entry['key']} is blank"]
     if type(value) not in (int, float) or value != value or abs(value) > 1.8e308:  # noqa: PLR0124 - NaN
         return [f"{what} {entry['key']} is {value!r}"]
-    return [f"{what} {entry['key']} is not exact"] if type(value) is int and abs(value) > 2**53 else []
+    return (
+        [f"{what} {entry['key']} is not exact"] if type(value) is int and abs(value) > 2**53 else []
+    )
 
 
 def stored_bytes(value: object) -> int:
@@ -104,7 +156,9 @@ def all_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def run_of(*, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any) -> TrainingRun:
+def run_of(
+    *, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any
+) -> TrainingRun:
     return training_run(JOB | members, job_tags, all_tags or {}, ("*api_key*",))
 
 
@@ -129,7 +183,10 @@ def metric(name: str, value: object) -> dict[str, Any]:
 
 
 def channel(name: str, uri: str) -> dict[str, Any]:
-    return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}
+    return {
+        "ChannelName": name,
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}},
+    }
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.file)
@@ -137,7 +194,9 @@ def test_corpus_breaks_no_rule(vector: DescribeVector) -> None:
     all_tags = tags("fifty.json")
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)
-    run = training_run(describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*"))
+    run = training_run(
+        describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*")
+    )
     result = map_run(run)
     assert violations(result.body) == []
     assert not [secret for secret in vector.never_log if secret in repr(result)]
@@ -157,9 +216,19 @@ def test_a_usual_job_whole() -> None:
     job = "churn-xgb-2025-11-20-08-40-00-123"
     model = f"s3://acme-ml-eu-west-1/churn/output/{job}/output/model.tar.gz"
     image = "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-    console = f"https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/{job}"
-    assert (result.project_name, result.experiment_name, result.run_name, result.notes) == ("churn", "churn-xgb", job, ())
-    assert (result.project_description, result.project_user) == ("Predicts which subscribers leave next month", "amara.okafor")
+    console = (
+        f"https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/{job}"
+    )
+    assert (result.project_name, result.experiment_name, result.run_name, result.notes) == (
+        "churn",
+        "churn-xgb",
+        job,
+        (),
+    )
+    assert (result.project_description, result.project_user) == (
+        "Predicts which subscribers leave next month",
+        "amara.okafor",
+    )
     attributes = values(result.body.pop("attributes"))
     assert result.body == {
         "name": job,
@@ -195,17 +264,33 @@ def test_a_usual_job_whole() -> None:
             {"key": "ObjectiveMetric", "value": 0.9107},
         ],
         "datasets": [
-            {"key": name, "path": f"s3://acme-ml-eu-west-1/churn/{name}/", "path_only": True, "artifact_type": "DATA"}
+            {
+                "key": name,
+                "path": f"s3://acme-ml-eu-west-1/churn/{name}/",
+                "path_only": True,
+                "artifact_type": "DATA",
+            }
             for name in ("train", "validation")
         ],
         "artifacts": [
-            {"key": "model_artifact", "path": model, "path_only": True, "artifact_type": "MODEL", "filename_extension": "tar.gz"},
-            {"key": "training_image", "path": image, "path_only": True, "artifact_type": "CONTAINER"},
+            {
+                "key": "model_artifact",
+                "path": model,
+                "path_only": True,
+                "artifact_type": "MODEL",
+                "filename_extension": "tar.gz",
+            },
+            {
+                "key": "training_image",
+                "path": image,
+                "path_only": True,
+                "artifact_type": "CONTAINER",
+            },
         ],
     }
     assert list(attributes)[:2] == [ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE]
     assert {key: value for key, value in attributes.items() if not key.startswith("aws_tag_")} == {
-        "sagemaker_training_job_arn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{job}",
+        "sagemaker_training_job_arn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{job}",  # noqa: E501
         "sagemaker_creation_time": "2025-11-20T08:40:00.050Z",
         "model_name": "churn-xgb",
         "model_type": "XGBoost",
@@ -231,22 +316,27 @@ def test_a_usual_job_whole() -> None:
         "inter_container_encryption": "false",
         "training_image": image,
         "input_mode": "File",
-        "role_arn": "arn:aws:iam::123456789012:role/service-role/AmazonSageMaker-ExecutionRole-20250301T101500",
+        "role_arn": "arn:aws:iam::123456789012:role/service-role/"
+        "AmazonSageMaker-ExecutionRole-20250301T101500",
         "model_artifact_uri": model,
         "output_path": "s3://acme-ml-eu-west-1/churn/output",
         "output_compression": "GZIP",
         "sync_version": attributes["sync_version"],
         "dataset_train_uri": "s3://acme-ml-eu-west-1/churn/train/",
-        "dataset_train_details": "source s3; type S3Prefix; distribution FullyReplicated; content type text/csv",
+        "dataset_train_details": "source s3; type S3Prefix; distribution FullyReplicated; content "
+        "type text/csv",
         "dataset_validation_uri": "s3://acme-ml-eu-west-1/churn/validation/",
-        "dataset_validation_details": "source s3; type S3Prefix; distribution FullyReplicated; content type text/csv",
+        "dataset_validation_details": "source s3; type S3Prefix; distribution FullyReplicated; "
+        "content type text/csv",
     }
     assert attributes["aws_tag_MODEL_DB_PROJECT_NAME"] == "churn"
 
 
 def test_the_mark_is_in_lower_case_and_comes_from_the_description() -> None:
     attributes = values(mapped().body["attributes"])
-    assert attributes[ARN_ATTRIBUTE] == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
+    assert (
+        attributes[ARN_ATTRIBUTE] == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
+    )
     assert attributes[CREATION_TIME_ATTRIBUTE] == "2025-11-20T08:40:00.050Z"
 
 
@@ -269,7 +359,9 @@ def test_names_that_fit_are_not_touched(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["job-1", "x" * 63, "x" * 245, "🚀" * 200])
 def test_a_taken_run_name_gets_the_hash_of_the_mark(name: str) -> None:
-    first = JobMark("arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1", "2025-11-20T08:40:00.050Z")
+    first = JobMark(
+        "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1", "2025-11-20T08:40:00.050Z"
+    )
     second = replace(first, creation_time="2025-11-21T08:40:00.050Z")
     distinct = distinct_run_name(name, first)
     assert distinct.endswith(f"-{first.short_hash}")
@@ -280,8 +372,17 @@ def test_a_taken_run_name_gets_the_hash_of_the_mark(name: str) -> None:
 
 
 def test_hyperparameters_keep_type_and_text() -> None:
-    told = {"epochs": "10", "lr": "0.0005", "amp": "true", "warmup": "null", "layers": "[256, 128]", "opt": '"adam"'}
-    assert hyperparameters(**told, zip="00420", version="1.10", rate="1e-3", clip="NaN", dropout='"0.1"') == {
+    told = {
+        "epochs": "10",
+        "lr": "0.0005",
+        "amp": "true",
+        "warmup": "null",
+        "layers": "[256, 128]",
+        "opt": '"adam"',
+    }
+    assert hyperparameters(
+        **told, zip="00420", version="1.10", rate="1e-3", clip="NaN", dropout='"0.1"'
+    ) == {
         "epochs": 10,
         "lr": 0.0005,
         "amp": "true",
@@ -335,7 +436,9 @@ def test_long_text_is_shortened_and_kept_whole_in_an_attribute(text: str) -> Non
     assert any(note.startswith("hyperparameter 'a.b' of") for note in result.notes)
 
 
-@pytest.mark.parametrize("text", ["x" * 2000, "漢" * 666, random_text(ASCII.replace("'", ""), 1700)])
+@pytest.mark.parametrize(
+    "text", ["x" * 2000, "漢" * 666, random_text(ASCII.replace("'", ""), 1700)]
+)
 def test_text_that_fits_is_not_touched(text: str) -> None:
     result = mapped(HyperParameters={"a": text})
     assert values(result.body["hyperparameters"]) == {"a": text}
@@ -343,7 +446,17 @@ def test_text_that_fits_is_not_touched(text: str) -> None:
 
 
 def test_keys_are_cleaned_and_colliding_ones_stay_apart() -> None:
-    told = {"a.b": "1", "a b": "2", "a_b": "3", "précision": "4", "-": "5", "漢": "6", "字": "7", "x:y/z": "8", "\u0301": "9"}
+    told = {
+        "a.b": "1",
+        "a b": "2",
+        "a_b": "3",
+        "précision": "4",
+        "-": "5",
+        "漢": "6",
+        "字": "7",
+        "x:y/z": "8",
+        "\u0301": "9",
+    }
     result = mapped(HyperParameters=told)
     written = values(result.body["hyperparameters"])
     assert (written["a_b"], written["precision"], written["-"], written["x_y/z"]) == (3, 4, 5, 8)
@@ -356,16 +469,30 @@ def test_keys_are_cleaned_and_colliding_ones_stay_apart() -> None:
 
 def test_crafted_collisions_end_too() -> None:
     pair = {"a b": "1", "a.b": "2"}
-    hashed = [key for key in values(mapped(HyperParameters=pair).body["hyperparameters"]) if key != "a_b"]
-    written = values(mapped(HyperParameters=pair | dict.fromkeys(hashed, "3")).body["hyperparameters"])
+    hashed = [
+        key for key in values(mapped(HyperParameters=pair).body["hyperparameters"]) if key != "a_b"
+    ]
+    written = values(
+        mapped(HyperParameters=pair | dict.fromkeys(hashed, "3")).body["hyperparameters"]
+    )
     assert sorted(written.values()) == [1, 2, 3, 3]
 
 
 def test_metrics_names_and_values() -> None:
-    told = [metric("train:auc", 1), metric("f1.macro", 0.5), metric("mAP@0.5:0.95", 0.25), metric("Val Loss", 1e-12)]
+    told = [
+        metric("train:auc", 1),
+        metric("f1.macro", 0.5),
+        metric("mAP@0.5:0.95", 0.25),
+        metric("Val Loss", 1e-12),
+    ]
     bad = [metric("loss", "NaN"), metric("gain", float("inf"))]
     result = mapped(FinalMetricDataList=told + bad)
-    assert values(result.body["metrics"]) == {"train/auc": 1.0, "f1_macro": 0.5, "mAP_0_5/0_95": 0.25, "Val_Loss": 1e-12}
+    assert values(result.body["metrics"]) == {
+        "train/auc": 1.0,
+        "f1_macro": 0.5,
+        "mAP_0_5/0_95": 0.25,
+        "Val_Loss": 1e-12,
+    }
     assert values(result.body["attributes"])["metrics_not_finite"] == "loss=NaN, gain=Infinity"
     assert set(result.notes) == {
         "metric 'f1.macro' written as f1_macro",
@@ -392,12 +519,25 @@ def test_channels_become_datasets_and_code_becomes_artifacts() -> None:
         channel("code", "s3://b/c"),
         channel("sm_drivers", "s3://b/d"),
     ]
-    result = mapped(InputDataConfig=[*told, {"ChannelName": "future", "DataSource": {}}], HyperParameters={"sagemaker_program": "p.py"})
-    assert {entry["key"]: entry["path"] for entry in result.body["datasets"]} == {"train": "s3://b/t", "eval_2024": "s3://b/e"}
-    code = {entry["key"]: entry["path"] for entry in result.body["artifacts"] if entry["artifact_type"] == "CODE"}
+    result = mapped(
+        InputDataConfig=[*told, {"ChannelName": "future", "DataSource": {}}],
+        HyperParameters={"sagemaker_program": "p.py"},
+    )
+    assert {entry["key"]: entry["path"] for entry in result.body["datasets"]} == {
+        "train": "s3://b/t",
+        "eval_2024": "s3://b/e",
+    }
+    code = {
+        entry["key"]: entry["path"]
+        for entry in result.body["artifacts"]
+        if entry["artifact_type"] == "CODE"
+    }
     assert code == {"channel_code": "s3://b/c", "channel_sm_drivers": "s3://b/d"}
     attributes = values(result.body["attributes"])
-    assert (attributes["dataset_eval_2024_uri"], attributes["code_code_uri"]) == ("s3://b/e", "s3://b/c")
+    assert (attributes["dataset_eval_2024_uri"], attributes["code_code_uri"]) == (
+        "s3://b/e",
+        "s3://b/c",
+    )
     assert attributes["channels_without_uri"] == "future"
     assert attributes["program"] == "p.py"
     assert "channel 'future' has no location: left out" in result.notes
@@ -411,7 +551,10 @@ def test_artifacts_of_every_type() -> None:
         TensorBoardOutputConfig={"S3OutputPath": "s3://b/tb"},
         DebugHookConfig={"S3OutputPath": "s3://b/debug"},
     )
-    assert {entry["key"]: (entry["artifact_type"], entry.get("filename_extension")) for entry in result.body["artifacts"]} == {
+    assert {
+        entry["key"]: (entry["artifact_type"], entry.get("filename_extension"))
+        for entry in result.body["artifacts"]
+    } == {
         "model_artifact": ("MODEL", None),
         "source_code": ("CODE", "tar.gz"),
         "checkpoints": ("BLOB", None),
@@ -422,8 +565,16 @@ def test_artifacts_of_every_type() -> None:
 
 def test_nothing_is_written_where_nothing_is_told() -> None:
     result = mapped(TrainingJobStatus=None)
-    assert (result.body["artifacts"], result.body["datasets"], result.body["tags"]) == ([], [], ["sagemaker", "XGBoost"])
-    assert (result.body["start_time"], "end_time" in result.body, "date_created" in result.body) == (1763628000050, False, False)
+    assert (result.body["artifacts"], result.body["datasets"], result.body["tags"]) == (
+        [],
+        [],
+        ["sagemaker", "XGBoost"],
+    )
+    assert (
+        result.body["start_time"],
+        "end_time" in result.body,
+        "date_created" in result.body,
+    ) == (1763628000050, False, False)
     assert "model_artifact_uri" not in values(result.body["attributes"])
 
 
@@ -439,11 +590,19 @@ def test_a_job_that_never_started_has_times_all_the_same() -> None:
 def test_a_failed_job_says_so_where_people_look() -> None:
     result = map_run(training_run(describe("failed.json"), TAGS, {}, ()))
     assert result.body["tags"] == ["sagemaker", "XGBoost", "Failed"]
-    assert "Failure: AlgorithmError: ExecuteUserScriptError:\nExitCode 1" in result.body["description"]
-    stopped = mapped(
-        TrainingJobStatus="Stopped", SecondaryStatus="MaxRuntimeExceeded", TrainingTimeInSeconds=3661, BillableTimeInSeconds=59
+    assert (
+        "Failure: AlgorithmError: ExecuteUserScriptError:\nExitCode 1" in result.body["description"]
     )
-    assert "Status: Stopped (MaxRuntimeExceeded)\nDuration: 1 h 1 min 1 s\nBilled: 59 s" in stopped.body["description"]
+    stopped = mapped(
+        TrainingJobStatus="Stopped",
+        SecondaryStatus="MaxRuntimeExceeded",
+        TrainingTimeInSeconds=3661,
+        BillableTimeInSeconds=59,
+    )
+    assert (
+        "Status: Stopped (MaxRuntimeExceeded)\nDuration: 1 h 1 min 1 s\nBilled: 59 s"
+        in stopped.body["description"]
+    )
 
 
 def test_tags_fit_and_do_not_repeat() -> None:
@@ -459,12 +618,23 @@ def test_tags_fit_and_do_not_repeat() -> None:
 
 
 def test_aws_tags_become_attributes() -> None:
-    result = mapped(all_tags={"sagemaker:domain-arn": "arn:x", "a/b": "", "a-b": "2", "a_b": "3", "my_api_key": "secret"})
+    result = mapped(
+        all_tags={
+            "sagemaker:domain-arn": "arn:x",
+            "a/b": "",
+            "a-b": "2",
+            "a_b": "3",
+            "my_api_key": "secret",
+        }
+    )
     attributes = values(result.body["attributes"])
     assert attributes["aws_tag_sagemaker_domain_arn"] == "arn:x"
     assert attributes["aws_tag_a_b"] == "3"
     assert attributes["aws_tag_my_api_key"] == "[redacted]"
-    assert sorted(value for key, value in attributes.items() if key.startswith("aws_tag_a_b_")) == ["(empty)", "2"]
+    assert sorted(value for key, value in attributes.items() if key.startswith("aws_tag_a_b_")) == [
+        "(empty)",
+        "2",
+    ]
     assert len([note for note in result.notes if note.startswith("AWS tag")]) == 2
 
 
@@ -474,7 +644,14 @@ def test_our_attributes_have_one_type_each_over_all_jobs() -> None:
         for entry in map_run(training_run(describe(vector.file), TAGS, {}, ())).body["attributes"]:
             types.setdefault(entry["key"], set()).add(type(entry["value"]))
     assert {key for key, found in types.items() if found == {int}} == {
-        *("training_time_s", "billable_time_s", "billable_tokens", "max_runtime_s", "instance_count", "volume_size_gb"),
+        *(
+            "training_time_s",
+            "billable_time_s",
+            "billable_tokens",
+            "max_runtime_s",
+            "instance_count",
+            "volume_size_gb",
+        ),
     }
     assert {key for key, found in types.items() if found not in ({int}, {str})} == set()
 
@@ -492,7 +669,11 @@ def test_a_request_that_would_be_too_large_loses_whole_texts_first_and_never_the
     flood = mapped(all_tags={f"t{number}": "漢" * 100_000 for number in range(20)})
     assert len(flood.body["attributes"]) > 2
     endless = map_run(run_of(ModelArtifacts={"S3ModelArtifacts": "s3://" + "x" * 5_000_000}))
-    assert [entry["key"] for entry in endless.body["attributes"]] == [ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE, "sync_notes"]
+    assert [entry["key"] for entry in endless.body["attributes"]] == [
+        ARN_ATTRIBUTE,
+        CREATION_TIME_ATTRIBUTE,
+        "sync_notes",
+    ]
 
 
 HOSTILE = [
@@ -520,8 +701,10 @@ def test_hostile_texts_break_no_rule_wherever_they_stand(text: str) -> None:
         job_tags=found,
         all_tags=dict.fromkeys(keys, text),
         HyperParameters=dict.fromkeys(keys, text),
-        FinalMetricDataList=[metric(key, number) for number, key in enumerate(keys)] + [metric(f"{text}x", "NaN")],
-        InputDataConfig=[channel(key, f"s3://{text}") for key in keys] + [channel(text, text), channel("sm_drivers", text)],
+        FinalMetricDataList=[metric(key, number) for number, key in enumerate(keys)]
+        + [metric(f"{text}x", "NaN")],
+        InputDataConfig=[channel(key, f"s3://{text}") for key in keys]
+        + [channel(text, text), channel("sm_drivers", text)],
         TrainingJobStatus=text,
         SecondaryStatus=text,
         FailureReason=text,

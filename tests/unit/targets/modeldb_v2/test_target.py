@@ -1,4 +1,6 @@
-"""The ModelDB V2 target against the stand-in: exactly one run for each job, whatever becomes of the answers."""
+"""The ModelDB V2 target against the stand-in: exactly one run for each job, whatever becomes of the
+answers.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,8 @@ def ids_of_runs(server: ModelDbV2StandIn) -> set[str]:
     return {row["id"] for row in server.runs()}
 
 
-# One job ---------------------------------------------------------------------------------------------------------------------------
+# One job
+# ---
 
 
 async def test_a_new_job_gets_its_project_experiment_and_run(server: ModelDbV2StandIn) -> None:
@@ -97,24 +100,43 @@ async def test_a_new_job_gets_its_project_experiment_and_run(server: ModelDbV2St
     [project], [experiment], [run] = server.projects(), server.experiments(), server.runs()
     assert done.created
     assert done.ids == {
-        "project_id": project["id"], "experiment_id": experiment["id"], "run_id": run["id"],
-        "project": "customer-churn", "experiment": "churn-xgb", "run": "churn-1",
+        "project_id": project["id"],
+        "experiment_id": experiment["id"],
+        "run_id": run["id"],
+        "project": "customer-churn",
+        "experiment": "churn-xgb",
+        "run": "churn-1",
         "run_url": f"http://ui:3000/personal/projects/{project['id']}/exp-runs/{run['id']}",
-    }  # fmt: skip
+    }
     assert (project["name"], project["description"]) == ("customer-churn", "Who leaves next month")
-    assert attributes(project) == {"project_user": "amara", "sagemaker_project_description": "Who leaves next month"}
+    assert attributes(project) == {
+        "project_user": "amara",
+        "sagemaker_project_description": "Who leaves next month",
+    }
     assert (experiment["name"], experiment["project_id"]) == ("churn-xgb", project["id"])
-    assert (run["name"], run["project_id"], run["experiment_id"]) == ("churn-1", project["id"], experiment["id"])
-    assert attributes(run)["sagemaker_training_job_arn"] == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-1"
+    assert (run["name"], run["project_id"], run["experiment_id"]) == (
+        "churn-1",
+        project["id"],
+        experiment["id"],
+    )
+    assert (
+        attributes(run)["sagemaker_training_job_arn"]
+        == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-1"
+    )
     assert attributes(run)["sagemaker_creation_time"] == "2025-11-20T08:40:00.050Z"
     assert run["metrics"] == [{"key": "train/auc", "value": 0.99}]
     assert journal.begun == [f"modeldb-v2/run/{experiment['id']}/churn-1"]
-    assert journal.locked == ["modeldb-v2/project/customer-churn", f"modeldb-v2/experiment/{project['id']}/churn-xgb"]
+    assert journal.locked == [
+        "modeldb-v2/project/customer-churn",
+        f"modeldb-v2/experiment/{project['id']}/churn-xgb",
+    ]
     assert journal.unanswered_writes == 0
 
 
 async def test_links_name_the_workspace(server: ModelDbV2StandIn) -> None:
-    async with target_of(server.url, ui_url="https://verta.example.com", workspace="team") as target:
+    async with target_of(
+        server.url, ui_url="https://verta.example.com", workspace="team"
+    ) as target:
         done = await target.sync(job(), MemoryJournal())
 
     assert done.ids["run_url"].startswith("https://verta.example.com/team/projects/")
@@ -125,7 +147,9 @@ async def test_no_links_without_a_front_end(server: ModelDbV2StandIn) -> None:
         assert "run_url" not in (await target.sync(job(), MemoryJournal())).ids
 
 
-async def test_a_second_job_of_a_known_project_and_model_costs_one_call(server: ModelDbV2StandIn) -> None:
+async def test_a_second_job_of_a_known_project_and_model_costs_one_call(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         await target.sync(job(), MemoryJournal())
         before = sum(server.requests.values())
@@ -143,10 +167,13 @@ async def test_notes_tell_what_was_shortened(server: ModelDbV2StandIn) -> None:
     assert len(server.experiments()[0]["name"]) == 250
 
 
-# The job is there already ----------------------------------------------------------------------------------------------------------
+# The job is there already
+# ---
 
 
-async def test_a_job_that_comes_again_is_found_and_nothing_is_written_over(server: ModelDbV2StandIn) -> None:
+async def test_a_job_that_comes_again_is_found_and_nothing_is_written_over(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
         stored = server.store.run(first.ids["run_id"])
@@ -159,11 +186,15 @@ async def test_a_job_that_comes_again_is_found_and_nothing_is_written_over(serve
     assert journal.unanswered_writes == 0
 
 
-async def test_a_lost_checkpoint_and_a_changed_tag_make_no_second_run(server: ModelDbV2StandIn) -> None:
+async def test_a_lost_checkpoint_and_a_changed_tag_make_no_second_run(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
     async with target_of(server.url) as target:
-        again = await target.sync(job(project_name="another project"), MemoryJournal(look_up_first=True))
+        again = await target.sync(
+            job(project_name="another project"), MemoryJournal(look_up_first=True)
+        )
 
     assert (again.created, again.ids) == (False, first.ids)
     assert (len(server.projects()), len(server.runs())) == (1, 1)
@@ -175,7 +206,11 @@ async def test_a_run_that_a_person_renamed_is_found_by_its_mark(server: ModelDbV
         server.store.run(first.ids["run_id"]).row["name"] = "the good one"
         again = await target.sync(job(), MemoryJournal(look_up_first=True))
 
-    assert (again.ids["run_id"], again.ids["run"], again.detail) == (first.ids["run_id"], "the good one", "")
+    assert (again.ids["run_id"], again.ids["run"], again.detail) == (
+        first.ids["run_id"],
+        "the good one",
+        "",
+    )
 
 
 async def test_a_job_that_is_surely_new_is_not_looked_up(server: ModelDbV2StandIn) -> None:
@@ -185,26 +220,40 @@ async def test_a_job_that_is_surely_new_is_not_looked_up(server: ModelDbV2StandI
     assert server.requests["findExperimentRuns"] == 0
 
 
-async def test_a_run_that_is_found_counts_even_when_its_project_cannot_be_named(server: ModelDbV2StandIn) -> None:
+async def test_a_run_that_is_found_counts_even_when_its_project_cannot_be_named(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
-        server.faults.refuse_next(1, 500, {"code": 13, "message": "Internal server error"}, operation="getProjectById")
+        server.faults.refuse_next(
+            1, 500, {"code": 13, "message": "Internal server error"}, operation="getProjectById"
+        )
         again = await target.sync(job(), MemoryJournal())
 
-    assert again.ids == {key: value for key, value in first.ids.items() if key not in {"project", "experiment"}}
+    assert again.ids == {
+        key: value for key, value in first.ids.items() if key not in {"project", "experiment"}
+    }
 
 
-async def test_a_run_that_is_deleted_between_the_refusal_and_the_look_is_left_to_the_next_attempt(server: ModelDbV2StandIn) -> None:
+async def test_a_run_that_is_deleted_between_the_refusal_and_the_look_is_left_to_the_next_attempt(
+    server: ModelDbV2StandIn,
+) -> None:
     journal = MemoryJournal()
     async with target_of(server.url) as target:
-        server.faults.refuse_next(1, 409, {"code": 6, "message": "ExperimentRun already exists in database"}, operation=CREATE)
+        server.faults.refuse_next(
+            1,
+            409,
+            {"code": 6, "message": "ExperimentRun already exists in database"},
+            operation=CREATE,
+        )
         fault = await job_fault(target.sync(job(), journal))
         done = await target.sync(job(), journal)
 
     assert (fault.reason, done.created, len(server.runs())) == (Reason.TARGET_FAULT, True, 1)
 
 
-# A name that belongs to another ----------------------------------------------------------------------------------------------------
+# A name that belongs to another
+# ---
 
 
 async def test_a_job_of_the_same_name_gets_a_distinct_name(server: ModelDbV2StandIn) -> None:
@@ -258,7 +307,8 @@ async def test_doubles_of_another_job_are_left_alone(server: ModelDbV2StandIn) -
     assert len(server.runs()) == 3
 
 
-# Answers that are lost -------------------------------------------------------------------------------------------------------------
+# Answers that are lost
+# ---
 
 
 async def test_an_answer_lost_after_the_create(server: ModelDbV2StandIn) -> None:
@@ -272,10 +322,13 @@ async def test_an_answer_lost_after_the_create(server: ModelDbV2StandIn) -> None
         done = await target.sync(job(), journal)
 
     assert (done.created, len(server.runs()), server.requests[CREATE]) == (False, 1, 1)
-    assert (journal.unanswered_writes, settling.slept) == (0, [])  # one create, one run: nothing more can come
+    # one create, one run: nothing more can come
+    assert (journal.unanswered_writes, settling.slept) == (0, [])
 
 
-async def test_an_unanswered_create_is_asked_about_before_anything_else_is_made(server: ModelDbV2StandIn) -> None:
+async def test_an_unanswered_create_is_asked_about_before_anything_else_is_made(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
         done = await target.sync(job(project_name="renamed"), MemoryJournal(unanswered_writes=1))
@@ -288,14 +341,17 @@ async def test_a_create_that_was_lost_on_its_way(server: ModelDbV2StandIn) -> No
     settling = Settling()
     journal = MemoryJournal()
     async with target_of(server.url, settling) as target:
-        server.faults.refuse_next(1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE)
+        server.faults.refuse_next(
+            1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
+        )
         fault = await edge_fault(target.sync(job(), journal))
         assert (fault.reason, journal.unanswered_writes) == (Reason.UNAVAILABLE, 1)
 
         done = await target.sync(job(), journal)
 
     assert (done.created, len(server.runs())) == (True, 1)
-    assert (journal.unanswered_writes, settling.slept) == (0, [30.0])  # the first create might still have come
+    # the first create might still have come
+    assert (journal.unanswered_writes, settling.slept) == (0, [30.0])
     assert server.requests["findExperimentRuns"] == 2
 
 
@@ -305,11 +361,17 @@ async def test_no_answer_in_time(server: ModelDbV2StandIn) -> None:
         server.faults.delay_next(60.0, operation=CREATE)
         fault = await edge_fault(target.sync(job(), journal))
 
-    assert (fault.reason, journal.unanswered_writes, server.requests[CREATE]) == (Reason.UNREACHABLE, 1, 1)
+    assert (fault.reason, journal.unanswered_writes, server.requests[CREATE]) == (
+        Reason.UNREACHABLE,
+        1,
+        1,
+    )
 
 
 async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2StandIn) -> None:
-    """The project's tag changes meanwhile, so that not even the server's own check of the name sees the double coming."""
+    """The project's tag changes meanwhile, so that not even the server's own check of the name sees
+    the double coming.
+    """
 
     class Late(ModelDbV2Client):
         late: ClassVar[list[Mapping[str, Any]]] = []
@@ -317,12 +379,17 @@ async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2Stan
         async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
             if not self.late:
                 self.late.append(fields)
-                raise ApiError(ApiErrorKind.TIMEOUT, CREATE, "no answer within 30 s", outcome_unknown=True)
+                raise ApiError(
+                    ApiErrorKind.TIMEOUT, CREATE, "no answer within 30 s", outcome_unknown=True
+                )
             return await super().create_experiment_run(fields)
 
     settling = Settling()
     journal = MemoryJournal()
-    async with target_of(server.url, settling, client=Late) as target, target_of(server.url) as other:
+    async with (
+        target_of(server.url, settling, client=Late) as target,
+        target_of(server.url) as other,
+    ):
         assert (await edge_fault(target.sync(job(), journal))).reason is Reason.UNREACHABLE
         settling.during = lambda: other._client.create_experiment_run(Late.late[0])
         done = await target.sync(job(project_name="renamed"), journal)
@@ -335,7 +402,9 @@ async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2Stan
 
 
 @pytest.mark.parametrize("carried_out", [False, True])
-async def test_a_500_that_says_nothing_is_asked_about_and_tried_again(server: ModelDbV2StandIn, *, carried_out: bool) -> None:
+async def test_a_500_that_says_nothing_is_asked_about_and_tried_again(
+    server: ModelDbV2StandIn, *, carried_out: bool
+) -> None:
     class DeadConnection(ModelDbV2Client):
         failures = 1
 
@@ -344,7 +413,14 @@ async def test_a_500_that_says_nothing_is_asked_about_and_tried_again(server: Mo
                 self.failures -= 1
                 if carried_out:
                     await super().create_experiment_run(fields)
-                raise ApiError(ApiErrorKind.BARE_500, CREATE, "500 code 2: no text", status=500, code=2, outcome_unknown=True)
+                raise ApiError(
+                    ApiErrorKind.BARE_500,
+                    CREATE,
+                    "500 code 2: no text",
+                    status=500,
+                    code=2,
+                    outcome_unknown=True,
+                )
             return await super().create_experiment_run(fields)
 
     settling = Settling()
@@ -358,7 +434,9 @@ async def test_a_500_that_says_nothing_is_asked_about_and_tried_again(server: Mo
     assert (journal.unanswered_writes, settling.slept) == (0, [] if carried_out else [30.0])
 
 
-async def test_a_500_that_says_nothing_three_times_is_this_jobs_fault(server: ModelDbV2StandIn) -> None:
+async def test_a_500_that_says_nothing_three_times_is_this_jobs_fault(
+    server: ModelDbV2StandIn,
+) -> None:
     journal = MemoryJournal()
     async with target_of(server.url) as target:
         server.faults.refuse_next(9, 500, {"code": 2}, operation=CREATE)
@@ -369,9 +447,17 @@ async def test_a_500_that_says_nothing_three_times_is_this_jobs_fault(server: Mo
     assert server.requests["findExperimentRuns"] == 2  # before each further create
 
 
-async def test_reads_that_end_in_a_500_that_says_nothing_are_repeated(server: ModelDbV2StandIn) -> None:
+async def test_reads_that_end_in_a_500_that_says_nothing_are_repeated(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
-        for operation in ("findExperimentRuns", "findProjects", "createProject", "findExperiments", "createExperiment"):
+        for operation in (
+            "findExperimentRuns",
+            "findProjects",
+            "createProject",
+            "findExperiments",
+            "createExperiment",
+        ):
             server.faults.refuse_next(1, 500, {"code": 2}, operation=operation)
         done = await target.sync(job(), MemoryJournal(look_up_first=True))
 
@@ -379,7 +465,9 @@ async def test_reads_that_end_in_a_500_that_says_nothing_are_repeated(server: Mo
     assert (len(server.projects()), len(server.experiments()), len(server.runs())) == (1, 1, 1)
 
 
-async def test_several_unanswered_creates_are_waited_for_even_when_one_run_is_found(server: ModelDbV2StandIn) -> None:
+async def test_several_unanswered_creates_are_waited_for_even_when_one_run_is_found(
+    server: ModelDbV2StandIn,
+) -> None:
     settling = Settling()
     async with target_of(server.url, settling) as target:
         first = await target.sync(job(), MemoryJournal())
@@ -396,7 +484,9 @@ async def test_several_unanswered_creates_are_waited_for_even_when_one_run_is_fo
     assert journal.unanswered_writes == 0
 
 
-async def test_a_run_that_vanishes_while_it_settles_is_not_reported_as_there(server: ModelDbV2StandIn) -> None:
+async def test_a_run_that_vanishes_while_it_settles_is_not_reported_as_there(
+    server: ModelDbV2StandIn,
+) -> None:
     settling = Settling()
     async with target_of(server.url, settling) as target:
 
@@ -468,28 +558,36 @@ async def test_nothing_is_sent_without_the_journals_leave(server: ModelDbV2Stand
     assert server.requests[CREATE] == 0
 
 
-# Doubles ---------------------------------------------------------------------------------------------------------------------------
+# Doubles
+# ---
 
 
 async def test_creates_that_overlap_are_healed_by_the_next_look(server: ModelDbV2StandIn) -> None:
     settling = Settling()
     async with target_of(server.url, settling) as one, target_of(server.url) as two:
-        for target in (one, two):  # both know the place; their checkpoints know nothing of each other
+        # both know the place; their checkpoints know nothing of each other
+        for target in (one, two):
             await target.sync(job("warm-up"), MemoryJournal())
         server.latency_seconds = 0.05
-        both = await asyncio.gather(one.sync(job(), MemoryJournal()), two.sync(job(), MemoryJournal()))
+        both = await asyncio.gather(
+            one.sync(job(), MemoryJournal()), two.sync(job(), MemoryJournal())
+        )
         server.latency_seconds = 0.0
         assert both[0].ids["run_id"] != both[1].ids["run_id"]
 
         journal = MemoryJournal()
-        done = await one.sync(job(), journal)  # its create meets a 409, and the look by name "Multiple …"
+        # its create meets a 409, and the look by name "Multiple …"
+        done = await one.sync(job(), journal)
 
     left = [run["id"] for run in server.runs() if run["name"] == "churn-1"]
     assert (done.created, done.healed, left) == (False, 1, [done.ids["run_id"]])
-    assert (journal.unanswered_writes, settling.slept) == (0, [30.0])  # where two are, a third may be under way
+    # where two are, a third may be under way
+    assert (journal.unanswered_writes, settling.slept) == (0, [30.0])
 
 
-async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(server: ModelDbV2StandIn) -> None:
+async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = (await target.sync(job(), MemoryJournal())).ids["run_id"]
         same = [double(server, first) for _ in range(3)]
@@ -508,7 +606,11 @@ async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
         server.latency_seconds = 0.02
         found = await asyncio.gather(one.find(job().mark), two.find(job().mark))
 
-    assert [each.ids for each in found if each is not None] == [found[0].ids] * 2 if found[0] else False
+    assert (
+        [each.ids for each in found if each is not None] == [found[0].ids] * 2
+        if found[0]
+        else False
+    )
     assert sum(each.healed for each in found if each is not None) >= 1
     assert len(server.runs()) == 1
 
@@ -518,7 +620,12 @@ async def test_doubles_that_cannot_be_deleted_leave_the_job_open(server: ModelDb
         first = (await target.sync(job(), MemoryJournal())).ids["run_id"]
         double(server, first)
         journal = MemoryJournal(unanswered_writes=2)
-        server.faults.refuse_next(1, 503, {"code": 14, "message": "transport is closing"}, operation="deleteExperimentRuns")
+        server.faults.refuse_next(
+            1,
+            503,
+            {"code": 14, "message": "transport is closing"},
+            operation="deleteExperimentRuns",
+        )
         assert (await edge_fault(target.sync(job(), journal))).reason is Reason.UNAVAILABLE
         assert journal.unanswered_writes == 2
         done = await target.sync(job(), journal)
@@ -530,7 +637,9 @@ async def test_only_what_carries_the_mark_is_ever_deleted(server: ModelDbV2Stand
     class EverythingMatches(ModelDbV2Client):
         """As if the server did not know the conditions."""
 
-        async def find_experiment_runs(self, equal: Mapping[str, str], **options: Any) -> Sequence[Run]:
+        async def find_experiment_runs(
+            self, equal: Mapping[str, str], **options: Any
+        ) -> Sequence[Run]:
             del equal
             return await super().find_experiment_runs({}, **options)
 
@@ -538,7 +647,11 @@ async def test_only_what_carries_the_mark_is_ever_deleted(server: ModelDbV2Stand
         kept = await target.sync(job(), MemoryJournal())
         others = [
             await target.sync(each, MemoryJournal())
-            for each in (job("churn-2"), job(created=CREATED + timedelta(seconds=1)), job(account="999999999999", model_name="other"))
+            for each in (
+                job("churn-2"),
+                job(created=CREATED + timedelta(seconds=1)),
+                job(account="999999999999", model_name="other"),
+            )
         ]
         double(server, kept.ids["run_id"])
         found = await target.find(job().mark)
@@ -560,7 +673,9 @@ async def test_find(server: ModelDbV2StandIn) -> None:
     assert fault.reason is Reason.UNAVAILABLE
 
 
-async def test_find_waits_for_creates_without_an_answer_and_heals_what_they_left(server: ModelDbV2StandIn) -> None:
+async def test_find_waits_for_creates_without_an_answer_and_heals_what_they_left(
+    server: ModelDbV2StandIn,
+) -> None:
     settling = Settling()
     async with target_of(server.url, settling) as target:
         done = await target.sync(job(), MemoryJournal())
@@ -579,14 +694,20 @@ async def test_find_waits_for_creates_without_an_answer_and_heals_what_they_left
     assert ids_of_runs(server) == {done.ids["run_id"]}
 
 
-# Projects and experiments ----------------------------------------------------------------------------------------------------------
+# Projects and experiments
+# ---
 
 
-async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(server: ModelDbV2StandIn) -> None:
+async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(
+    server: ModelDbV2StandIn,
+) -> None:
     server.latency_seconds = 0.005
-    locks: set[str] = set()  # taken by another job of this process: an error, so they must queue before they ask for it
+    # taken by another job of this process: an error, so they must queue before they ask for it
+    locks: set[str] = set()
     async with target_of(server.url) as target:
-        done = await asyncio.gather(*(target.sync(job(f"churn-{n}"), MemoryJournal(locks=locks)) for n in range(12)))
+        done = await asyncio.gather(
+            *(target.sync(job(f"churn-{n}"), MemoryJournal(locks=locks)) for n in range(12))
+        )
 
     assert all(each.created for each in done)
     assert (len(server.projects()), len(server.experiments()), len(server.runs())) == (1, 1, 12)
@@ -594,21 +715,33 @@ async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(server:
     assert server.max_concurrent <= 4
 
 
-async def test_twins_of_a_project_and_of_an_experiment_resolve_alike(server: ModelDbV2StandIn) -> None:
-    async with target_of(server.url) as one, target_of(server.url) as two, target_of(server.url) as three:
+async def test_twins_of_a_project_and_of_an_experiment_resolve_alike(
+    server: ModelDbV2StandIn,
+) -> None:
+    async with (
+        target_of(server.url) as one,
+        target_of(server.url) as two,
+        target_of(server.url) as three,
+    ):
         server.latency_seconds = 0.05
-        await asyncio.gather(one.sync(job("a"), MemoryJournal()), two.sync(job("b"), MemoryJournal()))
+        await asyncio.gather(
+            one.sync(job("a"), MemoryJournal()), two.sync(job("b"), MemoryJournal())
+        )
         server.latency_seconds = 0.0
         assert len(server.projects()) == 2
         third = await three.sync(job("c"), MemoryJournal())
 
-    oldest = min(server.projects(), key=lambda project: (int(project["date_created"]), project["id"]))
+    oldest = min(
+        server.projects(), key=lambda project: (int(project["date_created"]), project["id"])
+    )
     assert third.ids["project_id"] == oldest["id"]
 
 
 async def test_a_project_that_is_made_meanwhile_is_taken(server: ModelDbV2StandIn) -> None:
     class Faster(ModelDbV2Client):
-        """Somebody creates the same project and experiment right after this client has looked for them."""
+        """Somebody creates the same project and experiment right after this client has looked for
+        them.
+        """
 
         async def create_project(self, fields: Mapping[str, Any]) -> Any:
             await super().create_project({"name": fields["name"]})
@@ -625,7 +758,9 @@ async def test_a_project_that_is_made_meanwhile_is_taken(server: ModelDbV2StandI
     assert (len(server.projects()), len(server.experiments())) == (1, 1)
 
 
-async def test_a_project_that_another_process_made_before_it_gave_its_lock_back_is_taken(server: ModelDbV2StandIn) -> None:
+async def test_a_project_that_another_process_made_before_it_gave_its_lock_back_is_taken(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as one, target_of(server.url) as other:
 
         class Queued(MemoryJournal):
@@ -640,7 +775,11 @@ async def test_a_project_that_another_process_made_before_it_gave_its_lock_back_
         done = await one.sync(job(), Queued())
 
     assert done.created
-    assert (len(server.projects()), len(server.experiments()), server.requests["createProject"]) == (1, 1, 1)
+    assert (
+        len(server.projects()),
+        len(server.experiments()),
+        server.requests["createProject"],
+    ) == (1, 1, 1)
 
 
 async def test_a_lock_of_another_process_is_passed_on(server: ModelDbV2StandIn) -> None:
@@ -651,7 +790,9 @@ async def test_a_lock_of_another_process_is_passed_on(server: ModelDbV2StandIn) 
     assert server.requests["createProject"] == 0
 
 
-async def test_ids_are_not_remembered_without_end(server: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ids_are_not_remembered_without_end(
+    server: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(placement, "REMEMBERED", 2)
     async with target_of(server.url) as target:
         for project in ("a", "b", "c", "c", "b"):
@@ -659,11 +800,14 @@ async def test_ids_are_not_remembered_without_end(server: ModelDbV2StandIn, monk
         before = server.requests["findProjects"]
         await target.sync(job("again", project_name="a"), MemoryJournal())
 
-    assert (before, server.requests["findProjects"]) == (6, 7)  # twice for each new one, once for the one forgotten
+    # twice for each new one, once for the one forgotten
+    assert (before, server.requests["findProjects"]) == (6, 7)
 
 
 @pytest.mark.parametrize("table", ["projects", "experiments"])
-async def test_a_place_that_people_deleted_is_made_anew(server: ModelDbV2StandIn, table: str) -> None:
+async def test_a_place_that_people_deleted_is_made_anew(
+    server: ModelDbV2StandIn, table: str
+) -> None:
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
         deleted = getattr(server.store, table)
@@ -680,7 +824,9 @@ async def test_a_place_that_people_deleted_is_made_anew(server: ModelDbV2StandIn
 
 async def test_a_place_that_is_always_gone_ends_the_attempt(server: ModelDbV2StandIn) -> None:
     async with target_of(server.url) as target:
-        server.faults.refuse_next(99, 404, {"code": 5, "message": "Project not found for given ID"}, operation=CREATE)
+        server.faults.refuse_next(
+            99, 404, {"code": 5, "message": "Project not found for given ID"}, operation=CREATE
+        )
         journal = MemoryJournal()
         fault = await job_fault(target.sync(job(), journal))
 
@@ -703,11 +849,17 @@ async def test_the_description_follows_the_tag(server: ModelDbV2StandIn) -> None
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_a_description_that_a_person_wrote_stays(server: ModelDbV2StandIn, *, warm: bool) -> None:
+async def test_a_description_that_a_person_wrote_stays(
+    server: ModelDbV2StandIn, *, warm: bool
+) -> None:
     async with target_of(server.url) as first, target_of(server.url) as second:
         await first.sync(job("a"), MemoryJournal())
-        server.store.projects.find("name", "customer-churn")[0].row["description"] = "A person's words"
-        await (first if warm else second).sync(job("b", project_description="Second thoughts"), MemoryJournal())
+        server.store.projects.find("name", "customer-churn")[0].row["description"] = (
+            "A person's words"
+        )
+        await (first if warm else second).sync(
+            job("b", project_description="Second thoughts"), MemoryJournal()
+        )
 
     assert server.projects()[0]["description"] == "A person's words"
 
@@ -736,14 +888,22 @@ async def test_an_empty_description_is_filled(server: ModelDbV2StandIn) -> None:
 
     assert server.projects()[0]["description"] == "Who leaves next month"
     assert attributes(server.projects()[0]) == {
-        "project_user": "amara", "sagemaker_project_description": "Who leaves next month",
-    }  # fmt: skip
+        "project_user": "amara",
+        "sagemaker_project_description": "Who leaves next month",
+    }
 
 
-async def test_a_description_whose_writer_died_half_way_is_still_ours(server: ModelDbV2StandIn) -> None:
+async def test_a_description_whose_writer_died_half_way_is_still_ours(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         await target.sync(job("a"), MemoryJournal())
-        server.faults.refuse_next(1, 503, {"code": 14, "message": "transport is closing"}, operation="updateProjectAttributes")
+        server.faults.refuse_next(
+            1,
+            503,
+            {"code": 14, "message": "transport is closing"},
+            operation="updateProjectAttributes",
+        )
         second = job("b", project_description="Second thoughts")
         await edge_fault(target.sync(second, MemoryJournal()))
         await target.sync(second, MemoryJournal())
@@ -762,17 +922,22 @@ async def test_the_projects_user_follows_the_tag(server: ModelDbV2StandIn) -> No
     assert server.requests - calls == {"updateProjectAttributes": 1, CREATE: 1}
 
 
-async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(server: ModelDbV2StandIn) -> None:
+async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         await target.sync(job("a"), MemoryJournal())
-        server.faults.refuse_next(1, 400, {"code": 3, "message": "no"}, operation="updateProjectDescription")
+        server.faults.refuse_next(
+            1, 400, {"code": 3, "message": "no"}, operation="updateProjectDescription"
+        )
         done = await target.sync(job("b", project_description="Second thoughts"), MemoryJournal())
 
     assert done.created
     assert any("updateProjectDescription" in note for note in done.notes)
 
 
-# Refusals and outages --------------------------------------------------------------------------------------------------------------
+# Refusals and outages
+# ---
 
 
 @pytest.mark.parametrize(
@@ -793,7 +958,8 @@ async def test_the_apis_own_refusal_of_a_create_is_believed(
         refused = await refusal(target.sync(job(), journal))
 
     assert body["message"] in refused.detail
-    assert journal.unanswered_writes == (operation == CREATE and status == 429)  # stored, but too large to be answered
+    # stored, but too large to be answered
+    assert journal.unanswered_writes == (operation == CREATE and status == 429)
 
 
 @pytest.mark.parametrize(
@@ -805,18 +971,33 @@ async def test_the_apis_own_refusal_of_a_create_is_believed(
         (302, "", Reason.NOT_THE_API, False),
         (200, "<html>Welcome</html>", Reason.NOT_THE_API, False),
         (200, {}, Reason.NOT_THE_API, False),
-        (500, {"code": 13, "message": "header list size to send violates the maximum size"}, Reason.NOT_THE_API, False),
+        (
+            500,
+            {"code": 13, "message": "header list size to send violates the maximum size"},
+            Reason.NOT_THE_API,
+            False,
+        ),
         (401, {"code": 16, "message": "who are you"}, Reason.CREDENTIALS, True),
         (403, "<html>Forbidden</html>", Reason.CREDENTIALS, True),
         (429, "slow down", Reason.THROTTLED, True),
         (502, "<html>Bad Gateway</html>", Reason.UNAVAILABLE, True),
         (503, {"code": 14, "message": "transport is closing"}, Reason.UNAVAILABLE, True),
         (504, {"code": 4, "message": "context deadline exceeded"}, Reason.UNREACHABLE, True),
-        (500, {"code": 13, "message": "UNAVAILABLE: DB connection not found after 2560 millisecond"}, Reason.UNAVAILABLE, True),
+        (
+            500,
+            {"code": 13, "message": "UNAVAILABLE: DB connection not found after 2560 millisecond"},
+            Reason.UNAVAILABLE,
+            True,
+        ),
     ],
 )
 async def test_what_is_not_about_the_job_is_the_edges_fault(
-    server: ModelDbV2StandIn, status: int, body: dict[str, Any] | str, reason: Reason, *, curable: bool
+    server: ModelDbV2StandIn,
+    status: int,
+    body: dict[str, Any] | str,
+    reason: Reason,
+    *,
+    curable: bool,
 ) -> None:
     async with target_of(server.url) as target:
         server.faults.refuse_next(1, status, body, operation=CREATE)
@@ -845,7 +1026,9 @@ async def test_what_may_be_the_jobs_fault_but_is_no_verdict_is_deferred(
     assert fault.reason is Reason.TARGET_FAULT
 
 
-async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(server: ModelDbV2StandIn) -> None:
+async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(
+    server: ModelDbV2StandIn,
+) -> None:
     class Forgetful(ModelDbV2Client):
         async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
             return await super().create_experiment_run({**fields, "attributes": []})
@@ -857,22 +1040,31 @@ async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(ser
     assert (fault.reason, journal.unanswered_writes) == (Reason.NOT_THE_API, 1)
 
 
-async def test_a_crowd_that_waits_for_its_turn_does_not_meet_the_outage_one_by_one(server: ModelDbV2StandIn) -> None:
+async def test_a_crowd_that_waits_for_its_turn_does_not_meet_the_outage_one_by_one(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         await target.sync(job("warm-up"), MemoryJournal())
         calls = sum(server.requests.values())
         server.faults.database_down = True
-        jobs = [job(f"churn-{n}", project_name=f"project-{n % 3}") for n in range(20)] + [job(f"warm-{n}") for n in range(20)]
-        faults = await asyncio.gather(*(edge_fault(target.sync(each, MemoryJournal())) for each in jobs))
+        jobs = [job(f"churn-{n}", project_name=f"project-{n % 3}") for n in range(20)] + [
+            job(f"warm-{n}") for n in range(20)
+        ]
+        faults = await asyncio.gather(
+            *(edge_fault(target.sync(each, MemoryJournal())) for each in jobs)
+        )
 
     assert {fault.reason for fault in faults} == {Reason.UNAVAILABLE}
     assert sum(server.requests.values()) - calls <= 4
 
 
-# The probe -------------------------------------------------------------------------------------------------------------------------
+# The probe
+# ---
 
 
-async def test_the_probe_asks_each_service_down_to_the_database_one_by_one(server: ModelDbV2StandIn) -> None:
+async def test_the_probe_asks_each_service_down_to_the_database_one_by_one(
+    server: ModelDbV2StandIn,
+) -> None:
     server.latency_seconds = 0.01
     async with target_of(server.url) as target:
         await target.probe()
@@ -882,7 +1074,9 @@ async def test_the_probe_asks_each_service_down_to_the_database_one_by_one(serve
 
 
 @pytest.mark.parametrize("service", ["project", "experiment", "experiment-run"])
-async def test_the_probe_fails_while_one_service_does(server: ModelDbV2StandIn, service: str) -> None:
+async def test_the_probe_fails_while_one_service_does(
+    server: ModelDbV2StandIn, service: str
+) -> None:
     async with target_of(server.url) as target:
         server.faults.services_down = {service}
         assert (await edge_fault(target.probe())).reason is Reason.UNAVAILABLE
@@ -923,7 +1117,8 @@ async def test_a_login_that_is_refused(server: ModelDbV2StandIn) -> None:
     assert "wrong-token" not in fault.detail
 
 
-# From the configuration ------------------------------------------------------------------------------------------------------------
+# From the configuration
+# ---
 
 
 async def test_the_target_as_configured(server: ModelDbV2StandIn) -> None:
@@ -938,7 +1133,9 @@ async def test_the_target_as_configured(server: ModelDbV2StandIn) -> None:
             "workspace": "team",
         }
     )
-    target = open_modeldb_v2(settings, lambda operation, result: observed.append((operation, str(result))))
+    target = open_modeldb_v2(
+        settings, lambda operation, result: observed.append((operation, str(result)))
+    )
     try:
         done = await target.sync(job(), MemoryJournal())
     finally:
