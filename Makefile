@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test simulate soak lint audit lock dist sbom licenses image clean
+.PHONY: demo check test test-all test-real coverage simulate soak lint audit lock dist sbom licenses image clean
 
 # Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
 # --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
@@ -22,8 +22,29 @@ $(VENV)/.dev: requirements/dev.txt
 demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 	$(BIN)/python -m daemon demo $(ARGS)
 
-test: $(VENV)/.dev ## every test; those against a real ModelDB run when MODELDB_V2_URL and MODELDB_V1_LAB name one
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+# One worker per core. Tests against real servers run one by one: some of them stop the servers.
+PYTEST = $(BIN)/python -m pytest --durations=10
+WORKERS ?= auto
+PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal
+ONE_BY_ONE := tests/real tests/containers
+
+check: lint ## in under a minute: lint and the fast unit tests
+	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit $(ARGS)
+
+test: $(VENV)/.dev ## in under five minutes: every test that needs no server from outside, but not the slow ones
+	$(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.dev ## every test, including the slow ones and those of test-real
+	$(PYTEST) $(PARALLEL) $(addprefix --ignore=,$(ONE_BY_ONE)) $(ARGS)
+	$(PYTEST) $(ONE_BY_ONE) $(ARGS)
+
+test-real: $(VENV)/.dev ## tests against real servers; a test whose environment variable is not set says so and is skipped
+	$(PYTEST) $(or $(ARGS),$(ONE_BY_ONE))
+
+coverage: $(VENV)/.dev ## test-all, with a report of the lines and branches of daemon/ that no test reaches
+	$(BIN)/coverage erase
+	$(MAKE) test-all ARGS="--cov --cov-append --cov-report= $(ARGS)"
+	$(BIN)/coverage report
 
 SEEDS ?= 1000
 MINUTES ?= 60
@@ -34,7 +55,7 @@ simulate: $(VENV)/.dev ## SEEDS long histories of the simulated daemon with each
 soak: $(VENV)/.dev ## chaos with the real daemon and real servers, for MINUTES; tests/soak/__main__.py says which variables name them
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
-lint: $(VENV)/.dev ## what CI asks of the code before it runs a test
+lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from daemon.checkpoint.sqlite.store import open_checkpoint  # noqa: E402 - the path to the tree comes first
-from tests.support.daemon_process import FULL_TAGS, Job, Stage, stage  # noqa: E402 - see above
+from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene  # noqa: E402 - see above
 
 BARE = Path(__file__).with_name("bare_loop.py")
 
@@ -68,9 +68,9 @@ async def main() -> None:
         for number in range(arguments.rounds):
             for program, run in (("bare loop", run_bare), ("daemon", run_daemon)):
                 with tempfile.TemporaryDirectory() as home:
-                    async with stage(arguments.sqs, url, Path(home)) as play:
-                        jobs = await fill(play, arguments.jobs)
-                        figure = await run(play, jobs, arguments)
+                    async with daemon_scene(arguments.sqs, url, Path(home)) as scene:
+                        jobs = await fill(scene, arguments.jobs)
+                        figure = await run(scene, jobs, arguments)
                 figures[program].append(figure)
                 print(
                     f"round {number + 1}  {program:9}  {figure.jobs_per_second:7.1f} jobs/s  peak "
@@ -114,31 +114,31 @@ async def first_line(process: asyncio.subprocess.Process | None) -> str:
     return (await process.stdout.readline()).decode().split()[-1]
 
 
-async def fill(play: Stage, count: int) -> list[Job]:
+async def fill(scene: DaemonScene, count: int) -> list[Job]:
     """A queue full of finished jobs of one project and one model."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}"
-    await play.make_queues(prefix, visibility=120)
+    await scene.make_queues(prefix, visibility=120)
     jobs = [
         Job(f"{prefix}-{number:05d}", FULL_TAGS | {"MODEL_DB_PROJECT_NAME": prefix})
         for number in range(count)
     ]
-    play.finish_jobs(jobs)
-    await play.send(job.event for job in jobs)
+    scene.finish_jobs(jobs)
+    await scene.send(job.event for job in jobs)
     return jobs
 
 
-async def run_bare(play: Stage, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
+async def run_bare(scene: DaemonScene, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(BARE),
         "--sqs",
         arguments.sqs,
         "--queue",
-        play.queue_url,
+        scene.queue_url,
         "--sagemaker",
-        play.sagemaker.url,
+        scene.sagemaker.url,
         "--modeldb",
-        play.target["url"],
+        scene.target["url"],
         "--project",
         jobs[0].tags["MODEL_DB_PROJECT_NAME"],
         "--jobs",
@@ -155,13 +155,13 @@ async def run_bare(play: Stage, jobs: list[Job], arguments: argparse.Namespace) 
     return Figure((told["jobs"] - 1) / (told["last"] - told["first"]), 0.0, told["peak_rss_mb"])
 
 
-async def run_daemon(play: Stage, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
+async def run_daemon(scene: DaemonScene, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     old = time.time() - 30 * 86400
-    checkpoint = await open_checkpoint(play.home / "checkpoint.db", clock=lambda: old)
+    checkpoint = await open_checkpoint(scene.home / "checkpoint.db", clock=lambda: old)
     await checkpoint.aclose()
-    daemon = play.daemon(
+    daemon = scene.daemon(
         free_port(),
-        queue={"url": play.queue_url, "wait_seconds": 1, "pollers": 2},
+        queue={"url": scene.queue_url, "wait_seconds": 1, "pollers": 2},
         target={"max_concurrency": arguments.concurrency},
     )
     await daemon.start()

@@ -22,8 +22,8 @@ async def test_a_stopped_modeldb_fires_and_its_return_resolves(
         await watched.prometheus.quiet()
         await watched.modeldb.stop()
         job = Job("during-the-outage")
-        watched.play.finish_jobs([job])
-        await watched.play.send([job.event])
+        watched.scene.finish_jobs([job])
+        await watched.scene.send([job.event])
         alert = await watched.prometheus.firing("ModelDBSyncTargetUnavailable")
         assert alert["labels"]["severity"] == "critical"
         assert alert["labels"]["edge"] == "target"
@@ -76,8 +76,8 @@ async def test_a_dead_letter_fires_until_it_is_taken_out(
     async with watched_daemon(moto_endpoint, tmp_path, free_port) as watched:
         good = jobs_named("good", 2)
         untagged = Job("half-tagged", tags={"MODEL_DB_SYNC": "true"})
-        watched.play.finish_jobs([*good, untagged])
-        await watched.play.send([job.event for job in [*good, untagged]])
+        watched.scene.finish_jobs([*good, untagged])
+        await watched.scene.send([job.event for job in [*good, untagged]])
         rejected = await watched.prometheus.firing("ModelDBSyncJobsRejected")
         assert rejected["labels"]["reason"] == "tags_incomplete"
         await watched.daemon.stop()  # the next start looks at the queues at once, not within 30 s
@@ -85,7 +85,7 @@ async def test_a_dead_letter_fires_until_it_is_taken_out(
         await watched.daemon.start()
         letters = await watched.prometheus.firing("ModelDBSyncDeadLetters")
         assert letters["annotations"]["summary"] == "Messages in the dead-letter queue: 1"
-        assert len(await watched.play.dead_letters()) == 1  # received, so no longer visible
+        assert len(await watched.scene.dead_letters()) == 1  # received, so no longer visible
         await watched.daemon.stop()
 
         await watched.daemon.start()

@@ -48,8 +48,8 @@ from tests.support.daemon_process import (
     REGION,
     DaemonProcess,
     Job,
+    daemon_scene,
     mark_of,
-    stage,
 )
 
 if TYPE_CHECKING:
@@ -713,16 +713,19 @@ def event_entry(job: Job, **detail: str) -> dict[str, Any]:
 async def test_an_event_on_the_bus_becomes_a_run(
     deployer: Deployer, moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int], mode: str
 ) -> None:
-    async with ModelDbV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
+    async with (
+        ModelDbV2StandIn() as modeldb,
+        daemon_scene(moto_endpoint, modeldb.url, tmp_path) as scene,
+    ):
         stack = deployer.deploy(
             **MODES[mode] | ({"ModelDBUrl": modeldb.url} if mode == "fargate" else {})
         )
-        play.queue_url, play.dead_letter_url = (
+        scene.queue_url, scene.dead_letter_url = (
             stack.outputs["QueueUrl"],
             stack.outputs["DeadLetterQueueUrl"],
         )
         job, half = Job("through-the-rule"), Job("half-tagged", tags={"MODEL_DB_SYNC": ""})
-        play.finish_jobs([job, half])
+        scene.finish_jobs([job, half])
         entries = [
             event_entry(job, TrainingJobStatus="InProgress"),
             event_entry(job),
@@ -734,19 +737,19 @@ async def test_an_event_on_the_bus_becomes_a_run(
         # as the task: all from its variables, but for this machine's addresses and paths
         if mode == "fargate":
             daemon = DaemonProcess(
-                local_config(tmp_path, port, moto_endpoint, play.sagemaker.url),
+                local_config(tmp_path, port, moto_endpoint, scene.sagemaker.url),
                 port,
                 CREDENTIALS | environment(stack),
             )
         else:
-            daemon = play.daemon(port)
+            daemon = scene.daemon(port)
         try:
             await daemon.start()
             await daemon.outcomes(1, outcome="synced")
             await daemon.outcomes(1, outcome="rejected", reason="tags_incomplete")
-            await play.drained()
+            await scene.drained()
             assert [mark_of(run)[0] for run in modeldb.runs()] == [job.arn]
-            assert len(await play.dead_letters()) == 1
+            assert len(await scene.dead_letters()) == 1
             # the rule kept the third away
             assert (await daemon.metrics())["modeldb_sync_messages_received_total"] == 2
             assert await daemon.stop() == 0

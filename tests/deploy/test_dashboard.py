@@ -187,9 +187,9 @@ async def test_every_query_has_an_answer_on_a_prometheus_that_scraped_a_real_run
         # a series that appears with its first request has its rate from the second scrape on
         for round_ in ("first", "second"):
             jobs = [*jobs_named(round_, 4), untagged]
-            watched.play.finish_jobs(jobs)
-            await watched.play.send([job.event for job in jobs])
-            await watched.play.drained()
+            watched.scene.finish_jobs(jobs)
+            await watched.scene.send([job.event for job in jobs])
+            await watched.scene.drained()
             done = 4 if round_ == "first" else 8
             await watched.scraped('sum(modeldb_sync_jobs_total{outcome="synced"})', done)
         await watched.prometheus.firing("ModelDBSyncJobsRejected")

@@ -21,7 +21,7 @@ from tests.deploy.aws_calls import (
     services_opened,
 )
 from tests.deploy.stacks import EXTERNAL, FARGATE, Deployer, leave_no_value_out
-from tests.support.daemon_process import FULL_TAGS, Job, stage
+from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,12 +125,15 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
     half_tags = {key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"}
     done, half = Job("calls-done"), Job("calls-half", tags=half_tags)
     unfinished = Job("calls-unfinished")
-    async with ModelDbV2StandIn() as modeldb, stage(moto_endpoint, modeldb.url, tmp_path) as play:
-        await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
-        play.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
-        await play.send([done.event, half.event, unfinished.event])
-        daemon = play.daemon(
-            free_port(), aws={"account_id": None, "sts_endpoint_url": play.sagemaker.url}
+    async with (
+        ModelDbV2StandIn() as modeldb,
+        daemon_scene(moto_endpoint, modeldb.url, tmp_path) as scene,
+    ):
+        await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        scene.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
+        await scene.send([done.event, half.event, unfinished.event])
+        daemon = scene.daemon(
+            free_port(), aws={"account_id": None, "sts_endpoint_url": scene.sagemaker.url}
         )
         await daemon.start()
         await daemon.outcomes(1, outcome="synced")

@@ -1,4 +1,4 @@
-"""A daemon process on its stage, scraped by a Prometheus with the shipped alerts."""
+"""A daemon process on its daemon_scene, scraped by a Prometheus with the shipped alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.deploy.prometheus import Prometheus, eventually, prometheus
-from tests.support.daemon_process import DaemonProcess, Stage, stage
+from tests.support.daemon_process import DaemonProcess, DaemonScene, daemon_scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WatchedDaemon:
-    play: Stage
+    scene: DaemonScene
     modeldb: ModelDbV2StandIn
     daemon: DaemonProcess
     prometheus: Prometheus
@@ -42,15 +42,18 @@ async def watched_daemon(
     sqs_endpoint: str, home: Path, free_port: Callable[[], int]
 ) -> AsyncIterator[WatchedDaemon]:
     """Everything started, and the daemon scraped at least once."""
-    async with ModelDbV2StandIn() as modeldb, stage(sqs_endpoint, modeldb.url, home) as play:
+    async with (
+        ModelDbV2StandIn() as modeldb,
+        daemon_scene(sqs_endpoint, modeldb.url, home) as scene,
+    ):
         modeldb.faults.database_answer_seconds = 0.05
-        await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         port = free_port()
-        daemon = play.daemon(port)
+        daemon = scene.daemon(port)
         async with prometheus(home / "prometheus", free_port(), port) as server:
             await daemon.start()
             await daemon.ready()
-            watched = WatchedDaemon(play, modeldb, daemon, server)
+            watched = WatchedDaemon(scene, modeldb, daemon, server)
             await watched.scraped("count(modeldb_sync_build_info)", 1)
             yield watched
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
-from tests.support.daemon_process import Stage, stage
+from tests.support.daemon_process import DaemonScene, daemon_scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,10 +23,10 @@ async def modeldb() -> AsyncIterator[ModelDbV2StandIn]:
 
 
 @pytest.fixture
-async def play(
+async def scene(
     moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    """A stage with a queue of its own."""
-    async with stage(moto_endpoint, modeldb.url, tmp_path) as made:
+) -> AsyncIterator[DaemonScene]:
+    """A scene with a queue of its own."""
+    async with daemon_scene(moto_endpoint, modeldb.url, tmp_path) as made:
         await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         yield made

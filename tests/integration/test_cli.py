@@ -15,7 +15,15 @@ import pytest
 import yaml
 
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
-from tests.support.daemon_process import ACCOUNT, CREDENTIALS, FULL_TAGS, REGION, Job, Stage, stage
+from tests.support.daemon_process import (
+    ACCOUNT,
+    CREDENTIALS,
+    FULL_TAGS,
+    REGION,
+    DaemonScene,
+    Job,
+    daemon_scene,
+)
 from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
@@ -46,21 +54,21 @@ async def verb(
     )
 
 
-def config_of(play: Stage, **sections: Mapping[str, Any]) -> str:
-    """A configuration file for the stage."""
+def config_of(scene: DaemonScene, **sections: Mapping[str, Any]) -> str:
+    """Writes a configuration file for the scene; returns its path."""
     settings: dict[str, Mapping[str, Any]] = {
         "aws": {
             "region": REGION,
             "account_id": ACCOUNT,
-            "sqs_endpoint_url": play.sqs_endpoint,
-            "sagemaker_endpoint_url": play.sagemaker.url,
+            "sqs_endpoint_url": scene.sqs_endpoint,
+            "sagemaker_endpoint_url": scene.sagemaker.url,
         },
-        "queue": {"url": play.queue_url},
-        "target": play.target,
-        "checkpoint": {"path": str(play.home / "checkpoint.db")},
+        "queue": {"url": scene.queue_url},
+        "target": scene.target,
+        "checkpoint": {"path": str(scene.home / "checkpoint.db")},
         **sections,
     }
-    path = play.home / "config.yaml"
+    path = scene.home / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return str(path)
 
@@ -82,8 +90,8 @@ async def test_a_stop_before_anything_has_begun_ends_the_program_at_once(tmp_pat
 
 
 class TestCheck:
-    async def test_all_well(self, play: Stage) -> None:
-        done = await verb("check", "--config", config_of(play))
+    async def test_all_well(self, scene: DaemonScene) -> None:
+        done = await verb("check", "--config", config_of(scene))
         assert done.returncode == 0, done.stdout + done.stderr
         assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok")] == [
             "configuration",
@@ -94,18 +102,18 @@ class TestCheck:
             "target",
         ]
 
-    async def test_nothing_is_received(self, play: Stage) -> None:
-        await play.send([Job("x-1").event])
-        await verb("check", "--config", config_of(play))
-        assert (await play.depth())["visible"] == 1
+    async def test_nothing_is_received(self, scene: DaemonScene) -> None:
+        await scene.send([Job("x-1").event])
+        await verb("check", "--config", config_of(scene))
+        assert (await scene.depth())["visible"] == 1
 
     async def test_every_failure_is_one_line_with_what_to_do(
-        self, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+        self, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
     ) -> None:
         modeldb.faults.web_page = True
-        with play.sagemaker.failing(None, "describe-access-denied.json"):
-            path = config_of(play, queue={"url": play.queue_url + "-gone"})
-            (play.home / "checkpoint.db").write_text("no database " * 100)
+        with scene.sagemaker.failing(None, "describe-access-denied.json"):
+            path = config_of(scene, queue={"url": scene.queue_url + "-gone"})
+            (scene.home / "checkpoint.db").write_text("no database " * 100)
             done = await verb("check", "--config", path)
         assert done.returncode == 1
         failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
@@ -114,22 +122,22 @@ class TestCheck:
             assert any(said in line for line in failures), said
 
     async def test_an_unreachable_target_is_told(
-        self, play: Stage, free_port: Callable[[], int]
+        self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:
         done = await verb(
             "check",
             "--config",
-            config_of(play, target={"url": f"http://127.0.0.1:{free_port()}/v1"}),
+            config_of(scene, target={"url": f"http://127.0.0.1:{free_port()}/v1"}),
         )
         assert done.returncode == 1
         assert "FAIL  target modeldb-v2" in done.stdout
 
     async def test_a_modeldb_v1_is_asked_without_a_write_and_its_other_writers_are_warned_of(
-        self, play: Stage
+        self, scene: DaemonScene
     ) -> None:
         async with ModelDbV1StandIn() as server:
             target = {"kind": "modeldb-v1", "host": server.host, "port": server.port}
-            done = await verb("check", "--config", config_of(play, target=target))
+            done = await verb("check", "--config", config_of(scene, target=target))
             methods = {call.method for call in server.received}
         assert done.returncode == 0, done.stdout + done.stderr
         *_, finding, others, lease = done.stdout.splitlines()
@@ -141,21 +149,21 @@ class TestCheck:
         assert methods == {"getProjectIds", "getModelIds"}
 
     async def test_a_modeldb_v2_where_v1_is_configured_is_told(
-        self, play: Stage, modeldb: ModelDbV2StandIn
+        self, scene: DaemonScene, modeldb: ModelDbV2StandIn
     ) -> None:
         target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
-        done = await verb("check", "--config", config_of(play, target=target))
+        done = await verb("check", "--config", config_of(scene, target=target))
         assert done.returncode == 1
         *_, finding, note = done.stdout.splitlines()
         assert finding.startswith("FAIL  target modeldb-v1: ")
         assert note.endswith(f"set target.kind: modeldb-v2, target.url: {modeldb.url}")
 
-    async def test_a_modeldb_v1_where_v2_is_configured_is_told(self, play: Stage) -> None:
+    async def test_a_modeldb_v1_where_v2_is_configured_is_told(self, scene: DaemonScene) -> None:
         async with ModelDbV1StandIn() as server:
             done = await verb(
                 "check",
                 "--config",
-                config_of(play, target={"url": f"http://{server.host}:{server.port}/v1"}),
+                config_of(scene, target={"url": f"http://{server.host}:{server.port}/v1"}),
             )
         assert done.returncode == 1
         *_, finding, note = done.stdout.splitlines()
@@ -168,9 +176,9 @@ class TestCheck:
     async def test_a_missing_redrive_policy_is_advised(
         self, moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path
     ) -> None:
-        async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
-            await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
-            done = await verb("check", "--config", config_of(play))
+        async with daemon_scene(moto_endpoint, modeldb.url, tmp_path) as scene:
+            await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
+            done = await verb("check", "--config", config_of(scene))
         assert done.returncode == 0
         assert "redrive policy" in done.stdout
 
@@ -208,21 +216,21 @@ class TestConfigurationErrors:
 
 class TestHistory:
     async def test_what_the_checkpoint_knows_also_beside_a_running_daemon(
-        self, play: Stage, free_port: Callable[[], int]
+        self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:
         synced, half, plain = (
             Job("h-synced"),
             Job("h-half", {"MODEL_DB_SYNC": "x"}),
             Job("h-plain", {"team": "ml"}),
         )
-        play.finish_jobs([synced, half, plain])
-        play.sagemaker.fail_job("h-gone", Answer.error("describe-not-found.json"))
-        await play.send([job.event for job in (synced, half, plain, Job("h-gone"))])
-        await play.send(["no event"])
-        daemon = play.daemon(free_port())
+        scene.finish_jobs([synced, half, plain])
+        scene.sagemaker.fail_job("h-gone", Answer.error("describe-not-found.json"))
+        await scene.send([job.event for job in (synced, half, plain, Job("h-gone"))])
+        await scene.send(["no event"])
+        daemon = scene.daemon(free_port())
         await daemon.start()
         await daemon.outcomes(5)
-        path = config_of(play)
+        path = config_of(scene)
         table = (await verb("history", "--config", path)).stdout
         lines = (await verb("history", "--config", path, "--json")).stdout.splitlines()
         only = (
@@ -247,31 +255,31 @@ class TestHistory:
             in table
         )
 
-    async def test_no_checkpoint_is_told(self, play: Stage) -> None:
-        done = await verb("history", "--config", config_of(play))
+    async def test_no_checkpoint_is_told(self, scene: DaemonScene) -> None:
+        done = await verb("history", "--config", config_of(scene))
         assert done.returncode == 2
         assert "there is no checkpoint at" in done.stderr
 
 
 async def test_a_dead_letter_queue_that_is_not_there_defers_and_does_not_stop_the_queue(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     half, good = Job("d-half", {"MODEL_DB_SYNC": "x"}), Job("d-good", FULL_TAGS)
-    play.finish_jobs([half, good])
-    daemon = play.daemon(
+    scene.finish_jobs([half, good])
+    daemon = scene.daemon(
         free_port(),
         queue={
-            "url": play.queue_url,
+            "url": scene.queue_url,
             "wait_seconds": 1,
-            "dead_letter_url": play.queue_url + "-gone",
+            "dead_letter_url": scene.queue_url + "-gone",
         },
     )
     await daemon.start()
-    await play.send([half.event])
+    await scene.send([half.event])
     await daemon.outcomes(1, outcome="deferred", reason="dead_letter_failed")
-    await play.send([good.event])
+    await scene.send([good.event])
     await daemon.outcomes(1, outcome="synced")
     async with asyncio.timeout(10):
-        while sum((await play.depth()).values()) != 1:
+        while sum((await scene.depth()).values()) != 1:
             await asyncio.sleep(0.1)
     assert await daemon.stop() == 0

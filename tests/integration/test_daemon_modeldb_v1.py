@@ -12,13 +12,13 @@ import pytest
 
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.targets.modeldb_v1.mapping import mark_in
-from tests.support.daemon_process import Job, jobs_named, stage
+from tests.support.daemon_process import Job, daemon_scene, jobs_named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.support.daemon_process import DaemonProcess, Stage
+    from tests.support.daemon_process import DaemonProcess, DaemonScene
 
 
 @pytest.fixture
@@ -28,16 +28,16 @@ async def modeldb_v1() -> AsyncIterator[ModelDbV1StandIn]:
 
 
 @pytest.fixture
-async def play_v1(
+async def scene_v1(
     moto_endpoint: str, modeldb_v1: ModelDbV1StandIn, tmp_path: Path
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[DaemonScene]:
     target = {
         "kind": "modeldb-v1",
         "host": "127.0.0.1",
         "port": modeldb_v1.port,
         "settle_seconds": 1,
     }
-    async with stage(moto_endpoint, target, tmp_path) as made:
+    async with daemon_scene(moto_endpoint, target, tmp_path) as made:
         await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         yield made
 
@@ -51,13 +51,13 @@ async def became_writer(daemon: DaemonProcess) -> None:
 
 
 async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
-    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
+    scene_v1: DaemonScene, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
 ) -> None:
-    without_long_polls: dict[str, Any] = {"queue": {"url": play_v1.queue_url, "wait_seconds": 0}}
-    first = play_v1.daemon(free_port(), **without_long_polls)
+    without_long_polls: dict[str, Any] = {"queue": {"url": scene_v1.queue_url, "wait_seconds": 0}}
+    first = scene_v1.daemon(free_port(), **without_long_polls)
     await first.start()
     await became_writer(first)
-    second = play_v1.daemon(free_port(), **without_long_polls)
+    second = scene_v1.daemon(free_port(), **without_long_polls)
     await second.start()
     await second.ready()
     await second.logged(lambda line: line["event"] == "standing by: another process is the writer")
@@ -65,8 +65,8 @@ async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
     assert (status, json.loads(said)["state"]) == (200, "standing by")
 
     jobs = jobs_named("one", 20)
-    play_v1.finish_jobs(jobs)
-    await play_v1.send([job.event for job in jobs])
+    scene_v1.finish_jobs(jobs)
+    await scene_v1.send([job.event for job in jobs])
     await first.outcomes(20, outcome="synced")
     assert (await first.metrics())["modeldb_sync_standing_by"] == 0
     waiting = await second.metrics()
@@ -81,40 +81,43 @@ async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
     assert await first.stop() == 0
     await became_writer(second)
     late = Job("late")
-    play_v1.finish_jobs([late])
-    await play_v1.send([late.event])
+    scene_v1.finish_jobs([late])
+    await scene_v1.send([late.event])
     await second.outcomes(1, outcome="synced")
     assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 21
     assert await second.stop() == 0
 
 
 async def test_a_connection_that_is_lost_under_load_makes_no_run_twice_and_burns_no_receive(
-    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
+    scene_v1: DaemonScene, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("lost", 30)
-    play_v1.finish_jobs(jobs)
+    scene_v1.finish_jobs(jobs)
     modeldb_v1.faults.drop_before_answer(5, method="storeFitEvent")
-    await play_v1.send([job.event for job in jobs] * 2)
-    daemon = play_v1.daemon(free_port())
+    await scene_v1.send([job.event for job in jobs] * 2)
+    daemon = scene_v1.daemon(free_port())
     await daemon.start()
     lines = await daemon.outcomes(60)
-    await play_v1.drained()
+    await scene_v1.drained()
     assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 30
     assert len(modeldb_v1.fits) == 30
     assert max(line["receive_count"] for line in lines) == 1
-    assert await play_v1.dead_letters() == []
+    assert await scene_v1.dead_letters() == []
     assert await daemon.stop() == 0
 
 
 async def test_a_lost_checkpoint_makes_no_run_twice(
-    play_v1: Stage, modeldb_v1: ModelDbV1StandIn, tmp_path: Path, free_port: Callable[[], int]
+    scene_v1: DaemonScene,
+    modeldb_v1: ModelDbV1StandIn,
+    tmp_path: Path,
+    free_port: Callable[[], int],
 ) -> None:
     jobs = jobs_named("again", 10)
-    play_v1.finish_jobs(jobs)
+    scene_v1.finish_jobs(jobs)
     for number in range(2):
-        daemon = play_v1.daemon(free_port(), checkpoint={"path": str(tmp_path / f"{number}.db")})
+        daemon = scene_v1.daemon(free_port(), checkpoint={"path": str(tmp_path / f"{number}.db")})
         await daemon.start()
-        await play_v1.send([job.event for job in jobs])
+        await scene_v1.send([job.event for job in jobs])
         lines = await daemon.outcomes(10, outcome="synced")
         assert {line["reason"] for line in lines} == {("created", "found_in_target")[number]}
         assert await daemon.stop() == 0
@@ -123,10 +126,10 @@ async def test_a_lost_checkpoint_makes_no_run_twice(
 
 
 async def test_a_wrong_port_ends_the_start_with_what_answers_there(
-    play_v1: Stage, moto_endpoint: str, free_port: Callable[[], int]
+    scene_v1: DaemonScene, moto_endpoint: str, free_port: Callable[[], int]
 ) -> None:
     port = int(moto_endpoint.rpartition(":")[2])
-    daemon = play_v1.daemon(free_port(), target={"port": port})
+    daemon = scene_v1.daemon(free_port(), target={"port": port})
     await daemon.start()
     assert await daemon.ended() == 2
     assert any("an HTTP server answers" in line["event"] for line in daemon.log)

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from tests.support.daemon_process import FULL_TAGS, Job, Stage, jobs_named, mark_of, stage
+from tests.support.daemon_process import (
+    FULL_TAGS,
+    DaemonScene,
+    Job,
+    daemon_scene,
+    jobs_named,
+    mark_of,
+)
 from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
@@ -32,15 +39,15 @@ def marks(modeldb: ModelDbV2StandIn) -> list[tuple[str, str]]:
 
 
 async def test_a_finished_job_becomes_a_run_with_everything_in_it(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("churn-1")
-    play.finish_jobs([job])
-    await play.send([job.event])
-    daemon = play.daemon(free_port())
+    scene.finish_jobs([job])
+    await scene.send([job.event])
+    daemon = scene.daemon(free_port())
     await daemon.start()
     [line] = await daemon.outcomes(1)
-    await play.drained()
+    await scene.drained()
 
     [run] = modeldb.runs()
     assert run["name"] == "churn-1"
@@ -73,42 +80,42 @@ async def test_a_finished_job_becomes_a_run_with_everything_in_it(
 
 
 async def test_every_event_three_times_in_any_order_is_one_run_each(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("thrice", 30)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     events = [job.event for job in jobs] * 3
     random.Random(3).shuffle(events)
-    await play.send(events)
-    daemon = play.daemon(free_port())
+    await scene.send(events)
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.outcomes(90)
-    await play.drained()
+    await scene.drained()
     assert [arn for arn, _ in marks(modeldb)] == sorted(job.arn for job in jobs)
-    assert await play.dead_letters() == []
+    assert await scene.dead_letters() == []
     assert max(line["receive_count"] for line in await daemon.outcomes(90)) == 1
     assert await daemon.stop() == 0
 
 
 async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(
-    play: Stage, free_port: Callable[[], int]
+    scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     half = Job(
         "half-1",
         tags={key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"},
     )
-    play.finish_jobs([half])
+    scene.finish_jobs([half])
     huge = json.dumps({"padding": "x" * 1_048_300, "detail": None})
-    await play.send([half.event])
-    await play.send(["this is no event"])
-    await play.send([huge])
-    daemon = play.daemon(free_port())
+    await scene.send([half.event])
+    await scene.send(["this is no event"])
+    await scene.send([huge])
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.outcomes(3, outcome="rejected")
-    await play.drained()
+    await scene.drained()
     letters = {
         letter["Body"][:40]: letter.get("MessageAttributes", {})
-        for letter in await play.dead_letters()
+        for letter in await scene.dead_letters()
     }
     assert len(letters) == 3
     by_reason = {
@@ -124,17 +131,17 @@ async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(
 
 
 async def test_a_redriven_message_takes_its_tags_from_list_tags(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("mended-1")
     half = Job("mended-1", tags={"MODEL_DB_SYNC": "true"})
-    play.finish_jobs([half])
-    await play.send([half.event])
-    daemon = play.daemon(free_port())
+    scene.finish_jobs([half])
+    await scene.send([half.event])
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.outcomes(1, outcome="rejected")
-    play.finish_jobs([job])
-    await play.send([half.event])
+    scene.finish_jobs([job])
+    await scene.send([half.event])
     await daemon.outcomes(1, outcome="synced")
     assert len(modeldb.runs()) == 1
     assert await daemon.stop() == 0
@@ -143,15 +150,15 @@ async def test_a_redriven_message_takes_its_tags_from_list_tags(
 async def test_without_a_dead_letter_queue_the_body_is_kept_without_hyperparameters(
     moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    async with stage(moto_endpoint, modeldb.url, tmp_path) as play:
-        await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
+    async with daemon_scene(moto_endpoint, modeldb.url, tmp_path) as scene:
+        await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
         half = Job("half-2", tags={"MODEL_DB_SYNC": "true"})
-        play.finish_jobs([half])
-        await play.send([half.event])
-        daemon = play.daemon(free_port())
+        scene.finish_jobs([half])
+        await scene.send([half.event])
+        daemon = scene.daemon(free_port())
         await daemon.start()
         await daemon.outcomes(1, outcome="rejected")
-        await play.drained()
+        await scene.drained()
         assert await daemon.stop() == 0
         with contextlib.closing(sqlite3.connect(tmp_path / "checkpoint.db")) as database:
             [(body,)] = database.execute("SELECT body FROM rejected_messages").fetchall()
@@ -162,11 +169,11 @@ async def test_without_a_dead_letter_queue_the_body_is_kept_without_hyperparamet
 
 @pytest.mark.parametrize("outage", ["database_down", "backend_down", "frozen"])
 async def test_an_outage_holds_messages_and_burns_no_receive(
-    outage: str, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    outage: str, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("outage", 20)
-    play.finish_jobs(jobs)
-    daemon = play.daemon(
+    scene.finish_jobs(jobs)
+    daemon = scene.daemon(
         free_port(),
         target={"url": modeldb.url, "timeout_seconds": 10, "settle_seconds": 1},
         # at other levels a failed probe that says nothing new is no line
@@ -175,7 +182,7 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     await daemon.start()
     await daemon.ready()
     setattr(modeldb.faults, outage, True)
-    await play.send([job.event for job in jobs])
+    await scene.send([job.event for job in jobs])
     await daemon.logged(lambda line: line["event"] == "breaker opened" and line["edge"] == "target")
     await daemon.logged(lambda line: line["event"] == "probe failed", seconds=150)
     assert (await daemon.get("/healthz"))[0] == 200
@@ -187,21 +194,21 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     lines = await daemon.outcomes(20, outcome="synced")
     assert [arn for arn, _ in marks(modeldb)] == sorted(job.arn for job in jobs)
     assert max(line["receive_count"] for line in lines) == 1
-    await play.drained()
-    assert await play.dead_letters() == []
+    await scene.drained()
+    assert await scene.dead_letters() == []
     if outage != "frozen":  # what is frozen still counts where its client has gone
         assert modeldb.max_concurrent <= 4
     assert await daemon.stop() == 0
 
 
 async def test_lost_answers_make_no_second_run(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("lost", 12)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     modeldb.faults.lose_next_answers(6, operation="createExperimentRun")
-    await play.send([job.event for job in jobs])
-    daemon = play.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
+    await scene.send([job.event for job in jobs])
+    daemon = scene.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
     await daemon.start()
     lines = await daemon.outcomes(12, outcome="synced")
     assert [arn for arn, _ in marks(modeldb)] == sorted(job.arn for job in jobs)
@@ -210,13 +217,13 @@ async def test_lost_answers_make_no_second_run(
 
 
 async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     modeldb.latency_seconds = 0.1
     jobs = jobs_named("term", 60)
-    play.finish_jobs(jobs)
-    await play.send([job.event for job in jobs])
-    daemon = play.daemon(free_port())
+    scene.finish_jobs(jobs)
+    await scene.send([job.event for job in jobs])
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.outcomes(5)
     begun = time.monotonic()
@@ -225,49 +232,49 @@ async def test_sigterm_under_load_ends_in_time_and_leaves_nothing_invisible(
     assert time.monotonic() - begun < 10
     # what had not begun to write was given back, not finished
     assert any(line.get("reason") == "stopping" for line in daemon.log)
-    depth = await play.depth()
+    depth = await scene.depth()
     assert depth["in_flight"] == 0
     assert depth["visible"] == 60 - len(modeldb.runs())
-    again = play.daemon(free_port())
+    again = scene.daemon(free_port())
     await again.start()
-    await play.drained()
+    await scene.drained()
     assert [arn for arn, _ in marks(modeldb)] == sorted(job.arn for job in jobs)
     assert await again.stop() == 0
 
 
 async def test_a_write_without_an_answer_stays_hidden_for_the_settle_time_only(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     job = Job("unanswered-1")
-    play.finish_jobs([job])
-    daemon = play.daemon(
+    scene.finish_jobs([job])
+    daemon = scene.daemon(
         free_port(),
         target={"url": modeldb.url, "settle_seconds": 2},
-        queue={"url": play.queue_url, "wait_seconds": 0},
+        queue={"url": scene.queue_url, "wait_seconds": 0},
         shutdown={"grace_seconds": 6},
     )
     await daemon.start()
     await daemon.ready()
     modeldb.faults.delay_next(60, operation="createExperimentRun")
-    await play.send([job.event])
+    await scene.send([job.event])
     await modeldb.wait_for_requests("createExperimentRun")
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() == 0
-    assert (await play.depth())["in_flight"] == 1
+    assert (await scene.depth())["in_flight"] == 1
     async with asyncio.timeout(10):
-        while (await play.depth())["visible"] != 1:
+        while (await scene.depth())["visible"] != 1:
             await asyncio.sleep(0.1)
 
 
 async def test_a_second_signal_ends_at_once(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
-    play.finish_jobs([job := Job("twice-1")])
-    daemon = play.daemon(free_port())
+    scene.finish_jobs([job := Job("twice-1")])
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.ready()
     modeldb.faults.frozen = True
-    await play.send([job.event])
+    await scene.send([job.event])
     await modeldb.wait_for_requests("findExperimentRuns")
     daemon.signal(signal.SIGTERM)
     await daemon.logged(lambda line: line["event"] == "stopping")
@@ -276,38 +283,38 @@ async def test_a_second_signal_ends_at_once(
 
 
 async def test_killed_again_and_again_no_job_is_lost_or_doubled(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     # what a killed one held comes back soon
-    await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)
+    await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)
     modeldb.latency_seconds = 0.05
     jobs = jobs_named("killed", 40)
-    play.finish_jobs(jobs)
-    await play.send([job.event for job in jobs for _ in range(2)])
+    scene.finish_jobs(jobs)
+    await scene.send([job.event for job in jobs for _ in range(2)])
     luck = random.Random(9)
     for _ in range(3):
-        daemon = play.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
+        daemon = scene.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
         await daemon.start()
         await daemon.ready()
         before = modeldb.requests["createExperimentRun"]
         async with asyncio.timeout(30):
             await modeldb.wait_for_requests("createExperimentRun", before + luck.randint(1, 6))
         await daemon.kill()
-    last = play.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
+    last = scene.daemon(free_port(), target={"url": modeldb.url, "settle_seconds": 1})
     await last.start()
-    await play.drained(90)
+    await scene.drained(90)
     assert [arn for arn, _ in marks(modeldb)] == sorted(job.arn for job in jobs)
     assert await last.stop() == 0
 
 
 async def test_a_lost_checkpoint_makes_no_second_run(
-    play: Stage, modeldb: ModelDbV2StandIn, tmp_path: Path, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     moved = Job("moved-1", tags=FULL_TAGS | {"MODEL_DB_PROJECT_NAME": "churn-2026"})
     for job, path in [(Job("moved-1"), "one.db"), (moved, "two.db")]:
-        play.finish_jobs([job])
-        await play.send([job.event])
-        daemon = play.daemon(free_port(), checkpoint={"path": str(tmp_path / path)})
+        scene.finish_jobs([job])
+        await scene.send([job.event])
+        daemon = scene.daemon(free_port(), checkpoint={"path": str(tmp_path / path)})
         await daemon.start()
         await daemon.outcomes(1, outcome="synced")
         assert await daemon.stop() == 0
@@ -315,15 +322,15 @@ async def test_a_lost_checkpoint_makes_no_second_run(
 
 
 async def test_throttling_holds_and_goes_on(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("throttled", 8)
-    play.finish_jobs(jobs)
-    daemon = play.daemon(free_port())
+    scene.finish_jobs(jobs)
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.ready()
-    with play.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
-        await play.send([job.event for job in jobs])
+    with scene.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
+        await scene.send([job.event for job in jobs])
         await daemon.outcomes(1, outcome="held", reason="throttled")
         await daemon.logged(
             lambda line: line["event"] == "breaker opened" and line["edge"] == "sagemaker"
@@ -334,17 +341,17 @@ async def test_throttling_holds_and_goes_on(
 
 
 async def test_one_job_that_always_fails_does_not_hold_the_others(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     bad, good = Job("bad-1"), jobs_named("good", 3)
-    play.finish_jobs([bad, *good])
-    play.sagemaker.fail_job("bad-1", Answer.error("describe-internal.json"))
-    daemon = play.daemon(free_port())
+    scene.finish_jobs([bad, *good])
+    scene.sagemaker.fail_job("bad-1", Answer.error("describe-internal.json"))
+    daemon = scene.daemon(free_port())
     await daemon.start()
-    await play.send([bad.event])
+    await scene.send([bad.event])
     for times, job in enumerate(good, start=1):
         await daemon.outcomes(times, outcome="held")
-        await play.send([job.event])
+        await scene.send([job.event])
         await daemon.outcomes(1, outcome="synced", job=job.name)
     [deferred] = await daemon.outcomes(1, outcome="deferred")
     assert (deferred["job"], deferred["reason"]) == ("bad-1", "sagemaker_fault")
@@ -356,49 +363,49 @@ class TestWhatCannotWork:
     """Found before the first receive: exit 2 when waiting cannot help, not ready when it can."""
 
     async def test_a_web_page_instead_of_modeldb_is_exit_2(
-        self, play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+        self, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
     ) -> None:
         modeldb.faults.web_page = True
-        await play.send([Job("x-1").event])
-        daemon = play.daemon(free_port())
+        await scene.send([Job("x-1").event])
+        daemon = scene.daemon(free_port())
         await daemon.start()
         assert await daemon.ended() == 2
         assert "target.url" in daemon.log[-1]["event"]
-        assert (await play.depth())["visible"] == 1
+        assert (await scene.depth())["visible"] == 1
 
     async def test_a_queue_that_does_not_exist_is_exit_2(
-        self, play: Stage, free_port: Callable[[], int]
+        self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:
-        daemon = play.daemon(free_port(), queue={"url": play.queue_url + "-gone"})
+        daemon = scene.daemon(free_port(), queue={"url": scene.queue_url + "-gone"})
         await daemon.start()
         assert await daemon.ended() == 2
         assert "queue.url" in daemon.log[-1]["event"]
 
     async def test_a_wrong_port_is_waited_for(
-        self, play: Stage, free_port: Callable[[], int]
+        self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:
         target = {"url": f"http://127.0.0.1:{free_port()}/v1"}
-        daemon = play.daemon(free_port(), target=target, log={"level": "debug", "format": "json"})
+        daemon = scene.daemon(free_port(), target=target, log={"level": "debug", "format": "json"})
         await daemon.start()
-        await play.send([Job("x-2").event])
+        await scene.send([Job("x-2").event])
         told = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
         # waiting makes no noise
         assert [line["level"] for line in told[:3]] == ["warning", "debug", "debug"]
         assert (await daemon.get("/readyz"))[0] == 503
         assert (await daemon.get("/healthz"))[0] == 200
-        assert (await play.depth())["visible"] == 1
+        assert (await scene.depth())["visible"] == 1
         assert await daemon.stop() == 0
 
     async def test_expired_credentials_are_waited_for_and_not_ready(
-        self, play: Stage, free_port: Callable[[], int]
+        self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:
         job = Job("expired-1")
-        play.finish_jobs([job])
-        daemon = play.daemon(free_port())
+        scene.finish_jobs([job])
+        daemon = scene.daemon(free_port())
         await daemon.start()
         await daemon.ready()
-        with play.sagemaker.failing(None, "describe-expired-token.json"):
-            await play.send([job.event])
+        with scene.sagemaker.failing(None, "describe-expired-token.json"):
+            await scene.send([job.event])
             await daemon.outcomes(1, outcome="held", reason="credentials")
             assert (await daemon.get("/readyz"))[0] == 503
         await daemon.outcomes(1, outcome="synced")
@@ -406,31 +413,31 @@ class TestWhatCannotWork:
         assert await daemon.stop() == 0
 
     async def test_a_corrupt_checkpoint_is_exit_2(
-        self, play: Stage, tmp_path: Path, free_port: Callable[[], int]
+        self, scene: DaemonScene, tmp_path: Path, free_port: Callable[[], int]
     ) -> None:
         (tmp_path / "checkpoint.db").write_text("this is no database" * 1000)
-        daemon = play.daemon(free_port())
+        daemon = scene.daemon(free_port())
         await daemon.start()
         assert await daemon.ended() == 2
         assert "checkpoint" in daemon.log[-1]["event"]
 
 
 async def test_the_account_is_asked_of_sts_and_foreign_jobs_are_rejected(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     foreign = Job("abroad-1").event.replace("123456789012", "210987654321")
-    aws = {"account_id": None, "sts_endpoint_url": play.sagemaker.url}
-    daemon = play.daemon(free_port(), aws=aws)
+    aws = {"account_id": None, "sts_endpoint_url": scene.sagemaker.url}
+    daemon = scene.daemon(free_port(), aws=aws)
     await daemon.start()
-    await play.send([foreign])
+    await scene.send([foreign])
     await daemon.outcomes(1, outcome="rejected", reason="foreign_account")
-    assert play.sagemaker.count("GetCallerIdentity") == 1
-    assert play.sagemaker.count("DescribeTrainingJob") == 1  # the probe's
+    assert scene.sagemaker.count("GetCallerIdentity") == 1
+    assert scene.sagemaker.count("DescribeTrainingJob") == 1  # the probe's
     assert await daemon.stop() == 0
 
 
 async def test_secrets_of_the_configuration_are_not_in_the_log(
-    play: Stage, free_port: Callable[[], int]
+    scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     seen: list[str] = []
 
@@ -446,7 +453,7 @@ async def test_secrets_of_the_configuration_are_not_in_the_log(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port := free_port()).start()
     auth: dict[str, Any] = {"kind": "bearer", "token": "tok-en-EXAMPLE-7731"}
-    daemon = play.daemon(
+    daemon = scene.daemon(
         free_port(),
         target={"url": f"http://127.0.0.1:{port}/v1", "auth": auth},
         log={"level": "debug", "format": "json"},

@@ -23,7 +23,7 @@ from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
 from tests.support.aws_vectors import describes, parsed_description
-from tests.support.daemon_process import FULL_TAGS, Job, jobs_named, stage
+from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named
 from tests.support.modeldb_v1_fault_proxy import fault_proxy, pass_on
 from tests.support.modeldb_v1_target import target_on, until_synced
 from tests.support.modeldb_v2_target import MemoryJournal
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.training_job.training_run import TrainingRun
     from tests.real.modeldb_v1_lab import LabServer, StoredRun
-    from tests.support.daemon_process import DaemonProcess, Stage
+    from tests.support.daemon_process import DaemonProcess, DaemonScene
     from tests.support.modeldb_v1_fault_proxy import FaultProxy
 
 pytestmark = [
-    pytest.mark.real_modeldb,
+    pytest.mark.slow,  # real servers
     pytest.mark.skipif(
         not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"
     ),
@@ -56,8 +56,10 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[LabServer]:
 
 
 @pytest.fixture
-async def play(moto_endpoint: str, server: LabServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(moto_endpoint, server.target, tmp_path) as made:
+async def scene(
+    moto_endpoint: str, server: LabServer, tmp_path: Path
+) -> AsyncIterator[DaemonScene]:
+    async with daemon_scene(moto_endpoint, server.target, tmp_path) as made:
         await made.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
         yield made
 
@@ -115,17 +117,17 @@ def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
 
 
 async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
-    play: Stage, server: LabServer, free_port: Callable[[], int]
+    scene: DaemonScene, server: LabServer, free_port: Callable[[], int]
 ) -> None:
     jobs = real_jobs(200)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     events = [job.event for job in jobs] * 3
     random.Random(200).shuffle(events)
-    daemon = play.daemon(free_port(), jobs={"redact": []})
+    daemon = scene.daemon(free_port(), jobs={"redact": []})
     await daemon.start()
-    await play.send(events)
+    await scene.send(events)
     lines = await daemon.outcomes(600, seconds=300)
-    await play.drained()
+    await scene.drained()
     assert wrong(jobs, server) == []
     assert await markers_read(server.port) == sorted(mapped(job, server).marker for job in jobs)
     frames = sum(len(mapped(job, server).data_frames) for job in jobs)
@@ -141,7 +143,7 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
     }
     assert sum(line["outcome"] == "synced" for line in lines) == 200
     assert max(line["receive_count"] for line in lines) == 1
-    assert await play.dead_letters() == []
+    assert await scene.dead_letters() == []
     assert await daemon.stop() == 0
 
 
@@ -221,13 +223,13 @@ async def without_mongo() -> AsyncIterator[LabServer]:
 @contextlib.asynccontextmanager
 async def behind_a_proxy(
     moto_endpoint: str, server: LabServer, home: Path
-) -> AsyncIterator[tuple[Stage, FaultProxy]]:
+) -> AsyncIterator[tuple[DaemonScene, FaultProxy]]:
     async with (
         fault_proxy(server.port) as proxy,
-        stage(moto_endpoint, server.target | {"port": proxy.port}, home) as play,
+        daemon_scene(moto_endpoint, server.target | {"port": proxy.port}, home) as scene,
     ):
-        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
-        yield play, proxy
+        await scene.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+        yield scene, proxy
 
 
 def in_new_project(step: int) -> Job:
@@ -272,7 +274,7 @@ STEPS = [
 async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (play, proxy):
+    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (scene, proxy):
         daemons: list[DaemonProcess] = []
 
         async def kill() -> None:
@@ -282,23 +284,23 @@ async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
             # no long poll: that of a killed process would take the next message and hide it for its
             # visibility timeout
             daemons.append(
-                play.daemon(free_port(), queue={"url": play.queue_url, "wait_seconds": 0})
+                scene.daemon(free_port(), queue={"url": scene.queue_url, "wait_seconds": 0})
             )
             await daemons[-1].start()
 
         fault = Fault(proxy, kill)
         jobs = [in_new_project(step) for step in range(len(STEPS) + 1)]
-        play.finish_jobs(jobs)
+        scene.finish_jobs(jobs)
         await start()
         for step, job in enumerate(jobs):
             fault.arm(step)
-            await play.send([job.event])
+            await scene.send([job.event])
             if step:
                 async with asyncio.timeout(30):
                     await fault.struck.wait()
                 await daemons[-1].ended()
                 await start()
-                await play.send([job.event])  # the first one is hidden for its visibility timeout
+                await scene.send([job.event])  # the first one is hidden for its visibility timeout
             await daemons[-1].outcomes(1, outcome="synced", job=job.name)
             if not step:
                 assert fault.methods == STEPS
@@ -310,19 +312,19 @@ async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
 async def test_the_server_killed_after_each_step_is_left_with_one_complete_run_each(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (play, proxy):
+    async with behind_a_proxy(moto_endpoint, with_mongo, tmp_path) as (scene, proxy):
 
         async def kill() -> None:
             await with_mongo.run("kill")
 
         fault = Fault(proxy, kill)
         jobs = [in_new_project(step) for step in range(1, len(STEPS) + 1)]
-        play.finish_jobs(jobs)
-        daemon = play.daemon(free_port())
+        scene.finish_jobs(jobs)
+        daemon = scene.daemon(free_port())
         await daemon.start()
         for step, job in enumerate(jobs, 1):
             fault.arm(step)
-            await play.send([job.event])
+            await scene.send([job.event])
             async with asyncio.timeout(30):
                 await fault.struck.wait()
             await with_mongo.up()
@@ -364,19 +366,19 @@ async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_
     """No read leads to the model: the server's failure after 30 s tells that there is one, and then
     its number is looked for.
     """
-    async with behind_a_proxy(moto_endpoint, without_mongo, tmp_path) as (play, proxy):
+    async with behind_a_proxy(moto_endpoint, without_mongo, tmp_path) as (scene, proxy):
 
         async def nothing() -> None: ...
 
         fault = Fault(proxy, nothing)
         before, after = list(jobs_named("before", 30)), in_new_project(5)
-        play.finish_jobs([*before, after])
-        daemon = play.daemon(free_port())
+        scene.finish_jobs([*before, after])
+        daemon = scene.daemon(free_port())
         await daemon.start()
-        await play.send([job.event for job in before])
+        await scene.send([job.event for job in before])
         await daemon.outcomes(30, outcome="synced")
         fault.arm(STEPS.index("storeFitEvent") + 1)
-        await play.send([after.event])
+        await scene.send([after.event])
         await daemon.outcomes(1, outcome="synced", job=after.name, seconds=90)
         assert wrong([*before, after], without_mongo) == []
         assert_few_orphans([*before, after], without_mongo)
@@ -392,13 +394,13 @@ async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_
 
 
 async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed(
-    play: Stage, server: LabServer, free_port: Callable[[], int]
+    scene: DaemonScene, server: LabServer, free_port: Callable[[], int]
 ) -> None:
     jobs = real_jobs(200)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     daemons = [
-        play.daemon(
-            free_port(), queue={"url": play.queue_url, "wait_seconds": 0}, jobs={"redact": []}
+        scene.daemon(
+            free_port(), queue={"url": scene.queue_url, "wait_seconds": 0}, jobs={"redact": []}
         )
         for _ in range(2)
     ]
@@ -410,37 +412,37 @@ async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_kil
     ]
     (second,) = [daemon for daemon in daemons if daemon is not first]
     assert (await second.metrics())["modeldb_sync_standing_by"] == 1
-    await play.send([job.event for job in jobs])
+    await scene.send([job.event for job in jobs])
     await first.outcomes(60, outcome="synced")
     assert (await second.metrics())["modeldb_sync_messages_received_total"] == 0
     await first.kill()
     await second.logged(lambda line: line["event"] == "this process is the writer")
     assert (await second.metrics())["modeldb_sync_standing_by"] == 0
-    await play.drained(120)
+    await scene.drained(120)
     assert wrong(jobs, server) == []
     assert server.counts()["FitEvent"] == 200
-    assert await play.dead_letters() == []
+    assert await scene.dead_letters() == []
     assert await second.stop() == 0
 
 
 async def test_stopped_under_load_it_ends_what_it_has_begun_and_the_next_one_does_the_rest_at_once(
-    play: Stage, server: LabServer, free_port: Callable[[], int]
+    scene: DaemonScene, server: LabServer, free_port: Callable[[], int]
 ) -> None:
     jobs = real_jobs(100)
-    play.finish_jobs(jobs)
-    await play.send([job.event for job in jobs])
-    first = play.daemon(free_port(), jobs={"redact": []})
+    scene.finish_jobs(jobs)
+    await scene.send([job.event for job in jobs])
+    first = scene.daemon(free_port(), jobs={"redact": []})
     await first.start()
     await first.outcomes(20, outcome="synced")
     assert await first.stop() == 0
-    depth = await play.depth()
+    depth = await scene.depth()
     assert (depth["in_flight"], depth["delayed"]) == (0, 0)
     assert depth["visible"] == 100 - sum(line.get("outcome") == "synced" for line in first.log)
-    second = play.daemon(free_port(), jobs={"redact": []})
+    second = scene.daemon(free_port(), jobs={"redact": []})
     await second.start()
     lines = await second.outcomes(depth["visible"])
     assert max(line["receive_count"] for line in lines) <= 2
-    await play.drained()
+    await scene.drained()
     assert wrong(jobs, server) == []
     assert server.counts()["FitEvent"] == 100
     assert await second.stop() == 0
@@ -449,13 +451,13 @@ async def test_stopped_under_load_it_ends_what_it_has_begun_and_the_next_one_doe
 async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_metadata(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
-        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+    async with daemon_scene(moto_endpoint, with_mongo.target, tmp_path) as scene:
+        await scene.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
         jobs = list(jobs_named("mongo", 40))
-        play.finish_jobs(jobs)
-        daemon = play.daemon(free_port())
+        scene.finish_jobs(jobs)
+        daemon = scene.daemon(free_port())
         await daemon.start()
-        await play.send([job.event for job in jobs])
+        await scene.send([job.event for job in jobs])
         await daemon.outcomes(5, outcome="synced")
         # the look-alike of MongoDB is killed, and forgets its newest documents
         await with_mongo.run("mongo-stop")
@@ -483,14 +485,14 @@ async def test_mongodb_down_in_the_middle_holds_jobs_and_every_model_gets_its_me
 async def test_another_writer_is_noticed_and_each_job_is_one_run_with_its_model_when_it_has_gone(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
-        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+    async with daemon_scene(moto_endpoint, with_mongo.target, tmp_path) as scene:
+        await scene.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
         jobs = list(jobs_named("mixed", 40))
-        play.finish_jobs(jobs)
-        daemon = play.daemon(free_port())
+        scene.finish_jobs(jobs)
+        daemon = scene.daemon(free_port())
         await daemon.start()
         writing = asyncio.create_task(another_writer(with_mongo.port))
-        await play.send([job.event for job in jobs])
+        await scene.send([job.event for job in jobs])
         await daemon.logged(lambda line: line["event"] == "another writer on ModelDB V1")
         held = await daemon.outcomes(1, outcome="held")
         assert held[0]["reason"] == "other_writer"
@@ -538,20 +540,20 @@ async def test_a_hundred_idle_connections_of_others_do_not_disturb_a_daemon_that
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     """The server serves 100. A daemon that finds no room waits until there is."""
-    async with stage(moto_endpoint, with_mongo.target, tmp_path) as play:
-        await play.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
+    async with daemon_scene(moto_endpoint, with_mongo.target, tmp_path) as scene:
+        await scene.make_queues(f"v1-{uuid.uuid4().hex[:8]}")
         jobs = list(jobs_named("crowd", 3))
-        play.finish_jobs(jobs)
-        daemon = play.daemon(free_port())
+        scene.finish_jobs(jobs)
+        daemon = scene.daemon(free_port())
         await daemon.start()
-        await play.send([jobs[0].event])
+        await scene.send([jobs[0].event])
         await daemon.outcomes(1, outcome="synced")
         crowd = [await Connection.open("127.0.0.1", with_mongo.port) for _ in range(99)]
         await asyncio.gather(*(each.call("testConnection") for each in crowd))
-        await play.send([jobs[1].event])
+        await scene.send([jobs[1].event])
         await daemon.outcomes(1, outcome="synced", job=jobs[1].name)
         await asyncio.gather(*(each.aclose() for each in crowd))
-        await play.send([jobs[2].event])
+        await scene.send([jobs[2].event])
         await daemon.outcomes(1, outcome="synced", job=jobs[2].name)
         assert wrong(jobs, with_mongo) == []
         assert await daemon.stop() == 0

@@ -10,7 +10,7 @@ from tests.real.modeldb_v1_lab import LAB, lab_server
 from tests.support.modeldb_v1_replay import DatabaseHands, Story, replay_counted, stories
 
 pytestmark = [
-    pytest.mark.real_modeldb,
+    pytest.mark.slow,  # real servers
     pytest.mark.skipif(
         not LAB, reason="MODELDB_V1_LAB names no control script of ModelDB V1 servers"
     ),

@@ -21,7 +21,7 @@ from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
 from tests.support.aws_vectors import describes, parsed_description
-from tests.support.daemon_process import FULL_TAGS, Job, Stage, mark_of, stage
+from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
 from tests.support.modeldb_v2_exchanges import Replayer, load
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LAB = os.environ.get("MODELDB_V2_LAB", "")
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "5"))
 
 pytestmark = [
-    pytest.mark.real_modeldb,
+    pytest.mark.slow,  # real servers
     pytest.mark.skipif(not URL, reason="MODELDB_V2_URL names no ModelDB V2 server"),
     pytest.mark.timeout(900),
 ]
@@ -49,8 +49,8 @@ LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifa
 
 
 @pytest.fixture
-async def play(moto_endpoint: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(moto_endpoint, URL, tmp_path) as made:
+async def scene(moto_endpoint: str, tmp_path: Path) -> AsyncIterator[DaemonScene]:
+    async with daemon_scene(moto_endpoint, URL, tmp_path) as made:
         await made.make_queues(f"real-{uuid.uuid4().hex[:8]}")
         yield made
 
@@ -126,17 +126,17 @@ async def lab(*arguments: str) -> None:
 
 
 async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_their_fields(
-    play: Stage, free_port: Callable[[], int]
+    scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     project, jobs = real_jobs(200)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     events = [job.event for job in jobs] * 3
     random.Random(200).shuffle(events)
-    daemon = play.daemon(free_port(), jobs={"redact": []})
+    daemon = scene.daemon(free_port(), jobs={"redact": []})
     await daemon.start()
-    await play.send(events)
+    await scene.send(events)
     lines = await daemon.outcomes(600, seconds=600)
-    await play.drained()
+    await scene.drained()
     runs = {run["name"]: run for run in await ModelDB().runs(project)}
     assert len(runs) == 200
     assert {
@@ -145,7 +145,7 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_the
     assert len({mark_of(run) for run in runs.values()}) == 200
     assert sum(line["outcome"] == "synced" for line in lines) == 200
     assert max(line["receive_count"] for line in lines) == 1
-    assert await play.dead_letters() == []
+    assert await scene.dead_letters() == []
     if path := os.environ.get("SHOW_ONE_RUN"):
         with open(path, "w", encoding="utf-8") as out:  # noqa: ASYNC230, PTH123 - a by-product for people
             json.dump(runs[jobs[0].name], out, indent=1, ensure_ascii=False)
@@ -163,22 +163,22 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_the
     ids=["backend", "database", "proxy-frozen"],
 )
 async def test_an_outage_in_the_middle_loses_nothing_and_burns_no_receive(
-    down: tuple[str, str], up: tuple[str, str], play: Stage, free_port: Callable[[], int]
+    down: tuple[str, str], up: tuple[str, str], scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     project, jobs = real_jobs(60)
-    play.finish_jobs(jobs)
+    scene.finish_jobs(jobs)
     events = [job.event for job in jobs] * 3
     random.Random(60).shuffle(events)
-    daemon = play.daemon(
+    daemon = scene.daemon(
         free_port(), target={"url": URL, "timeout_seconds": 10, "settle_seconds": 5}
     )
     await daemon.start()
-    await play.send(events[:90])
+    await scene.send(events[:90])
     await daemon.outcomes(20, outcome="synced")
     await lab(*down)
     health = []
     try:
-        await play.send(events[90:])
+        await scene.send(events[90:])
         async with asyncio.timeout(OUTAGE_SECONDS + 30):
             await daemon.logged(lambda line: line["event"] == "breaker opened")
         end = asyncio.get_running_loop().time() + OUTAGE_SECONDS
@@ -188,39 +188,39 @@ async def test_an_outage_in_the_middle_loses_nothing_and_burns_no_receive(
     finally:
         await lab(*up)
     lines = await daemon.outcomes(180, seconds=400)
-    await play.drained()
+    await scene.drained()
     runs = await ModelDB().runs(project)
     assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
     assert len({mark_of(run) for run in runs}) == 60
     assert max(line["receive_count"] for line in lines) <= 2
-    assert await play.dead_letters() == []
+    assert await scene.dead_letters() == []
     assert set(health) == {200}
     assert await daemon.stop() == 0
 
 
 async def test_killed_again_and_again_no_job_is_lost_or_doubled(
-    play: Stage, free_port: Callable[[], int]
+    scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     project, jobs = real_jobs(100)
-    play.finish_jobs(jobs)
-    await play.send([job.event for job in jobs])
+    scene.finish_jobs(jobs)
+    await scene.send([job.event for job in jobs])
     luck = random.Random(10)
     sections: dict[str, dict[str, Any]] = {
-        "queue": {"url": play.queue_url, "wait_seconds": 1, "visibility_seconds": 30},
+        "queue": {"url": scene.queue_url, "wait_seconds": 1, "visibility_seconds": 30},
         "target": {"url": URL, "settle_seconds": 5},
     }
     for _ in range(int(os.environ.get("KILLS", "3"))):
-        daemon = play.daemon(free_port(), **sections)
+        daemon = scene.daemon(free_port(), **sections)
         await daemon.start()
         await daemon.outcomes(luck.randint(1, 6))
         await daemon.kill()
         # what the killed one had received comes back when its visibility timeout ends
         async with asyncio.timeout(60):
-            while (await play.depth())["visible"] == 0 and (await play.depth())["in_flight"]:
+            while (await scene.depth())["visible"] == 0 and (await scene.depth())["in_flight"]:
                 await asyncio.sleep(0.2)
-    last = play.daemon(free_port(), **sections)
+    last = scene.daemon(free_port(), **sections)
     await last.start()
-    await play.drained(180)
+    await scene.drained(180)
     runs = await ModelDB().runs(project)
     assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
     assert await last.stop() == 0

@@ -22,7 +22,7 @@ from daemon.observability.metrics import Metrics
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.training_job.text import cleaned, one_line
 from tests.security.hostile import NO_JOBS, TEXTS, TOO_LONG, HostileJob
-from tests.support.daemon_process import Job, mark_of, stage
+from tests.support.daemon_process import Job, daemon_scene, mark_of
 from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
-    from tests.support.daemon_process import DaemonProcess, Stage
+    from tests.support.daemon_process import DaemonProcess, DaemonScene
 
 FILES = {"checkpoint.db", "checkpoint.db-shm", "checkpoint.db-wal"}
 ESCAPES = TEXTS["escapes"] + TEXTS["bidi"] + TEXTS["line-ends"]
@@ -41,23 +41,23 @@ def hostile_jobs() -> list[HostileJob]:
     return [*map(HostileJob.make, TEXTS), HostileJob.once("megabyte")]
 
 
-async def send_each(play: Stage, bodies: Sequence[str]) -> None:
+async def send_each(scene: DaemonScene, bodies: Sequence[str]) -> None:
     """Large bodies do not fit into one request together."""
     large = [body for body in bodies if len(body) > 20_000]
-    await play.send([body for body in bodies if len(body) <= 20_000])
+    await scene.send([body for body in bodies if len(body) <= 20_000])
     for body in large:
-        await play.send([body])
+        await scene.send([body])
 
 
 async def sent_through(
-    play: Stage, daemon: DaemonProcess, jobs: list[HostileJob]
+    scene: DaemonScene, daemon: DaemonProcess, jobs: list[HostileJob]
 ) -> list[dict[str, Any]]:
     """Jobs and other bodies, all with their outcome. Returns the lines of the outcomes."""
-    play.finish_jobs(jobs)
-    await send_each(play, [*(job.event for job in jobs), *NO_JOBS.values()])
+    scene.finish_jobs(jobs)
+    await send_each(scene, [*(job.event for job in jobs), *NO_JOBS.values()])
     await daemon.start()
     lines = await daemon.logged(is_outcome, len(jobs) + len(NO_JOBS), seconds=90)
-    await play.drained()
+    await scene.drained()
     return lines
 
 
@@ -106,11 +106,13 @@ def unsafe_on_a_terminal(text: str) -> set[str]:
     }
 
 
-async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]) -> None:
+async def test_v2(
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
     jobs = hostile_jobs()
-    daemon = play.daemon(free_port(), jobs={"statuses": ["Completed", "Failed"]})
+    daemon = scene.daemon(free_port(), jobs={"statuses": ["Completed", "Failed"]})
     bounded = labels_in(Metrics(version="1", target="modeldb-v2").render("")[0].decode())
-    lines = await sent_through(play, daemon, jobs)
+    lines = await sent_through(scene, daemon, jobs)
     outcomes = {line["job"]: (line["outcome"], line["reason"]) for line in lines}
     too_long = f"hostile-{TOO_LONG}"
     assert outcomes[too_long] == ("rejected", "target_refused")
@@ -126,11 +128,11 @@ async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[]
         ("skipped", "other_event"),
     }
     refused = Job("refused-1")
-    play.finish_jobs([refused])
+    scene.finish_jobs([refused])
     modeldb.faults.refuse_next(
         1, 400, {"code": 3, "message": ESCAPES}, operation="createExperimentRun"
     )
-    await play.send([refused.event])
+    await scene.send([refused.event])
     await daemon.outcomes(1, outcome="rejected", job="refused-1")
     after = await labels_of(daemon)
     assert {
@@ -160,9 +162,9 @@ async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[]
             stored = {item["key"]: item["value"] for item in runs[job.name]["hyperparameters"]}
             assert stored["quoted"] == cleaned(job.text)
     assert {
-        path.name for path in play.home.iterdir() if not path.name.startswith("config-")
+        path.name for path in scene.home.iterdir() if not path.name.startswith("config-")
     } <= FILES
-    await dead_letters_are_valid(play)
+    await dead_letters_are_valid(scene)
     table, as_json = await printed(daemon, "history"), await printed(daemon, "history", "--json")
     assert unsafe_on_a_terminal(table) == set()
     assert unsafe_on_a_terminal(as_json) == set()
@@ -173,8 +175,8 @@ async def test_v2(play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[]
     assert len(table.splitlines()) == len(entries) + 1
 
 
-async def dead_letters_are_valid(play: Stage) -> None:
-    letters = await play.dead_letters()
+async def dead_letters_are_valid(scene: DaemonScene) -> None:
+    letters = await scene.dead_letters()
     assert letters
     for letter in letters:
         attributes = {
@@ -198,18 +200,18 @@ async def test_v1_and_a_log_for_people(
             "port": server.port,
             "settle_seconds": 1,
         }
-        async with stage(moto_endpoint, target, tmp_path) as play:
-            await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        async with daemon_scene(moto_endpoint, target, tmp_path) as scene:
+            await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
             jobs = hostile_jobs()
-            play.finish_jobs(jobs)
-            daemon = play.daemon(
+            scene.finish_jobs(jobs)
+            daemon = scene.daemon(
                 free_port(),
                 jobs={"statuses": ["Completed", "Failed"]},
                 log={"format": "console", "level": "debug"},
             )
-            await send_each(play, [*(job.event for job in jobs), *list(NO_JOBS.values())[::4]])
+            await send_each(scene, [*(job.event for job in jobs), *list(NO_JOBS.values())[::4]])
             await daemon.start()
-            await play.drained(90)
+            await scene.drained(90)
             assert (await daemon.get("/healthz"))[0] == 200
             await labels_of(daemon)
             daemon.signal(signal.SIGTERM)
@@ -225,9 +227,9 @@ async def test_v1_and_a_log_for_people(
             marks = [mark_in(run["description"]) for run in server.runs]
             assert len(marks) == len(set(marks)) == len(jobs)
             assert {
-                path.name for path in play.home.iterdir() if not path.name.startswith("config-")
+                path.name for path in scene.home.iterdir() if not path.name.startswith("config-")
             } <= FILES
-            await dead_letters_are_valid(play)
+            await dead_letters_are_valid(scene)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +245,13 @@ async def test_v1_and_a_log_for_people(
     ids=lambda answer: str(answer["status"]),
 )
 async def test_what_a_far_side_says_is_safe_on_a_terminal(
-    answer: Mapping[str, Any], play: Stage, free_port: Callable[[], int]
+    answer: Mapping[str, Any], scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:
     async def serve(_request: web.Request) -> web.Response:
         return web.Response(**answer)
 
     async with serving(serve) as url:
-        output = await printed(play.daemon(free_port(), target={"url": url}), "check")
+        output = await printed(scene.daemon(free_port(), target={"url": url}), "check")
     assert "FAIL  target modeldb-v2: " in output
     assert unsafe_on_a_terminal(output) == set()
     assert "forged" not in [line.strip('{}"')[:6] for line in output.splitlines()]

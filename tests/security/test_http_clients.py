@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
-    from tests.support.daemon_process import Stage
+    from tests.support.daemon_process import DaemonScene
 
 IDLE_SECONDS = 0.4
 GOOD = HealthReport(ok=True, state="ready", checks={})
@@ -292,11 +292,11 @@ async def test_pipelining_keeps_nobody_waiting(
 
 
 async def test_the_daemon_goes_on_with_its_work_and_stops_in_time(
-    play: Stage, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("crowd", 20)
-    play.finish_jobs(jobs)
-    daemon = play.daemon(free_port())
+    scene.finish_jobs(jobs)
+    daemon = scene.daemon(free_port())
     await daemon.start()
     await daemon.ready()
     port = int(daemon.url.rpartition(":")[2])
@@ -319,7 +319,7 @@ async def test_the_daemon_goes_on_with_its_work_and_stops_in_time(
             with contextlib.suppress(ConnectionError):
                 crowd[-1].sendall(firsts[number % len(firsts)])
             if number % 25 == 0:
-                await play.send([job.event for job in jobs[number // 25 :][:1]])
+                await scene.send([job.event for job in jobs[number // 25 :][:1]])
                 assert await health(port) < 2
         await daemon.outcomes(20, outcome="synced")
         assert len(modeldb.runs()) == 20

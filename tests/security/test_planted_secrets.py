@@ -26,7 +26,7 @@ from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v1.store import Table
 from tests.security.planted import Planted, files_in
 from tests.security.test_far_side_echoes import ANSWERS
-from tests.support.daemon_process import FULL_TAGS, DaemonProcess, Job, Stage, stage
+from tests.support.daemon_process import FULL_TAGS, DaemonProcess, DaemonScene, Job, daemon_scene
 from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ async def front(modeldb: ModelDbV2StandIn) -> AsyncIterator[Front]:
 
 @asynccontextmanager
 async def planted_daemon(
-    play: Stage,
+    scene: DaemonScene,
     port: int,
     planted: Planted,
     target: Mapping[str, Any],
@@ -193,13 +193,13 @@ async def planted_daemon(
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[WatchedDaemon]:
     """A daemon with planted credentials of AWS. Whatever it does, it is killed at the end."""
-    made = play.daemon(
+    made = scene.daemon(
         port,
         target=target,
         log={"level": "debug", "format": "json"},
         jobs={"statuses": ["Completed", "Failed"]},
         queue={
-            "url": play.queue_url,
+            "url": scene.queue_url,
             "wait_seconds": 1,
             "retry": {"initial_seconds": 1, "max_seconds": 1},
         },
@@ -211,7 +211,7 @@ async def planted_daemon(
         "AWS_SESSION_TOKEN": planted.word("session token"),
     }
     daemon = WatchedDaemon(made._config, port, {**made._environment, **credentials, **environment})
-    daemon.stdout = play.home.parent / f"{play.home.name}-stdout"
+    daemon.stdout = scene.home.parent / f"{scene.home.name}-stdout"
     await daemon.start()
     try:
         yield daemon
@@ -270,7 +270,7 @@ def checkpoint_of(home: Path) -> dict[str, bytes]:
 
 
 async def test_v2_through_success_and_every_failure(
-    play: Stage, modeldb: ModelDbV2StandIn, front: Front, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, front: Front, free_port: Callable[[], int]
 ) -> None:
     planted = Planted()
     password = planted.word("password", odd=True)
@@ -285,7 +285,7 @@ async def test_v2_through_success_and_every_failure(
         "headers": headers,
         "settle_seconds": 1,
     }
-    patches = play.home.parent / f"{play.home.name}-patches"
+    patches = scene.home.parent / f"{scene.home.name}-patches"
     patches.mkdir()
     encoded = base64.b64encode(f"ml:{password}".encode()).decode()
     (patches / "sitecustomize.py").write_text(
@@ -302,14 +302,14 @@ async def test_v2_through_success_and_every_failure(
         SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"}),
         SecretJob.make("broken-1", planted),
     )
-    play.finish_jobs([good, failed, half, broken])
+    scene.finish_jobs([good, failed, half, broken])
     no_json = good.event[: good.event.index('"eta"')] + json.dumps(
         planted.word("hyperparameter api_key")
     )
     # a quotation of its beginning would reach it
     short = '{"HyperParameters": {"api_key": "' + planted.word("hyperparameter api_key")
-    await play.send([good.event, failed.event, half.event, broken.event, no_json, short])
-    async with planted_daemon(play, free_port(), planted, target, environment) as daemon:
+    await scene.send([good.event, failed.event, half.event, broken.event, no_json, short])
+    async with planted_daemon(scene, free_port(), planted, target, environment) as daemon:
         await daemon.outcomes(2, outcome="synced")
         await daemon.outcomes(3, outcome="rejected")
         [internal, *_] = await daemon.logged(lambda line: line["event"] == "internal error")
@@ -319,9 +319,9 @@ async def test_v2_through_success_and_every_failure(
             ["401 the API's word", "500 page", "200 page", "redirect", "500 the API's word"]
         ):
             job = SecretJob.make(f"echo-{number}", planted)
-            play.finish_jobs([job])
+            scene.finish_jobs([job])
             front.answer = answer
-            await play.send([job.event])
+            await scene.send([job.event])
             await daemon.logged(of_job(job))
             outputs |= await pages(daemon, f"while ModelDB answers {answer}")
             if number == 0:
@@ -331,16 +331,16 @@ async def test_v2_through_success_and_every_failure(
         # which is about the job
         front.answer, front.only = "400 the API's word", "createExperimentRun"
         refused = SecretJob.make("refused-1", planted)
-        play.finish_jobs([refused])
-        await play.send([refused.event])
+        scene.finish_jobs([refused])
+        await scene.send([refused.event])
         await daemon.outcomes(1, outcome="rejected", job="refused-1")
         assert await daemon.stop() == 0
         outputs |= await verb(daemon, "history") | await verb(daemon, "history", "--json")
-        outputs |= log_of(daemon) | checkpoint_of(play.home)
+        outputs |= log_of(daemon) | checkpoint_of(scene.home)
     outputs["ModelDB"] = json.dumps(
         [modeldb.projects(), modeldb.experiments(), modeldb.runs()], ensure_ascii=False
     )
-    letters = await play.dead_letters()
+    letters = await scene.dead_letters()
     outputs["attributes of dead letters"] = json.dumps(
         [letter["MessageAttributes"] for letter in letters], ensure_ascii=False
     )
@@ -366,12 +366,12 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
         "auth": {"kind": "bearer", "token": planted.word("token")},
         "settle_seconds": 1,
     }
-    async with stage(moto_endpoint, target, tmp_path / "stage") as play:
+    async with daemon_scene(moto_endpoint, target, tmp_path / "stage") as scene:
         (tmp_path / "stage").mkdir()
-        await play.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
+        await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}", max_receive_count=None)
         # The event's own tags are kept.
         half = SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"})
-        play.finish_jobs([half])
+        scene.finish_jobs([half])
         envelope = json.loads(half.event)
         envelope["detail"]["Tags"] = {"MODEL_DB_SYNC": "true"}
         in_sns = json.dumps(
@@ -380,20 +380,20 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
         not_ours = json.dumps(
             {"source": ["x"], "detail-type": 1, "detail": {"nested": [half.members]}}
         )
-        await play.send([json.dumps(envelope), in_sns, not_ours])
-        async with planted_daemon(play, free_port(), planted, target, {}) as daemon:
+        await scene.send([json.dumps(envelope), in_sns, not_ours])
+        async with planted_daemon(scene, free_port(), planted, target, {}) as daemon:
             await daemon.outcomes(3, outcome="rejected")
-            await play.drained()
+            await scene.drained()
             front.answer = "401 page"
             outputs: dict[str, str | bytes] = {}
             outputs |= await verb(daemon, "history", "--json")
             outputs |= await pages(daemon, "after rejections")
-            running = checkpoint_of(play.home)  # with the write-ahead log
+            running = checkpoint_of(scene.home)  # with the write-ahead log
             assert any(name.endswith("-wal") for name in running)
             outputs |= running
             assert await daemon.stop() == 0
             outputs |= {
-                f"{name} at the end": data for name, data in checkpoint_of(play.home).items()
+                f"{name} at the end": data for name, data in checkpoint_of(scene.home).items()
             } | log_of(daemon)
     assert b"half-1" in outputs["file checkpoint.db at the end"]
     assert modeldb.runs() == []
@@ -409,17 +409,17 @@ async def test_v1(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], in
             "port": server.port,
             "settle_seconds": 1,
         }
-        async with stage(moto_endpoint, target, tmp_path / "stage") as play:
+        async with daemon_scene(moto_endpoint, target, tmp_path / "stage") as scene:
             (tmp_path / "stage").mkdir()
-            await play.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+            await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
             jobs = [
                 SecretJob.make("good-1", planted),
                 SecretJob.make("failed-1", planted, status="Failed"),
             ]
             half = SecretJob.make("half-1", planted, tags={"MODEL_DB_SYNC": "true"})
-            play.finish_jobs([*jobs, half])
-            await play.send([job.event for job in [*jobs, half]])
-            async with planted_daemon(play, free_port(), planted, target, {}) as daemon:
+            scene.finish_jobs([*jobs, half])
+            await scene.send([job.event for job in [*jobs, half]])
+            async with planted_daemon(scene, free_port(), planted, target, {}) as daemon:
                 await daemon.outcomes(2, outcome="synced")
                 await daemon.outcomes(1, outcome="rejected")
                 outputs: dict[str, str | bytes] = {}
@@ -427,7 +427,7 @@ async def test_v1(moto_endpoint: str, tmp_path: Path, free_port: Callable[[], in
                 outputs |= await verb(daemon, "check")
                 assert await daemon.stop() == 0
                 outputs |= await verb(daemon, "history", "--json")
-                outputs |= log_of(daemon) | checkpoint_of(play.home)
+                outputs |= log_of(daemon) | checkpoint_of(scene.home)
         tables = [table for table in vars(server.store).values() if isinstance(table, Table)]
         assert len(server.fits) == 2
         outputs["ModelDB V1"] = json.dumps(

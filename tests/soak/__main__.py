@@ -9,7 +9,7 @@ It needs servers that nobody else uses, and says so (exit 2) where one is missin
                         without one its back-end is not restarted
     MODELDB_V1_LAB      a control script that starts a ModelDB V1 (see tests/real/modeldb_v1_lab.py)
 
-Two arenas run at once, one with ModelDB V2 and one with V1, each with a queue, a dead-letter queue,
+Two scenes run at once, one with ModelDB V2 and one with V1, each with a queue, a dead-letter queue,
 a stand-in of SageMaker and a checkpoint of its own. Jobs come steadily, each event two or three
 times in any order; some jobs have no sync tag, some messages can never work, some jobs are still
 going on when their event comes. Meanwhile the daemon is killed, stopped and started again, its
@@ -51,20 +51,20 @@ from typing import TYPE_CHECKING, Any
 from tests.real.modeldb_v1_lab import LAB as V1_LAB
 from tests.real.modeldb_v1_lab import LabServer, lab_server
 from tests.soak import chaos
-from tests.soak.arena import (
+from tests.soak.fault_proxy import Fault, FaultProxy
+from tests.soak.feed import Feed
+from tests.soak.report import Report, arena_report, say
+from tests.soak.soak_scene import (
     MAX_RECEIVE_COUNT,
     V1_TARGET,
     V2_TARGET,
     VISIBILITY_SECONDS,
-    Arena,
     SmallDisk,
+    SoakScene,
 )
-from tests.soak.fault_proxy import Fault, FaultProxy
-from tests.soak.feed import Feed
-from tests.soak.report import Report, arena_report, say
 from tests.soak.stories import Story, hour, outage
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v1, judge_v2, read_log
-from tests.support.daemon_process import Stage, stage
+from tests.support.daemon_process import DaemonScene, daemon_scene
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -91,13 +91,13 @@ class Ground:
     def luck(self, purpose: str) -> Random:
         return Random(f"{self.options.seed} {purpose}")
 
-    async def stage(
+    async def scene(
         self, name: str, target: dict[str, Any], max_receive_count: int = MAX_RECEIVE_COUNT
-    ) -> Stage:
+    ) -> DaemonScene:
         home = self.folder / name
         home.mkdir()
         made = await self.parts.enter_async_context(
-            stage(os.environ["ELASTICMQ_URL"], target, home)
+            daemon_scene(os.environ["ELASTICMQ_URL"], target, home)
         )
         await made.make_queues(
             f"{self.name}-{name}",
@@ -109,9 +109,9 @@ class Ground:
 
 @dataclasses.dataclass
 class Battle:
-    """An arena with what is thrown at it."""
+    """A scene, and the faults injected into it."""
 
-    arena: Arena
+    scene: SoakScene
     proxy: FaultProxy
     feed: Feed
     faults: Sequence[Fault]
@@ -120,25 +120,25 @@ class Battle:
 
     async def rage(self, ground: Ground, server_may_restart: asyncio.Event) -> None:
         """Until it is cancelled."""
-        name = self.arena.name
+        name = self.scene.name
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
-                chaos.processes(self.arena, ground.luck(f"{name} processes"), self.pace)
+                chaos.processes(self.scene, ground.luck(f"{name} processes"), self.pace)
             )
             loops.create_task(
                 chaos.line(
-                    self.arena, self.proxy, ground.luck(f"{name} line"), self.pace, self.faults
+                    self.scene, self.proxy, ground.luck(f"{name} line"), self.pace, self.faults
                 )
             )
             loops.create_task(
-                chaos.sagemaker(self.arena, ground.luck(f"{name} SageMaker"), self.pace)
+                chaos.sagemaker(self.scene, ground.luck(f"{name} SageMaker"), self.pace)
             )
-            loops.create_task(chaos.clock(self.arena, ground.luck(f"{name} clock"), self.pace))
+            loops.create_task(chaos.clock(self.scene, ground.luck(f"{name} clock"), self.pace))
             if self.restart_server is not None:
                 luck = ground.luck(f"{name} server")
                 loops.create_task(
                     chaos.server(
-                        self.arena, self.restart_server, luck, self.pace, server_may_restart
+                        self.scene, self.restart_server, luck, self.pace, server_may_restart
                     )
                 )
 
@@ -180,11 +180,11 @@ async def open_battle(
     proxy = await ground.parts.enter_async_context(
         FaultProxy(upstream, ground.luck(f"{name} proxy"))
     )
-    place = await ground.stage(name, target_of(proxy.port))
+    place = await ground.scene(name, target_of(proxy.port))
     disk = ground.parts.enter_context(SmallDisk(ground.folder / f"{name}-disk"))
-    arena = Arena(name, place, ground.folder, disk, ground.began)
+    scene = SoakScene(name, place, ground.folder, disk, ground.began)
     feed = Feed(f"{ground.name}-{name}", place, ground.luck(f"{name} feed"), rate)
-    return Battle(arena, proxy, feed, faults, restart_server, pace)
+    return Battle(scene, proxy, feed, faults, restart_server, pace)
 
 
 async def fight(
@@ -198,8 +198,8 @@ async def fight(
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as running:
         for battle in battles:
-            await battle.arena.start()
-            for work in (battle.arena.watch(), battle.arena.sample()):
+            await battle.scene.start()
+            for work in (battle.scene.watch(), battle.scene.sample()):
                 running.push_async_callback(ended, asyncio.create_task(work))
         running.push_async_callback(ended, asyncio.create_task(tell(battles)))
         feeds = [asyncio.create_task(battle.feed.run(until)) for battle in battles]
@@ -212,22 +212,22 @@ async def fight(
         for each in raging:
             await ended(each)
         for battle in battles:
-            async with battle.arena.calm:  # a restart of the server outlives the chaos
-                battle.arena.happened.counts["faults that hit, of the proxy"] = (
+            async with battle.scene.calm:  # a restart of the server outlives the chaos
+                battle.scene.happened.counts["faults that hit, of the proxy"] = (
                     battle.proxy.struck.total()
                 )
         await asyncio.gather(*feeds)
         for battle in battles:
             try:
-                await battle.arena.stage.drained(max(1.0, until + DRAIN_SECONDS - loop.time()))
+                await battle.scene.base.drained(max(1.0, until + DRAIN_SECONDS - loop.time()))
             except TimeoutError:
-                battle.arena.wrong(
+                battle.scene.wrong(
                     f"the queue is not drained {DRAIN_SECONDS:g} s after the last job: "
-                    f"{await battle.arena.stage.depth()}"
+                    f"{await battle.scene.base.depth()}"
                 )
-            in_flight = await battle.arena.daemon.left_in_flight()
+            in_flight = await battle.scene.daemon.left_in_flight()
             if in_flight:
-                battle.arena.wrong(f"{in_flight:g} messages in flight at the end")
+                battle.scene.wrong(f"{in_flight:g} messages in flight at the end")
 
 
 async def tell(battles: Sequence[Battle]) -> None:
@@ -235,17 +235,17 @@ async def tell(battles: Sequence[Battle]) -> None:
     while True:
         await asyncio.sleep(60)
         for battle in battles:
-            arena, books = battle.arena, battle.feed.books
+            scene, books = battle.scene, battle.feed.books
             done = ", ".join(
-                f"{what} {count}" for what, count in sorted(arena.happened.counts.items())
+                f"{what} {count}" for what, count in sorted(scene.happened.counts.items())
             )
-            waiting = sum((await arena.stage.depth()).values())
-            usage = arena.samples[-1] if arena.samples else "-"
+            waiting = sum((await scene.base.depth()).values())
+            usage = scene.samples[-1] if scene.samples else "-"
             say(
-                f"minute {arena.minute:.1f}, {arena.name}: {len(books.jobs)} jobs, {waiting} "
+                f"minute {scene.minute:.1f}, {scene.name}: {len(books.jobs)} jobs, {waiting} "
                 f"messages waiting; {usage}; {done}"
             )
-            for words in arena.happened.violations:
+            for words in scene.happened.violations:
                 say(f"  wrong: {words}")
 
 
@@ -312,8 +312,8 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
                     FaultProxy(v2_port, ground.luck("outage proxy"))
                 )
                 calm, held = (
-                    await ground.stage("outage", v2_target(proxy.port)),
-                    await ground.stage("hour", v2_target(v2_port)),
+                    await ground.scene("outage", v2_target(proxy.port)),
+                    await ground.scene("hour", v2_target(v2_port)),
                 )
                 tasks.create_task(
                     outage(
@@ -338,24 +338,24 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
             tasks.create_task(fight(ground, battles, chaos_until, until, allowed))
         for battle in battles:
             verdict = Verdict()
-            if battle.arena.name == "v2":
+            if battle.scene.name == "v2":
                 await judge_v2(v2_url, battle.feed.projects, battle.feed.books, verdict)
             else:
                 judge_v1(v1, battle.feed.books, verdict, folder / "v1-database")
-            await judge_dead_letters(battle.arena.stage, battle.feed.books, verdict)
+            await judge_dead_letters(battle.scene.base, battle.feed.books, verdict)
             chaos_minute = (chaos_until - ground.began) / 60
-            log = read_log(battle.arena.log_file)
+            log = read_log(battle.scene.log_file)
             report.add(
                 arena_report(
-                    battle.arena, battle.proxy, battle.feed.books, verdict, log, chaos_minute
+                    battle.scene, battle.proxy, battle.feed.books, verdict, log, chaos_minute
                 )
             )
-            if status := await battle.arena.daemon.stop():
-                battle.arena.wrong(f"exit status {status} at the end")
-            if battle.arena.disk.mounted:
+            if status := await battle.scene.daemon.stop():
+                battle.scene.wrong(f"exit status {status} at the end")
+            if battle.scene.disk.mounted:
                 shutil.copytree(
-                    battle.arena.disk.folder,
-                    folder / f"{battle.arena.name}-checkpoint",
+                    battle.scene.disk.folder,
+                    folder / f"{battle.scene.name}-checkpoint",
                     ignore_dangling_symlinks=True,
                 )
         for story in stories:
@@ -381,7 +381,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (default 1)")
     parser.add_argument(
-        "--rate", type=float, default=1.0, help="jobs a second in each arena (default 1)"
+        "--rate", type=float, default=1.0, help="jobs a second in each scene (default 1)"
     )
     parser.add_argument(
         "--pace", type=float, default=1.0, help="how much more often something breaks (default 1)"

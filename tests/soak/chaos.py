@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from random import Random
 
-    from tests.soak.arena import Arena
     from tests.soak.fault_proxy import Fault, FaultProxy
+    from tests.soak.soak_scene import SoakScene
 
 SAGEMAKER_ERRORS = (
     ("DescribeTrainingJob", "describe-throttled.json"),
@@ -46,11 +46,11 @@ class Pace:
         )
 
 
-async def processes(arena: Arena, luck: Random, pace: Pace) -> None:
+async def processes(scene: SoakScene, luck: Random, pace: Pace) -> None:
     deeds: Mapping[Callable[[], Awaitable[None]], int] = {
-        arena.kill: 5,
-        arena.restart: 4,
-        arena.lose_checkpoint: 1,
+        scene.kill: 5,
+        scene.restart: 4,
+        scene.lose_checkpoint: 1,
     }
     while True:
         await asyncio.sleep(luck.uniform(*pace.process))
@@ -59,41 +59,41 @@ async def processes(arena: Arena, luck: Random, pace: Pace) -> None:
 
 
 async def line(
-    arena: Arena, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]
+    scene: SoakScene, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]
 ) -> None:
     """The way to ModelDB, and the checkpoint's disk where it may be filled."""
     while True:
         await asyncio.sleep(luck.uniform(*pace.line))
         seconds = luck.uniform(2, 12)
-        fault = luck.choice([*faults, None]) if arena.disk.mounted else luck.choice(faults)
-        async with arena.calm:
+        fault = luck.choice([*faults, None]) if scene.disk.mounted else luck.choice(faults)
+        async with scene.calm:
             if fault is None:
-                async with arena.disk_full():
+                async with scene.disk_full():
                     await asyncio.sleep(seconds)
             else:
-                arena.happened.counts[f"proxy: {fault}"] += 1
+                scene.happened.counts[f"proxy: {fault}"] += 1
                 async with proxy.failing(fault):
                     await asyncio.sleep(seconds)
 
 
-async def sagemaker(arena: Arena, luck: Random, pace: Pace) -> None:
+async def sagemaker(scene: SoakScene, luck: Random, pace: Pace) -> None:
     while True:
         await asyncio.sleep(luck.uniform(*pace.sagemaker))
         operation, file = luck.choice(SAGEMAKER_ERRORS)
-        arena.happened.counts[f"SageMaker: {file.removesuffix('.json')}"] += 1
-        with arena.stage.sagemaker.failing(operation, file):
+        scene.happened.counts[f"SageMaker: {file.removesuffix('.json')}"] += 1
+        with scene.base.sagemaker.failing(operation, file):
             await asyncio.sleep(luck.uniform(1, 10))
 
 
-async def clock(arena: Arena, luck: Random, pace: Pace) -> None:
+async def clock(scene: SoakScene, luck: Random, pace: Pace) -> None:
     while True:
         await asyncio.sleep(luck.uniform(*pace.clock))
-        async with arena.clock_stepped(luck.choice(CLOCK_STEPS)):
+        async with scene.clock_stepped(luck.choice(CLOCK_STEPS)):
             await asyncio.sleep(luck.uniform(10, 40))
 
 
 async def server(
-    arena: Arena,
+    scene: SoakScene,
     restart: Callable[[], Awaitable[None]],
     luck: Random,
     pace: Pace,
@@ -103,7 +103,7 @@ async def server(
     while True:
         await asyncio.sleep(luck.uniform(*pace.server))
         await allowed.wait()
-        async with arena.calm:
-            arena.happened.counts["server restarts"] += 1
+        async with scene.calm:
+            scene.happened.counts["server restarts"] += 1
             # a restart that is cut off at the end of the chaos would leave the server down
             await asyncio.shield(asyncio.ensure_future(restart()))

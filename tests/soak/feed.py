@@ -1,4 +1,4 @@
-"""What is sent to an arena's queue: events of good jobs in several copies, jobs that nobody wants,
+"""What is sent to an scene's queue: events of good jobs in several copies, jobs that nobody wants,
 and messages that can never work.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
-    from tests.support.daemon_process import Stage
+    from tests.support.daemon_process import DaemonScene
 
 COMPLETED = [each.file for each in describes() if each.status == "Completed"]
 JOBS_PER_PROJECT = 200
@@ -56,7 +56,7 @@ class Feed:
     def __init__(
         self,
         name: str,
-        stage: Stage,
+        scene: DaemonScene,
         luck: Random,
         rate: float,
         shares: Mapping[str, int] = SHARES,
@@ -65,7 +65,7 @@ class Feed:
     ) -> None:
         self.books = Books()
         self._name = name
-        self._stage = stage
+        self._scene = scene
         self._luck = luck
         self._pause = 1 / rate
         self._shares = shares
@@ -96,14 +96,14 @@ class Feed:
         """Jobs that their events were ahead of have ended."""
         while self._late and self._late[0][0] <= now:
             job = heapq.heappop(self._late)[2]
-            self._stage.finish_jobs([job])
+            self._scene.finish_jobs([job])
 
     async def _send_due(self, now: float) -> None:
         self.finish_late(now)
         bodies = []
         while self._due and self._due[0][0] <= now:
             bodies.append(heapq.heappop(self._due)[1])
-        await self._stage.send(bodies)
+        await self._scene.send(bodies)
         self.books.messages += len(bodies)
 
     def _plan(self, now: float, body: str, copies: int) -> None:
@@ -129,9 +129,9 @@ class Feed:
         job = self._job()
         if kind in {"good", "late"}:
             self.books.jobs.append(job)
-            self._stage.finish_jobs([job])
+            self._scene.finish_jobs([job])
             if kind == "late":
-                self._stage.sagemaker.put_job(
+                self._scene.sagemaker.put_job(
                     job.description | {"TrainingJobStatus": "InProgress"}, job.tags
                 )
                 heapq.heappush(self._late, (now + self._luck.uniform(3, 20), self._number, job))
@@ -140,7 +140,7 @@ class Feed:
         if kind == "untagged":
             job = Job(job.name, {"team": "growth"}, description_file=job.description_file)
             self.books.untagged.append(job)
-            self._stage.finish_jobs([job])
+            self._scene.finish_jobs([job])
             self._plan(now, job.event, copies)
             return
         if kind == "tags_incomplete":
@@ -149,7 +149,7 @@ class Feed:
                 {**job.tags, "MODEL_DB_MODEL_NAME": " "},
                 description_file=job.description_file,
             )
-            self._stage.finish_jobs([job])
+            self._scene.finish_jobs([job])
         reason = "malformed_body" if kind == "malformed" else kind
         for _ in range(1 if kind == "malformed" else copies):
             # each body is another, so that the dead-letter queue can be compared with the books

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.soak.arena import Arena
     from tests.soak.fault_proxy import FaultProxy
     from tests.soak.feed import Books
     from tests.soak.processes import Usage
+    from tests.soak.soak_scene import SoakScene
     from tests.soak.stories import Story
     from tests.soak.verdict import Log, Verdict
 
@@ -35,9 +35,9 @@ class Report:
     sections: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
-    def add(self, arena: tuple[dict[str, Any], Sequence[str]]) -> None:
-        self.sections.append(arena[0])
-        self.violations += arena[1]
+    def add(self, scene: tuple[dict[str, Any], Sequence[str]]) -> None:
+        self.sections.append(scene[0])
+        self.violations += scene[1]
 
     def add_story(self, story: Story) -> None:
         self.sections.append(
@@ -70,16 +70,16 @@ class Report:
 
 
 def arena_report(
-    arena: Arena,
+    scene: SoakScene,
     proxy: FaultProxy,
     books: Books,
     verdict: Verdict,
     log: Log,
     calm_from_minute: float,
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """The figures of an arena, and what is wrong there."""
+    """The figures of an scene, and what is wrong there."""
     figures = {
-        "name": arena.name,
+        "name": scene.name,
         "jobs": verdict.jobs,
         "messages": books.messages,
         "untagged jobs": len(books.untagged),
@@ -90,7 +90,7 @@ def arena_report(
         "unwanted runs": len(verdict.unwanted),
         "dead letters that are wrong": len(verdict.dead_letters),
         "dead letters sent twice": verdict.dead_letters_twice,
-        "done to it": dict(sorted(arena.happened.counts.items())),
+        "done to it": dict(sorted(scene.happened.counts.items())),
         "connections, answers and pieces hit by the proxy": {
             fault.value: count for fault, count in sorted(proxy.struck.items())
         },
@@ -99,12 +99,12 @@ def arena_report(
         "doubles healed": log.healed,
         "errors logged": dict(log.errors.most_common(10)),
         "usage in the stretch without faults": first_and_last(
-            [each for each in arena.samples if each.minute >= calm_from_minute]
+            [each for each in scene.samples if each.minute >= calm_from_minute]
         ),
     }
     found = [
-        *arena.happened.violations,
-        *(f"{arena.name}: {each}" for each in [*verdict.violations, *log.violations]),
+        *scene.happened.violations,
+        *(f"{scene.name}: {each}" for each in [*verdict.violations, *log.violations]),
     ]
     return figures, found
 

@@ -9,10 +9,10 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.soak.arena import make_daemon
 from tests.soak.fault_proxy import Fault
 from tests.soak.feed import Books, Feed
 from tests.soak.processes import SoakDaemon, Usage
+from tests.soak.soak_scene import make_daemon
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v2, read_log
 from tests.support.daemon_process import FULL_TAGS, Job
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.soak.fault_proxy import FaultProxy
-    from tests.support.daemon_process import Stage
+    from tests.support.daemon_process import DaemonScene
 
 EVENTS_A_SECOND = 5.0
 WARM_UP_SECONDS = 30.0
@@ -80,7 +80,7 @@ async def sampled(story: Story, daemon: SoakDaemon, began: float) -> Any:
 
 async def outage(
     story: Story,
-    stage: Stage,
+    scene: DaemonScene,
     proxy: FaultProxy,
     url: str,
     folder: Path,
@@ -93,24 +93,24 @@ async def outage(
     """ModelDB is down while events go on coming, one in a hundred of them poison.
 
     Args:
-        stage: its target is behind the proxy.
+        scene: its target is behind the proxy.
         url: of ModelDB itself.
         seconds: how long it is down.
         until: the daemon goes on with a trickle until then.
     """
     loop = asyncio.get_running_loop()
-    daemon = make_daemon(stage, folder / "outage.log")
-    name = f"{stage.queue_url.rsplit('/', 1)[1]}"
+    daemon = make_daemon(scene, folder / "outage.log")
+    name = f"{scene.queue_url.rsplit('/', 1)[1]}"
     feed = Feed(
         f"{name}-down",
-        stage,
+        scene,
         luck,
         EVENTS_A_SECOND,
         {"good": 99, "malformed": 1},
         copies=1,
         spread=0,
     )
-    after = Feed(f"{name}-after", stage, luck, TRICKLE, {"good": 1}, copies=2)
+    after = Feed(f"{name}-after", scene, luck, TRICKLE, {"good": 1}, copies=2)
     async with sampled(story, daemon, began):
         feeding = asyncio.create_task(feed.run(loop.time() + WARM_UP_SECONDS + seconds))
         await asyncio.sleep(WARM_UP_SECONDS)
@@ -122,14 +122,14 @@ async def outage(
                 for usage in story.samples
                 if before is not None and usage.minute > before.minute
             ]
-            waiting = await stage.depth()
+            waiting = await scene.depth()
         back = loop.time()
         await feeding
         try:
-            await stage.drained(CATCH_UP_SECONDS)
+            await scene.drained(CATCH_UP_SECONDS)
         except TimeoutError:
             story.require(
-                False, f"not caught up within {CATCH_UP_SECONDS:g} s: {await stage.depth()}"
+                False, f"not caught up within {CATCH_UP_SECONDS:g} s: {await scene.depth()}"
             )
         caught_up = loop.time() - back
         story.over.set()
@@ -141,8 +141,8 @@ async def outage(
             log.highest_receive_count == 1, f"highest receive count {log.highest_receive_count}"
         )
         await after.run(max(until, loop.time() + 10))
-        await stage.drained(300)
-        await judge_dead_letters(stage, feed.books, verdict)
+        await scene.drained(300)
+        await judge_dead_letters(scene, feed.books, verdict)
         story.figures = {
             "seconds down": round(seconds),
             "messages": feed.books.messages,
@@ -171,17 +171,17 @@ async def outage(
 
 
 async def hour(
-    story: Story, stage: Stage, url: str, folder: Path, *, until: float, began: float
+    story: Story, scene: DaemonScene, url: str, folder: Path, *, until: float, began: float
 ) -> None:
     """One message is held, for SageMaker throttles, until a moment of the loop's clock."""
     loop = asyncio.get_running_loop()
-    daemon = make_daemon(stage, folder / "hour.log")
-    name = stage.queue_url.rsplit("/", 1)[1]
+    daemon = make_daemon(scene, folder / "hour.log")
+    name = scene.queue_url.rsplit("/", 1)[1]
     job = Job(name, FULL_TAGS | {"MODEL_DB_PROJECT_NAME": name})
-    stage.finish_jobs([job])
+    scene.finish_jobs([job])
     async with sampled(story, daemon, began):
-        with stage.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
-            await stage.send([job.event])
+        with scene.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"):
+            await scene.send([job.event])
             sent = loop.time()
             while loop.time() < until:
                 await asyncio.sleep(min(30, max(0, until - loop.time())))
@@ -191,10 +191,10 @@ async def hour(
                     answer in {0, 200}, f"not healthy after {loop.time() - sent:.0f} s: {answer}"
                 )
             held_seconds = loop.time() - sent
-            depth = await stage.depth()
+            depth = await scene.depth()
         story.require(depth["in_flight"] == 1 and depth["visible"] == 0, f"not held: {depth}")
         metrics = await daemon.metrics()
-        await stage.drained(180)
+        await scene.drained(180)
         verdict = Verdict()
         await judge_v2(url, [name], Books(jobs=[job]), verdict)
         log = read_log(daemon.log_file)
@@ -212,6 +212,6 @@ async def hour(
             },
             "highest receive count": log.highest_receive_count,
             "runs": 1 - len(verdict.lost) + len(verdict.twice),
-            "requests to SageMaker": stage.sagemaker.count("DescribeTrainingJob"),
+            "requests to SageMaker": scene.sagemaker.count("DescribeTrainingJob"),
         }
         story.violations += [f"hour: {each}" for each in verdict.violations + log.violations]

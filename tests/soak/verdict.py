@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.real.modeldb_v1_lab import StoredRun
     from tests.soak.feed import Books
-    from tests.support.daemon_process import Job, Stage
+    from tests.support.daemon_process import DaemonScene, Job
 
 PAGE = 1000
 """More than a project of a feed ever has."""
@@ -42,7 +42,7 @@ _INDICES = (
 
 @dataclass
 class Verdict:
-    """What became of the jobs of an arena."""
+    """What became of the jobs of an scene."""
 
     jobs: int = 0
     lost: list[str] = field(default_factory=list)
@@ -168,8 +168,8 @@ def _count(job: Job, runs: int, verdict: Verdict) -> None:
         verdict.twice.append(f"{job.name}: {runs} runs")
 
 
-async def judge_dead_letters(stage: Stage, books: Books, verdict: Verdict) -> None:
-    letters = await stage.dead_letters()
+async def judge_dead_letters(scene: DaemonScene, books: Books, verdict: Verdict) -> None:
+    letters = await scene.dead_letters()
     seen = Counter(letter["Body"] for letter in letters)
     for letter in letters:
         wanted = books.poison.get(letter["Body"])

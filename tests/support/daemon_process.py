@@ -1,4 +1,4 @@
-"""The stage for tests of the whole daemon: an SQS server, SageMaker (a stub on a socket), a ModelDB
+"""The scene for tests of the whole daemon: an SQS server, SageMaker (a stub on a socket), a ModelDB
 URL, real daemon processes.
 """
 
@@ -212,7 +212,7 @@ class DaemonProcess:
             await self.ended()
 
 
-class Stage:
+class DaemonScene:
     """A queue with its dead-letter queue, a SageMaker and a place for checkpoints."""
 
     def __init__(
@@ -295,7 +295,7 @@ class Stage:
                 await asyncio.sleep(0.1)
 
     def daemon(self, free_port: int, **sections: Mapping[str, Any]) -> DaemonProcess:
-        """A daemon process for this stage; keyword arguments override sections of its
+        """A daemon process for this scene; keyword arguments override sections of its
         configuration.
         """
         settings: dict[str, dict[str, Any]] = {
@@ -330,10 +330,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(
+async def daemon_scene(
     sqs_endpoint: str, target: str | Mapping[str, Any], home: Path
-) -> AsyncIterator[Stage]:
-    """A stage without queues; call `make_queues`.
+) -> AsyncIterator[DaemonScene]:
+    """A scene without queues; call `make_queues`.
 
     Args:
         target: the section of the configuration, or the URL of a ModelDB V2.
@@ -349,7 +349,7 @@ async def stage(
                 aws_secret_access_key="testing-secret",
             )
         )
-        made = Stage(
+        made = DaemonScene(
             sqs_endpoint,
             sagemaker,
             {"url": target} if isinstance(target, str) else target,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from tests.support.daemon_process import Stage
+    from tests.support.daemon_process import DaemonScene
 
 SETTLE_SECONDS = 6
 V2_TARGET = {"timeout_seconds": 10, "settle_seconds": SETTLE_SECONDS}
@@ -41,21 +41,25 @@ def free_port() -> int:
 
 
 def make_daemon(
-    stage: Stage, log_file: Path, *, clock_file: Path | None = None, checkpoint: Path | None = None
+    scene: DaemonScene,
+    log_file: Path,
+    *,
+    clock_file: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> SoakDaemon:
-    """A daemon process for a stage, with the soak's settings. Each call takes a new port."""
+    """A daemon process for a scene, with the soak's settings. Each call takes a new port."""
     port = free_port()
     sections: dict[str, Mapping[str, Any]] = {
         "jobs": {"redact": []},
         "queue": {
-            "url": stage.queue_url,
+            "url": scene.queue_url,
             "wait_seconds": 2,
             "retry": {"initial_seconds": 2, "max_seconds": 20},
         },
     }
     if checkpoint is not None:
         sections["checkpoint"] = {"path": str(checkpoint)}
-    made = stage.daemon(port, **sections)
+    made = scene.daemon(port, **sections)
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -107,13 +111,13 @@ class SmallDisk:
 
 @dataclass
 class Happenings:
-    """What was done to the arena's daemon and what came of it."""
+    """What was done to the scene's daemon and what came of it."""
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
 
-class Arena:
+class SoakScene:
     """A daemon that is killed, stopped and started again.
 
     Args:
@@ -127,10 +131,10 @@ class Arena:
     """
 
     def __init__(
-        self, name: str, stage: Stage, folder: Path, disk: SmallDisk, began: float
+        self, name: str, scene: DaemonScene, folder: Path, disk: SmallDisk, began: float
     ) -> None:
         self.name = name
-        self.stage = stage
+        self.base = scene
         self.disk = disk
         self.happened = Happenings()
         self.calm = asyncio.Lock()
@@ -147,7 +151,7 @@ class Arena:
 
     def _new_daemon(self) -> SoakDaemon:
         return make_daemon(
-            self.stage, self.log_file, clock_file=self.clock_file, checkpoint=self.checkpoint
+            self.base, self.log_file, clock_file=self.clock_file, checkpoint=self.checkpoint
         )
 
     @property
