@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [
+    pytest.mark.slow,  # containers
     pytest.mark.skipif(not (ENGINE and COMPOSE), reason=NO_ENGINE),
     pytest.mark.timeout(900),
 ]

@@ -26,7 +26,10 @@ from tests.containers.engine import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.skipif(not (ENGINE and COMPOSE), reason=NO_ENGINE)
+pytestmark = [
+    pytest.mark.slow,  # a container for each test
+    pytest.mark.skipif(not (ENGINE and COMPOSE), reason=NO_ENGINE),
+]
 
 MINIMAL = {
     "MODELDB_SYNC_QUEUE__URL": "http://127.0.0.1:9/123456789012/modeldb-sync",

@@ -1,19 +1,25 @@
-"""The verbs as a person types them: exit status, and what is said."""
+"""The verbs of the command line: exit status and output."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import io
 import json
+import logging
 import os
 import signal
-import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
+import structlog
 import yaml
 
+from daemon.cli import main
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from tests.support.daemon_process import (
     ACCOUNT,
@@ -27,31 +33,74 @@ from tests.support.daemon_process import (
 from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
     from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 
 
-async def verb(
-    *arguments: str, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    clean = {
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a verb ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def clean_environment() -> dict[str, str]:
+    return CREDENTIALS | {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "MODELDB_SYNC_"))
     }
-    command = [sys.executable, "-m", "daemon", *arguments]
-    return await asyncio.to_thread(
-        subprocess.run,
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=clean | CREDENTIALS | dict(environment or {}),
-        check=False,
+
+
+async def verb(*arguments: str, environment: Mapping[str, str] | None = None) -> Done:
+    """Runs a verb in this process, on a thread with an event loop of its own."""
+
+    def run() -> int:
+        try:
+            return main(arguments)
+        except SystemExit as end:  # argparse's
+            return end.code if isinstance(end.code, int) else 1
+
+    with (
+        patch.dict(os.environ, clean_environment() | dict(environment or {}), clear=True),
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+    ):
+        status = await asyncio.to_thread(run)
+    return Done(status, stdout.getvalue(), stderr.getvalue())
+
+
+async def verb_process(*arguments: str) -> Done:
+    """Runs a verb as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "daemon",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(),
     )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(), err.decode())
 
 
 def config_of(scene: DaemonScene, **sections: Mapping[str, Any]) -> str:
@@ -90,8 +139,10 @@ async def test_a_stop_before_anything_has_begun_ends_the_program_at_once(tmp_pat
 
 
 class TestCheck:
-    async def test_all_well(self, scene: DaemonScene) -> None:
-        done = await verb("check", "--config", config_of(scene))
+    async def test_every_edge_answers_and_nothing_is_received(self, scene: DaemonScene) -> None:
+        await scene.send([Job("x-1").event])
+        done = await verb_process("check", "--config", config_of(scene))
+        assert (await scene.depth())["visible"] == 1  # nothing was received
         assert done.returncode == 0, done.stdout + done.stderr
         assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok")] == [
             "configuration",
@@ -101,11 +152,6 @@ class TestCheck:
             "checkpoint:",
             "target",
         ]
-
-    async def test_nothing_is_received(self, scene: DaemonScene) -> None:
-        await scene.send([Job("x-1").event])
-        await verb("check", "--config", config_of(scene))
-        assert (await scene.depth())["visible"] == 1
 
     async def test_every_failure_is_one_line_with_what_to_do(
         self, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]

@@ -16,13 +16,13 @@ from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
-from tests.simulation.modeldb_v1_server_stage import (
+from tests.simulation.modeldb_v1_server_scene import (
     LINGER_SECONDS,
     SEEDS,
     SETTLE_SECONDS,
     new_run,
     now,
-    play,
+    run_scenario,
     target_of,
     until,
 )
@@ -53,7 +53,7 @@ class TestTheRealTarget:
                 assert all([await target.find(each.mark) for each in jobs])
             await until(lambda: server.open_connections == 0)
 
-        server, _ = play(sync, metadata_store=metadata_store)
+        server, _ = run_scenario(sync, metadata_store=metadata_store)
         assert server.wrong(jobs, documents_needed=True) == []
         assert server.violations == []
         assert server.calls["storeFitEvent"] == len(jobs)
@@ -65,7 +65,7 @@ class TestTheRealTarget:
                     *(target.sync(full_job(name), MemoryJournal()) for name in ("a", "b"))
                 )
 
-        first, again, other = (play(sync, seed=seed)[1] for seed in (1, 1, 2))
+        first, again, other = (run_scenario(sync, seed=seed)[1] for seed in (1, 1, 2))
         assert first == again
         assert first != other
 
@@ -108,7 +108,7 @@ class TestTheRealTarget:
 
         happened = set[str]()
         for seed in SEEDS:
-            server, history = play(
+            server, history = run_scenario(
                 partial(sync, seed=seed), seed=seed, metadata_store=metadata_store
             )
             assert (server.wrong(jobs), server.violations) == ([], []), (seed, "\n".join(history))
@@ -139,7 +139,7 @@ def test_recorded_exchanges(story: Story, monkeypatch: pytest.MonkeyPatch) -> No
         assert result.differences == []
         assert len(result.replayed) == len(story.exchanges)
 
-    play(replay, metadata_store=story.metadata_store)
+    run_scenario(replay, metadata_store=story.metadata_store)
 
 
 class TestConnections:
@@ -153,7 +153,7 @@ class TestConnections:
             assert [each.experimentRunId for each in answers] == list(range(2, 52))
             await connection.aclose()
 
-        server, _ = play(pipeline)
+        server, _ = run_scenario(pipeline)
         assert server.violations == []
 
     def test_deadline_permission_and_observer_are_the_connections(self) -> None:
@@ -175,7 +175,7 @@ class TestConnections:
             assert (await failure_of(other.call("testConnection"))).kind is CallErrorKind.NOT_WRITER
             await other.aclose()
 
-        play(call)
+        run_scenario(call)
 
     def test_what_a_client_that_has_gone_had_sent_is_carried_out_for_a_while(self) -> None:
         """How much of it is chance; when it ends is not."""
@@ -205,7 +205,7 @@ class TestConnections:
             await asyncio.wait(calling)
 
         for seed in SEEDS:
-            play(crash, seed=seed)
+            run_scenario(crash, seed=seed)
         assert {0, 1, 2} <= stored
         assert max(stored) < 10
 
@@ -231,7 +231,7 @@ class TestConnections:
             stored.add(len(server.runs))
 
         for seed in SEEDS:
-            play(crash, seed=seed)
+            run_scenario(crash, seed=seed)
         assert stored == {1, 2}
 
     def test_nothing_behind_a_call_that_waits_for_mongo_outlasts_its_client(self) -> None:
@@ -257,10 +257,10 @@ class TestConnections:
             await calling
 
         for seed in range(10):
-            play(crash, seed=seed)
+            run_scenario(crash, seed=seed)
         assert stored == {0}
         for seed in range(10):
-            play(crash, seed=seed, bounded=False)
+            run_scenario(crash, seed=seed, bounded=False)
         assert stored == {0, 1}, "the real server knows no such bound"
 
     def test_the_real_server_has_no_such_bound_when_it_was_frozen(self) -> None:
@@ -284,7 +284,7 @@ class TestConnections:
             await asyncio.wait([calling])
 
         for seed in SEEDS:
-            play(crash, seed=seed, bounded=False)
+            run_scenario(crash, seed=seed, bounded=False)
         assert any(late)
 
 
@@ -304,7 +304,7 @@ class TestTheRace:
         answers: list[Any] = []
         damaged = 0
         for seed in range(10):
-            server, history = play(race, seed=seed)
+            server, history = run_scenario(race, seed=seed)
             damaged += sum(
                 number
                 for name, number in server.counts.items()
@@ -334,7 +334,7 @@ class TestTheRace:
             for each in (one, two):
                 await each.aclose()
 
-        assert play(read_and_write)[0].violations == []
+        assert run_scenario(read_and_write)[0].violations == []
 
     def test_a_client_that_writes_without_settling_meets_its_crashed_predecessor(self) -> None:
         async def take_over(server: SimulatedModelDbV1, settle_seconds: float) -> None:
@@ -357,7 +357,9 @@ class TestTheRace:
         def collisions(settle_seconds: float) -> int:
             return sum(
                 bool(
-                    play(partial(take_over, settle_seconds=settle_seconds), seed=seed)[0].violations
+                    run_scenario(partial(take_over, settle_seconds=settle_seconds), seed=seed)[
+                        0
+                    ].violations
                 )
                 for seed in SEEDS
             )

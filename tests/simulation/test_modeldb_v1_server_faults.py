@@ -9,12 +9,12 @@ import pytest
 
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.modeldb_v1_server import LONGEST_DELAY_SECONDS, SimulatedModelDbV1
-from tests.simulation.modeldb_v1_server_stage import (
+from tests.simulation.modeldb_v1_server_scene import (
     LINGER_SECONDS,
     SEEDS,
     new_run,
     now,
-    play,
+    run_scenario,
     until,
 )
 from tests.support.modeldb_v1_connections import failure_of
@@ -40,7 +40,7 @@ class TestFaults:
             assert await connection.call("getProjectIds", keyValuePairs={}) == [1], "the rows stay"
             await connection.aclose()
 
-        assert play(go)[0].counts == {"down": 1, "refused": 1, "back": 1}
+        assert run_scenario(go)[0].counts == {"down": 1, "refused": 1, "back": 1}
 
     def test_a_server_that_goes_down_leaves_part_of_a_call_behind(self) -> None:
         """Of a fit: nothing, some rows, all of them."""
@@ -66,7 +66,7 @@ class TestFaults:
             )
 
         for seed in range(60):
-            play(go, seed=seed)
+            run_scenario(go, seed=seed)
         assert {(0, 0, 0), (1, 0, 0), (1, 2, 0), (1, 2, 1)} <= left
 
     def test_dies_in_the_next_write(self) -> None:
@@ -90,7 +90,7 @@ class TestFaults:
             assert now() - at == pytest.approx(2.0, abs=0.5)
 
         for seed in SEEDS:
-            play(go, seed=seed)
+            run_scenario(go, seed=seed)
         assert left == {0, 1, "not at all"}, (
             "the last where it was to die after more rows than there are"
         )
@@ -113,7 +113,7 @@ class TestFaults:
             assert await again.call("testConnection") == 200
             await failure_of(again.call("getProjectIds", keyValuePairs={}))
 
-        assert play(go)[0].counts["answer lost"] == 2
+        assert run_scenario(go)[0].counts["answer lost"] == 2
 
     def test_reset(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -126,7 +126,7 @@ class TestFaults:
             assert "the connection was lost" in failed.detail
             await (await server.connect()).aclose()
 
-        assert play(go)[0].counts == {"connections reset": 1}
+        assert run_scenario(go)[0].counts == {"connections reset": 1}
 
     def test_frozen(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -137,7 +137,7 @@ class TestFaults:
             assert 10.0 <= now() < 11.0
             await connection.aclose()
 
-        play(go)
+        run_scenario(go)
 
     def test_thaws_also_when_its_timer_is_early(self) -> None:
         """A loop fires what is due within its clock's resolution."""
@@ -149,7 +149,7 @@ class TestFaults:
             assert await connection.call("testConnection") == 200
             await connection.aclose()
 
-        play(go)
+        run_scenario(go)
 
     def test_mongo_down(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -171,7 +171,7 @@ class TestFaults:
             assert server.without_document == {run_id}
             await connection.aclose()
 
-        play(go)
+        run_scenario(go)
 
     def test_storage_busy(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -187,7 +187,7 @@ class TestFaults:
             assert await new_run(connection) == 2
             await connection.aclose()
 
-        play(go)
+        run_scenario(go)
 
     def test_slow_write_ends_after_its_client_has_given_up(self) -> None:
         async def go(server: SimulatedModelDbV1) -> None:
@@ -205,7 +205,7 @@ class TestFaults:
 
         given_up_with: set[int] = set()
         for seed in range(8):
-            assert play(go, seed=seed)[0].counts["slow write"] == 1
+            assert run_scenario(go, seed=seed)[0].counts["slow write"] == 1
         assert given_up_with == {1, 2}, "some are stored before, some after it"
 
     def test_mend_ends_everything(self) -> None:
@@ -223,4 +223,4 @@ class TestFaults:
             assert now() < 5.0
             await connection.aclose()
 
-        play(go)
+        run_scenario(go)

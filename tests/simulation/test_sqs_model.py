@@ -67,14 +67,16 @@ def in_virtual_time(check: Callable[[], Coroutine[Any, Any, None]]) -> Callable[
 
 
 @every_behaviour
-@pytest.mark.parametrize("seed", range(5))
-def test_the_model(behaviour: Behaviour, seed: int) -> None:
-    async def check() -> None:
+def test_the_model(behaviour: Behaviour) -> None:
+    async def check(seed: int) -> None:
         await behaviour(model_place(random.Random(seed), old_handle_hides=0.5))
 
-    run(check())
+    for seed in range(5):
+        run(check(seed))
 
 
+# real seconds, which show what the model is modelled on; the model itself is tested in virtual time
+@pytest.mark.slow
 @every_behaviour
 @large_bodies
 async def test_moto(behaviour: Behaviour, moto_endpoint: str) -> None:
@@ -82,6 +84,7 @@ async def test_moto(behaviour: Behaviour, moto_endpoint: str) -> None:
         await behaviour(place)
 
 
+@pytest.mark.slow  # as with moto
 @pytest.mark.skipif("ELASTICMQ_URL" not in os.environ, reason="ELASTICMQ_URL names no ElasticMQ")
 @every_behaviour
 @large_bodies

@@ -26,7 +26,7 @@ SETTLE_SECONDS = 5.0
 SEEDS = range(30)
 
 
-def play(
+def run_scenario(
     scenario: Scenario, *, seed: int = 1, metadata_store: bool = True, bounded: bool = True
 ) -> tuple[SimulatedModelDbV1, list[str]]:
     """The server and the history after a scenario."""
