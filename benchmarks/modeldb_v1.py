@@ -48,7 +48,7 @@ from benchmarks.modeldb_v1_jobs import PROJECTS, incomplete, run_of, some_jobs  
 from daemon.app import LEASE_SECONDS  # noqa: E402 - the path to the tree comes first
 from daemon.checkpoint.journal import Journal  # noqa: E402 - the path to the tree comes first
 from daemon.checkpoint.ports import Claim  # noqa: E402 - the path to the tree comes first
-from daemon.checkpoint.sqlite.store import open_checkpoint  # noqa: E402 - the path to the tree comes first
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint  # noqa: E402 - the path to the tree comes first
 from daemon.outcome import Reason  # noqa: E402 - the path to the tree comes first
 from daemon.targets.modeldb_v1.connection import Connection  # noqa: E402 - the path to the tree comes first
 from tests.real.modeldb_v1_lab import LAB, LabServer, lab_server  # noqa: E402 - the path to the tree comes first
@@ -177,7 +177,7 @@ class Benchmark:
         jobs = some_jobs("ours", name, PROJECTS + count)
         self._written += jobs
         places = asyncio.Semaphore(at_once)
-        checkpoint = await open_checkpoint(self._home / f"{name}.db")
+        checkpoint = await open_sqlite_checkpoint(self._home / f"{name}.db")
 
         async def one(job: Job) -> None:
             async with places:

@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from daemon.checkpoint.sqlite.store import open_checkpoint  # noqa: E402 - the path to the tree comes first
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint  # noqa: E402 - the path to the tree comes first
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene  # noqa: E402 - see above
 
 BARE = Path(__file__).with_name("bare_loop.py")
@@ -157,7 +157,7 @@ async def run_bare(scene: DaemonScene, jobs: list[Job], arguments: argparse.Name
 
 async def run_daemon(scene: DaemonScene, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     old = time.time() - 30 * 86400
-    checkpoint = await open_checkpoint(scene.home / "checkpoint.db", clock=lambda: old)
+    checkpoint = await open_sqlite_checkpoint(scene.home / "checkpoint.db", clock=lambda: old)
     await checkpoint.aclose()
     daemon = scene.daemon(
         free_port(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.registry import open_checkpoint
 from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.target_advice import advice_where_it_fails, advice_where_it_works
 from daemon.targets.registry import open_target
@@ -132,7 +132,7 @@ async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
 
 async def _checkpoint(settings: Settings) -> Finding:
     try:
-        checkpoint = await open_checkpoint(settings.checkpoint.path)
+        checkpoint = await open_checkpoint(settings.checkpoint)
         try:
             await checkpoint.probe()
             rows = await checkpoint.row_counts()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from daemon.aws.clients import Endpoints, open_clients
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.registry import open_checkpoint
 from daemon.observability.http import serve_http
 from daemon.targets.registry import open_target
 from daemon.training_job.identity import Home
@@ -69,7 +69,7 @@ class ConfiguredParts:
         self._settings = settings
 
     async def checkpoint(self) -> Checkpoint:
-        return await open_checkpoint(self._settings.checkpoint.path)
+        return await open_checkpoint(self._settings.checkpoint)
 
     @asynccontextmanager
     async def aws(self, observe: Observe) -> AsyncIterator[tuple[Queue, TrainingJobs]]:

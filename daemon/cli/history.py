@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.checkpoint.ports import HistoryFilter, JobState
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.registry import open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
-from daemon.errors import SetupFault
 from daemon.observability.logs import printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from daemon.checkpoint.ports import JobRecord, RejectedMessage
+    from daemon.config.settings import SqliteSettings
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,22 +57,16 @@ def act(arguments: argparse.Namespace) -> int:
         job=arguments.job,
         limit=arguments.limit,
     )
-    path = settings.checkpoint.path
-    if not path.exists():
-        raise SetupFault(
-            f"checkpoint.path: there is no checkpoint at {path}; has the daemon run with this "
-            f"configuration?"
-        )
-    jobs, messages = asyncio.run(_read(path, wanted))
+    jobs, messages = asyncio.run(_read(settings.checkpoint, wanted))
     for line in _json_lines(jobs, messages) if arguments.json else _table(jobs, messages):
         print(line)
     return 0
 
 
 async def _read(
-    path: Path, wanted: HistoryFilter
+    settings: SqliteSettings, wanted: HistoryFilter
 ) -> tuple[Sequence[JobRecord], Sequence[RejectedMessage]]:
-    checkpoint = await open_checkpoint(path)
+    checkpoint = await open_checkpoint(settings, create=False)
     try:
         jobs = await checkpoint.history(wanted)
         rejected_wanted = not wanted.states or JobState.REJECTED in wanted.states

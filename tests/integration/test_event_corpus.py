@@ -19,7 +19,7 @@ import pytest_asyncio
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
 from daemon.aws.ports import Message
 from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.modeldb_v2.store import Store
 from daemon.intake.in_flight import InFlight
@@ -68,7 +68,7 @@ class Runner:
         self.put_job(vector)
         self.count += 1
         message = Message(f"message-{self.count}", "handle", vector.body, 1, time.time())
-        checkpoint = await open_checkpoint(self.path)
+        checkpoint = await open_sqlite_checkpoint(self.path)
         target = open_target(settings(self.path, target_url=self.server.url).target)
         clients = await self.clients(vector.home.region)
         async with contextlib.AsyncExitStack() as stack:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.checkpoint.ports import Claim
-from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.outcome import Reason
 from daemon.training_job.identity import JobMark
 
@@ -39,7 +39,7 @@ async def several_owners(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
     opened: list[SqliteCheckpoint] = []
 
     async def start() -> SqliteCheckpoint:
-        opened.append(await open_checkpoint(path, clock=clock, busy_seconds=0.2))
+        opened.append(await open_sqlite_checkpoint(path, clock=clock, busy_seconds=0.2))
         return opened[-1]
 
     yield start

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daemon.aws.ports import Failed, Message, QueueState
-from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
@@ -490,7 +490,7 @@ class Bench:
 
     async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
         """Whether another process would have to wait for the job."""
-        other = await open_checkpoint(path, clock=self.clock)
+        other = await open_sqlite_checkpoint(path, clock=self.clock)
         try:
             return type(await other.claim(arn_of(name), 1.0)).__name__ == "ClaimedElsewhere"
         finally:
@@ -510,7 +510,7 @@ async def bench(
         rules: of the flow.
     """
     clock = FakeClock()
-    checkpoint = await open_checkpoint(path, clock=clock)
+    checkpoint = await open_sqlite_checkpoint(path, clock=clock)
     clock.now += age_seconds
     made = Bench(
         MemoryQueue(),

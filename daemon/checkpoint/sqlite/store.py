@@ -38,7 +38,7 @@ T = TypeVar("T")
 _NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
 
 
-async def open_checkpoint(
+async def open_sqlite_checkpoint(
     path: Path, *, clock: Callable[[], float] = wall, busy_seconds: float = 5.0
 ) -> SqliteCheckpoint:
     """Opens the checkpoint, makes it where there is none, and takes over the claims of processes
@@ -61,8 +61,8 @@ async def open_checkpoint(
 
 
 class SqliteCheckpoint:
-    """A `Checkpoint`. Made by `open_checkpoint`; every call may also raise `EdgeFault` when the
-    storage fails.
+    """A `Checkpoint`; see `open_sqlite_checkpoint`. Every call may raise `EdgeFault`: the storage
+    failed.
     """
 
     def __init__(

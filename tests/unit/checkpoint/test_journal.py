@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.ports import JobState, LeaseLost, NameLocked
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
@@ -38,7 +38,7 @@ def clock() -> FakeClock:
 
 @pytest_asyncio.fixture
 async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
-    opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
+    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
     yield opened
     await opened.aclose()
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.checkpoint.writer_lease import SPARE_SECONDS, WriterLeaseKeeper
 from daemon.errors import EdgeFault
 from daemon.observability.watchdog import Pulse
@@ -35,7 +35,7 @@ def clock() -> FakeClock:
 
 @pytest_asyncio.fixture
 async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
-    opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
+    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
     yield opened
     await opened.aclose()
 
@@ -46,7 +46,7 @@ async def other(
 ) -> AsyncIterator[SqliteCheckpoint]:
     """Another process with the same checkpoint."""
     await checkpoint.probe()
-    opened = await open_checkpoint(tmp_path / "checkpoint.db", clock=clock)
+    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
     yield opened
     await opened.aclose()
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
 from daemon.intake.in_flight import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.outcome import Edge, Reason
@@ -195,7 +195,7 @@ async def test_claims_are_renewed_as_long_as_they_are_held(stage: Bench, path: P
             await heart.rounds(2)
     # the claim's first lease would have ended long ago, the heartbeat's shorter one has
     stage.clock.now += 59
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     await other.aclose()
     assert not waiting.cancelled
@@ -209,7 +209,7 @@ async def test_a_lost_claim_ends_the_attempt(stage: Bench, path: Path) -> None:
     entry, task = stage.start()
     await lost.reached.wait()
     stage.clock.now += 61
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     other_entry, other_task = stage.start(message('{"TrainingJobName": "churn-2"}', "m-2"))
     await kept.reached.wait()

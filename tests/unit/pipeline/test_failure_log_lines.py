@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from daemon.app import LEAST_VISIBILITY_SECONDS, Daemon, _closing
 from daemon.aws.ports import Failed, QueueState
 from daemon.checkpoint.ports import Claim
-from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.checkpoint.writer_lease import SPARE_SECONDS
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import EdgeFault, JobRefused
@@ -127,7 +127,7 @@ async def test_a_lost_claim_is_told_with_its_job(stage: Bench, path: Path) -> No
     _, task = stage.start()
     await waiting.reached.wait()
     stage.clock.now += 61
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     with capture_logs() as logs:
         async with beating(stage), asyncio.timeout(5):
@@ -352,7 +352,7 @@ async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
 
 async def test_a_lease_that_runs_out_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
-    checkpoint = await open_checkpoint(path, clock=clock)
+    checkpoint = await open_sqlite_checkpoint(path, clock=clock)
     role = Role(checkpoint, clock)
     await role.round()
 
@@ -376,7 +376,7 @@ async def test_a_lease_that_cannot_be_given_back_is_told_and_keeps_nothing_from_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = FakeClock()
-    checkpoint = await open_checkpoint(path, clock=clock)
+    checkpoint = await open_sqlite_checkpoint(path, clock=clock)
     role = Role(checkpoint, clock)
     await role.round()
 
@@ -400,7 +400,7 @@ async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = FakeClock()
-    checkpoint: SqliteCheckpoint = await open_checkpoint(path, clock=clock)
+    checkpoint: SqliteCheckpoint = await open_sqlite_checkpoint(path, clock=clock)
     role = Role(checkpoint, clock)
     await role.round()
 
@@ -431,8 +431,8 @@ async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_
     """
     wall, monotonic = FakeClock(), FakeClock()
     checkpoint, other = (
-        await open_checkpoint(path, clock=wall),
-        await open_checkpoint(path, clock=wall),
+        await open_sqlite_checkpoint(path, clock=wall),
+        await open_sqlite_checkpoint(path, clock=wall),
     )
     first, second = Role(checkpoint, monotonic), Role(other, monotonic)
     await first.round()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
 from daemon.pipeline.flow import FlowRules
@@ -372,7 +372,7 @@ async def test_a_body_that_cannot_be_understood_is_recorded_by_its_message(stage
 async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
     stage: Bench, path: Path
 ) -> None:
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     outcome = await stage.process()
     assert isinstance(outcome, Deferred)

@@ -16,7 +16,7 @@ import pytest
 import stamina
 
 from daemon.checkpoint.ports import JobState
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.modeldb_v2.store import new_id
@@ -151,7 +151,7 @@ class Process:
 async def process(path: Path, jobs: SageMaker, target: Target) -> AsyncIterator[Process]:
     """Ends as a kill ends it: its claims go to the next one, the rows stay as they are."""
     clock = FakeClock()
-    checkpoint = await open_checkpoint(path / "checkpoint.db", clock=clock)
+    checkpoint = await open_sqlite_checkpoint(path / "checkpoint.db", clock=clock)
     in_flight = InFlight()
     flow = Flow(jobs, checkpoint, target, in_flight, FlowRules(), clock=clock)
     try:

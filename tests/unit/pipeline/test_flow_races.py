@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from daemon.checkpoint.ports import Claim, HistoryFilter
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import JobFault
 from daemon.outcome import Deferred, Edge, Reason
 from tests.support.flow_doubles import (
@@ -91,7 +91,7 @@ async def test_what_another_process_began_while_the_lease_was_lost_is_known(
     entry = stage.receive()
     assert (await stage.flow.process(entry)).kind == "held"
     stage.clock.now += 61
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     claim = await other.claim(arn_of("churn-1"), 60.0)
     assert isinstance(claim, Claim)
     await other.begin_write(
@@ -151,7 +151,7 @@ async def test_a_job_claimed_elsewhere_during_a_hold_waits_for_the_others_lease(
     entry = stage.receive()
     await stage.flow.process(entry)
     stage.clock.now += 61
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     await other.claim(arn_of("churn-1"), 42.0)
     outcome = await stage.flow.process(entry)
     await other.aclose()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
-from daemon.checkpoint.sqlite.store import open_checkpoint
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import JobFault, JobRefused
 from daemon.intake.in_flight import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.outcome import Deferred, Duplicate, Edge, Reason
@@ -87,7 +87,9 @@ async def test_a_message_is_deleted_after_its_outcome_is_durable(stage: Bench, p
     seen: list[tuple[str, JobState]] = []
 
     async def witness(call: str) -> None:
-        other = await open_checkpoint(path, clock=stage.clock)  # as another process would find it
+        other = await open_sqlite_checkpoint(
+            path, clock=stage.clock
+        )  # as another process would find it
         record = await other.job(MARK)
         await other.aclose()
         assert record is not None
@@ -247,7 +249,7 @@ async def test_no_message_is_hidden_beyond_12_hours_from_its_receive(stage: Benc
 async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(
     stage: Bench, path: Path
 ) -> None:
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     assert (await stage.handle(message(receive_count=9))).reason is Reason.CLAIMED_ELSEWHERE
     assert stage.queue.hidden == [("m-1/9", 42)]
@@ -492,7 +494,7 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
     entry, task = stage.start()
     await waiting.reached.wait()
     stage.clock.now += 61
-    other = await open_checkpoint(path, clock=stage.clock)
+    other = await open_sqlite_checkpoint(path, clock=stage.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     before = await row(stage)
     entry.lose_lease()

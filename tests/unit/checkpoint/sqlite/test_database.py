@@ -22,7 +22,7 @@ from daemon.checkpoint.ports import (
 )
 from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
-from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_checkpoint
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import (
@@ -209,7 +209,7 @@ class TestFile:
         former = os.umask(0)
         try:
             path = tmp_path / "state" / "checkpoint.db"
-            checkpoint = await open_checkpoint(path, clock=clock)
+            checkpoint = await open_sqlite_checkpoint(path, clock=clock)
             await checkpoint.probe()
             modes = {
                 file.name.partition(".owner")[0]: file.stat().st_mode & 0o777
@@ -349,7 +349,7 @@ class TestUnusableFile:
         before = path.read_bytes() if path.is_file() else b""
 
         with pytest.raises(SetupFault) as caught:
-            await open_checkpoint(path)
+            await open_sqlite_checkpoint(path)
 
         assert str(caught.value).startswith(f"checkpoint {path}: ")
         assert problem in str(caught.value)
@@ -365,7 +365,7 @@ class TestUnusableFile:
         os.truncate(path, path.stat().st_size // 2)
 
         with pytest.raises(SetupFault, match="damaged"):
-            await open_checkpoint(path)
+            await open_sqlite_checkpoint(path)
 
     async def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -375,7 +375,7 @@ class TestUnusableFile:
             SetupFault,
             match=r"checkpoint .*/file/checkpoint\.db: .* let user \d+ make, lock and list files",
         ):
-            await open_checkpoint(path)
+            await open_sqlite_checkpoint(path)
 
     @pytest.mark.parametrize(
         ("directory_mode", "file_mode", "problem"),
@@ -409,11 +409,11 @@ class TestUnusableFile:
         try:
             path = directory / "checkpoint.db"
             if file_mode is not None:
-                await (await open_checkpoint(path)).aclose()
+                await (await open_sqlite_checkpoint(path)).aclose()
                 path.chmod(file_mode)
             directory.chmod(directory_mode)
             with ordinary_user(), pytest.raises(SetupFault, match=problem) as caught:
-                await open_checkpoint(path)
+                await open_sqlite_checkpoint(path)
             assert str(path) in str(caught.value)
             assert not [file.name for file in directory.iterdir() if ".owner-" in file.name]
         finally:
@@ -431,7 +431,7 @@ class TestUnusableFile:
         with pytest.raises(
             SetupFault, match=r"No locks available \(file lock\); .* which must be on a local disk"
         ):
-            await open_checkpoint(path)
+            await open_sqlite_checkpoint(path)
 
         assert [file.name for file in path.parent.iterdir()] == ["checkpoint.db"]
 
@@ -446,7 +446,7 @@ class TestUnusableFile:
 
     async def test_opening_is_cancelled(self, path: Path) -> None:
         with locked_by_another_program(path):
-            opening = asyncio.create_task(open_checkpoint(path))
+            opening = asyncio.create_task(open_sqlite_checkpoint(path))
             await asyncio.sleep(0)
             opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -552,7 +552,7 @@ class TestSchema:
                 "'{}', 'm-1', 100, 100)",
                 (MARK.arn, MARK.creation_time),
             )
-        checkpoint = await open_checkpoint(path, clock=clock)
+        checkpoint = await open_sqlite_checkpoint(path, clock=clock)
         record = await row(checkpoint)
         assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
         assert isinstance(
