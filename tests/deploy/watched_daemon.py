@@ -1,4 +1,4 @@
-"""A daemon process on its daemon_scene, scraped by a Prometheus with the shipped alerts."""
+"""A daemon process, scraped by a Prometheus with the shipped alerts."""
 
 from __future__ import annotations
 
