@@ -1,8 +1,8 @@
-"""The daemon: builds the parts, supervises them, stops them. The only module that knows all of
-them.
+"""The daemon: builds its parts, supervises them, stops them. Only `daemon.app` and `daemon.wiring`
+know all parts.
 
-Stopping has one path, whatever began it (SIGTERM, SIGINT, cancellation, a dead loop): one event,
-then the steps of `Daemon._stop`, each with a deadline.
+There is one stop path, whatever began the stop (SIGTERM, SIGINT, cancellation, a dead loop): one
+event, then the steps of `Daemon._stop_parts`, each with a deadline.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon import __version__
+from daemon.checkpoint.pruner import run_pruner
 from daemon.checkpoint.writer_lease import WriterLeaseKeeper
-from daemon.clock import monotonic, wall
+from daemon.clock import monotonic
 from daemon.config.settings import settings_for_log
 from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
-from daemon.intake.breaker import Breaker
+from daemon.intake.breaker import Breaker, Breakers
 from daemon.intake.heartbeat import Heartbeat
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import Poller
+from daemon.intake.queue_monitor import QueueMonitor
 from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
+from daemon.observability.sampler import run_sampler
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge
-from daemon.pipeline.flow import EDGE_OF_STEP, Flow, FlowRules
+from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.supervisor import Supervisor
 from daemon.wiring import ConfiguredParts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from daemon.aws.ports import Message, Queue, QueueState, TrainingJobs
+    from daemon.aws.ports import Message, Queue, TrainingJobs
     from daemon.checkpoint.ports import Checkpoint
     from daemon.config.settings import Settings
     from daemon.observability.http import HealthReport
@@ -49,34 +52,27 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 60.0
 """Of a claim; the heartbeat renews it several times within."""
-SAMPLE_SECONDS = 30.0
-"""Between two looks at the queue's depth."""
-SAMPLE_DEADLINE_SECONDS = 600.0
-"""Several requests, each with its own time-outs and tries: beyond it the sampler hangs."""
-PRUNE_SECONDS = 6 * 3600.0
 PROBE_BACKOFF = (1.0, 60.0)
 """Initial and longest pause between two probes of an edge, in seconds."""
 ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
+"""The same between two attempts at an acknowledgement."""
 CLOSE_SECONDS = 1.0
-"""For each part that is closed at the end; with the deadlines in `_stop_parts` the whole stop stays
-within the grace time."""
-LEAST_VISIBILITY_SECONDS = 10
-"""A queue with a shorter visibility timeout would show messages again before the heartbeat comes
-round."""
+"""For closing each part; with the deadlines in `_stop_parts` the whole stop stays within the grace
+time."""
 
 
 class Daemon:
-    """One run of the daemon, from `run` to its return.
+    """One run of the daemon.
 
     Args:
-        settings: checked ones, from `daemon.config.settings.load_settings`.
-        parts: what touches the outside; None: as the settings say.
-        jitter: for the lengths of pauses; None: seeded by the system.
+        settings: from `daemon.config.sources.load_settings`.
+        parts: the adapters; None: those of the settings.
+        jitter: for backoff; None: seeded by the system.
 
     Attributes:
         metrics: of this run.
         http_port: the port in use once `started` is set.
-        started: set when everything is built and the first probes are under way.
+        started: set when everything is built and the first probes are running.
     """
 
     def __init__(
@@ -93,25 +89,22 @@ class Daemon:
         self._in_flight = InFlight()
         self._slots = Slots(settings.queue.max_in_flight)
         self._reporter = OutcomeReporter(self.metrics)
-        self._breakers: dict[Edge, Breaker] = {}
+        self._breakers = Breakers(())
         self._writer: WriterLeaseKeeper | None = None
-        self._queue_state: QueueState | None = None
         self._received = False
         self._setup_fault: SetupFault | None = None
         self._random = jitter if jitter is not None else random.Random()  # noqa: S311 - jitter, no secret
 
     def stop(self) -> None:
-        """Begins the stop; `run` returns when it is done. To be called from the event loop's
-        thread.
-        """
+        """Begins the stop; `run` returns when it is complete. Not thread-safe."""
         self._stop.set()
 
     async def run(self) -> None:
         """Runs until `stop`, a dead loop or cancellation.
 
         Raises:
-            SetupFault: found before the first receive: something a person must change.
-            BaseException: what made a loop end.
+            SetupFault: a configuration error, found before the first receive.
+            BaseException: the error that ended a loop.
         """
         log.info("starting", version=__version__, settings=settings_for_log(self._settings))
         async with contextlib.AsyncExitStack() as closing:
@@ -130,13 +123,21 @@ class Daemon:
         target = self._parts.target(self.metrics.target_request, self._writer)
         closing.push_async_callback(_closing, "target", target.aclose)
 
-        self._make_breakers(queue, jobs, checkpoint, target)
+        monitor = QueueMonitor(queue, self._settings.queue.visibility_seconds)
+        self._breakers = self._make_breakers(
+            {
+                Edge.QUEUE: monitor.refresh,
+                Edge.SAGEMAKER: jobs.probe,
+                Edge.TARGET: target.probe,
+                Edge.CHECKPOINT: checkpoint.probe,
+            }
+        )
         http = await self._parts.http(
             metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
         )
         closing.push_async_callback(_closing, "http", http.aclose)
         self.http_port = http.port
-        pollers = self._start(queue, jobs, checkpoint, target)
+        pollers = self._start(queue, monitor, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
         self.started.set()
         try:
@@ -159,25 +160,24 @@ class Daemon:
             on_change=lambda holds: self.metrics.standing_by.set(0 if holds else 1),
         )
 
-    def _make_breakers(
-        self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target
-    ) -> None:
-        async def probe_queue() -> None:
-            self._queue_state = await queue.state()
-
-        probes = {
-            Edge.QUEUE: probe_queue,
-            Edge.SAGEMAKER: jobs.probe,
-            Edge.TARGET: target.probe,
-            Edge.CHECKPOINT: checkpoint.probe,
-        }
-        for edge, probe in probes.items():
-            gauge = self.metrics.breaker_open.labels(edge)
-            backoff = Backoff(*PROBE_BACKOFF, self._random)
-            self._breakers[edge] = Breaker(edge, probe, backoff, gauge.set)
+    def _make_breakers(self, probes: Mapping[Edge, Callable[[], Awaitable[object]]]) -> Breakers:
+        return Breakers(
+            Breaker(
+                edge,
+                probe,
+                Backoff(*PROBE_BACKOFF, self._random),
+                self.metrics.breaker_open.labels(edge).set,
+            )
+            for edge, probe in probes.items()
+        )
 
     def _start(
-        self, queue: Queue, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target
+        self,
+        queue: Queue,
+        monitor: QueueMonitor,
+        jobs: TrainingJobs,
+        checkpoint: Checkpoint,
+        target: Target,
     ) -> Sequence[asyncio.Task[None]]:
         """Starts every loop. Returns the pollers."""
         settings = self._settings
@@ -196,7 +196,7 @@ class Daemon:
                 look_back_seconds=settings.reconcile.look_back_seconds,
                 lease_seconds=LEASE_SECONDS,
             ),
-            on_success=self._on_success,
+            on_success=self._breakers.succeeded,
             on_step=self.metrics.step,
         )
         worker = Worker(
@@ -207,9 +207,7 @@ class Daemon:
             self._slots,
             acknowledgements,
             self._breakers,
-            dead_letter_url=lambda: (
-                self._queue_state.dead_letter_url if self._queue_state is not None else None
-            ),
+            dead_letter_url=monitor.dead_letter_url,
             backoff=Backoff(
                 settings.queue.retry.initial_seconds, settings.queue.retry.max_seconds, self._random
             ),
@@ -221,31 +219,34 @@ class Daemon:
             queue,
             checkpoint,
             self._in_flight,
-            visibility_seconds=self._visibility_seconds,
+            visibility_seconds=monitor.visibility_seconds,
             lease_seconds=LEASE_SECONDS,
             on_beat=self.metrics.heartbeat,
             on_fault=self._on_fault,
         )
 
         async def return_unstarted(messages: Sequence[Message]) -> None:
-            # they are seen again when their visibility timeout ends
+            # otherwise they become visible when their visibility timeout expires
             with contextlib.suppress(EdgeFault):
                 await queue.hide([(message.receipt_handle, 0) for message in messages])
 
         self.metrics.watch_in_flight(self._in_flight)
         loops = self._supervisor
-        for edge, breaker in self._breakers.items():
-            loops.loop(
-                f"breaker {edge}",
-                breaker.run(self._watchdog.pulse(f"breaker {edge}"), self._on_fault),
-            )
+        for breaker in self._breakers:
+            name = f"breaker {breaker.edge}"
+            loops.loop(name, breaker.run(self._watchdog.pulse(name), self._on_fault))
         if self._writer is not None:
             loops.loop("writer", self._writer.run(self._watchdog.pulse("writer")))
         loops.loop("heartbeat", heartbeat.run(self._watchdog.pulse("heartbeat")))
         loops.loop("deletes", acknowledgements.run_deletes())
         loops.loop("hides", acknowledgements.run_hides())
-        loops.loop("sampler", self._sample(queue, checkpoint))
-        loops.loop("pruner", self._prune(checkpoint))
+        loops.loop(
+            "sampler",
+            run_sampler(
+                monitor, checkpoint, self.metrics, self._on_fault, self._watchdog.pulse("sampler")
+            ),
+        )
+        loops.loop("pruner", run_pruner(checkpoint, settings.checkpoint.keep_days, self._on_fault))
         pollers = []
         for number in range(1, settings.queue.pollers + 1):
             poller = Poller(
@@ -254,8 +255,8 @@ class Daemon:
                 self._slots,
                 wait_seconds=settings.queue.wait_seconds,
                 gate=self._may_receive,
-                visibility_seconds=self._visibility_seconds,
-                start=lambda entry: loops.job(worker.handle(entry)),
+                visibility_seconds=monitor.visibility_seconds,
+                start=lambda delivery: loops.job(worker.handle(delivery)),
                 return_unstarted=return_unstarted,
                 on_receive=self._on_receive,
                 on_fault=self._on_fault,
@@ -264,19 +265,14 @@ class Daemon:
             pollers.append(loops.loop(name, poller.run(self._stop, self._watchdog.pulse(name))))
         return pollers
 
-    # --- what the parts tell ----------------------------------------------------------------------
+    # --- callbacks of the parts -------------------------------------------------------------------
 
     def _on_receive(self, count: int) -> None:
         self._received = True
         self.metrics.received(count)
 
-    def _on_success(self, step: str, token: str) -> None:
-        edge = EDGE_OF_STEP.get(step)
-        if edge is not None:
-            self._breakers[edge].succeeded(step, token)
-
     def _on_fault(self, fault: EdgeFault) -> None:
-        self._breakers[fault.edge].trip(fault)
+        self._breakers.trip(fault)
         if fault.curable:
             return
         log.error(
@@ -287,27 +283,16 @@ class Daemon:
             self._stop.set()
 
     async def _may_receive(self) -> None:
-        """Returns when every edge works and, where the target takes one writer only, this process
-        is the writer.
+        """Returns when every edge is available and this process is the writer, if the target takes
+        a single one.
         """
         while True:
             if self._writer is not None and not self._writer.holds:
                 await self._writer.wait_held()
-            elif closed := [breaker for breaker in self._breakers.values() if breaker.is_open]:
-                await closed[0].wait_closed()
+            elif self._breakers.any_open:
+                await self._breakers.wait_closed()
             else:
                 return
-
-    def _visibility_seconds(self) -> int:
-        configured = self._settings.queue.visibility_seconds
-        if configured is not None:
-            return configured
-        own = (
-            self._queue_state.visibility_seconds
-            if self._queue_state is not None
-            else LEAST_VISIBILITY_SECONDS
-        )
-        return max(own, LEAST_VISIBILITY_SECONDS)
 
     def _healthz(self) -> HealthReport:
         return liveness_report(self._watchdog)
@@ -318,38 +303,11 @@ class Daemon:
             self._breakers, stopping=self._stop.is_set(), standing_by_for=standing_by_for
         )
 
-    # --- housekeeping -----------------------------------------------------------------------------
-
-    async def _sample(self, queue: Queue, checkpoint: Checkpoint) -> None:
-        pulse = self._watchdog.pulse("sampler")
-        while True:
-            pulse.work(SAMPLE_DEADLINE_SECONDS)
-            try:
-                self._queue_state = await queue.state()
-                self.metrics.queue(self._queue_state)
-                self.metrics.rows(await checkpoint.row_counts())
-            except EdgeFault as fault:
-                self._on_fault(fault)
-            pulse.rest()
-            await asyncio.sleep(SAMPLE_SECONDS)
-
-    async def _prune(self, checkpoint: Checkpoint) -> None:
-        while True:
-            try:
-                pruned = await checkpoint.prune(
-                    wall() - self._settings.checkpoint.keep_days * 86400
-                )
-                if pruned:
-                    log.info("old checkpoint rows deleted", rows=pruned)
-            except EdgeFault as fault:
-                self._on_fault(fault)
-            await asyncio.sleep(PRUNE_SECONDS)
-
     # --- stop -------------------------------------------------------------------------------------
 
     async def _stop_parts(self, pollers: Sequence[asyncio.Task[None]]) -> None:
-        """Polls and what is in flight end side by side; then the loops; the parts are closed by the
-        exit stack.
+        """Ends the polls and drains what is in flight concurrently, then ends the loops. The exit
+        stack closes the parts.
         """
         self._stop.set()
         begun = monotonic()
@@ -371,27 +329,27 @@ class Daemon:
             )
 
     async def _drain(self, deadline: float) -> None:
-        for entry in self._in_flight:
-            entry.give_back()
+        for delivery in self._in_flight:
+            delivery.give_back()
         try:
             async with asyncio.timeout(deadline):
                 await self._in_flight.wait_empty()
                 return
         except TimeoutError:
             log.warning("writes without an answer are left", count=len(self._in_flight))
-        for entry in self._in_flight:
-            entry.abandon()
+        for delivery in self._in_flight:
+            delivery.abandon()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._in_flight.wait_empty()
 
 
 async def _closing(name: str, close: Callable[[], Awaitable[None]]) -> None:
-    """Closes a part within its time; what cannot be closed is left to the end of the process."""
+    """Closes a part, within a time limit; the end of the process closes what is left open."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await close()
     except TimeoutError:
         log.warning("a part did not close in time", part=name)
-    except Exception:  # closing one part must not keep the next from being closed
+    except Exception:  # the other parts must be closed as well
         log.exception("a part failed to close", part=name)

@@ -1,8 +1,8 @@
-"""The two clocks of the program. Every other module asks here, so that a simulation can move them
-for all of it.
+"""The two clocks of the program. No other module reads the machine's clocks, so that a simulation
+can replace them.
 
-The monotonic clock measures how long something takes in this process; the wall clock dates what
-other processes read, and may jump.
+The monotonic clock measures durations within this process. The wall clock dates what other
+processes read, and may jump.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 
 
 def monotonic() -> float:
-    """Seconds since some moment; never goes back."""
+    """Seconds since an arbitrary moment; never goes back."""
     return time.monotonic()
 
 
 def wall() -> float:
-    """Epoch seconds, as the machine's clock has them now."""
+    """Epoch seconds."""
     return time.time()

@@ -1,13 +1,13 @@
-"""The typed errors of the edges: whose fault it is decides what happens to the message.
+"""The errors that this program raises on purpose. Their type decides the outcome of a message.
 
-| error | whose fault | what the message gets |
+| error | what failed | outcome |
 |---|---|---|
-| `EdgeFault` | the whole edge's | held until the edge is back; the edge's breaker opens |
-| `JobFault` | this job's, may pass | deferred |
-| `JobRefused` | this job's, for good | rejected |
-| `SetupFault` | the configuration's or the machine's | none yet: the program ends with status 2 |
+| `EdgeFault` | a whole edge | held until the edge recovers; the edge's circuit breaker opens |
+| `JobFault` | this job, perhaps for a while | deferred |
+| `JobRefused` | this job, permanently | rejected |
+| `SetupFault` | the configuration or the machine | none: the program ends with status 2 |
 
-Texts never contain secrets: edges build them from what the far side said, never from what was sent.
+Error texts never contain secrets: they quote responses, never requests.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class DaemonError(Exception):
 
 
 class SetupFault(DaemonError):
-    """Something a person must change before the program can start (configuration, a corrupt
+    """The program cannot start as it is configured or installed (a wrong setting, a corrupt
     checkpoint file).
     """
 
 
 class EdgeFault(DaemonError):
-    """An edge does not work for anybody right now.
+    """An edge is unavailable for all jobs.
 
     Args:
         edge: which one.
-        reason: one of the reasons under "held" in `daemon.outcome.Reason`.
+        reason: one of ``REASONS["held"]`` in `daemon.outcome`.
         detail: what was seen and what to do, in one line.
-        curable: False when waiting cannot help because the configuration is wrong (a web page
-            instead of the API, a queue that does not exist): `run` then ends with status 2 if that
-            is found before the first receive.
+        curable: False if waiting cannot help because the configuration is wrong (a web page
+            instead of the API, a queue that does not exist). Found before the first receive, it
+            ends `run` with status 2.
     """
 
     def __init__(self, edge: Edge, reason: Reason, detail: str, *, curable: bool = True) -> None:
@@ -49,13 +49,13 @@ class EdgeFault(DaemonError):
 
 
 class JobFault(DaemonError):
-    """This one job cannot be worked on now; other jobs can.
+    """This one job cannot be processed now; other jobs can.
 
     Args:
-        reason: one of the reasons under "deferred".
+        reason: one of ``REASONS["deferred"]``.
         detail: what was seen, in one line.
-        delay_seconds: how long to wait, where the far side tells (a lease's end); None: the
-            configured back-off.
+        delay_seconds: how long to wait, if known (the end of a lease); None: the configured
+            backoff.
     """
 
     def __init__(self, reason: Reason, detail: str, *, delay_seconds: float | None = None) -> None:
@@ -66,11 +66,11 @@ class JobFault(DaemonError):
 
 
 class JobRefused(DaemonError):
-    """This one job will never work as it is.
+    """This one job cannot be synced; retrying cannot help.
 
     Args:
-        reason: one of the reasons under "rejected".
-        detail: what a person needs to mend it, in one line.
+        reason: one of ``REASONS["rejected"]``.
+        detail: what an operator needs to fix it, in one line.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""What can become of a message: six outcomes and a closed set of reasons.
+"""What can become of a message: six outcomes, and the closed set of reasons of each.
 
 The words are part of the contract: they are metric labels, log fields, checkpoint values and
 dead-letter attributes.
@@ -13,58 +13,103 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from daemon.errors import EdgeFault
+
+
+class Edge(StrEnum):
+    """The four external systems that can fail as a whole. Each has one circuit breaker."""
+
+    TARGET = "target"
+    SAGEMAKER = "sagemaker"
+    QUEUE = "queue"
+    CHECKPOINT = "checkpoint"
+
 
 class Reason(StrEnum):
-    """Why an outcome is what it is. A word here never changes its meaning; new ones may be
-    added.
+    """Why an outcome is what it is; `REASONS` says which outcome has which. A word never changes
+    its meaning; new ones may be added.
     """
 
-    # synced
-    CREATED = "created"  # this program created the run just now
-    FOUND_IN_TARGET = "found_in_target"  # the target already had the run with this job's mark
-    # duplicate
-    ALREADY_SYNCED = "already_synced"  # the checkpoint says so
-    JOINED = "joined"  # a second message of a job that was in flight shared its outcome
-    # skipped
-    # another event type, another source, no event at all but a service's own notice
-    OTHER_EVENT = "other_event"
-    STATUS_NOT_CONFIGURED = "status_not_configured"  # the job's status is not one of jobs.statuses
+    CREATED = "created"  # this program has just created the run
+    FOUND_IN_TARGET = "found_in_target"  # the target already had a run with this job's mark
+
+    ALREADY_SYNCED = "already_synced"  # according to the checkpoint
+    JOINED = "joined"  # shares the outcome of an earlier message about the job, then in flight
+
+    OTHER_EVENT = "other_event"  # another event type or source, or a service's own notice
+    STATUS_NOT_CONFIGURED = "status_not_configured"  # the job's status is not in jobs.statuses
     NOT_TAGGED = "not_tagged"  # ListTags confirmed that the sync tag is absent
-    # rejected
+
     MALFORMED_BODY = "malformed_body"  # the message cannot be understood
-    TAGS_INCOMPLETE = "tags_incomplete"  # sync tag there, another tag missing or blank
+    TAGS_INCOMPLETE = "tags_incomplete"  # sync tag present, another tag missing or blank
     JOB_GONE = "job_gone"  # SageMaker does not know the job (any more)
-    JOB_REPLACED = "job_replaced"  # another job has this name now
+    JOB_REPLACED = "job_replaced"  # another job now has this name
     FOREIGN_ACCOUNT = "foreign_account"  # a job of another account or region
     JOB_REFUSED = "job_refused"  # SageMaker refuses the request for this job as invalid
     TARGET_REFUSED = "target_refused"  # the target's own verdict on this job
-    # deferred
-    NOT_TERMINAL = "not_terminal"  # DescribeTrainingJob says the job is still going on
+
+    NOT_TERMINAL = "not_terminal"  # DescribeTrainingJob says the job has not ended
     CLAIMED_ELSEWHERE = "claimed_elsewhere"  # another process works on this job
-    LEASE_LOST = "lease_lost"  # the claim ran out while the job was worked on
-    NAME_LOCKED = "name_locked"  # another process creates something of the same name
+    LEASE_LOST = "lease_lost"  # the claim's lease expired during the attempt
+    NAME_LOCKED = "name_locked"  # another process is creating something of the same name
     TARGET_FAULT = "target_fault"  # the target failed on this job while it works for others
     SAGEMAKER_FAULT = "sagemaker_fault"  # SageMaker failed on this job while it works for others
-    # a rejected message could not be sent to the dead-letter queue
-    DEAD_LETTER_FAILED = "dead_letter_failed"
+    DEAD_LETTER_FAILED = "dead_letter_failed"  # rejected, but the dead-letter queue failed
     STANDING_BY = "standing_by"  # another process is the writer of this ModelDB V1
     STOPPING = "stopping"  # the daemon stopped before the job was begun
-    INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has the traceback
-    HELD_TOO_LONG = "held_too_long"  # held for 11.5 h; received again with a new 12 h
-    # held, and the state of an edge
-    UNREACHABLE = "unreachable"  # connection refused, reset, timed out; DNS
-    # the service answers that it cannot serve now (5xx, its database is down)
-    UNAVAILABLE = "unavailable"
+    INTERNAL_ERROR = "internal_error"  # a bug in this program; the log has the traceback
+    HELD_TOO_LONG = "held_too_long"  # held for 11.5 h; the next receive starts a new 12 h
+
+    UNREACHABLE = "unreachable"  # connection refused, reset or timed out; DNS
+    UNAVAILABLE = "unavailable"  # the service says that it cannot serve (5xx, database down)
     THROTTLED = "throttled"  # too many requests
     CREDENTIALS = "credentials"  # missing, expired or unknown credentials; a refused login
     ACCESS_DENIED = "access_denied"  # a permission is missing
-    NOT_THE_API = "not_the_api"  # something else answers at this address (a web page, a wrong path)
-    # somebody else writes to this ModelDB V1, which mixes up the rows
-    OTHER_WRITER = "other_writer"
-    # the queue or another resource named in the configuration does not exist
-    NOT_FOUND = "not_found"
-    # the checkpoint cannot be written or read (disk full, file gone, I/O error)
-    STORAGE = "storage"
+    NOT_THE_API = "not_the_api"  # something else answers at this address (web page, wrong path)
+    OTHER_WRITER = "other_writer"  # something else writes to this ModelDB V1, which mixes up rows
+    NOT_FOUND = "not_found"  # a resource named in the configuration does not exist
+    STORAGE = "storage"  # the checkpoint cannot be read or written (disk full, I/O error)
+
+
+REASONS: Mapping[str, tuple[Reason, ...]] = {
+    "synced": (Reason.CREATED, Reason.FOUND_IN_TARGET),
+    "duplicate": (Reason.ALREADY_SYNCED, Reason.JOINED),
+    "skipped": (Reason.OTHER_EVENT, Reason.STATUS_NOT_CONFIGURED, Reason.NOT_TAGGED),
+    "rejected": (
+        Reason.MALFORMED_BODY,
+        Reason.TAGS_INCOMPLETE,
+        Reason.JOB_GONE,
+        Reason.JOB_REPLACED,
+        Reason.FOREIGN_ACCOUNT,
+        Reason.JOB_REFUSED,
+        Reason.TARGET_REFUSED,
+    ),
+    "deferred": (
+        Reason.NOT_TERMINAL,
+        Reason.CLAIMED_ELSEWHERE,
+        Reason.LEASE_LOST,
+        Reason.NAME_LOCKED,
+        Reason.TARGET_FAULT,
+        Reason.SAGEMAKER_FAULT,
+        Reason.DEAD_LETTER_FAILED,
+        Reason.STANDING_BY,
+        Reason.STOPPING,
+        Reason.INTERNAL_ERROR,
+        Reason.HELD_TOO_LONG,
+    ),
+    "held": (
+        Reason.UNREACHABLE,
+        Reason.UNAVAILABLE,
+        Reason.THROTTLED,
+        Reason.CREDENTIALS,
+        Reason.ACCESS_DENIED,
+        Reason.NOT_THE_API,
+        Reason.OTHER_WRITER,
+        Reason.NOT_FOUND,
+        Reason.STORAGE,
+    ),
+}
+"""The reasons of each kind of outcome. Each reason belongs to exactly one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +125,7 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The job is already done."""
+    """The job is already synced."""
 
     kind: ClassVar[str] = "duplicate"
     reason: Reason
@@ -90,7 +135,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Not for us; nothing to do and nobody to tell."""
+    """Not to be synced; nothing else happens."""
 
     kind: ClassVar[str] = "skipped"
     reason: Reason
@@ -99,7 +144,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Will never work as it is; a person must look."""
+    """A permanent failure: retrying cannot help. The message becomes a dead letter."""
 
     kind: ClassVar[str] = "rejected"
     reason: Reason
@@ -108,34 +153,29 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """This job may work later; the message is hidden for a while and received again."""
+    """This job may succeed later; the message is hidden for a while and received again."""
 
     kind: ClassVar[str] = "deferred"
     reason: Reason
     detail: str = ""
     delay_seconds: float | None = None
-    """How long to hide the message; None: by the configured back-off and the receive count."""
+    """How long to hide the message; None: by the configured backoff and the receive count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The edge is down for everybody; the message is kept until the edge is back."""
+    """An edge is unavailable; the message is kept in flight until it recovers."""
 
     kind: ClassVar[str] = "held"
-    reason: Reason
-    edge: Edge
-    detail: str = ""
-    curable: bool = True
-    """False when waiting cannot help: the configuration is wrong."""
+    fault: EdgeFault
+
+    @property
+    def reason(self) -> Reason:
+        return self.fault.reason
+
+    @property
+    def detail(self) -> str:
+        return self.fault.detail
 
 
 Outcome = Synced | Duplicate | Skipped | Rejected | Deferred | Held
-
-
-class Edge(StrEnum):
-    """The four things outside the process that can fail as a whole. Each has one breaker."""
-
-    TARGET = "target"
-    SAGEMAKER = "sagemaker"
-    QUEUE = "queue"
-    CHECKPOINT = "checkpoint"

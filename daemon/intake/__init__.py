@@ -1,8 +1,7 @@
-"""The intake engine: takes messages from the queue, keeps them while the flow works, and gives them
-back or away.
+"""The intake: receives messages, keeps them in flight while the flow works, acknowledges them.
 
-poller ── slot, gate, receive ──> in-flight ledger ──> worker ── flow ──> outcome ──> acknowledgements
-                                      │    ▲               │
-                                  heartbeat (visibility     └─ held: waits for a breaker
-                                  of messages, leases of claims)
-"""  # noqa: E501
+poller ── slots, gate, receive ──> ledger ──> worker ── flow ──> outcome ──> acknowledgements
+                                     ▲           │
+    heartbeat: extends visibility ───┘           └─ held: waits for a breaker
+    timeouts and the leases of claims
+"""

@@ -1,9 +1,7 @@
-"""Deletes and hides messages in batches: ten at a time, or what has gathered in a few tens of
-milliseconds.
+"""Acknowledgements: deletes messages, or hides them for a while, in batches.
 
-SQS answers a batch with 200 and an entry per message; each refused entry is looked at. A stale
-receipt handle means that the message will be delivered again, nothing more. Anything else is tried
-again a few times.
+SQS answers a batch with 200 and an entry per message. A stale receipt handle means that the message
+will be delivered again, nothing more. Other failed entries are retried.
 """
 
 from __future__ import annotations
@@ -21,13 +19,14 @@ if TYPE_CHECKING:
 
     from daemon.aws.ports import Failed, Queue
     from daemon.intake.backoff import Backoff
-    from daemon.intake.in_flight import Entry
+    from daemon.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 10
 """SQS: entries per DeleteMessageBatch and ChangeMessageVisibilityBatch."""
 GATHER_SECONDS = 0.02
+"""How long an incomplete batch waits for more."""
 ATTEMPTS = 5
 
 Item = TypeVar("Item")
@@ -38,8 +37,8 @@ class Batcher(Generic[Item, Answer]):
     """Gathers single requests into batches.
 
     Args:
-        send: takes up to `BATCH_SIZE` items, returns an answer for each, in order; what it raises
-            goes to every caller of the batch.
+        send: takes up to `BATCH_SIZE` items and returns an answer for each, in order. Its exception
+            is raised in every caller of the batch.
     """
 
     def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
@@ -50,7 +49,7 @@ class Batcher(Generic[Item, Answer]):
         self._sending: set[asyncio.Task[None]] = set()
 
     async def ask(self, item: Item) -> Answer:
-        """One item's answer."""
+        """Sends an item with the next batch and returns its answer."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
@@ -59,9 +58,7 @@ class Batcher(Generic[Item, Answer]):
         return await future
 
     async def run(self) -> None:
-        """Sends what gathers. Ends only by cancellation, and then waits for the batches that are
-        under way.
-        """
+        """Sends batches. Ends only by cancellation, and then waits for those already sent."""
         try:
             while True:
                 await self._arrived.wait()
@@ -87,7 +84,7 @@ class Batcher(Generic[Item, Answer]):
     async def _send_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._send([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - it is raised again where each caller waits
+        except Exception as error:  # noqa: BLE001 - raised again in each caller
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
@@ -98,11 +95,12 @@ class Batcher(Generic[Item, Answer]):
 
 
 class Acknowledgements:
-    """What the daemon tells the queue of a message's end.
+    """Ends deliveries in the queue.
 
     Args:
-        backoff: pauses between tries of a request that failed.
-        on_fault: told of each fault of the queue as a whole.
+        queue: the main queue.
+        backoff: pauses between attempts at a failed request.
+        on_fault: called with each fault of the queue.
     """
 
     def __init__(
@@ -113,20 +111,22 @@ class Acknowledgements:
         self._deletes: Batcher[str, Failed | None] = Batcher(queue.delete)
         self._hides: Batcher[tuple[str, int], Failed | None] = Batcher(queue.hide)
 
-    async def delete(self, entry: Entry) -> bool:
-        """Deletes a message whose outcome is durable. False: the queue will deliver it again, which
-        does no harm.
-        """
-        return await self._persist(entry, "delete", lambda: self._deletes.ask(entry.receipt_handle))
-
-    async def hide(self, entry: Entry, seconds: float) -> bool:
-        """Lets a message be seen again after some seconds (0: at once). False: it will be seen when
-        its time is up.
+    async def delete(self, delivery: Delivery) -> bool:
+        """Deletes a message whose outcome is durable. False: it will be delivered again, which does
+        no harm.
         """
         return await self._persist(
-            entry,
+            delivery, "delete", lambda: self._deletes.ask(delivery.receipt_handle)
+        )
+
+    async def hide(self, delivery: Delivery, seconds: float) -> bool:
+        """Makes a message visible again after some seconds (0: at once). False: it becomes visible
+        when its visibility timeout expires.
+        """
+        return await self._persist(
+            delivery,
             "hide",
-            lambda: self._hides.ask((entry.receipt_handle, entry.hidable_seconds(seconds))),
+            lambda: self._hides.ask((delivery.receipt_handle, delivery.hidable_seconds(seconds))),
         )
 
     async def run_deletes(self) -> None:
@@ -136,7 +136,7 @@ class Acknowledgements:
         await self._hides.run()
 
     async def _persist(
-        self, entry: Entry, what: str, ask: Callable[[], Awaitable[Failed | None]]
+        self, delivery: Delivery, what: str, ask: Callable[[], Awaitable[Failed | None]]
     ) -> bool:
         failed: Failed | None = None
         for attempt in range(1, ATTEMPTS + 1):
@@ -160,6 +160,6 @@ class Acknowledgements:
             "acknowledgement failed, the message will be delivered again",
             acknowledgement=what,
             detail=detail,
-            receive_count=entry.receive_count,
+            receive_count=delivery.receive_count,
         )
         return False

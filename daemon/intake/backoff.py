@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential, with jitter, never above a maximum."""
+"""Exponential backoff with jitter and a maximum."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays in seconds that double from `initial_seconds` to `max_seconds`, each shortened at
-    random by up to half.
-
-    The jitter keeps messages that failed together from coming back together.
+    """Delays that double from `initial_seconds` to `max_seconds`, each shortened at random by up to
+    half, so that messages that failed together do not return together.
     """
 
     initial_seconds: float
@@ -22,8 +20,8 @@ class Backoff:
     random: random.Random
 
     def delay(self, attempt: int) -> float:
-        """The pause after a number of failed attempts (1 for the first)."""
-        # beyond, any maximum in use is long passed, and 2**n only grows
+        """Seconds to wait after the given number of failed attempts (1 or more)."""
+        # 2**32 exceeds any maximum in use
         doublings = min(max(attempt - 1, 0), 32)
         longest = min(self.initial_seconds * 2.0**doublings, self.max_seconds)
         return longest * (0.5 + self.random.random() / 2)

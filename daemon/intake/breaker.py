@@ -1,13 +1,14 @@
-"""One breaker per edge: open while the edge does not work for anybody, so that messages are held
-instead of burnt.
+"""Circuit breakers: one per edge, open while the edge is unavailable, so that messages are held
+instead of using up receives.
 
-    unproven ── probe passes ──> closed ── trip(fault) ──> open ── back-off, then one probe passes ──> closed
-        └── probe fails: stays open, next probe after a longer back-off ──────┘
+    unproven (open) ── probe passes ──> closed ── trip(fault) ──> open
+                                          ^                        │
+                                          └───── probe passes ─────┘
 
-A probe that passes while real calls still fail (a permission that the probe does not need) makes
-the breaker open again at once; the back-off then goes on growing, because only a real success
-resets it.
-"""  # noqa: E501
+A failed probe leaves it open; the next one follows after a longer backoff. A probe can pass while
+real calls still fail (a permission that the probe does not need). The breaker then opens again at
+once, and its backoff goes on growing, because only a successful real call resets it.
+"""
 
 from __future__ import annotations
 
@@ -19,40 +20,48 @@ import structlog
 
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
-from daemon.outcome import Reason
+from daemon.outcome import Edge, Reason
+from daemon.pipeline.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from daemon.intake.backoff import Backoff
     from daemon.observability.watchdog import Pulse
-    from daemon.outcome import Edge
 
 log = structlog.get_logger(__name__)
 
-PROBE_DEADLINE_SECONDS = 120.0
-"""Longer than any edge's own time-outs together: a probe beyond it hangs."""
-REMIND_SECONDS = 900.0
-"""Between two warnings that say the same of one outage."""
+EDGE_OF_STEP: Mapping[Step, Edge] = {
+    Step.DESCRIBE: Edge.SAGEMAKER,
+    Step.TAGS: Edge.SAGEMAKER,
+    Step.SYNC: Edge.TARGET,
+    Step.RECORD: Edge.CHECKPOINT,
+}
+"""The edge that each step of the flow calls."""
 
-_FOR_A_PERSON_TO_MEND = {Reason.ACCESS_DENIED, Reason.NOT_FOUND, Reason.NOT_THE_API}
-"""What is still wrong after half of it was mended stands in the detail. That of an outage names
-times and addresses that change."""
+PROBE_DEADLINE_SECONDS = 120.0
+"""A longer probe has failed. Exceeds the sum of any edge's own timeouts."""
+REMIND_SECONDS = 900.0
+"""Between two warnings that say the same about one outage."""
+
+_NEW_DETAIL_IS_NEWS = {Reason.ACCESS_DENIED, Reason.NOT_FOUND, Reason.NOT_THE_API}
+"""Reasons whose detail identifies the problem. A new detail (say, the next missing IAM action) is
+logged as a new fault; details of outages contain times and addresses, so for those only the reason
+is compared."""
 
 
 class Breaker:
-    """The state of one edge.
+    """The circuit breaker of one edge.
 
     Args:
         edge: which.
-        probe: asks the edge whether it works; raises `EdgeFault` when not. Never called twice at
-            once.
+        probe: raises `EdgeFault` while the edge is unavailable. Never called concurrently.
         backoff: pauses between probes.
-        on_change: told True when the breaker opens, False when it closes.
+        on_change: called with True when the breaker opens, False when it closes.
         proven: False: the breaker is open until a first probe has passed.
 
     Attributes:
-        fault: why it is open; None while it is closed or before the first answer.
+        fault: why it is open; None while it is closed or before the first probe.
         proven: the edge has worked at least once in the life of this process.
     """
 
@@ -68,16 +77,16 @@ class Breaker:
         self.edge = edge
         self.fault: EdgeFault | None = None
         self.proven = proven
-        self._asked = proven
+        self._probed = proven
         self._probe = probe
         self._backoff = backoff
         self._on_change = on_change
         self._closed = asyncio.Event()
         self._opened = asyncio.Event()
         self._failures = 0
-        self._successes: dict[str, tuple[str, float]] = {}
+        self._successes: dict[Step, tuple[str, float]] = {}
         self._opened_at = monotonic()
-        self._told: tuple[str, float] | None = None
+        self._logged: tuple[str, float] | None = None
         if proven:
             self._closed.set()
         else:
@@ -89,7 +98,7 @@ class Breaker:
         return not self._closed.is_set()
 
     def trip(self, fault: EdgeFault) -> None:
-        """Opens the breaker. While it is open, only the fault shown to people changes."""
+        """Opens the breaker; if it is open already, only `fault` changes."""
         self.fault = fault
         if self.is_open:
             return
@@ -98,7 +107,7 @@ class Breaker:
         self._closed.clear()
         self._opened.set()
         self._on_change(True)
-        self._told = (_gist(fault), self._opened_at)
+        self._logged = (_gist(fault), self._opened_at)
         log.warning(
             "breaker opened",
             edge=self.edge,
@@ -107,22 +116,22 @@ class Breaker:
             curable=fault.curable,
         )
 
-    def succeeded(self, step: str, token: str) -> None:
-        """Notes that a real call worked.
+    def succeeded(self, step: Step, message_id: str) -> None:
+        """Notes that a real call succeeded, which resets the backoff.
 
         Args:
-            step: the flow's step, because one call of an edge may work while another does not.
-            token: for whom (a message id).
+            step: of the flow. One call of an edge may work while another does not.
+            message_id: for which message.
         """
         self._failures = 0
-        self._successes[step] = (token, monotonic())
+        self._successes[step] = (message_id, monotonic())
 
-    def succeeded_for_others(self, step: str, token: str, since: float) -> bool:
-        """True if the step worked for somebody else after a moment (monotonic seconds): then a
-        failure is not the edge's.
+    def succeeded_for_others(self, step: Step, message_id: str, since: float) -> bool:
+        """True if the step succeeded for another message after a moment (monotonic seconds): then
+        its failure for this message is not the edge's fault.
         """
         last = self._successes.get(step)
-        return last is not None and last[0] != token and last[1] > since
+        return last is not None and last[0] != message_id and last[1] > since
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
@@ -131,17 +140,17 @@ class Breaker:
         """Probes while the breaker is open. Ends only by cancellation.
 
         Args:
-            pulse: told that the loop is alive.
-            on_fault: told of each failed probe.
+            pulse: of this loop.
+            on_fault: called with the fault of each failed probe.
         """
         while True:
             pulse.rest()
             await self._opened.wait()
-            # the first probe of all is not preceded by a failure, so it does not wait
-            if self._asked:
+            # no failure precedes the very first probe, so it does not wait
+            if self._probed:
                 await asyncio.sleep(self._backoff.delay(max(self._failures, 1)))
             pulse.work(PROBE_DEADLINE_SECONDS + 10)
-            self._asked = True
+            self._probed = True
             fault = await self._ask()
             if fault is None:
                 self._close()
@@ -149,17 +158,17 @@ class Breaker:
                 self.fault = fault
                 self._failures += 1
                 on_fault(fault)
-                self._tell(fault)
+                self._log_failed_probe(fault)
 
-    def _tell(self, fault: EdgeFault) -> None:
-        """Logs a failed probe: a warning where it says something new or the last one is long ago,
-        so that no outage fills the log.
+    def _log_failed_probe(self, fault: EdgeFault) -> None:
+        """A warning if it is news or the last warning is long ago, so that outages do not flood the
+        log.
         """
         now = monotonic()
-        told = self._told
-        news = told is None or told[0] != _gist(fault) or now - told[1] >= REMIND_SECONDS
+        logged = self._logged
+        news = logged is None or logged[0] != _gist(fault) or now - logged[1] >= REMIND_SECONDS
         if news:
-            self._told = (_gist(fault), now)
+            self._logged = (_gist(fault), now)
         log.log(
             logging.WARNING if news else logging.DEBUG,
             "probe failed",
@@ -185,12 +194,44 @@ class Breaker:
         open_seconds = round(monotonic() - self._opened_at, 1)
         self._opened.clear()
         self.fault = None
-        self._told = None
+        self._logged = None
         self.proven = True
         self._closed.set()
         self._on_change(False)
         log.info("breaker closed", edge=self.edge, open_seconds=open_seconds)
 
 
+class Breakers:
+    """The breakers of all edges."""
+
+    def __init__(self, breakers: Iterable[Breaker]) -> None:
+        self._breakers = {breaker.edge: breaker for breaker in breakers}
+
+    def __iter__(self) -> Iterator[Breaker]:
+        return iter(self._breakers.values())
+
+    def __getitem__(self, edge: Edge) -> Breaker:
+        return self._breakers[edge]
+
+    @property
+    def any_open(self) -> bool:
+        return any(breaker.is_open for breaker in self)
+
+    def trip(self, fault: EdgeFault) -> None:
+        """Opens the breaker of the fault's edge."""
+        self[fault.edge].trip(fault)
+
+    def succeeded(self, step: Step, message_id: str) -> None:
+        """A step of the flow succeeded for a message; see `Breaker.succeeded`."""
+        if step in EDGE_OF_STEP:
+            self[EDGE_OF_STEP[step]].succeeded(step, message_id)
+
+    async def wait_closed(self) -> None:
+        """Returns when all breakers are closed at the same time."""
+        while self.any_open:
+            for breaker in self:
+                await breaker.wait_closed()
+
+
 def _gist(fault: EdgeFault) -> str:
-    return fault.detail if fault.reason in _FOR_A_PERSON_TO_MEND else fault.reason
+    return fault.detail if fault.reason in _NEW_DETAIL_IS_NEWS else fault.reason

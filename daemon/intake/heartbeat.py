@@ -1,5 +1,5 @@
-"""Keeps what is in flight ours: the visibility of messages in the queue, and the leases of claims
-in the checkpoint.
+"""The heartbeat: extends the visibility timeout of messages in flight, and the leases of their
+claims in the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ import structlog
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import BATCH_SIZE
-from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.aws.ports import Queue
     from daemon.checkpoint.ports import Checkpoint
-    from daemon.intake.in_flight import Entry, InFlight
+    from daemon.intake.in_flight import InFlight
     from daemon.observability.watchdog import Pulse
+    from daemon.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
 
 BEAT_DEADLINE_SECONDS = 300.0
-"""Longer than the clients' own time-outs and tries, also while they fetch credentials: beyond it a
-beat hangs."""
+"""A longer beat counts as hung. Exceeds the clients' own timeouts and retries, including those for
+fetching credentials."""
 
 
 class Heartbeat:
-    """Renews what is past half of its time.
+    """Renews whatever is past half of its timeout.
 
     Args:
-        visibility_seconds: asked at each beat, because the queue's own setting may change.
-        on_beat: told "renewed", "stale" or "failed" for each message.
-        on_fault: told of each fault of the queue or the checkpoint as a whole.
+        queue: hides messages.
+        checkpoint: renews claims.
+        in_flight: the deliveries to renew.
+        visibility_seconds: called at each beat, because the queue's own setting may change.
+        lease_seconds: of a claim.
+        on_beat: called with "renewed", "stale" or "failed" for each message.
+        on_fault: called with each fault of the queue or the checkpoint.
     """
 
     def __init__(
@@ -59,9 +63,7 @@ class Heartbeat:
         self._leases_until = 0.0
 
     async def run(self, pulse: Pulse) -> None:
-        """Beats several times within each half of the shorter time-out. Ends only by
-        cancellation.
-        """
+        """Beats four times within each half of the shorter timeout. Ends only by cancellation."""
         while True:
             pulse.rest()
             await asyncio.sleep(min(self._visibility_seconds(), self._lease_seconds) / 8)
@@ -71,18 +73,18 @@ class Heartbeat:
     async def _renew_messages(self) -> None:
         now = monotonic()
         visibility = self._visibility_seconds()
-        due: list[Entry] = []
-        for entry in self._in_flight:
-            if now - entry.received_at > RELEASE_AFTER_SECONDS:
-                entry.give_back()
-            elif entry.visible_at - now < visibility / 2:
-                due.append(entry)
+        due: list[Delivery] = []
+        for delivery in self._in_flight:
+            if delivery.held_too_long:
+                delivery.give_back()
+            elif delivery.visible_at - now < visibility / 2:
+                due.append(delivery)
         batches = [due[start : start + BATCH_SIZE] for start in range(0, len(due), BATCH_SIZE)]
         await asyncio.gather(*(self._renew_batch(batch, visibility) for batch in batches))
 
-    async def _renew_batch(self, batch: Sequence[Entry], visibility: int) -> None:
+    async def _renew_batch(self, batch: Sequence[Delivery], visibility: int) -> None:
         begun = monotonic()
-        wanted = [(entry.receipt_handle, entry.hidable_seconds(visibility)) for entry in batch]
+        wanted = [(each.receipt_handle, each.hidable_seconds(visibility)) for each in batch]
         try:
             answers = await self._queue.hide(wanted)
         except EdgeFault as fault:
@@ -90,22 +92,21 @@ class Heartbeat:
             for _ in batch:
                 self._on_beat("failed")
             return
-        for entry, (handle, seconds), failed in zip(batch, wanted, answers, strict=True):
+        for delivery, (handle, seconds), failed in zip(batch, wanted, answers, strict=True):
             if failed is None:
-                entry.visible_at = begun + seconds
+                delivery.renewed(begun + seconds)
                 self._on_beat("renewed")
             elif failed.stale:
-                # a newer receive has the message, here or elsewhere; the claim still keeps the job
-                # ours
-                if entry.receipt_handle == handle:
-                    entry.visible_at = float("inf")
+                # received again, here or elsewhere; the job is still protected by its claim
+                if delivery.receipt_handle == handle:
+                    delivery.stop_renewing()
                 self._on_beat("stale")
             else:
                 log.warning(
                     "heartbeat refused",
                     code=failed.code,
                     detail=failed.detail,
-                    message_id=entry.message.message_id,
+                    message_id=delivery.message.message_id,
                 )
                 self._on_beat("failed")
 
@@ -113,7 +114,7 @@ class Heartbeat:
         now = monotonic()
         if now < self._leases_until - self._lease_seconds / 2:
             return
-        holders = {entry.claim: entry for entry in self._in_flight if entry.claim is not None}
+        holders = {each.job.claim: each for each in self._in_flight if each.job.claim is not None}
         if not holders:
             return
         try:
@@ -123,7 +124,7 @@ class Heartbeat:
             return
         self._leases_until = now + self._lease_seconds
         for claim in lost:
-            entry = holders[claim]
-            if entry.claim == claim:
-                log.warning("claim lost", job=claim.job_arn, message_id=entry.message.message_id)
-                entry.lose_lease()
+            delivery = holders[claim]
+            if delivery.job.claim == claim:
+                log.warning("claim lost", job=claim.job_arn, message_id=delivery.message.message_id)
+                delivery.lose_claim()

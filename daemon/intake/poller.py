@@ -1,4 +1,6 @@
-"""Polls the queue: waits until every edge works, takes slots, receives, enters the ledger."""
+"""Polls the queue: takes slots, waits until every edge is available, receives, enters what came in
+the ledger.
+"""
 
 from __future__ import annotations
 
@@ -15,33 +17,37 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from daemon.aws.ports import Message, Queue
-    from daemon.intake.in_flight import Entry, InFlight, Slots
+    from daemon.intake.in_flight import InFlight, Slots
     from daemon.observability.watchdog import Pulse
+    from daemon.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
 
 RECEIVE_LIMIT = 10
 """SQS: MaxNumberOfMessages."""
 RECEIVE_DEADLINE_SECONDS = 240.0
-"""What a receive may take beyond its WaitTimeSeconds before it is given up: the client's own
-time-outs come first, also those of the credentials it may have to fetch. An answer that drips in
-byte by byte never runs into those."""
+"""How long a receive may take beyond its WaitTimeSeconds before it is abandoned. The client's own
+timeouts, including those for fetching credentials, are shorter; a response that trickles in byte by
+byte never hits them."""
 RECEIVE_MARGIN_SECONDS = 300.0
-"""What a receive may take beyond its WaitTimeSeconds before the loop counts as hanging, because
-even giving up has failed."""
+"""How long a receive may take beyond its WaitTimeSeconds before the loop counts as hung, because
+even abandoning it has failed."""
 
 
 class Poller:
-    """One long poll at a time, for the life of the process.
+    """One long poll after the other.
 
     Args:
-        gate: returns when every edge works.
-        visibility_seconds: asked at each receive.
-        start: begins the work on an entry.
-        return_unstarted: makes messages visible again at once (a receive that ended after the
-            stop).
-        on_receive: told how many messages came.
-        on_fault: told of each fault of the queue as a whole.
+        queue: to receive from.
+        in_flight: where messages are entered.
+        slots: taken before each receive, one per message.
+        wait_seconds: WaitTimeSeconds.
+        gate: returns when this process may receive.
+        visibility_seconds: called at each receive.
+        start: begins the work on a delivery.
+        return_unstarted: makes messages visible again at once: those that came after the stop.
+        on_receive: called with the number of messages received.
+        on_fault: called with each fault of the queue.
     """
 
     def __init__(
@@ -53,7 +59,7 @@ class Poller:
         wait_seconds: int,
         gate: Callable[[], Awaitable[None]],
         visibility_seconds: Callable[[], int],
-        start: Callable[[Entry], None],
+        start: Callable[[Delivery], None],
         return_unstarted: Callable[[Sequence[Message]], Awaitable[None]],
         on_receive: Callable[[int], None],
         on_fault: Callable[[EdgeFault], None],
@@ -70,8 +76,8 @@ class Poller:
         self._on_fault = on_fault
 
     async def run(self, stop: asyncio.Event, pulse: Pulse) -> None:
-        """Polls until the stop. A running long poll is let finish: a cancelled one can still take a
-        message and hide it.
+        """Runs until stopped. The current long poll is never cancelled, because SQS may already
+        have handed out messages that would then stay invisible.
         """
         while not stop.is_set():
             pulse.rest()
@@ -85,7 +91,7 @@ class Poller:
             await self._receive(taken, stop)
 
     async def _ready(self) -> int:
-        """Slots first: an edge may fail while all of them are taken."""
+        """Waits for slots, then for the gate: an edge may fail while all slots are taken."""
         taken = await self._slots.take(RECEIVE_LIMIT)
         try:
             await self._gate()
@@ -106,11 +112,11 @@ class Poller:
                     await self._return_unstarted(messages)
                 return
             for message in messages:
-                # counted from the answer: the queue's own count began a little earlier
-                entry = self._in_flight.add(
+                # SQS began to count some time before the response arrived
+                delivery = self._in_flight.add(
                     message, visibility - min(monotonic() - begun, visibility / 2)
                 )
-                if entry is None:
+                if delivery is None:
                     log.info(
                         "message received again while in flight",
                         message_id=message.message_id,
@@ -118,7 +124,7 @@ class Poller:
                     )
                 else:
                     unused -= 1
-                    self._start(entry)
+                    self._start(delivery)
         except EdgeFault as fault:
             self._on_fault(fault)
         finally:
@@ -133,12 +139,14 @@ class Poller:
                 )
         except TimeoutError as error:
             raise EdgeFault(
-                Edge.QUEUE, Reason.UNREACHABLE, f"a receive has not ended within {deadline:.0f} s"
+                Edge.QUEUE,
+                Reason.UNREACHABLE,
+                f"a receive did not complete within {deadline:.0f} s",
             ) from error
 
 
 async def _unless(stop: asyncio.Event, wait: Callable[[], Awaitable[int]]) -> int | None:
-    """The awaited number, or None if the stop came first."""
+    """The result of `wait`, or None if the stop came first."""
     waiting = asyncio.ensure_future(wait())
     stopping = asyncio.ensure_future(stop.wait())
     try:

@@ -1,9 +1,9 @@
-"""What `/healthz` and `/readyz` say.
+"""The answers of `/healthz` and `/readyz`.
 
-Healthy: every loop goes round. An outage outside is no reason to be killed.
-Ready: the queue has answered and the checkpoint can be written. A target or SageMaker that is down
-for a while leaves the daemon ready (it holds what it has and says so); what a person must mend (a
-wrong address, credentials, permissions) and an edge that has never worked since the start do not.
+Healthy: no loop hangs. An outage elsewhere is no reason to restart the daemon.
+Ready: the queue has answered and the checkpoint is writable. A temporary outage of the target or of
+SageMaker leaves the daemon ready: it holds its messages, and reports so. Not ready: an operator
+must act (wrong address, credentials, permissions), or an edge has never worked since the start.
 """
 
 from __future__ import annotations
@@ -14,40 +14,44 @@ from daemon.observability.http import HealthReport
 from daemon.outcome import Edge, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from daemon.intake.breaker import Breaker
     from daemon.observability.watchdog import Watchdog
 
-FOR_A_PERSON = frozenset(
+NEEDS_OPERATOR = frozenset(
     {Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND}
 )
 
 
 def liveness_report(watchdog: Watchdog) -> HealthReport:
+    """The answer of `/healthz`."""
     checks = watchdog.checks()
     ok = all(words == "ok" for words in checks.values())
     return HealthReport(ok, "alive" if ok else "hanging", checks)
 
 
 def readiness_report(
-    breakers: Mapping[Edge, Breaker], *, stopping: bool, standing_by_for: str = ""
+    breakers: Iterable[Breaker], *, stopping: bool, standing_by_for: str = ""
 ) -> HealthReport:
-    """What `/readyz` says.
+    """The answer of `/readyz`.
 
     Args:
-        standing_by_for: the process that is the writer of a target that takes one writer only; ""
-            where this one works.
+        breakers: of all edges.
+        stopping: the daemon is shutting down.
+        standing_by_for: the process that holds the writer lease of a single-writer target; "" if
+            this process may write.
     """
-    checks = {edge.value: _words(breaker) for edge, breaker in breakers.items()}
+    breakers = list(breakers)
+    checks = {breaker.edge.value: _words(breaker) for breaker in breakers}
     if standing_by_for:
         checks["writer"] = (
             f"process {standing_by_for} is the writer; this one takes over when it ends"
         )
-    ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers.values())
+    ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers)
     if stopping:
         state = "stopping"
-    elif any(breaker.is_open for breaker in breakers.values()):
+    elif any(breaker.is_open for breaker in breakers):
         state = "paused" if ok else "not ready"
     else:
         state = "standing by" if standing_by_for else "ready"
@@ -57,10 +61,10 @@ def readiness_report(
 def _keeps_from_ready(breaker: Breaker) -> bool:
     if not breaker.is_open:
         return False
-    needs_person = breaker.fault is not None and (
-        not breaker.fault.curable or breaker.fault.reason in FOR_A_PERSON
+    needs_operator = breaker.fault is not None and (
+        not breaker.fault.curable or breaker.fault.reason in NEEDS_OPERATOR
     )
-    return breaker.edge in {Edge.QUEUE, Edge.CHECKPOINT} or not breaker.proven or needs_person
+    return breaker.edge in {Edge.QUEUE, Edge.CHECKPOINT} or not breaker.proven or needs_operator
 
 
 def _words(breaker: Breaker) -> str:

@@ -1,5 +1,5 @@
-"""What Prometheus is told. Names and labels are part of the contract; label values are bounded
-sets, never names of jobs.
+"""Prometheus metrics. Names and labels are part of the contract; label values are bounded sets,
+never names of jobs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from daemon.clock import wall
-from daemon.outcome import Edge, Reason
+from daemon.outcome import REASONS, Edge
+from daemon.pipeline.step import MEASURED_STEPS, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from daemon.aws.ports import QueueState
     from daemon.intake.in_flight import InFlight
 
-STEPS = ("describe", "validate", "sync", "record")
 HEARTBEAT_RESULTS = ("renewed", "stale", "failed")
 
 STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""A step is one or two requests: a few ms as a rule, a whole time-out at worst."""
+"""A step is one or two requests: usually a few ms, at worst a whole timeout."""
 EVENT_TO_SYNC_BUCKETS = (
     1.0,
     2.5,
@@ -49,51 +49,9 @@ EVENT_TO_SYNC_BUCKETS = (
     10_800.0,
     21_600.0,
 )
-"""Seconds as a rule, hours after an outage."""
+"""Usually seconds, hours after an outage."""
 
-REASONS: Mapping[str, tuple[Reason, ...]] = {
-    "synced": (Reason.CREATED, Reason.FOUND_IN_TARGET),
-    "duplicate": (Reason.ALREADY_SYNCED, Reason.JOINED),
-    "skipped": (Reason.OTHER_EVENT, Reason.STATUS_NOT_CONFIGURED, Reason.NOT_TAGGED),
-    "rejected": (
-        Reason.MALFORMED_BODY,
-        Reason.TAGS_INCOMPLETE,
-        Reason.JOB_GONE,
-        Reason.JOB_REPLACED,
-        Reason.FOREIGN_ACCOUNT,
-        Reason.JOB_REFUSED,
-        Reason.TARGET_REFUSED,
-    ),
-    "deferred": (
-        Reason.NOT_TERMINAL,
-        Reason.CLAIMED_ELSEWHERE,
-        Reason.LEASE_LOST,
-        Reason.NAME_LOCKED,
-        Reason.TARGET_FAULT,
-        Reason.SAGEMAKER_FAULT,
-        Reason.DEAD_LETTER_FAILED,
-        Reason.STANDING_BY,
-        Reason.STOPPING,
-        Reason.INTERNAL_ERROR,
-        Reason.HELD_TOO_LONG,
-    ),
-    "held": (
-        Reason.UNREACHABLE,
-        Reason.UNAVAILABLE,
-        Reason.THROTTLED,
-        Reason.CREDENTIALS,
-        Reason.ACCESS_DENIED,
-        Reason.NOT_THE_API,
-        Reason.OTHER_WRITER,
-        Reason.NOT_FOUND,
-        Reason.STORAGE,
-    ),
-}
-"""The reasons of each outcome. Their counters exist from the start: Prometheus misses the first
-step of one that appears with 1."""
-
-# A switch of the whole library: a second series of the start time beside each counter and histogram
-# tells nobody anything.
+# Global to the library: no extra series with the creation time of each counter and histogram.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves its return type out
 
 
@@ -103,19 +61,18 @@ class Metrics:
     Args:
         version: of this program.
         target: the kind of the target.
-        clock: epoch seconds.
 
     Attributes:
         jobs: outcomes of messages, by outcome and reason.
         event_to_sync_seconds: from the event's time to the durable outcome; not for replays,
             backfill and reconcile.
         breaker_open: by edge.
-        duplicate_runs_healed: doubles deleted from the target.
+        standing_by: 1 while another process holds the writer lease.
+        duplicate_runs_healed: duplicate runs deleted from the target.
     """
 
-    def __init__(self, *, version: str, target: str, clock: Callable[[], float] = wall) -> None:
+    def __init__(self, *, version: str, target: str) -> None:
         self.registry = CollectorRegistry()
-        self._clock = clock
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         Info("modeldb_sync_build", "Version and kind of target.", registry=self.registry).info(
@@ -146,7 +103,7 @@ class Metrics:
             "Age of the oldest message in flight since it was sent; 0 without one.",
         )
         self.breaker_open = self._gauge(
-            "breaker_open", "1 while the edge does not work and messages are held.", "edge"
+            "breaker_open", "1 while the edge is unavailable and messages are held.", "edge"
         )
         self.standing_by = self._gauge(
             "standing_by",
@@ -171,10 +128,10 @@ class Metrics:
         )
         self._heartbeats = self._counter("heartbeats", "Renewals of messages in flight.", "result")
         self.duplicate_runs_healed = self._counter(
-            "duplicate_runs_healed", "Doubles deleted from the target."
+            "duplicate_runs_healed", "Duplicate runs deleted from the target."
         )
         self._rows = self._gauge("checkpoint_rows", "Jobs in the checkpoint.", "state")
-        self._show_what_is_known_beforehand()
+        self._create_known_series()
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(f"modeldb_sync_{name}", words, labels, registry=self.registry)
@@ -182,11 +139,12 @@ class Metrics:
     def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
         return Gauge(f"modeldb_sync_{name}", words, labels, registry=self.registry)
 
-    def _show_what_is_known_beforehand(self) -> None:
+    def _create_known_series(self) -> None:
+        """Prometheus misses the first increment of a counter that appears with 1."""
         for outcome, reasons in REASONS.items():
             for reason in reasons:
                 self.jobs.labels(outcome, reason)
-        for step in STEPS:
+        for step in MEASURED_STEPS:
             self._steps.labels(step)
         for edge in Edge:
             self.breaker_open.labels(edge)
@@ -195,21 +153,21 @@ class Metrics:
         self._dead_letters.set(math.nan)
 
     def received(self, count: int) -> None:
-        """The queue answered a receive with so many messages, perhaps none."""
+        """The queue answered a receive, perhaps without messages."""
         self._received.inc(count)
-        self._last_poll.set(self._clock())
+        self._last_poll.set(wall())
 
-    def step(self, step: str, seconds: float) -> None:
+    def step(self, step: Step, seconds: float) -> None:
         """A step of the flow ended.
 
         Args:
-            step: one of `STEPS`.
+            step: one of `MEASURED_STEPS`.
             seconds: how long it took.
         """
         self._steps.labels(step).observe(seconds)
 
     def heartbeat(self, result: str) -> None:
-        """A message was to be renewed.
+        """The renewal of a message ended.
 
         Args:
             result: one of `HEARTBEAT_RESULTS`.
@@ -217,27 +175,25 @@ class Metrics:
         self._heartbeats.labels(result).inc()
 
     def target_request(self, operation: str, result: str) -> None:
-        """A request to the target ended. Both words come from bounded sets."""
+        """A request to the target ended. Both labels are from bounded sets."""
         self._target_requests.labels(operation, result).inc()
 
     def aws_request(self, service: str, operation: str, result: str) -> None:
-        """A request to AWS ended. All words come from bounded sets."""
+        """A request to AWS ended. All labels are from bounded sets."""
         self._aws_requests.labels(service, operation, result).inc()
 
     def watch_in_flight(self, in_flight: InFlight) -> None:
-        """From now on the ledger is looked at whenever the metrics are asked for."""
+        """Reads the ledger whenever the metrics are rendered."""
 
         def oldest() -> float:
-            sent = [
-                entry.message.sent_at for entry in in_flight if entry.message.sent_at is not None
-            ]
-            return max(0.0, self._clock() - min(sent)) if sent else 0.0
+            sent = [each.message.sent_at for each in in_flight if each.message.sent_at is not None]
+            return max(0.0, wall() - min(sent)) if sent else 0.0
 
         self._in_flight.set_function(lambda: len(in_flight))
         self._oldest.set_function(oldest)
 
     def queue(self, state: QueueState) -> None:
-        """The queue told how many messages it has."""
+        """Updates the gauges of the queue."""
         self._queue.labels("visible").set(state.visible)
         self._queue.labels("in_flight").set(state.in_flight)
         self._queue.labels("delayed").set(state.delayed)
@@ -246,15 +202,15 @@ class Metrics:
         )
 
     def rows(self, counts: Mapping[str, int]) -> None:
-        """The checkpoint told how many jobs it knows in each state."""
+        """Updates the number of jobs in the checkpoint, by state."""
         for state, count in counts.items():
             self._rows.labels(state).set(count)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Everything as text.
+        """Renders all metrics.
 
         Args:
-            accept: the request's Accept header; OpenMetrics for those that ask for it.
+            accept: the request's Accept header, which may ask for OpenMetrics.
 
         Returns:
             The text and its content type.

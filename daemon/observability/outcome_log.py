@@ -10,56 +10,48 @@ from daemon.clock import monotonic, wall
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Synced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from daemon.intake.in_flight import Entry
     from daemon.observability.metrics import Metrics
     from daemon.outcome import Outcome
+    from daemon.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
 
 
 class OutcomeReporter:
-    """Tells people and Prometheus what became of a message.
+    """Logs and counts the outcomes of messages."""
 
-    Args:
-        metrics: the process's metrics.
-        clock: epoch seconds.
-    """
-
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = wall) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._clock = clock
 
-    def report(self, entry: Entry, outcome: Outcome) -> None:
+    def report(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Logs and counts one outcome, final or held."""
         self._metrics.jobs.labels(outcome.kind, outcome.reason).inc()
-        event = entry.event
+        job = delivery.job
+        event = job.event
         fields: dict[str, object] = {
-            "message_id": entry.message.message_id,
+            "message_id": delivery.message.message_id,
             "job": event.name if event is not None else None,
             "outcome": outcome.kind,
             "reason": outcome.reason,
-            "receive_count": entry.receive_count,
-            "seconds": round(monotonic() - entry.received_at, 3),
+            "receive_count": delivery.receive_count,
+            "seconds": round(monotonic() - delivery.received_at, 3),
         }
-        fields |= {
-            f"{step}_seconds": round(seconds, 3) for step, seconds in entry.durations.items()
-        }
+        fields |= {f"{step}_seconds": round(seconds, 3) for step, seconds in job.durations.items()}
         if outcome.detail:
             fields["detail"] = outcome.detail
         if isinstance(outcome, Synced | Duplicate):
             fields |= outcome.target_ids
         if isinstance(outcome, Synced):
-            if entry.notes:
-                fields["notes"] = list(entry.notes)
-            if entry.healed:
-                fields["healed"] = entry.healed
-                self._metrics.duplicate_runs_healed.inc(entry.healed)
+            if job.notes:
+                fields["notes"] = list(job.notes)
+            if job.healed:
+                fields["healed"] = job.healed
+                self._metrics.duplicate_runs_healed.inc(job.healed)
             if event is not None and event.event_time is not None and not event.replayed:
-                seconds = max(0.0, self._clock() - event.event_time.timestamp())
+                seconds = max(0.0, wall() - event.event_time.timestamp())
                 self._metrics.event_to_sync_seconds.observe(seconds)
                 fields["event_to_sync_seconds"] = round(seconds, 1)
         if isinstance(outcome, Held):
-            fields["edge"] = outcome.edge
+            fields["edge"] = outcome.fault.edge
         urgent = isinstance(outcome, Rejected | Held | Deferred)
         (log.warning if urgent else log.info)("job outcome", **fields)

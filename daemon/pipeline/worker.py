@@ -1,4 +1,6 @@
-"""Takes one entry of the ledger to its end: flow, hold and try again, acknowledge."""
+"""Processes one delivery: runs the flow, holds and retries while an edge is unavailable, then
+acknowledges.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +12,51 @@ import structlog
 from daemon.aws.dead_letter import dead_letter, redacted_body
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobRefused
-from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from daemon.aws.ports import Queue
     from daemon.checkpoint.ports import Checkpoint
     from daemon.intake.acknowledgements import Acknowledgements
     from daemon.intake.backoff import Backoff
-    from daemon.intake.breaker import Breaker
-    from daemon.intake.in_flight import Entry, InFlight, Slots
+    from daemon.intake.breaker import Breaker, Breakers
+    from daemon.intake.in_flight import InFlight, Slots
     from daemon.outcome import Outcome
+    from daemon.pipeline.delivery import Delivery
     from daemon.pipeline.flow import Flow
+    from daemon.pipeline.step import Step
 
 log = structlog.get_logger(__name__)
 
 FAILURES_BEFORE_OWN_FAULT = 3
-"""A message that has failed this often, each time while the same step worked for others, is at
-fault itself."""
+"""After so many failures of a step that meanwhile succeeded for other messages, the fault is taken
+for the job's own."""
 
-OF_DEAD_LETTERS_ALONE = frozenset({Reason.ACCESS_DENIED, Reason.NOT_FOUND})
-"""What is wrong with the dead-letter queue then does not concern the main queue."""
+DEAD_LETTER_QUEUE_ONLY = frozenset({Reason.ACCESS_DENIED, Reason.NOT_FOUND})
+"""Faults of the dead-letter queue that say nothing about the main queue."""
 
 OWN_FAULT = {Edge.TARGET: Reason.TARGET_FAULT, Edge.SAGEMAKER: Reason.SAGEMAKER_FAULT}
 
 
 class Worker:
-    """Works on all entries of this process, each in a task of its own.
+    """Handles all deliveries of this process, each in a task of its own.
 
     Args:
-        dead_letter_url: asked at each rejection; None without a dead-letter queue.
+        flow: determines and records outcomes.
+        queue: takes dead letters.
+        checkpoint: keeps the bodies of rejected messages that cannot become dead letters.
+        in_flight: the ledger that the deliveries leave at the end.
+        slots: one is given back for each delivery.
+        acknowledgements: deletes and hides messages.
+        breakers: awaited by held messages.
+        dead_letter_url: called at each rejection; None without a dead-letter queue.
         backoff: how long a deferred message is hidden, by its receive count.
-        settle_seconds: how long a message whose write has no answer stays hidden when the daemon
-            stops.
-        on_outcome: told of each outcome, held ones too.
-        on_fault: told of each fault of an edge as a whole.
+        settle_seconds: how long a message with an unanswered write stays hidden when it is given
+            back.
+        on_outcome: called with each outcome, including held ones.
+        on_fault: called with each fault of an edge.
     """
 
     def __init__(
@@ -57,12 +67,12 @@ class Worker:
         in_flight: InFlight,
         slots: Slots,
         acknowledgements: Acknowledgements,
-        breakers: Mapping[Edge, Breaker],
+        breakers: Breakers,
         *,
         dead_letter_url: Callable[[], str | None],
         backoff: Backoff,
         settle_seconds: float,
-        on_outcome: Callable[[Entry, Outcome], None],
+        on_outcome: Callable[[Delivery, Outcome], None],
         on_fault: Callable[[EdgeFault], None],
     ) -> None:
         self._flow = flow
@@ -78,78 +88,66 @@ class Worker:
         self._on_outcome = on_outcome
         self._on_fault = on_fault
 
-    async def handle(self, entry: Entry) -> None:
-        """Ends when the message has been acknowledged, and gives its slot back."""
-        structlog.contextvars.bind_contextvars(message_id=entry.message.message_id)
+    async def handle(self, delivery: Delivery) -> None:
+        """Returns when the message has been acknowledged; gives its slot back."""
+        structlog.contextvars.bind_contextvars(message_id=delivery.message.message_id)
         try:
-            outcome = await self._work(entry)
-            if entry.event is not None:  # the flow has bound it in its own task
-                structlog.contextvars.bind_contextvars(job=entry.event.name)
+            outcome = await self._work(delivery)
+            if delivery.job.name:  # the flow has bound it in the attempt's task only
+                structlog.contextvars.bind_contextvars(job=delivery.job.name)
             if isinstance(outcome, Rejected) and not await self._send_to_dead_letters(
-                entry, outcome
+                delivery, outcome
             ):
                 outcome = Deferred(Reason.DEAD_LETTER_FAILED, outcome.detail)
-            self._on_outcome(entry, outcome)
-            self._in_flight.finish(entry, outcome)
-            entry.stop_renewing()
-            await self._acknowledge(entry, outcome)
+            self._on_outcome(delivery, outcome)
+            self._in_flight.finish(delivery, outcome)
+            delivery.stop_renewing()
+            await self._acknowledge(delivery, outcome)
         finally:
-            self._in_flight.finish(entry, Deferred(Reason.STOPPING, delay_seconds=0))
-            self._in_flight.remove(entry)
+            self._in_flight.finish(delivery, Deferred(Reason.STOPPING, delay_seconds=0))
+            self._in_flight.remove(delivery)
             self._slots.give_back(1)
 
-    async def _work(self, entry: Entry) -> Outcome:
+    async def _work(self, delivery: Delivery) -> Outcome:
         """Attempts until the outcome is final for this receive."""
-        own_failures: dict[str, int] = {}
+        own_failures: dict[Step, int] = {}
         failed_at = monotonic()
         while True:
-            outcome = await self._attempt(entry)
+            outcome = await self._attempt(delivery)
             if not isinstance(outcome, Held):
                 return outcome
-            step = entry.step
-            if self._breakers[outcome.edge].succeeded_for_others(
-                step, entry.message.message_id, failed_at
-            ):
+            step, fault = delivery.job.step, outcome.fault
+            breaker = self._breakers[fault.edge]
+            if breaker.succeeded_for_others(step, delivery.message.message_id, failed_at):
                 own_failures[step] = own_failures.get(step, 0) + 1
-                if own_failures[step] >= FAILURES_BEFORE_OWN_FAULT and outcome.edge in OWN_FAULT:
-                    outcome = await self._flow.record(
-                        entry, Deferred(OWN_FAULT[outcome.edge], outcome.detail)
-                    )
+                if own_failures[step] >= FAILURES_BEFORE_OWN_FAULT and fault.edge in OWN_FAULT:
+                    own_fault = Deferred(OWN_FAULT[fault.edge], fault.detail)
+                    outcome = await self._flow.record(delivery, own_fault)
                     if not isinstance(outcome, Held):
                         return outcome
+                    fault = outcome.fault
+                    breaker = self._breakers[fault.edge]
             failed_at = monotonic()
-            self._on_outcome(entry, outcome)
-            self._on_fault(
-                EdgeFault(outcome.edge, outcome.reason, outcome.detail, curable=outcome.curable)
-            )
-            if not await self._hold(entry, self._breakers[outcome.edge]):
-                return await self._given_back(entry, outcome.detail)
+            self._on_outcome(delivery, outcome)
+            self._on_fault(fault)
+            if not await self._hold(delivery, breaker):
+                return await self._given_back(delivery, fault.detail)
 
-    async def _attempt(self, entry: Entry) -> Outcome:
-        """One run of the flow, in a task of its own so that it can be ended without ending its
-        handler.
-        """
-        if entry.released.is_set():
-            return await self._given_back(entry)
-        entry.lease_lost = False
-        entry.attempt = asyncio.create_task(self._flow.process(entry))
-        try:
-            await asyncio.wait({entry.attempt})
-        finally:
-            if not entry.attempt.done():
-                entry.attempt.cancel()
-                await asyncio.wait({entry.attempt})
-        if not entry.attempt.cancelled():
-            return entry.attempt.result()
-        if entry.lease_lost:
+    async def _attempt(self, delivery: Delivery) -> Outcome:
+        if delivery.released.is_set():
+            return await self._given_back(delivery)
+        outcome = await delivery.attempt(self._flow.process(delivery))
+        if outcome is not None:
+            return outcome
+        if delivery.claim_lost:
             return Deferred(Reason.LEASE_LOST, "another process has the job now")
-        return await self._given_back(entry)
+        return await self._given_back(delivery)
 
-    async def _hold(self, entry: Entry, breaker: Breaker) -> bool:
-        """Waits for an edge. False if the entry is to be given back first."""
+    async def _hold(self, delivery: Delivery, breaker: Breaker) -> bool:
+        """Waits for an edge. False if the message is to be given back first."""
         waiting = {
             asyncio.ensure_future(breaker.wait_closed()),
-            asyncio.ensure_future(entry.released.wait()),
+            asyncio.ensure_future(delivery.released.wait()),
         }
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -157,38 +155,37 @@ class Worker:
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-        return not entry.released.is_set()
+        return not delivery.released.is_set()
 
-    async def _given_back(self, entry: Entry, detail: str = "") -> Deferred:
-        """Ends the claim of an entry that is to be received again: at once, or when a write without
-        an answer must have ended.
+    async def _given_back(self, delivery: Delivery, detail: str = "") -> Deferred:
+        """Ends the claim of a message that is to be received again: at once, or when a write
+        without an answer must have ended.
         """
-        claim, entry.claim = entry.claim, None
-        if claim is not None:
-            try:
-                await self._checkpoint.release(claim)
-            except EdgeFault as fault:  # the lease ends by itself
-                self._on_fault(fault)
-        too_long = monotonic() - entry.received_at > RELEASE_AFTER_SECONDS
-        reason = Reason.HELD_TOO_LONG if too_long else Reason.STOPPING
-        return Deferred(reason, detail, self._settle_seconds if entry.outcome_unknown else 0)
+        try:
+            await self._flow.release(delivery)
+        except EdgeFault as fault:
+            self._on_fault(fault)
+        reason = Reason.HELD_TOO_LONG if delivery.held_too_long else Reason.STOPPING
+        return Deferred(reason, detail, self._settle_seconds if delivery.job.outcome_unknown else 0)
 
-    async def _acknowledge(self, entry: Entry, outcome: Outcome) -> None:
+    async def _acknowledge(self, delivery: Delivery, outcome: Outcome) -> None:
         match outcome:
             case Synced() | Duplicate() | Skipped() | Rejected():
-                await self._acknowledgements.delete(entry)
+                await self._acknowledgements.delete(delivery)
             case Deferred(delay_seconds=None):
-                await self._acknowledgements.hide(entry, self._backoff.delay(entry.receive_count))
+                await self._acknowledgements.hide(
+                    delivery, self._backoff.delay(delivery.receive_count)
+                )
             case Deferred(delay_seconds=float() | int() as seconds):
-                await self._acknowledgements.hide(entry, seconds)
+                await self._acknowledgements.hide(delivery, seconds)
             case Held():
                 raise AssertionError("a held message has no acknowledgement")
 
-    async def _send_to_dead_letters(self, entry: Entry, outcome: Rejected) -> bool:
-        """Hands a rejected message over, to the dead-letter queue or, where that cannot take it, to
-        the checkpoint.
+    async def _send_to_dead_letters(self, delivery: Delivery, outcome: Rejected) -> bool:
+        """Sends a rejected message to the dead-letter queue, or keeps its body in the checkpoint if
+        that queue cannot take it. False: neither worked.
         """
-        body = entry.message.body
+        body = delivery.message.body
         url = self._dead_letter_url()
         letter = dead_letter(body, outcome.reason, outcome.detail) if url is not None else None
         if url is not None and letter is not None:
@@ -204,13 +201,13 @@ class Worker:
                     "dead-letter queue does not take the message; it is tried again later",
                     detail=fault.detail,
                 )
-                if fault.reason not in OF_DEAD_LETTERS_ALONE:
+                if fault.reason not in DEAD_LETTER_QUEUE_ONLY:
                     self._on_fault(fault)
                 return False
             else:
                 return True
         try:
-            await self._checkpoint.keep_body(entry.message.message_id, redacted_body(body))
+            await self._checkpoint.keep_body(delivery.message.message_id, redacted_body(body))
         except EdgeFault as fault:
             self._on_fault(fault)
             return False

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon.aws.errors import SAGEMAKER, SQS, STS, CallResult
 from daemon.aws.ports import QueueState
 from daemon.checkpoint.ports import JobState
-from daemon.observability.metrics import HEARTBEAT_RESULTS, STEPS, Metrics
+from daemon.observability.metrics import HEARTBEAT_RESULTS, Metrics
+from daemon.pipeline.step import MEASURED_STEPS
 from daemon.targets.modeldb_v1.errors import CallErrorKind
 from daemon.targets.modeldb_v2.errors import ApiErrorKind
 
@@ -32,7 +33,7 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
     """Families, the samples in each, and each sample's labels with their values."""
     metrics = Metrics(version="0.1.0", target="modeldb-v2")
     metrics.received(1)
-    for step in STEPS:
+    for step in MEASURED_STEPS:
         metrics.step(step, 0.1)
     for result in HEARTBEAT_RESULTS:
         metrics.heartbeat(result)

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
-from daemon.observability.metrics import REASONS
-from daemon.outcome import Edge, Reason
+from daemon.outcome import REASONS, Edge, Reason
 from tests.deploy.exported import exported_families, exported_samples
 from tests.deploy.vocabulary import Expression, unknown_words
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from daemon.config.settings import Settings
-from daemon.observability.metrics import REASONS, Metrics
-from daemon.outcome import Reason
+from daemon.observability.metrics import Metrics
+from daemon.outcome import REASONS, Reason
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The flow and the intake without a network: doubles of the small protocols, and a bench that puts
+"""The flow and the intake without a network: doubles of the small protocols, and a scene that puts
 them together.
 
 `MemoryQueue`, `MemoryTrainingJobs` and `ScriptedTarget` stand for `Queue`, `TrainingJobs` and
@@ -16,17 +16,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from daemon.aws.ports import Failed, Message, QueueState
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
-from daemon.intake.breaker import Breaker
+from daemon.intake.breaker import Breaker, Breakers
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
-from daemon.pipeline.flow import EDGE_OF_STEP, Flow, FlowRules
+from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.targets.ports import TargetRun
 from daemon.training_job.identity import Home, JobArn, JobMark
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.intake.in_flight import Entry
     from daemon.outcome import Outcome
+    from daemon.pipeline.delivery import Delivery
     from daemon.targets.ports import WriteJournal
     from daemon.training_job.training_run import TrainingRun
 
@@ -146,7 +147,7 @@ class CountingPulse(Pulse):
     """How often a loop has gone round."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0.0)
+        super().__init__()
         self.rounds = 0
 
     def work(self, limit_seconds: float) -> None:
@@ -183,6 +184,7 @@ class MemoryQueue:
     """
 
     def __init__(self) -> None:
+        self.own_visibility_seconds = 30
         self.answers: asyncio.Queue[Sequence[Message] | EdgeFault] = asyncio.Queue()
         self.receives: list[int] = []
         self.deleted: list[str] = []
@@ -225,7 +227,7 @@ class MemoryQueue:
         self.dead_letters.append((url, body, attributes))
 
     async def state(self) -> QueueState:
-        return QueueState(0, 0, 0, 30, None, None, None)
+        return QueueState(0, 0, 0, self.own_visibility_seconds, None, None, None)
 
     async def _begin(self, call: str, entries: int) -> None:
         await self.witness(call)
@@ -383,15 +385,15 @@ class Waiting:
 
 
 @dataclass
-class Bench:
-    """One daemon's flow and worker. Made by `bench`.
+class FlowScene:
+    """One daemon's flow and worker. Made by `flow_scene`.
 
     Attributes:
         back: by edge: a probe passes only while this is set.
         outcomes: (message id, outcome) of each that was reported.
         faults: each fault that was reported.
         steps: each step whose time was told.
-        slots: all taken by `bench`, so that what a worker gives back can be counted.
+        slots: all taken by `flow_scene`, so that what a worker gives back can be counted.
     """
 
     queue: MemoryQueue
@@ -409,21 +411,20 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.back = {edge: asyncio.Event() for edge in Edge}
-        self.breakers: dict[Edge, Breaker] = {}
-        for edge, back in self.back.items():
+        for back in self.back.values():
             back.set()
-            self.breakers[edge] = Breaker(
-                edge, back.wait, CountingBackoff(), lambda _open: None, proven=True
-            )
+        self.breakers = Breakers(
+            Breaker(edge, back.wait, CountingBackoff(), lambda _open: None, proven=True)
+            for edge, back in self.back.items()
+        )
         self.flow = Flow(
             self.jobs,
             self.checkpoint,
             self.target,
             self.in_flight,
             self.rules,
-            on_success=self.succeeded,
+            on_success=self.breakers.succeeded,
             on_step=lambda step, _seconds: self.steps.append(step),
-            clock=self.clock,
         )
         self.acknowledgements = Acknowledgements(self.queue, CountingBackoff(), self.fault)
         self.worker = Worker(
@@ -437,40 +438,35 @@ class Bench:
             dead_letter_url=lambda: self.dead_letter_url,
             backoff=Backoff(10, 900, random.Random(1)),
             settle_seconds=SETTLE_SECONDS,
-            on_outcome=lambda entry, outcome: self.outcomes.append(
-                (entry.message.message_id, outcome)
+            on_outcome=lambda delivery, outcome: self.outcomes.append(
+                (delivery.message.message_id, outcome)
             ),
             on_fault=self.fault,
         )
 
-    def succeeded(self, step: str, token: str) -> None:
-        """As the service tells the breakers of a step that worked."""
-        if step in EDGE_OF_STEP:
-            self.breakers[EDGE_OF_STEP[step]].succeeded(step, token)
-
     def fault(self, fault: EdgeFault) -> None:
-        """As the service tells the breakers of a fault."""
+        """What the daemon does with a fault."""
         self.faults.append(fault)
-        self.breakers[fault.edge].trip(fault)
+        self.breakers.trip(fault)
 
-    def receive(self, received: Message | None = None) -> Entry:
+    def receive(self, received: Message | None = None) -> Delivery:
         """Enters a message in the ledger."""
-        entry = self.in_flight.add(received or message(), 30)
-        assert entry is not None
-        return entry
+        delivery = self.in_flight.add(received or message(), 30)
+        assert delivery is not None
+        return delivery
 
     async def process(self, received: Message | None = None) -> Outcome:
         """One attempt of the flow at one message, without a worker."""
-        entry = self.receive(received)
-        outcome = await self.flow.process(entry)
-        self.in_flight.finish(entry, outcome)
-        self.in_flight.remove(entry)
+        delivery = self.receive(received)
+        outcome = await self.flow.process(delivery)
+        self.in_flight.finish(delivery, outcome)
+        self.in_flight.remove(delivery)
         return outcome
 
-    def start(self, received: Message | None = None) -> tuple[Entry, asyncio.Task[None]]:
+    def start(self, received: Message | None = None) -> tuple[Delivery, asyncio.Task[None]]:
         """A worker begins with a message."""
-        entry = self.receive(received)
-        return entry, asyncio.create_task(self.worker.handle(entry))
+        delivery = self.receive(received)
+        return delivery, asyncio.create_task(self.worker.handle(delivery))
 
     async def handle(self, received: Message | None = None) -> Outcome:
         """A worker takes a message to its end. Returns what was reported last."""
@@ -498,10 +494,10 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(
+async def flow_scene(
     path: Path, *, age_seconds: float = 2 * DAY, rules: FlowRules | None = None
-) -> AsyncIterator[Bench]:
-    """A bench with the job ``churn-1`` and running acknowledgements and breakers.
+) -> AsyncIterator[FlowScene]:
+    """A scene with the job ``churn-1`` and running acknowledgements and breakers.
 
     Args:
         path: of the checkpoint.
@@ -512,7 +508,7 @@ async def bench(
     clock = FakeClock()
     checkpoint = await open_sqlite_checkpoint(path, clock=clock)
     clock.now += age_seconds
-    made = Bench(
+    made = FlowScene(
         MemoryQueue(),
         MemoryTrainingJobs(),
         ScriptedTarget(),
@@ -528,10 +524,11 @@ async def bench(
     ]
     loops += [
         asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None))
-        for breaker in made.breakers.values()
+        for breaker in made.breakers
     ]
     try:
-        yield made
+        with mock.patch("daemon.pipeline.flow.wall", clock):
+            yield made
     finally:
         for loop in loops:
             loop.cancel()

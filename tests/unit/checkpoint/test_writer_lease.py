@@ -55,7 +55,7 @@ class RestingPulse(Pulse):
     """Tells when its loop rests."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0.0)
+        super().__init__()
         self.rested = asyncio.Event()
 
     def rest(self) -> None:

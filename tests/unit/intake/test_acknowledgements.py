@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from daemon.aws.ports import Failed
 from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
-from daemon.intake.in_flight import Entry
 from daemon.outcome import Edge
+from daemon.pipeline.delivery import Delivery
 from tests.support.flow_doubles import (
     CountingBackoff,
     MemoryQueue,
@@ -61,8 +61,8 @@ async def desk() -> AsyncIterator[Desk]:
         await asyncio.gather(*loops, return_exceptions=True)
 
 
-def entry(number: int = 1) -> Entry:
-    return Entry(message(message_id=f"m-{number}"), 30)
+def entry(number: int = 1) -> Delivery:
+    return Delivery(message(message_id=f"m-{number}"), 30)
 
 
 async def test_what_comes_together_goes_in_batches_of_ten() -> None:
@@ -162,7 +162,7 @@ async def test_another_try_uses_the_newest_handle() -> None:
         at.queue.refusals["m-1/1"] = deque([AGAIN])
 
         async def witness(_call: str) -> None:
-            one.receipt_handle = "m-1/2"
+            one.received_again(message(receive_count=2), 30)
 
         at.queue.witness = witness
         assert await at.delete(one)

@@ -14,6 +14,7 @@ from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
+from daemon.pipeline.step import Step
 
 if TYPE_CHECKING:
     from typing import Self
@@ -109,7 +110,7 @@ async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(
             running.breaker.trip(FAULT)
             await running.breaker.wait_closed()
         assert backoff.asked == [1, 2, 3, 4]
-        running.breaker.succeeded("sync", "message-1")
+        running.breaker.succeeded(Step.SYNC, "message-1")
         running.breaker.trip(FAULT)
         await running.breaker.wait_closed()
         assert backoff.asked[-1] == 1
@@ -119,11 +120,11 @@ async def test_success_of_others_is_told_apart_by_step_and_message(
     backoff: CountingBackoff,
 ) -> None:
     breaker = Breaker(Edge.SAGEMAKER, Probe(), backoff, lambda _open: None, proven=True)
-    breaker.succeeded("describe", "message-1")
-    assert breaker.succeeded_for_others("describe", "message-2", since=0)
-    assert not breaker.succeeded_for_others("describe", "message-1", since=0)
-    assert not breaker.succeeded_for_others("tags", "message-2", since=0)
-    assert not breaker.succeeded_for_others("describe", "message-2", since=float("inf"))
+    breaker.succeeded(Step.DESCRIBE, "message-1")
+    assert breaker.succeeded_for_others(Step.DESCRIBE, "message-2", since=0)
+    assert not breaker.succeeded_for_others(Step.DESCRIBE, "message-1", since=0)
+    assert not breaker.succeeded_for_others(Step.TAGS, "message-2", since=0)
+    assert not breaker.succeeded_for_others(Step.DESCRIBE, "message-2", since=float("inf"))
 
 
 def test_backoff_doubles_to_its_maximum_and_is_jittered_by_half() -> None:

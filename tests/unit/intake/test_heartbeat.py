@@ -17,16 +17,16 @@ from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
-from daemon.intake.in_flight import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.outcome import Edge, Reason
-from tests.support.flow_doubles import CountingPulse, arn_of, bench, edge_fault, message, until
+from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
+from tests.support.flow_doubles import CountingPulse, arn_of, edge_fault, flow_scene, message, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from daemon.intake.in_flight import Entry
-    from tests.support.flow_doubles import Bench
+    from daemon.pipeline.delivery import Delivery
+    from tests.support.flow_doubles import FlowScene
 
 VISIBILITY = 30
 LEASE = 0.08
@@ -40,26 +40,26 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest_asyncio.fixture
-async def stage(path: Path) -> AsyncIterator[Bench]:
-    async with bench(path) as made:
+async def scene(path: Path) -> AsyncIterator[FlowScene]:
+    async with flow_scene(path) as made:
         yield made
 
 
 class Beating:
     """A running heartbeat."""
 
-    def __init__(self, stage: Bench) -> None:
+    def __init__(self, scene: FlowScene) -> None:
         self.beats: Counter[str] = Counter()
         self.pulse = CountingPulse()
         self.task = asyncio.create_task(
             Heartbeat(
-                stage.queue,
-                stage.checkpoint,
-                stage.in_flight,
+                scene.queue,
+                scene.checkpoint,
+                scene.in_flight,
                 visibility_seconds=lambda: VISIBILITY,
                 lease_seconds=LEASE,
                 on_beat=lambda result: self.beats.update([result]),
-                on_fault=stage.fault,
+                on_fault=scene.fault,
             ).run(self.pulse)
         )
 
@@ -71,8 +71,8 @@ class Beating:
 
 
 @contextlib.asynccontextmanager
-async def beating(stage: Bench) -> AsyncIterator[Beating]:
-    heart = Beating(stage)
+async def beating(scene: FlowScene) -> AsyncIterator[Beating]:
+    heart = Beating(scene)
     try:
         yield heart
     finally:
@@ -80,122 +80,122 @@ async def beating(stage: Bench) -> AsyncIterator[Beating]:
         await asyncio.gather(heart.task, return_exceptions=True)
 
 
-def received(stage: Bench, number: int, *, visible_for: float = VISIBILITY / 2 - 1) -> Entry:
-    entry = stage.receive(message(message_id=f"m-{number}"))
-    entry.visible_at = time.monotonic() + visible_for
-    return entry
+def received(scene: FlowScene, number: int, *, visible_for: float = VISIBILITY / 2 - 1) -> Delivery:
+    delivery = scene.receive(message(message_id=f"m-{number}"))
+    delivery.visible_at = time.monotonic() + visible_for
+    return delivery
 
 
 async def test_only_what_is_past_half_of_its_time_is_renewed_and_for_the_whole_time(
-    stage: Bench,
+    scene: FlowScene,
 ) -> None:
-    due = received(stage, 1, visible_for=VISIBILITY / 2 - 1)
-    received(stage, 2, visible_for=VISIBILITY / 2 + 5)
-    async with beating(stage) as heart:
+    due = received(scene, 1, visible_for=VISIBILITY / 2 - 1)
+    received(scene, 2, visible_for=VISIBILITY / 2 + 5)
+    async with beating(scene) as heart:
         await heart.rounds(4)
-    assert stage.queue.hidden == [("m-1/1", VISIBILITY)]
+    assert scene.queue.hidden == [("m-1/1", VISIBILITY)]
     assert due.visible_at - time.monotonic() > VISIBILITY - 2
     assert heart.beats == {"renewed": 1}
 
 
-async def test_ten_per_call(stage: Bench) -> None:
+async def test_ten_per_call(scene: FlowScene) -> None:
     for number in range(23):
-        received(stage, number)
-    async with beating(stage) as heart:
+        received(scene, number)
+    async with beating(scene) as heart:
         await heart.rounds(2)
-    assert sorted(stage.queue.batches) == [("hide", 3), ("hide", 10), ("hide", 10)]
+    assert sorted(scene.queue.batches) == [("hide", 3), ("hide", 10), ("hide", 10)]
     assert heart.beats == {"renewed": 23}
 
 
-async def test_a_stale_handle_is_left_alone_until_a_newer_receive(stage: Bench) -> None:
-    entry, other = received(stage, 1), received(stage, 2)
-    stage.queue.refusals["m-1/1"] = deque([Failed("ReceiptHandleIsInvalid", "stale", stale=True)])
-    async with beating(stage) as heart:
+async def test_a_stale_handle_is_left_alone_until_a_newer_receive(scene: FlowScene) -> None:
+    delivery, other = received(scene, 1), received(scene, 2)
+    scene.queue.refusals["m-1/1"] = deque([Failed("ReceiptHandleIsInvalid", "stale", stale=True)])
+    async with beating(scene) as heart:
         await heart.rounds(4)
-        assert stage.queue.batches == [("hide", 2)]
+        assert scene.queue.batches == [("hide", 2)]
         assert heart.beats == {"stale": 1, "renewed": 1}
-        assert list(stage.in_flight) == [entry, other]
-        assert not entry.released.is_set()
-        stage.in_flight.add(message(message_id="m-1", receive_count=2), VISIBILITY / 2 - 1)
+        assert list(scene.in_flight) == [delivery, other]
+        assert not delivery.released.is_set()
+        scene.in_flight.add(message(message_id="m-1", receive_count=2), VISIBILITY / 2 - 1)
         await heart.rounds(2)
-    assert stage.queue.hidden == [("m-2/1", VISIBILITY), ("m-1/2", VISIBILITY)]
+    assert scene.queue.hidden == [("m-2/1", VISIBILITY), ("m-1/2", VISIBILITY)]
 
 
-async def test_a_newer_receive_during_the_call_is_not_taken_for_stale(stage: Bench) -> None:
-    entry = received(stage, 1)
-    stage.queue.refusals["m-1/1"] = deque([Failed("ReceiptHandleIsInvalid", "stale", stale=True)])
+async def test_a_newer_receive_during_the_call_is_not_taken_for_stale(scene: FlowScene) -> None:
+    delivery = received(scene, 1)
+    scene.queue.refusals["m-1/1"] = deque([Failed("ReceiptHandleIsInvalid", "stale", stale=True)])
 
     async def witness(_call: str) -> None:
-        stage.in_flight.add(message(message_id="m-1", receive_count=2), VISIBILITY)
+        scene.in_flight.add(message(message_id="m-1", receive_count=2), VISIBILITY)
 
-    stage.queue.witness = witness
-    async with beating(stage) as heart:
+    scene.queue.witness = witness
+    async with beating(scene) as heart:
         await heart.rounds(2)
-    assert entry.visible_at < time.monotonic() + VISIBILITY + 1
+    assert delivery.visible_at < time.monotonic() + VISIBILITY + 1
 
 
-async def test_a_refused_entry_is_counted_and_tried_again(stage: Bench) -> None:
-    received(stage, 1)
-    received(stage, 2)
-    stage.queue.refusals["m-1/1"] = deque([Failed("InternalError", "again", stale=False)])
-    async with beating(stage) as heart:
+async def test_a_refused_entry_is_counted_and_tried_again(scene: FlowScene) -> None:
+    received(scene, 1)
+    received(scene, 2)
+    scene.queue.refusals["m-1/1"] = deque([Failed("InternalError", "again", stale=False)])
+    async with beating(scene) as heart:
         await heart.rounds(3)
     assert heart.beats == {"failed": 1, "renewed": 2}
-    assert stage.queue.hidden == [("m-2/1", VISIBILITY), ("m-1/1", VISIBILITY)]
+    assert scene.queue.hidden == [("m-2/1", VISIBILITY), ("m-1/1", VISIBILITY)]
 
 
-async def test_an_outage_of_the_queue_is_counted_told_and_tried_again(stage: Bench) -> None:
-    received(stage, 1)
-    stage.queue.faults["hide"] = deque([edge_fault(Edge.QUEUE)])
-    async with beating(stage) as heart:
+async def test_an_outage_of_the_queue_is_counted_told_and_tried_again(scene: FlowScene) -> None:
+    received(scene, 1)
+    scene.queue.faults["hide"] = deque([edge_fault(Edge.QUEUE)])
+    async with beating(scene) as heart:
         await heart.rounds(3)
     assert heart.beats == {"failed": 1, "renewed": 1}
-    assert [fault.edge for fault in stage.faults] == [Edge.QUEUE]
+    assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
 
 
-async def test_near_the_12_hours_only_what_is_left_is_asked_for(stage: Bench) -> None:
-    entry = received(stage, 1)
-    entry.received_at -= RELEASE_AFTER_SECONDS - 1  # any later it is given back
-    entry.received_at -= LONGEST_IN_FLIGHT_SECONDS - RELEASE_AFTER_SECONDS - 20
-    assert 5 <= entry.hidable_seconds(VISIBILITY) <= 11
+async def test_near_the_12_hours_only_what_is_left_is_asked_for(scene: FlowScene) -> None:
+    delivery = received(scene, 1)
+    delivery.received_at -= RELEASE_AFTER_SECONDS - 1  # any later it is given back
+    delivery.received_at -= LONGEST_IN_FLIGHT_SECONDS - RELEASE_AFTER_SECONDS - 20
+    assert 5 <= delivery.hidable_seconds(VISIBILITY) <= 11
 
 
 async def test_after_eleven_and_a_half_hours_a_message_is_given_back_and_not_renewed(
-    stage: Bench,
+    scene: FlowScene,
 ) -> None:
-    old, young = received(stage, 1), received(stage, 2)
+    old, young = received(scene, 1), received(scene, 2)
     old.received_at -= RELEASE_AFTER_SECONDS + 1
     young.received_at -= RELEASE_AFTER_SECONDS - 60
-    async with beating(stage) as heart:
+    async with beating(scene) as heart:
         await heart.rounds(2)
     assert old.released.is_set()
     assert not young.released.is_set()
-    assert stage.queue.hidden == [("m-2/1", VISIBILITY)]
+    assert scene.queue.hidden == [("m-2/1", VISIBILITY)]
 
 
-async def test_a_held_message_is_given_back_after_eleven_and_a_half_hours(stage: Bench) -> None:
-    stage.back[Edge.TARGET].clear()
-    stage.target.then_raise(edge_fault())
-    entry, task = stage.start()
-    await stage.waiting_for(Edge.TARGET)
-    entry.received_at -= RELEASE_AFTER_SECONDS + 1
-    async with beating(stage), asyncio.timeout(5):
+async def test_a_held_message_is_given_back_after_eleven_and_a_half_hours(scene: FlowScene) -> None:
+    scene.back[Edge.TARGET].clear()
+    scene.target.then_raise(edge_fault())
+    delivery, task = scene.start()
+    await scene.waiting_for(Edge.TARGET)
+    delivery.received_at -= RELEASE_AFTER_SECONDS + 1
+    async with beating(scene), asyncio.timeout(5):
         await task
-    assert stage.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
-    assert stage.queue.hidden == [("m-1/1", 0)]
+    assert scene.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
+    assert scene.queue.hidden == [("m-1/1", 0)]
 
 
-async def test_claims_are_renewed_as_long_as_they_are_held(stage: Bench, path: Path) -> None:
-    waiting = stage.target.then_wait(begun=True)
-    _, task = stage.start()
+async def test_claims_are_renewed_as_long_as_they_are_held(scene: FlowScene, path: Path) -> None:
+    waiting = scene.target.then_wait(begun=True)
+    _, task = scene.start()
     await waiting.reached.wait()
     for _ in range(4):
-        stage.clock.now += LEASE / 2  # two of them are a lease
-        async with beating(stage) as heart:
+        scene.clock.now += LEASE / 2  # two of them are a lease
+        async with beating(scene) as heart:
             await heart.rounds(2)
     # the claim's first lease would have ended long ago, the heartbeat's shorter one has
-    stage.clock.now += 59
-    other = await open_sqlite_checkpoint(path, clock=stage.clock)
+    scene.clock.now += 59
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     await other.aclose()
     assert not waiting.cancelled
@@ -203,38 +203,38 @@ async def test_claims_are_renewed_as_long_as_they_are_held(stage: Bench, path: P
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_lost_claim_ends_the_attempt(stage: Bench, path: Path) -> None:
-    stage.jobs.put("churn-2")
-    lost, kept = stage.target.then_wait(begun=True), stage.target.then_wait(begun=False)
-    entry, task = stage.start()
+async def test_a_lost_claim_ends_the_attempt(scene: FlowScene, path: Path) -> None:
+    scene.jobs.put("churn-2")
+    lost, kept = scene.target.then_wait(begun=True), scene.target.then_wait(begun=False)
+    delivery, task = scene.start()
     await lost.reached.wait()
-    stage.clock.now += 61
-    other = await open_sqlite_checkpoint(path, clock=stage.clock)
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
-    other_entry, other_task = stage.start(message('{"TrainingJobName": "churn-2"}', "m-2"))
+    other_entry, other_task = scene.start(message('{"TrainingJobName": "churn-2"}', "m-2"))
     await kept.reached.wait()
-    async with beating(stage) as heart:
+    async with beating(scene) as heart:
         await heart.rounds(3)
     async with asyncio.timeout(5):
         await task
     assert (lost.cancelled, kept.cancelled) == (True, False)
-    assert (entry.lease_lost, other_entry.lease_lost) == (True, False)
-    assert stage.outcomes == [("m-1", stage.outcomes[0][1])]
-    assert stage.outcomes[0][1].reason is Reason.LEASE_LOST
+    assert (delivery.claim_lost, other_entry.claim_lost) == (True, False)
+    assert scene.outcomes == [("m-1", scene.outcomes[0][1])]
+    assert scene.outcomes[0][1].reason is Reason.LEASE_LOST
     kept.go_on.set()
     async with asyncio.timeout(5):
         await other_task
-    assert stage.target.created == ["churn-2"]
+    assert scene.target.created == ["churn-2"]
     await other.aclose()
 
 
 async def test_a_checkpoint_that_fails_is_told_and_tried_again(
-    stage: Bench, monkeypatch: pytest.MonkeyPatch
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = stage.target.then_wait(begun=False)
-    _, task = stage.start()
+    waiting = scene.target.then_wait(begun=False)
+    _, task = scene.start()
     await waiting.reached.wait()
-    real, calls = stage.checkpoint.renew, []
+    real, calls = scene.checkpoint.renew, []
 
     async def renew(*args: object) -> object:
         calls.append(args)
@@ -242,13 +242,13 @@ async def test_a_checkpoint_that_fails_is_told_and_tried_again(
             raise edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
         return await real(*args)  # type: ignore[arg-type] # passed on as they came
 
-    monkeypatch.setattr(stage.checkpoint, "renew", renew)
-    async with beating(stage) as heart:
+    monkeypatch.setattr(scene.checkpoint, "renew", renew)
+    async with beating(scene) as heart:
         await until(lambda: len(calls) >= 3)
         assert heart.pulse.rounds >= 3
-    assert [fault.edge for fault in stage.faults] == [Edge.CHECKPOINT]
+    assert [fault.edge for fault in scene.faults] == [Edge.CHECKPOINT]
     assert not waiting.cancelled
     waiting.go_on.set()
     async with asyncio.timeout(5):
         await task
-    assert stage.target.created == ["churn-1"]
+    assert scene.target.created == ["churn-1"]

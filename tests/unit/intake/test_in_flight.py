@@ -1,19 +1,24 @@
-"""The ledger: duplicates join, the newest receipt handle counts, different jobs of one name take
-turns.
+"""The ledger: duplicates join, the newest receipt handle is used, different jobs with one name are
+processed one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.aws.ports import Message
-from daemon.intake.in_flight import InFlight, Slots
+from daemon.intake.in_flight import InFlight, Joined, Slots
 from daemon.outcome import Deferred, Duplicate, Outcome, Reason, Rejected, Synced
-from daemon.training_job.event import TrainingJobEvent
-from daemon.training_job.identity import JobArn
+from daemon.training_job.event import TrainingJobEvent, parse_event
+from daemon.training_job.identity import JobArn, JobMark
+from tests.support.flow_doubles import event_body
+
+if TYPE_CHECKING:
+    from daemon.pipeline.delivery import Delivery
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-1"
 
@@ -22,29 +27,20 @@ def message(message_id: str, handle: str = "handle", receive_count: int = 1) -> 
     return Message(message_id, handle, "{}", receive_count, None)
 
 
-def event(created: datetime | None) -> TrainingJobEvent:
-    return TrainingJobEvent(
-        name="churn-1",
-        arn=JobArn.parse(ARN),
-        status="Completed",
-        secondary_status=None,
-        creation_time=created,
-        tags=None,
-        event_time=None,
-        event_id=None,
-        replayed=False,
-    )
+def of_job(delivery: Delivery, created: datetime) -> None:
+    """As the flow leaves a delivery after parsing it."""
+    arn = JobArn.parse(ARN)
+    event = parse_event(event_body("churn-1", CreationTime=round(created.timestamp() * 1000)))
+    assert isinstance(event, TrainingJobEvent)
+    delivery.job.event, delivery.job.arn = event, arn
 
 
-def test_a_message_received_again_joins_with_its_newer_handle() -> None:
-    async def scenario() -> None:
-        ledger = InFlight()
-        entry = ledger.add(message("m1", "old", 1), 30)
-        assert entry is not None
-        assert ledger.add(message("m1", "new", 2), 30) is None
-        assert (entry.receipt_handle, entry.receive_count, len(ledger)) == ("new", 2, 1)
-
-    asyncio.run(scenario())
+async def test_a_message_received_again_joins_with_its_newer_handle() -> None:
+    ledger = InFlight()
+    delivery = ledger.add(message("m1", "old", 1), 30)
+    assert delivery is not None
+    assert ledger.add(message("m1", "new", 2), 30) is None
+    assert (delivery.receipt_handle, delivery.receive_count, len(ledger)) == ("new", 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +62,15 @@ async def test_a_second_message_of_the_job_gets_the_first_ones_outcome(
     leader, follower = ledger.add(message("m1"), 30), ledger.add(message("m2"), 30)
     assert leader is not None
     assert follower is not None
-    leader.event = event(created)
-    follower.event = event(created.replace(microsecond=0))
-    assert await ledger.lead(leader, ARN) is None
-    joining = asyncio.create_task(ledger.lead(follower, ARN))
+    of_job(leader, created)
+    of_job(follower, created.replace(microsecond=0))
+    leader.job.mark = mark = JobMark.of(JobArn.parse(ARN), created)
+    assert await ledger.lead(leader) is None
+    joining = asyncio.create_task(ledger.lead(follower))
     await asyncio.sleep(0)
     assert not joining.done()
     ledger.finish(leader, first)
-    assert await joining == second
+    assert await joining == Joined(second, mark)
 
 
 async def test_jobs_of_one_name_created_at_different_times_take_turns() -> None:
@@ -81,12 +78,10 @@ async def test_jobs_of_one_name_created_at_different_times_take_turns() -> None:
     older, newer = ledger.add(message("m1"), 30), ledger.add(message("m2"), 30)
     assert older is not None
     assert newer is not None
-    older.event, newer.event = (
-        event(datetime(2025, 11, 20, tzinfo=UTC)),
-        event(datetime(2025, 11, 21, tzinfo=UTC)),
-    )
-    assert await ledger.lead(older, ARN) is None
-    waiting = asyncio.create_task(ledger.lead(newer, ARN))
+    of_job(older, datetime(2025, 11, 20, tzinfo=UTC))
+    of_job(newer, datetime(2025, 11, 21, tzinfo=UTC))
+    assert await ledger.lead(older) is None
+    waiting = asyncio.create_task(ledger.lead(newer))
     await asyncio.sleep(0)
     assert not waiting.done()
     ledger.finish(older, Synced(Reason.CREATED))
@@ -120,10 +115,10 @@ async def test_of_two_that_wait_for_one_slot_one_goes_on_waiting() -> None:
 async def test_the_ledger_says_when_it_is_empty() -> None:
     ledger = InFlight()
     await ledger.wait_empty()
-    entry = ledger.add(message("m1"), 30)
-    assert entry is not None
+    delivery = ledger.add(message("m1"), 30)
+    assert delivery is not None
     waiting = asyncio.create_task(ledger.wait_empty())
     await asyncio.sleep(0)
     assert not waiting.done()
-    ledger.remove(entry)
+    ledger.remove(delivery)
     await waiting

@@ -11,6 +11,7 @@ from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECONDS, Poller
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
+from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_doubles import MemoryQueue, a_while, edge_fault, message, until
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from daemon.aws.ports import Message
     from daemon.errors import EdgeFault
-    from daemon.intake.in_flight import Entry
+    from daemon.pipeline.delivery import Delivery
 
 WAIT_SECONDS = 20
 
@@ -41,9 +42,8 @@ class Polling:
         self.open = asyncio.Event()
         self.open.set()
         self.stop = asyncio.Event()
-        self.now = 0.0
-        self.pulse = Pulse(lambda: self.now)
-        self.started: list[Entry] = []
+        self.pulse = Pulse()
+        self.started: list[Delivery] = []
         self.returned: list[Message] = []
         self.received: list[int] = []
         self.faults: list[EdgeFault] = []
@@ -89,7 +89,7 @@ class Polling:
 async def test_what_is_received_is_entered_and_begun() -> None:
     async with Polling() as polling:
         await polling.answer([message(message_id="m-1"), message(message_id="m-2")])
-        assert [entry.message.message_id for entry in polling.started] == ["m-1", "m-2"]
+        assert [delivery.message.message_id for delivery in polling.started] == ["m-1", "m-2"]
         assert list(polling.in_flight) == polling.started
         assert polling.received == [2]
 
@@ -211,19 +211,23 @@ async def test_a_slot_that_comes_with_the_stop_is_given_back() -> None:
         assert await polling.free() == 3
 
 
-async def test_a_waiting_poller_is_alive_and_a_poll_beyond_its_time_is_not() -> None:
+async def test_a_waiting_poller_is_alive_and_a_poll_beyond_its_time_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr("daemon.observability.watchdog.monotonic", clock)
     async with Polling(slots=1) as polling:
-        polling.now = WAIT_SECONDS + RECEIVE_MARGIN_SECONDS
+        clock.now += WAIT_SECONDS + RECEIVE_MARGIN_SECONDS
         assert polling.pulse.overdue_seconds == 0
-        polling.now += 5
+        clock.now += 5
         assert polling.pulse.overdue_seconds == 5
         await polling.answer([message()])  # takes the only slot
-        polling.now += 3600
+        clock.now += 3600
         assert polling.pulse.overdue_seconds == 0
 
 
 async def test_the_visibility_is_counted_from_before_the_answer_but_never_below_half() -> None:
     async with Polling() as polling:
         await polling.answer([message()])
-        [entry] = polling.started
-        assert 29 < entry.visible_at - entry.received_at <= 30
+        [delivery] = polling.started
+        assert 29 < delivery.visible_at - delivery.received_at <= 30

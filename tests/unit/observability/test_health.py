@@ -1,68 +1,62 @@
-"""Alive: every loop goes round, whatever is down outside. Ready: queue and checkpoint work, and
-nothing waits for a person.
-"""
+"""`/healthz` fails only for hung or dead loops; `/readyz` also for edges that need an operator."""
 
 from __future__ import annotations
 
 import pytest
 
 from daemon.errors import EdgeFault
-from daemon.intake.breaker import Breaker
+from daemon.intake.breaker import Breaker, Breakers
 from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
+from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_doubles import CountingBackoff
 
 
-class Now:
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    made = FakeClock()
+    monkeypatch.setattr("daemon.observability.watchdog.monotonic", made)
+    return made
 
 
 async def _passes() -> None: ...
 
 
-def breakers(*, unproven: Edge | None = None) -> dict[Edge, Breaker]:
-    return {
-        edge: Breaker(
-            edge, _passes, CountingBackoff(), lambda _open: None, proven=edge is not unproven
-        )
+def breakers(*, unproven: Edge | None = None) -> Breakers:
+    return Breakers(
+        Breaker(edge, _passes, CountingBackoff(), lambda _open: None, proven=edge is not unproven)
         for edge in Edge
-    }
+    )
 
 
 def fault(edge: Edge, reason: Reason = Reason.UNREACHABLE, *, curable: bool = True) -> EdgeFault:
     return EdgeFault(edge, reason, "no answer", curable=curable)
 
 
-def test_alive_while_every_loop_rests_or_is_within_its_time() -> None:
-    now = Now()
-    watchdog = Watchdog(now)
+def test_alive_while_every_loop_rests_or_is_within_its_time(clock: FakeClock) -> None:
+    watchdog = Watchdog()
     watchdog.pulse("poller 1").work(35)
     watchdog.pulse("heartbeat").rest()
-    now.seconds = 34
+    clock.now += 34
     report = liveness_report(watchdog)
     assert (report.ok, report.state) == (True, "alive")
     assert dict(report.checks) == {"poller 1": "ok", "heartbeat": "ok"}
 
 
-def test_a_loop_that_rests_is_alive_for_as_long_as_it_takes() -> None:
-    now = Now()
-    watchdog = Watchdog(now)
+def test_a_loop_that_rests_is_alive_for_as_long_as_it_takes(clock: FakeClock) -> None:
+    watchdog = Watchdog()
     watchdog.pulse("poller 1").work(35)
     watchdog.pulse("poller 1").rest()
-    now.seconds = 1e6
+    clock.now += 1e6
     assert liveness_report(watchdog).ok
 
 
-def test_a_loop_beyond_its_time_hangs() -> None:
-    now = Now()
-    watchdog = Watchdog(now)
+def test_a_loop_beyond_its_time_hangs(clock: FakeClock) -> None:
+    watchdog = Watchdog()
     watchdog.pulse("poller 1").work(35)
     watchdog.pulse("heartbeat").rest()
-    now.seconds = 45
+    clock.now += 45
     report = liveness_report(watchdog)
     assert (report.ok, report.state) == (False, "hanging")
     assert dict(report.checks) == {"poller 1": "hangs: 10 s over its time", "heartbeat": "ok"}
@@ -71,7 +65,7 @@ def test_a_loop_beyond_its_time_hangs() -> None:
 
 
 def test_a_dead_loop_is_no_life() -> None:
-    watchdog = Watchdog(Now())
+    watchdog = Watchdog()
     watchdog.pulse("heartbeat").dead = True
     report = liveness_report(watchdog)
     assert not report.ok
@@ -93,7 +87,7 @@ def test_not_ready_while_it_stops() -> None:
 @pytest.mark.parametrize("reason", [Reason.UNREACHABLE, Reason.UNAVAILABLE, Reason.THROTTLED])
 def test_paused_and_ready_during_an_outage_that_will_pass(edge: Edge, reason: Reason) -> None:
     all_of_them = breakers()
-    all_of_them[edge].trip(fault(edge, reason))
+    all_of_them.trip(fault(edge, reason))
     report = readiness_report(all_of_them, stopping=False)
     assert (report.ok, report.state) == (True, "paused")
     assert report.checks[edge.value] == f"{reason}: no answer"
@@ -102,7 +96,7 @@ def test_paused_and_ready_during_an_outage_that_will_pass(edge: Edge, reason: Re
 @pytest.mark.parametrize("edge", [Edge.QUEUE, Edge.CHECKPOINT])
 def test_not_ready_without_queue_or_checkpoint(edge: Edge) -> None:
     all_of_them = breakers()
-    all_of_them[edge].trip(fault(edge))
+    all_of_them.trip(fault(edge))
     report = readiness_report(all_of_them, stopping=False)
     assert (report.ok, report.state) == (False, "not ready")
 
@@ -111,15 +105,15 @@ def test_not_ready_without_queue_or_checkpoint(edge: Edge) -> None:
 @pytest.mark.parametrize(
     "reason", [Reason.CREDENTIALS, Reason.ACCESS_DENIED, Reason.NOT_THE_API, Reason.NOT_FOUND]
 )
-def test_not_ready_while_a_person_must_mend_something(edge: Edge, reason: Reason) -> None:
+def test_not_ready_while_an_operator_must_fix_something(edge: Edge, reason: Reason) -> None:
     all_of_them = breakers()
-    all_of_them[edge].trip(fault(edge, reason))
+    all_of_them.trip(fault(edge, reason))
     assert not readiness_report(all_of_them, stopping=False).ok
 
 
 def test_not_ready_while_waiting_cannot_help() -> None:
     all_of_them = breakers()
-    all_of_them[Edge.TARGET].trip(fault(Edge.TARGET, Reason.UNAVAILABLE, curable=False))
+    all_of_them.trip(fault(Edge.TARGET, Reason.UNAVAILABLE, curable=False))
     assert not readiness_report(all_of_them, stopping=False).ok
 
 

@@ -1,4 +1,4 @@
-"""One log line and one count for every outcome, with what a person needs and no secret."""
+"""One log line and one count for every outcome, without secrets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from daemon.intake.in_flight import Entry
+from daemon.errors import EdgeFault
 from daemon.observability.logs import configure_logging
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.pipeline.delivery import Delivery
+from daemon.pipeline.step import Step
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.flow_doubles import event_body, message
 
@@ -27,17 +29,17 @@ EVENT_TIME = 1763629200.0
 """2025-11-20T09:00:00Z."""
 
 
-class Desk:
+class ReportScene:
     def __init__(self) -> None:
         self.stream = io.StringIO()
         configure_logging("debug", "json", self.stream)
         self.metrics = Metrics(version="1", target="modeldb-v2")
-        self.reporter = OutcomeReporter(self.metrics, clock=lambda: EVENT_TIME + 90.0)
+        self.reporter = OutcomeReporter(self.metrics)
 
-    def report(self, entry: Entry, outcome: Outcome) -> dict[str, Any]:
+    def report(self, delivery: Delivery, outcome: Outcome) -> dict[str, Any]:
         """The one line that the report made."""
         before = len(self.stream.getvalue())
-        self.reporter.report(entry, outcome)
+        self.reporter.report(delivery, outcome)
         [line] = self.stream.getvalue()[before:].splitlines()
         found: dict[str, Any] = json.loads(line)
         return found
@@ -47,18 +49,20 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    yield Desk()
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReportScene]:
+    monkeypatch.setattr("daemon.observability.outcome_log.wall", lambda: EVENT_TIME + 90.0)
+    yield ReportScene()
     structlog.reset_defaults()
 
 
-async def entry_of(body: str | None = None, **members: Any) -> Entry:
-    entry = Entry(message(body, receive_count=3), 30)
-    event = parse_event(entry.message.body)
-    entry.event = event if isinstance(event, TrainingJobEvent) else None
+async def delivery_of(body: str | None = None, **members: Any) -> Delivery:
+    """A delivery whose job has these attributes."""
+    delivery = Delivery(message(body, receive_count=3), 30)
+    event = parse_event(delivery.message.body)
+    delivery.job.event = event if isinstance(event, TrainingJobEvent) else None
     for name, value in members.items():
-        setattr(entry, name, value)
-    return entry
+        setattr(delivery.job, name, value)
+    return delivery
 
 
 @pytest.mark.parametrize(
@@ -69,15 +73,15 @@ async def entry_of(body: str | None = None, **members: Any) -> Entry:
         (Skipped(Reason.NOT_TAGGED, "no tag"), "info"),
         (Rejected(Reason.TAGS_INCOMPLETE, "no MODEL_DB_MODEL_TYPE"), "warning"),
         (Deferred(Reason.NOT_TERMINAL, "InProgress"), "warning"),
-        (Held(Reason.UNAVAILABLE, Edge.TARGET, "database is down"), "warning"),
+        (Held(EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, "database is down")), "warning"),
     ],
 )
 async def test_one_line_and_one_count_for_each_outcome(
-    desk: Desk, outcome: Outcome, level: str
+    scene: ReportScene, outcome: Outcome, level: str
 ) -> None:
-    entry = await entry_of(durations={"describe": 0.0123, "sync": 1.5})
-    entry.received_at = time.monotonic() - 4
-    line = desk.report(entry, outcome)
+    delivery = await delivery_of(durations={Step.DESCRIBE: 0.0123, Step.SYNC: 1.5})
+    delivery.received_at = time.monotonic() - 4
+    line = scene.report(delivery, outcome)
     assert (line["event"], line["level"]) == ("job outcome", level)
     assert (line["message_id"], line["job"], line["receive_count"]) == ("m-1", "churn-1", 3)
     assert (line["outcome"], line["reason"]) == (outcome.kind, outcome.reason)
@@ -86,21 +90,21 @@ async def test_one_line_and_one_count_for_each_outcome(
     assert line.get("detail", "") == outcome.detail
     assert line.get("run_id") == ("r-1" if isinstance(outcome, Synced | Duplicate) else None)
     assert line.get("edge") == ("target" if isinstance(outcome, Held) else None)
-    assert desk.sample("jobs_total", outcome=outcome.kind, reason=outcome.reason) == 1
+    assert scene.sample("jobs_total", outcome=outcome.kind, reason=outcome.reason) == 1
 
 
-async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(desk: Desk) -> None:
-    entry = await entry_of(notes=("name shortened",), healed=2)
-    line = desk.report(entry, Synced(Reason.CREATED, {"run_id": "r-1"}))
+async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(scene: ReportScene) -> None:
+    delivery = await delivery_of(notes=("name shortened",), healed=2)
+    line = scene.report(delivery, Synced(Reason.CREATED, {"run_id": "r-1"}))
     assert (line["notes"], line["healed"], line["event_to_sync_seconds"]) == (
         ["name shortened"],
         2,
         90.0,
     )
-    assert desk.sample("duplicate_runs_healed_total") == 2
+    assert scene.sample("duplicate_runs_healed_total") == 2
     assert (
-        desk.sample("event_to_sync_seconds_count"),
-        desk.sample("event_to_sync_seconds_sum"),
+        scene.sample("event_to_sync_seconds_count"),
+        scene.sample("event_to_sync_seconds_sum"),
     ) == (1, 90.0)
 
 
@@ -111,28 +115,31 @@ async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(desk: Desk) -
         (event_body(envelope={"time": None}), Synced(Reason.CREATED)),
         (event_body(), Duplicate(Reason.JOINED)),
         (event_body(), Deferred(Reason.TARGET_FAULT)),
-        (event_body(), Held(Reason.THROTTLED, Edge.TARGET)),
+        (event_body(), Held(EdgeFault(Edge.TARGET, Reason.THROTTLED, ""))),
     ],
 )
 async def test_the_age_counts_for_fresh_events_that_were_synced_only(
-    desk: Desk, body: str, outcome: Outcome
+    scene: ReportScene, body: str, outcome: Outcome
 ) -> None:
-    line = desk.report(await entry_of(body), outcome)
+    line = scene.report(await delivery_of(body), outcome)
     assert "event_to_sync_seconds" not in line
-    assert desk.sample("event_to_sync_seconds_count") == 0
+    assert scene.sample("event_to_sync_seconds_count") == 0
 
 
-async def test_a_clock_that_is_behind_makes_no_negative_age(desk: Desk) -> None:
-    desk.reporter = OutcomeReporter(desk.metrics, clock=lambda: EVENT_TIME - 5)
-    assert desk.report(await entry_of(), Synced(Reason.CREATED))["event_to_sync_seconds"] == 0
+async def test_a_clock_that_is_behind_makes_no_negative_age(
+    scene: ReportScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.observability.outcome_log.wall", lambda: EVENT_TIME - 5)
+    line = scene.report(await delivery_of(), Synced(Reason.CREATED))
+    assert line["event_to_sync_seconds"] == 0
 
 
-async def test_a_message_that_names_no_job_has_a_line_too(desk: Desk) -> None:
-    line = desk.report(await entry_of("no event"), Rejected(Reason.MALFORMED_BODY, "not JSON"))
+async def test_a_message_that_names_no_job_has_a_line_too(scene: ReportScene) -> None:
+    line = scene.report(await delivery_of("no event"), Rejected(Reason.MALFORMED_BODY, "not JSON"))
     assert (line["job"], line["message_id"], line["reason"]) == (None, "m-1", "malformed_body")
 
 
-async def test_nothing_of_the_body_is_in_the_line(desk: Desk) -> None:
+async def test_nothing_of_the_body_is_in_the_line(scene: ReportScene) -> None:
     body = event_body(
         HyperParameters={"db_password": "hunter2"},
         Environment={"KEY": "hunter3"},
@@ -141,8 +148,8 @@ async def test_nothing_of_the_body_is_in_the_line(desk: Desk) -> None:
     for outcome in (
         Synced(Reason.CREATED),
         Rejected(Reason.TAGS_INCOMPLETE, "no tag"),
-        Held(Reason.THROTTLED, Edge.TARGET),
+        Held(EdgeFault(Edge.TARGET, Reason.THROTTLED, "")),
     ):
-        desk.report(await entry_of(body), outcome)
-    assert "hunter" not in desk.stream.getvalue()
-    assert "m-1/3" not in desk.stream.getvalue()  # the receipt handle is a key to the message
+        scene.report(await delivery_of(body), outcome)
+    assert "hunter" not in scene.stream.getvalue()
+    assert "m-1/3" not in scene.stream.getvalue()  # the receipt handle is a key to the message

@@ -14,20 +14,21 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.app import LEAST_VISIBILITY_SECONDS, Daemon, _closing
-from daemon.aws.ports import Failed, QueueState
+from daemon.app import Daemon, _closing
+from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.checkpoint.writer_lease import SPARE_SECONDS
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import EdgeFault, JobRefused
 from daemon.intake.acknowledgements import ATTEMPTS
-from daemon.intake.in_flight import RELEASE_AFTER_SECONDS
+from daemon.intake.queue_monitor import LEAST_VISIBILITY_SECONDS, QueueMonitor
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
+from daemon.pipeline.delivery import RELEASE_AFTER_SECONDS
 from daemon.supervisor import Supervisor
 from tests.support.checkpoint_calls import FakeClock
-from tests.support.flow_doubles import arn_of, bench, edge_fault, message
+from tests.support.flow_doubles import MemoryQueue, arn_of, edge_fault, flow_scene, message
 from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     at_each_call,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict
 
-    from tests.support.flow_doubles import Bench
+    from tests.support.flow_doubles import FlowScene
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest_asyncio.fixture
-async def stage(path: Path) -> AsyncIterator[Bench]:
-    async with bench(path) as made:
+async def scene(path: Path) -> AsyncIterator[FlowScene]:
+    async with flow_scene(path) as made:
         yield made
 
 
@@ -107,11 +108,11 @@ async def test_a_message_that_comes_again_while_in_flight_alarms_nobody() -> Non
     assert (line["log_level"], line["receive_count"]) == ("info", 2)
 
 
-async def test_a_refused_heartbeat_is_told_with_the_queues_words(stage: Bench) -> None:
-    received(stage, 1)
-    stage.queue.refusals["m-1/1"] = deque([Failed("AccessDenied", "not allowed", stale=False)])
+async def test_a_refused_heartbeat_is_told_with_the_queues_words(scene: FlowScene) -> None:
+    received(scene, 1)
+    scene.queue.refusals["m-1/1"] = deque([Failed("AccessDenied", "not allowed", stale=False)])
     with capture_logs() as logs:
-        async with beating(stage) as heart:
+        async with beating(scene) as heart:
             await heart.rounds(2)
     [line] = lines(logs, "heartbeat refused")
     assert (line["log_level"], line["code"], line["message_id"]) == (
@@ -122,15 +123,15 @@ async def test_a_refused_heartbeat_is_told_with_the_queues_words(stage: Bench) -
     assert heart.beats["failed"] == 1
 
 
-async def test_a_lost_claim_is_told_with_its_job(stage: Bench, path: Path) -> None:
-    waiting = stage.target.then_wait(begun=True)
-    _, task = stage.start()
+async def test_a_lost_claim_is_told_with_its_job(scene: FlowScene, path: Path) -> None:
+    waiting = scene.target.then_wait(begun=True)
+    _, task = scene.start()
     await waiting.reached.wait()
-    stage.clock.now += 61
-    other = await open_sqlite_checkpoint(path, clock=stage.clock)
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     with capture_logs() as logs:
-        async with beating(stage), asyncio.timeout(5):
+        async with beating(scene), asyncio.timeout(5):
             await task
     await other.aclose()
     [line] = lines(logs, "claim lost")
@@ -140,25 +141,27 @@ async def test_a_lost_claim_is_told_with_its_job(stage: Bench, path: Path) -> No
 @pytest.mark.parametrize(
     ("own", "asked"), [(0, LEAST_VISIBILITY_SECONDS), (1, LEAST_VISIBILITY_SECONDS), (120, 120)]
 )
-def test_a_queue_with_a_very_short_visibility_timeout_is_asked_for_a_longer_one(
-    path: Path, own: int, asked: int
+async def test_a_queue_with_a_very_short_visibility_timeout_is_asked_for_a_longer_one(
+    own: int, asked: int
 ) -> None:
     """Shorter than the heartbeat's round, every message would come again while it is worked on."""
-    daemon = Daemon(settings(path))
-    daemon._queue_state = QueueState(0, 0, 0, own, None, None, None)
-    assert daemon._visibility_seconds() == asked
+    queue = MemoryQueue()
+    queue.own_visibility_seconds = own
+    monitor = QueueMonitor(queue, None)
+    await monitor.refresh()
+    assert monitor.visibility_seconds() == asked
 
 
 # SageMaker
 # ---
 
 
-async def test_a_description_without_a_creation_time_puts_its_job_off(stage: Bench) -> None:
+async def test_a_description_without_a_creation_time_puts_its_job_off(scene: FlowScene) -> None:
     """Without it there is no mark, and a job without a mark would be recorded twice."""
-    stage.jobs.put("churn-1", CreationTime=None)
-    outcome = await stage.handle()
+    scene.jobs.put("churn-1", CreationTime=None)
+    outcome = await scene.handle()
     assert (outcome.kind, outcome.reason) == ("deferred", Reason.SAGEMAKER_FAULT)
-    assert not stage.target.runs
+    assert not scene.target.runs
 
 
 # Dead letters
@@ -181,11 +184,11 @@ async def test_a_description_without_a_creation_time_puts_its_job_off(stage: Ben
     ],
 )
 async def test_a_dead_letter_that_is_not_taken_is_told(
-    stage: Bench, error: Exception, event: str, outcome: str
+    scene: FlowScene, error: Exception, event: str, outcome: str
 ) -> None:
-    stage.queue.faults["send"] = deque([error])
+    scene.queue.faults["send"] = deque([error])
     with capture_logs() as logs:
-        assert (await stage.handle(message("no event"))).kind == outcome
+        assert (await scene.handle(message("no event"))).kind == outcome
     [line] = lines(logs, event)
     assert line["log_level"] == "warning"
     assert line["detail"]
@@ -196,31 +199,31 @@ async def test_a_dead_letter_that_is_not_taken_is_told(
 
 
 async def test_a_write_without_an_answer_is_still_known_when_its_message_was_held_too_long(
-    stage: Bench,
+    scene: FlowScene,
 ) -> None:
     """The next receive, hours later, must not take the job for one that was never written."""
-    stage.back[Edge.TARGET].clear()
-    stage.target.then_raise(edge_fault(), begun=1)
-    entry, task = stage.start()
-    await stage.waiting_for(Edge.TARGET)
-    entry.received_at -= RELEASE_AFTER_SECONDS + 1
-    entry.give_back()
+    scene.back[Edge.TARGET].clear()
+    scene.target.then_raise(edge_fault(), begun=1)
+    delivery, task = scene.start()
+    await scene.waiting_for(Edge.TARGET)
+    delivery.received_at -= RELEASE_AFTER_SECONDS + 1
+    delivery.give_back()
     async with asyncio.timeout(5):
         await task
-    assert stage.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
-    stage.back[Edge.TARGET].set()
-    assert (await stage.handle(message(receive_count=2))).kind == "synced"
-    assert [unanswered for unanswered, _ in stage.target.told] == [0, 1]
+    assert scene.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
+    scene.back[Edge.TARGET].set()
+    assert (await scene.handle(message(receive_count=2))).kind == "synced"
+    assert [unanswered for unanswered, _ in scene.target.told] == [0, 1]
 
 
 # The process
 # ---
 
 
-async def test_a_bug_is_told_with_its_step_and_traceback(stage: Bench) -> None:
-    stage.target.then_raise(ZeroDivisionError("division"))
+async def test_a_bug_is_told_with_its_step_and_traceback(scene: FlowScene) -> None:
+    scene.target.then_raise(ZeroDivisionError("division"))
     with capture_logs() as logs:
-        assert (await stage.handle()).reason is Reason.INTERNAL_ERROR
+        assert (await scene.handle()).reason is Reason.INTERNAL_ERROR
     [line] = lines(logs, "internal error")
     assert (line["log_level"], line["step"]) == ("error", "sync")
     assert isinstance(line["exc_info"], ZeroDivisionError)
@@ -318,13 +321,13 @@ async def test_a_long_poll_that_outlives_the_stop_is_told(path: Path) -> None:
 
 async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
     daemon = Daemon(settings(path))
-    entry = daemon._in_flight.add(message(), 30)
-    assert entry is not None
-    asyncio.get_running_loop().call_later(0.05, daemon._in_flight.remove, entry)
+    delivery = daemon._in_flight.add(message(), 30)
+    assert delivery is not None
+    asyncio.get_running_loop().call_later(0.05, daemon._in_flight.remove, delivery)
     with capture_logs() as logs:
         await daemon._drain(0.01)
     assert [line["count"] for line in lines(logs, "writes without an answer are left")] == [1]
-    assert entry.released.is_set()
+    assert delivery.released.is_set()
 
 
 async def test_a_part_that_does_not_close_keeps_no_other_from_closing(

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import stamina
@@ -24,6 +25,7 @@ from daemon.errors import JobRefused
 from daemon.intake.in_flight import InFlight
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Synced
 from daemon.pipeline.flow import Flow, FlowRules
+from daemon.pipeline.step import Step
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
 from tests.support.checkpoint_calls import FakeClock
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
     from daemon.aws.ports import Message
     from daemon.checkpoint.ports import JobRecord
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-    from daemon.intake.in_flight import Entry
     from daemon.outcome import Outcome
+    from daemon.pipeline.delivery import Delivery
     from daemon.targets.ports import Target
     from daemon.training_job.training_run import TrainingRun
 
@@ -129,16 +131,16 @@ class Process:
     flow: Flow
     in_flight: InFlight = field(default_factory=InFlight)
 
-    def receive(self, received: Message | None = None) -> Entry:
-        entry = self.in_flight.add(received or message(), 30)
-        assert entry is not None
-        return entry
+    def receive(self, received: Message | None = None) -> Delivery:
+        delivery = self.in_flight.add(received or message(), 30)
+        assert delivery is not None
+        return delivery
 
     async def process(self, received: Message | None = None) -> Outcome:
-        entry = self.receive(received)
-        outcome = await self.flow.process(entry)
-        self.in_flight.finish(entry, outcome)
-        self.in_flight.remove(entry)
+        delivery = self.receive(received)
+        outcome = await self.flow.process(delivery)
+        self.in_flight.finish(delivery, outcome)
+        self.in_flight.remove(delivery)
         return outcome
 
     async def row(self) -> JobRecord:
@@ -153,17 +155,18 @@ async def process(path: Path, jobs: SageMaker, target: Target) -> AsyncIterator[
     clock = FakeClock()
     checkpoint = await open_sqlite_checkpoint(path / "checkpoint.db", clock=clock)
     in_flight = InFlight()
-    flow = Flow(jobs, checkpoint, target, in_flight, FlowRules(), clock=clock)
+    flow = Flow(jobs, checkpoint, target, in_flight, FlowRules())
     try:
-        yield Process(checkpoint, flow, in_flight)
+        with mock.patch("daemon.pipeline.flow.wall", clock):
+            yield Process(checkpoint, flow, in_flight)
     finally:
         await checkpoint.aclose()
 
 
-async def held_half_way(daemon: Process, entry: Entry) -> None:
-    outcome = await daemon.flow.process(entry)
+async def held_half_way(daemon: Process, delivery: Delivery) -> None:
+    outcome = await daemon.flow.process(delivery)
     assert isinstance(outcome, Held)
-    assert outcome.edge is Edge.TARGET
+    assert outcome.fault.edge is Edge.TARGET
     assert (await daemon.row()).state is JobState.WRITING
 
 
@@ -226,10 +229,10 @@ async def test_v1_held_half_way(
         target_on(v1.port, metadata_store=True) as target,
         process(tmp_path, jobs, target) as daemon,
     ):
-        entry = daemon.receive()
-        await held_half_way(daemon, entry)
+        delivery = daemon.receive()
+        await held_half_way(daemon, delivery)
         vanish(jobs)
-        outcome = await daemon.flow.process(entry)
+        outcome = await daemon.flow.process(delivery)
         row = await daemon.row()
     assert isinstance(outcome, Synced)
     assert wrong(v1, [expected], metadata_store=True) == []
@@ -252,10 +255,10 @@ async def test_v2_held_half_way(
             1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
         )
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
-        entry = daemon.receive()
-        await held_half_way(daemon, entry)
+        delivery = daemon.receive()
+        await held_half_way(daemon, delivery)
         vanish(jobs)
-        outcome = await daemon.flow.process(entry)
+        outcome = await daemon.flow.process(delivery)
         row = await daemon.row()
     assert isinstance(outcome, Synced)
     [run] = v2.runs()
@@ -273,10 +276,10 @@ async def test_deleted_between_describe_and_list_tags(tmp_path: Path, v1: ModelD
         target_on(v1.port, metadata_store=True) as target,
         process(tmp_path, jobs, target) as daemon,
     ):
-        entry = daemon.receive(message(event_body(Tags=None)))
-        await held_half_way(daemon, entry)
+        delivery = daemon.receive(message(event_body(Tags=None)))
+        await held_half_way(daemon, delivery)
         jobs.delete_after_describe()
-        assert isinstance(await daemon.flow.process(entry), Synced)
+        assert isinstance(await daemon.flow.process(delivery), Synced)
     assert wrong(v1, [expected], metadata_store=True) == []
 
 
@@ -289,13 +292,13 @@ async def test_another_outage_after_the_job_has_gone(tmp_path: Path, v1: ModelDb
         target_on(v1.port, metadata_store=True) as target,
         process(tmp_path, jobs, target) as daemon,
     ):
-        entry = daemon.receive()
-        await held_half_way(daemon, entry)
+        delivery = daemon.receive()
+        await held_half_way(daemon, delivery)
         jobs.delete()
         for lost in ("storeFitEvent", "storeMetricEvent"):
             v1.faults.drop_before_answer(method=lost)
-            await held_half_way(daemon, entry)
-        assert isinstance(await daemon.flow.process(entry), Synced)
+            await held_half_way(daemon, delivery)
+        assert isinstance(await daemon.flow.process(delivery), Synced)
     assert wrong(v1, [expected], metadata_store=True) == []
 
 
@@ -305,12 +308,12 @@ async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2Stand
     jobs = SageMaker()
     v2.faults.database_down = True
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
-        entry = daemon.receive()
-        assert isinstance(await daemon.flow.process(entry), Held)
+        delivery = daemon.receive()
+        assert isinstance(await daemon.flow.process(delivery), Held)
         v2.faults.database_down = False
         jobs.delete()
         asked = v2.requests.total()
-        assert await daemon.flow.process(entry) == GONE
+        assert await daemon.flow.process(delivery) == GONE
     assert v2.requests.total() == asked
     assert v2.runs() == []
 
@@ -352,11 +355,11 @@ async def test_v2_two_creates_are_healed_to_one(tmp_path: Path, v2: ModelDbV2Sta
 
     settling.during = late
     async with target_of(v2.url, settling) as target, process(tmp_path, jobs, target) as daemon:
-        entry = daemon.receive(message(receive_count=2))
-        outcome = await daemon.flow.process(entry)
+        delivery = daemon.receive(message(receive_count=2))
+        outcome = await daemon.flow.process(delivery)
     assert isinstance(outcome, Synced)
     assert [run["id"] for run in v2.runs()] == [first["id"]] == [outcome.target_ids["run_id"]]
-    assert entry.healed == 1
+    assert delivery.job.healed == 1
 
 
 async def test_v2_a_create_that_comes_in_the_settle_time_is_found(
@@ -407,13 +410,13 @@ async def test_v2_down_while_it_is_asked(tmp_path: Path, v2: ModelDbV2StandIn) -
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
     async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
-        entry = daemon.receive()
+        delivery = daemon.receive()
         v2.faults.database_down = True
-        await held_half_way(daemon, entry)
-        assert entry.step == "sync"
-        assert entry.outcome_unknown
+        await held_half_way(daemon, delivery)
+        assert delivery.job.step is Step.SYNC
+        assert delivery.job.outcome_unknown
         v2.faults.database_down = False
-        assert isinstance(await daemon.flow.process(entry), Synced)
+        assert isinstance(await daemon.flow.process(delivery), Synced)
 
 
 async def test_v1_killed_half_way(
@@ -473,14 +476,14 @@ async def test_v1_a_run_that_is_still_being_stored_is_found(
         process(tmp_path, jobs, target) as daemon,
     ):
         hold = v1.faults.hold_before_execution(method="storeExperimentRunEvent")
-        entry = daemon.receive()
-        attempt = asyncio.create_task(daemon.flow.process(entry))
+        delivery = daemon.receive()
+        attempt = asyncio.create_task(daemon.flow.process(delivery))
         await hold.reached.wait()
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
-        daemon.in_flight.finish(entry, Deferred(Reason.STOPPING))
-        daemon.in_flight.remove(entry)
+        daemon.in_flight.finish(delivery, Deferred(Reason.STOPPING))
+        daemon.in_flight.remove(delivery)
         jobs.delete()
         again = asyncio.create_task(daemon.process(message(receive_count=2)))
         await until(lambda: len(jobs.asked) == 2)
@@ -573,14 +576,14 @@ async def test_a_checkpoint_that_cannot_be_read_holds(
             asked.append(job_arn)
             raise edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
 
-        entry = daemon.receive()
+        delivery = daemon.receive()
         with monkeypatch.context() as patched:
             patched.setattr(daemon.checkpoint, "described", failing)
-            outcome = await daemon.flow.process(entry)
+            outcome = await daemon.flow.process(delivery)
         assert isinstance(outcome, Held)
-        assert (outcome.edge, outcome.reason) == (Edge.CHECKPOINT, Reason.STORAGE)
+        assert (outcome.fault.edge, outcome.reason) == (Edge.CHECKPOINT, Reason.STORAGE)
         assert asked == [arn_of("churn-1")]
-        assert isinstance(await daemon.flow.process(entry), Synced)
+        assert isinstance(await daemon.flow.process(delivery), Synced)
 
 
 async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gone(

@@ -1,0 +1,88 @@
+"""What the flow has learnt about the job of a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from daemon.pipeline.step import Step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daemon.checkpoint.journal import Journal
+    from daemon.checkpoint.ports import Claim
+    from daemon.training_job.event import TrainingJobEvent
+    from daemon.training_job.identity import JobArn, JobMark
+    from daemon.training_job.training_run import TrainingRun
+
+
+@dataclass(eq=False, slots=True)
+class JobContext:
+    """The job of one message, across all attempts at it. Only `Flow` sets its attributes.
+
+    Attributes:
+        event: the parsed body.
+        arn: of the event, or derived from its job name.
+        mark: from DescribeTrainingJob, or from the checkpoint if the job is gone.
+        claim: the claim this process holds. Ended by `end_claim` only.
+        journal: the writes made under that claim.
+        run: the `TrainingRun` built by the last attempt. Kept so that an interrupted write can be
+            completed even if the job has since been deleted in SageMaker.
+        step: where the flow is, or where it failed.
+        durations: seconds spent in each measured step of the last attempt.
+        notes: what the target shortened, renamed or left out.
+        healed: duplicate runs that the target deleted.
+    """
+
+    event: TrainingJobEvent | None = None
+    arn: JobArn | None = None
+    mark: JobMark | None = None
+    claim: Claim | None = None
+    journal: Journal | None = None
+    run: TrainingRun | None = None
+    step: Step = Step.PARSE
+    durations: dict[Step, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    healed: int = 0
+
+    @property
+    def key(self) -> str:
+        """The ARN in lower case; "" before the body is understood."""
+        return "" if self.arn is None else self.arn.key
+
+    @property
+    def name(self) -> str:
+        """The job's name; "" before the body is understood."""
+        return "" if self.event is None else self.event.name
+
+    @property
+    def creation_second(self) -> datetime | None:
+        """The event's creation time without its fraction, because events and DescribeTrainingJob
+        round differently.
+        """
+        moment = self.event.creation_time if self.event is not None else None
+        return None if moment is None else moment.replace(microsecond=0)
+
+    @property
+    def must_finish(self) -> bool:
+        """True from the intent of a create until its answer, and while an outcome is recorded: an
+        attempt that is running must not be interrupted then.
+        """
+        return self.step is Step.RECORD or (
+            self.journal is not None and self.journal.write_under_way
+        )
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """True when a create of this job was begun and its answer never read."""
+        return self.journal is not None and self.journal.unanswered_writes > 0
+
+    def end_claim(self) -> Claim | None:
+        """Forgets the claim, so that the heartbeat no longer renews it.
+
+        Returns:
+            The claim that was held, for its release in the checkpoint.
+        """
+        claim, self.claim = self.claim, None
+        return claim

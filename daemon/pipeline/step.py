@@ -1,0 +1,23 @@
+"""The steps of the flow: one vocabulary for metrics, logs, breakers and code."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """What the flow is doing with a message, in order."""
+
+    PARSE = "parse"
+    CLAIM = "claim"
+    DESCRIBE = "describe"
+    VALIDATE = "validate"
+    TAGS = "tags"
+    """ListTags, where the event's tags do not suffice; part of `VALIDATE`."""
+    SYNC = "sync"
+    RECORD = "record"
+
+
+MEASURED_STEPS = (Step.DESCRIBE, Step.VALIDATE, Step.SYNC, Step.RECORD)
+"""The steps whose duration is measured: values of the metric label ``step``, and log fields
+``<step>_seconds``."""
