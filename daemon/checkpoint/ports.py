@@ -1,36 +1,22 @@
-"""The checkpoint: what is done, what is being done, and by whom. The protocol, and the state
-machine it keeps.
+"""The checkpoint: which jobs are done, which are being worked on, and by which process.
 
-One row per job (its mark: ARN in lower case and creation time)::
+`daemon.checkpoint.rules` draws the states of a job's row and decides what may become of it; this
+module has the data and the protocol that a store implements.
 
-                     ┌────────────── record_deferred: nothing unanswered ─────────────┐
-                     ▼                                                                │
-    (no row) ── claim ──> claimed ── begin_write ──> writing ── record_synced ──> synced     (final)
-                     │                  ▲   │  ▲        │
-                     │                  │   │  └────────┘ begin_write again: one more unanswered write
-                     │                  │   │
-                     │                  │   └── crash, stop, time-out: the row stays "writing" = outcome unknown
-                     │                  └────── the next claim sees `unanswered_writes` > 0 and asks the target first
-                     ├── record_rejected ──> rejected    (a later event is judged anew)
-                     ├── record_skipped ───> skipped     (never over synced or rejected; a later event may still sync)
-                     └── record_deferred ──> released    (with reason and attempts; "writing" stays "writing")
-
-The claim is on the ARN, because it is taken before DescribeTrainingJob tells the creation time. It
-has an owner (one process) and a lease that the heartbeat renews. Losing the lease means: no further
-write.
-
-Names that must be created once (project, experiment, run) are guarded by locks with the same owner
-and lease.
-
-A target whose run takes several writes notes each completed one (`note_steps`), so that the next
-attempt goes on where this one ended. A server that only one process may write to has a writer lease
-(`take_writer_lease`): who holds it writes, everybody else stands by.
+- A *claim* is on a job's ARN, because it is taken before DescribeTrainingJob gives the creation
+  time. It has an owner (one process) and a lease, which the heartbeat renews. Whoever loses the
+  lease writes nothing more.
+- A *name lock* guards a name that must be created once (project, experiment, run). It belongs to a
+  claim.
+- A target whose run takes several writes notes each completed one (`note_steps`), so that the next
+  attempt goes on from there.
+- A server that takes one writer only has a *writer lease*: its holder writes, the others stand by.
 
 Every call that changes something returns when the change is durable.
 
 Errors: `daemon.errors.EdgeFault` with `Edge.CHECKPOINT` when the storage fails (disk full, I/O
-error); `LeaseLost`, `NameLocked` where named below.
-"""  # noqa: E501
+error); `LeaseLost` and `NameLocked` where a method names them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +28,7 @@ from daemon.errors import JobFault
 from daemon.outcome import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from daemon.training_job.identity import JobMark
 
@@ -344,8 +330,3 @@ class Checkpoint(Protocol):
 
     async def aclose(self) -> None:
         """Gives every claim of this process back and closes the storage."""
-
-
-def lost_among(given: Iterable[Claim], held: Collection[tuple[str, int]]) -> list[Claim]:
-    """The claims that are not among those still held, each as (ARN, fence)."""
-    return [claim for claim in given if (claim.job_arn, claim.fence) not in held]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.checkpoint import rules
 from daemon.checkpoint.ports import HistoryFilter, JobRecord, JobState
 from daemon.checkpoint.sqlite import job_rows
 from daemon.checkpoint.sqlite.schema import migrate
@@ -48,7 +49,7 @@ records = st.builds(
     job_name=job_names(),
     state=st.sampled_from(JobState),
     reason=st.sampled_from([*map(str, Reason), ""]),
-    detail=texts(),
+    detail=texts().map(rules.storable),
     attempts=st.integers(0, 2**63 - 1),
     unanswered_writes=st.integers(0, 2**63 - 1),
     target=st.sampled_from(["modeldb-v1", "modeldb-v2", ""]),
@@ -140,31 +141,43 @@ def test_a_job_reads_from_the_checkpoint_as_it_was_written(
     connection: sqlite3.Connection, record: JobRecord
 ) -> None:
     job_rows.put(connection, record)
-    stored = replace(record, detail=job_rows.storable(record.detail))
-    assert job_rows.find(connection, record.job_arn, record.creation_time) == stored
+    assert job_rows.find(connection, record.job_arn, record.creation_time) == record
     part = record.job_name[:5].swapcase()
-    assert stored in job_rows.history(connection, HistoryFilter(job=part, limit=-1))
+    assert record in job_rows.history(connection, HistoryFilter(job=part, limit=-1))
 
 
-@given(name=texts(), text=sendable_texts())
+@given(name=texts(), detail=texts(), text=sendable_texts())
 def test_any_name_is_storable_and_ordinary_text_stays_as_it_is(
-    name: str, text: str, connection: sqlite3.Connection
+    name: str, detail: str, text: str, connection: sqlite3.Connection
 ) -> None:
-    assert job_rows.storable(text) == text
-    begun = job_rows.begin(connection, f"arn:{job_rows.storable(name)}", "", name, now=1.0)
-    job_rows.put(connection, begun)
-    assert job_rows.find(connection, begun.job_arn, "") == begun
+    assert rules.storable(text) == text
+    arn = f"arn:{rules.storable(name)}"
+    row = rules.job_row(None, None, job_arn=arn, creation_time="", job_name=name, now=1.0)
+    row = rules.record_deferred(
+        row,
+        reason=Reason.TARGET_FAULT,
+        detail=detail,
+        unanswered_writes=None,
+        message_id="m-1",
+        now=1.0,
+    )
+    job_rows.put(connection, row)
+    assert job_rows.find(connection, arn, "") == row
 
 
 @given(message_id=ascii_words, body=texts(), detail=texts(), reason=st.sampled_from(Reason))
 def test_a_kept_body_reads_from_the_checkpoint_as_it_was_written(
     connection: sqlite3.Connection, message_id: str, body: str, detail: str, reason: Reason
 ) -> None:
-    job_rows.put_message(connection, message_id, job_arn="", reason=reason, detail=detail, now=2.0)
-    job_rows.put_body(connection, message_id, body, now=3.0)
-    (found,) = [each for each in job_rows.messages(connection, -1) if each.message_id == message_id]
-    assert (found.body, found.detail) == (job_rows.storable(body), job_rows.storable(detail))
-    assert found.reason == reason
+    rejected = rules.reject_message(
+        None, message_id, job_arn="", reason=reason, detail=detail, now=2.0
+    )
+    message = rules.keep_body(rejected, message_id, body, now=3.0)
+    job_rows.put_message(connection, message)
+    assert job_rows.find_message(connection, message_id) == message
+    assert message in job_rows.messages(connection, -1)
+    assert (message.body, message.detail) == (rules.storable(body), rules.storable(detail))
+    assert (message.reason, message.rejected_at) == (reason, 2.0)
 
 
 @given(st.floats(1e-3, 1e5), st.floats(1e-3, 1e5), st.integers(-5, 10**6), st.integers())

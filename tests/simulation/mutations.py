@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from daemon.checkpoint import rules
 from daemon.checkpoint.journal import Journal
-from daemon.checkpoint.ports import Claim, WriterLease
-from daemon.checkpoint.sqlite import claim_rows, writer_lease_rows
+from daemon.checkpoint.ports import WriterLease
+from daemon.checkpoint.sqlite import claim_rows
 from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Deferred, Held, Reason
 from daemon.pipeline.flow import Flow
@@ -75,28 +76,25 @@ def _delete_before_record() -> AbstractContextManager[object]:
     return mock.patch.object(Worker, "_work", work)
 
 
-def _anybody_may_claim() -> AbstractContextManager[object]:
-    def take(
-        connection: Any, owners: Any, job_arn: str, *, now: float, lease_seconds: float
-    ) -> Claim:
-        connection.execute("DELETE FROM claims WHERE job_arn = ?", (job_arn,))
-        fence = connection.execute(
-            "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, ?)",
-            (job_arn, owners.me, now + lease_seconds),
-        ).lastrowid
-        return Claim(job_arn, owners.me, fence)
+@contextlib.contextmanager
+def _anybody_may_claim() -> Iterator[None]:
+    def claim(_held: Any, wanted: Any, *, lease_until: float, **_more: Any) -> rules.ClaimRow:
+        return rules.ClaimRow(wanted, lease_until)
 
-    @contextlib.contextmanager
-    def broken() -> Any:
-        for_ever = mock.patch.object(claim_rows, "require_lease", return_value=9e12)
-        with mock.patch.object(claim_rows, "take", take), for_ever, _no_locks():
-            yield
+    def require_lease(_held: Any, given: Any, **_more: Any) -> rules.ClaimRow:
+        return rules.ClaimRow(given, 9e12)
 
-    return broken()
+    with (
+        mock.patch.object(rules, "claim", claim),
+        mock.patch.object(rules, "require_lease", require_lease),
+        # a lock cannot be stored once its claim is gone
+        mock.patch.object(claim_rows, "put_lock", return_value=None),
+    ):
+        yield
 
 
 def _no_locks() -> AbstractContextManager[object]:
-    return mock.patch.object(claim_rows, "take_lock", return_value=None)
+    return mock.patch.object(rules, "lock_name", lambda _held, wanted, **_more: wanted)
 
 
 def _no_intent() -> AbstractContextManager[object]:
@@ -164,19 +162,19 @@ def _event_tags_decide() -> AbstractContextManager[object]:
     return mock.patch.object(Flow, "_tags", tags)
 
 
-def _two_writers() -> AbstractContextManager[object]:
-    def take(_connection: Any, owners: Any, server_id: str, **_more: Any) -> WriterLease:
-        return WriterLease(server_id, owners.me, 1)
+@contextlib.contextmanager
+def _two_writers() -> Iterator[None]:
+    def take(_held: Any, server_id: str, owner: str, **_more: Any) -> rules.WriterLeaseRow:
+        return rules.WriterLeaseRow(WriterLease(server_id, owner, 1), 9e12)
 
-    @contextlib.contextmanager
-    def broken() -> Any:
-        with (
-            mock.patch.object(writer_lease_rows, "take", take),
-            mock.patch.object(writer_lease_rows, "renew", return_value=True),
-        ):
-            yield
+    def renew(_held: Any, given: WriterLease, **_more: Any) -> rules.WriterLeaseRow:
+        return rules.WriterLeaseRow(given, 9e12)
 
-    return broken()
+    with (
+        mock.patch.object(rules, "take_writer_lease", take),
+        mock.patch.object(rules, "renew_writer_lease", renew),
+    ):
+        yield
 
 
 def _no_settling_after_connect() -> AbstractContextManager[object]:

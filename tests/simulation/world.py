@@ -297,7 +297,7 @@ class SimulatedDatabase(Database):
         """
         self._give_up()
         if self._owners is not None:
-            self._owners.leave(claims_ended=False)
+            self._owners.leave(claims_released=False)
             self._owners = None
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from daemon.checkpoint.sqlite.process_locks import ProcessLocks, end_rights
+from daemon.checkpoint.sqlite.process_locks import ProcessLocks, release_all_of
 from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
@@ -98,7 +98,7 @@ class Database:
             self._connect(check=True)
             self._owners = ProcessLocks(self.path)
             for answer in self.apply(
-                [Operation(self._owners.forget_all_gone), Operation(self.prove_writable)]
+                [Operation(self._owners.release_all_gone), Operation(self.prove_writable)]
             ):
                 if answer.error is not None:
                     raise answer.error
@@ -106,7 +106,7 @@ class Database:
             fault = SetupFault(self._explain(error))
             self._give_up()
             if self._owners is not None:
-                self._owners.leave(claims_ended=True)  # it never had any
+                self._owners.leave(claims_released=True)  # it never had any
                 self._owners = None
             raise fault from error
 
@@ -145,14 +145,14 @@ class Database:
         not work.
         """
         if self._owners is not None:
-            claims_ended = self._end_own_claims(self._owners)
-            self._owners.leave(claims_ended=claims_ended)
+            claims_released = self._end_own_claims(self._owners)
+            self._owners.leave(claims_released=claims_released)
             self._owners = None
         self._give_up()
 
     def _end_own_claims(self, owners: ProcessLocks) -> bool:
         self._busy_seconds = min(self._busy_seconds, _CLOSING_BUSY_SECONDS)
-        end = Operation(lambda connection: end_rights(connection, owners.me))
+        end = Operation(lambda connection: release_all_of(connection, owners.me))
         try:
             connection = self._ready()
             connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
@@ -163,7 +163,7 @@ class Database:
         return True
 
     def _answer(self, connection: sqlite3.Connection, operation: Operation[Any]) -> Answer:
-        forgotten = self.owners.forgotten
+        released = self.owners.released
         connection.execute("SAVEPOINT operation")
         try:
             answer = Answer(value=operation.run(connection))
@@ -171,7 +171,7 @@ class Database:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's and not the whole transaction's
             connection.execute("ROLLBACK TO operation")
-            self.owners.rolled_back(to=forgotten)
+            self.owners.rolled_back(to=released)
             answer = Answer(error=error)
         connection.execute("RELEASE operation")
         return answer

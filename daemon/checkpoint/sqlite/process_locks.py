@@ -1,9 +1,10 @@
-"""Who is alive: every process proves it by an flock on a file of its own beside the database.
+"""Liveness of the processes that share a database: each holds an flock on a file of its own beside
+it.
 
-The kernel frees the lock however the process ends, so a lock that can be had is the proof that its
-owner is gone. That holds on one host (as SQLite's WAL does), over containers too as long as they
-share the kernel. An owner whose file is missing or cannot be opened is not known to be gone: its
-leases decide.
+The kernel frees the lock however the process ends, so a lock that can be taken proves that its
+owner is gone. That holds on one host (as SQLite's WAL does), and across containers that share the
+kernel. An owner whose file is missing or cannot be opened is not known to be gone: its leases
+decide.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ class _Lock:
 
     @classmethod
     def create(cls, database: Path, owner: str) -> _Lock:
-        """Makes the file of this process. It gets its name when it is locked already, so nobody
+        """Creates the lock file of this process. It gets its name after it is locked, so nobody
         ever sees it free.
 
         Raises:
-            OSError: the directory cannot be written, or its file system knows no flock.
+            OSError: the directory cannot be written, or its file system has no flock.
         """
         path = _lock_file(database, owner)
         nameless = database.with_name(f"{database.name}.new-{owner}")
@@ -51,7 +52,7 @@ class _Lock:
 
     @classmethod
     def of_gone(cls, database: Path, owner: str) -> _Lock | None:
-        """The lock of a process that is gone, held; None while that is not certain."""
+        """The lock of a process that is gone, taken; None: the process is not known to be gone."""
         path = _lock_file(database, owner)
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -68,15 +69,15 @@ class _Lock:
         os.close(self.descriptor)
 
     def remove(self) -> None:
-        # a file that stays is only untidy: the next start removes it
+        # a file that stays does no harm: the next start removes it
         with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()
 
 
-def end_rights(connection: sqlite3.Connection, owner: str) -> None:
-    """Ends the claims, name locks and writer leases of an owner that ends or is gone: with it, all
-    its connections are.
+def release_all_of(connection: sqlite3.Connection, owner: str) -> None:
+    """Releases the claims, name locks and writer leases of an owner that ends or is gone. None of
+    its connections outlives it, so its writer leases need no grace.
     """
     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
     connection.execute("UPDATE writer_leases SET lease_until = 0 WHERE owner = ?", (owner,))
@@ -85,43 +86,43 @@ def end_rights(connection: sqlite3.Connection, owner: str) -> None:
 class ProcessLocks:
     """This process and the others with the same database.
 
-    `forget…` are called within a write transaction, so one process at a time asks who is alive. The
-    lock files of those who are not are removed when that transaction is durable: where a lock file
-    stays, the next process asks again.
+    `release_if_gone` and `release_all_gone` are called within a write transaction, so that one
+    process at a time asks who is alive. The lock files of owners that are gone are removed when
+    that transaction is durable (`committed`): while a lock file stays, the next process asks again.
     """
 
     def __init__(self, database: Path) -> None:
-        """Makes this process known as alive.
+        """Marks this process as alive.
 
         Raises:
-            OSError: its lock file cannot be made.
+            OSError: its lock file cannot be created.
         """
         self.me = uuid.uuid4().hex
         self._database = database
         self._mine = _Lock.create(database, self.me)
         self._gone: list[_Lock] = []
 
-    def forget_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
-        """Ends the claims, name locks and writer leases of an owner that is known to be gone; says
-        whether it is.
-        """
+    def release_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
+        """Whether an owner is known to be gone. All that it held is then released."""
+        if owner == self.me:
+            return False
         lock = _Lock.of_gone(self._database, owner)
         if lock is None:
             return False
         self._gone.append(lock)
-        end_rights(connection, owner)
+        release_all_of(connection, owner)
         return True
 
-    def forget_all_gone(self, connection: sqlite3.Connection) -> None:
-        """The same for every owner that left a lock file."""
+    def release_all_gone(self, connection: sqlite3.Connection) -> None:
+        """`release_if_gone` for every owner that left a lock file."""
         prefix = _lock_file(self._database, "").name
         for file in self._database.parent.iterdir():
             if file.name.startswith(prefix):
-                self.forget_if_gone(connection, file.name.removeprefix(prefix))
+                self.release_if_gone(connection, file.name.removeprefix(prefix))
 
     @property
-    def forgotten(self) -> int:
-        """How many owners the transaction has forgotten so far."""
+    def released(self) -> int:
+        """How many owners this transaction has found gone so far."""
         return len(self._gone)
 
     def committed(self) -> None:
@@ -129,15 +130,15 @@ class ProcessLocks:
             self._gone.pop().remove()
 
     def rolled_back(self, to: int = 0) -> None:
-        """The transaction, or its part after the first `to` forgotten owners, did not happen."""
+        """The transaction, or its part after the first `to` released owners, did not happen."""
         while len(self._gone) > to:
             self._gone.pop().close()
 
-    def leave(self, *, claims_ended: bool) -> None:
-        """Ends the proof of life, once. The lock file stays where claims stay, so that the next
-        process takes them over at once.
+    def leave(self, *, claims_released: bool) -> None:
+        """Ends the proof of life, once. While claims of this process are left, its lock file stays,
+        so that the next process can release them at once.
         """
-        if claims_ended:
+        if claims_released:
             self._mine.remove()
         else:
             self._mine.close()

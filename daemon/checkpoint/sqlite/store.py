@@ -1,16 +1,18 @@
 """The checkpoint in one SQLite file, for all processes of one host (the daemon and the command line
 beside it).
 
-`daemon.checkpoint.ports` has the states and rules; `daemon.checkpoint.sqlite.process_locks` says
-who counts as alive. Times are those of the wall clock, for processes must agree on them.
+Executes `daemon.checkpoint.rules`, each call in one transaction;
+`daemon.checkpoint.sqlite.process_locks` knows which owners are gone. Leases are kept in wall-clock
+time, on which processes agree.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from daemon.checkpoint.ports import JobState, LeaseLost, lost_among
+from daemon.checkpoint import rules
+from daemon.checkpoint.ports import Claim, ClaimedElsewhere, WriterElsewhere
 from daemon.checkpoint.sqlite import claim_rows, job_rows, writer_lease_rows
 from daemon.checkpoint.sqlite.database import Database, Operation
 from daemon.checkpoint.sqlite.group_commit import GroupCommit
@@ -21,33 +23,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.checkpoint.ports import (
-        Claim,
-        ClaimedElsewhere,
-        HistoryFilter,
-        JobRecord,
-        RejectedMessage,
-        WriterElsewhere,
-        WriterLease,
-    )
+    from daemon.checkpoint.ports import HistoryFilter, JobRecord, RejectedMessage, WriterLease
     from daemon.outcome import Reason
     from daemon.training_job.identity import JobMark
 
 T = TypeVar("T")
 
-_NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
+
+class _Change(Protocol):
+    def __call__(self, row: JobRecord, *, now: float) -> JobRecord: ...
 
 
 async def open_sqlite_checkpoint(
     path: Path, *, clock: Callable[[], float] = wall, busy_seconds: float = 5.0
 ) -> SqliteCheckpoint:
-    """Opens the checkpoint, makes it where there is none, and takes over the claims of processes
+    """Opens the checkpoint, creates it where there is none, and releases the claims of processes
     that are gone.
 
     Args:
         path: of the database; ``-wal``, ``-shm`` and ``.owner-<id>`` files appear beside it, all
-            for this user alone.
-        clock: epoch seconds.
+            with mode 0600.
+        clock: epoch seconds; shared by all processes that use the file.
         busy_seconds: how long a call waits while another process writes.
 
     Raises:
@@ -79,30 +75,40 @@ class SqliteCheckpoint:
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
         def operation(connection: sqlite3.Connection) -> Claim | ClaimedElsewhere:
-            return claim_rows.take(
-                connection,
-                self._owners,
-                job_arn.lower(),
-                now=self._clock(),
-                lease_seconds=lease_seconds,
+            held = claim_rows.find(connection, job_arn.lower())
+            now = self._clock()
+            row = rules.claim(
+                held,
+                Claim(job_arn.lower(), self._owners.me, claim_rows.new_fence(connection)),
+                now=now,
+                lease_until=now + lease_seconds,
+                holder_gone=held is not None
+                and self._owners.release_if_gone(connection, held.claim.owner),
             )
+            if isinstance(row, ClaimedElsewhere):
+                return row
+            claim_rows.put(connection, row)
+            return row.claim
 
         return await self._write(operation)
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
         def operation(connection: sqlite3.Connection) -> list[Claim]:
+            lost = []
             lease_until = self._clock() + lease_seconds
-            held = [
-                claim
-                for claim in claims
-                if claim_rows.extend(connection, claim, lease_until=lease_until)
-            ]
-            return lost_among(claims, {(claim.job_arn, claim.fence) for claim in held})
+            for claim in claims:
+                held = claim_rows.find(connection, claim.job_arn)
+                row = rules.renew(held, claim, lease_until=lease_until)
+                if row is None:
+                    lost.append(claim)
+                else:
+                    claim_rows.put(connection, row)
+            return lost
 
         return await self._write(operation)
 
     async def release(self, claim: Claim) -> None:
-        await self._write(lambda connection: claim_rows.end(connection, claim))
+        await self._write(lambda connection: claim_rows.delete(connection, claim))
 
     async def job(self, mark: JobMark) -> JobRecord | None:
         return await self._read(
@@ -115,43 +121,24 @@ class SqliteCheckpoint:
     async def begin_write(
         self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str
     ) -> JobRecord:
-        """As the protocol says. The lock's lease is the claim's.
-
-        A row that is synced becomes "writing" too: who writes again (a forced sync) must leave the
-        intent like anybody else.
-        """
+        """As the protocol says. The lock's lease is the claim's."""
 
         def operation(connection: sqlite3.Connection) -> JobRecord:
             now = self._clock()
-            lease_until = claim_rows.require_lease(connection, claim, now=now)
-            claim_rows.take_lock(
-                connection, self._owners, claim, lock_name, now=now, lease_until=lease_until
-            )
-            record = job_rows.begin(connection, mark.arn, mark.creation_time, job_name, now=now)
-            record = replace(
-                record,
-                state=JobState.WRITING,
-                reason="",
-                detail="",
-                unanswered_writes=record.unanswered_writes + 1,
-                target=target,
-                updated_at=now,
-            )
-            job_rows.put(connection, record)
-            return record
+            held = self._require_lease(connection, claim, now)
+            lock = rules.NameLockRow(lock_name, claim, held.lease_until)
+            self._lock(connection, lock, now)
+            change = partial(rules.begin_write, target=target)
+            return self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
 
         return await self._write(operation)
 
     async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            claim_rows.require_lease(connection, claim, now=now)
-            record = job_rows.find(connection, mark.arn, mark.creation_time)
-            if record is None or record.state is not JobState.WRITING:
-                raise LeaseLost(claim.job_arn)  # the row is another's now
-            job_rows.put(
-                connection, replace(record, steps={**record.steps, **steps}, updated_at=now)
-            )
+            self._require_lease(connection, claim, now)
+            known = job_rows.find(connection, mark.arn, mark.creation_time)
+            job_rows.put(connection, rules.note_steps(known, claim, steps, now=now))
 
         await self._write(operation)
 
@@ -159,39 +146,53 @@ class SqliteCheckpoint:
         self, server_id: str, lease_seconds: float, *, grace_seconds: float
     ) -> WriterLease | WriterElsewhere:
         def operation(connection: sqlite3.Connection) -> WriterLease | WriterElsewhere:
-            return writer_lease_rows.take(
-                connection,
-                self._owners,
+            held = writer_lease_rows.find(connection, server_id)
+            row = rules.take_writer_lease(
+                held,
                 server_id,
+                self._owners.me,
                 now=self._clock(),
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
+                holder_gone=held is not None
+                and self._owners.release_if_gone(connection, held.lease.owner),
             )
+            if isinstance(row, WriterElsewhere):
+                return row
+            writer_lease_rows.put(connection, row)
+            return row.lease
 
         return await self._write(operation)
 
     async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
-        return await self._write(
-            lambda connection: writer_lease_rows.renew(
-                connection, lease, lease_until=self._clock() + lease_seconds
-            )
-        )
+        def operation(connection: sqlite3.Connection) -> bool:
+            held = writer_lease_rows.find(connection, lease.server_id)
+            row = rules.renew_writer_lease(held, lease, lease_until=self._clock() + lease_seconds)
+            if row is not None:
+                writer_lease_rows.put(connection, row)
+            return row is not None
+
+        return await self._write(operation)
 
     async def release_writer_lease(self, lease: WriterLease) -> None:
-        await self._write(lambda connection: writer_lease_rows.release(connection, lease))
+        def operation(connection: sqlite3.Connection) -> None:
+            held = writer_lease_rows.find(connection, lease.server_id)
+            row = rules.release_writer_lease(held, lease)
+            if row is not None:
+                writer_lease_rows.put(connection, row)
+
+        await self._write(operation)
 
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            claim_rows.require_lease(connection, claim, now=now)
-            claim_rows.take_lock(
-                connection, self._owners, claim, name, now=now, lease_until=now + lease_seconds
-            )
+            self._require_lease(connection, claim, now)
+            self._lock(connection, rules.NameLockRow(name, claim, now + lease_seconds), now)
 
         await self._write(operation)
 
     async def unlock_name(self, claim: Claim, name: str) -> None:
-        await self._write(lambda connection: claim_rows.unlock(connection, claim, name))
+        await self._write(lambda connection: claim_rows.delete_lock(connection, claim, name))
 
     async def record_synced(
         self,
@@ -205,52 +206,36 @@ class SqliteCheckpoint:
         target_ids: Mapping[str, str],
         message_id: str,
     ) -> None:
-        """As the protocol says. A lease that has run out is no hindrance while nobody took the
-        claim: the run is a fact.
-        """
+        change = partial(
+            rules.record_synced,
+            reason=reason,
+            detail=detail,
+            target=target,
+            target_ids=target_ids,
+            message_id=message_id,
+        )
 
         def operation(connection: sqlite3.Connection) -> None:
-            if claim_rows.lease_of(connection, claim) is None:
-                known = job_rows.find(connection, mark.arn, mark.creation_time)
-                if known is not None and known.state is JobState.SYNCED:
-                    return
-                raise LeaseLost(claim.job_arn)
+            held = claim_rows.find(connection, claim.job_arn)
+            known = job_rows.find(connection, mark.arn, mark.creation_time)
+            if not rules.may_record_synced(held, claim, known):
+                return
             now = self._clock()
-            record = replace(
-                job_rows.begin(connection, mark.arn, mark.creation_time, job_name, now=now),
-                state=JobState.SYNCED,
-                reason=reason,
-                detail=detail,
-                unanswered_writes=0,
-                target=target,
-                target_ids=target_ids,
-                message_id=message_id,
-                updated_at=now,
-                steps={},
-            )
-            job_rows.put(connection, record)
-            claim_rows.end(connection, claim)
+            self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
+            claim_rows.delete(connection, claim)
 
         await self._write(operation)
 
     async def record_skipped(
         self, claim: Claim, mark: JobMark, job_name: str, *, reason: Reason, message_id: str
     ) -> None:
+        change = partial(rules.record_skipped, reason=reason, message_id=message_id)
+
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            claim_rows.require_lease(connection, claim, now=now)
-            record = job_rows.begin(connection, mark.arn, mark.creation_time, job_name, now=now)
-            if record.state not in _NEVER_SKIPPED:
-                record = replace(
-                    record,
-                    state=JobState.SKIPPED,
-                    reason=reason,
-                    detail="",
-                    message_id=message_id,
-                    updated_at=now,
-                )
-            job_rows.put(connection, record)
-            claim_rows.end(connection, claim)
+            self._require_lease(connection, claim, now)
+            self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
+            claim_rows.delete(connection, claim)
 
         await self._write(operation)
 
@@ -266,45 +251,42 @@ class SqliteCheckpoint:
         message_id: str,
         unanswered_writes: int | None = None,
     ) -> None:
-        """As the protocol says. Without a mark but with an ARN, the row is that of the job before
-        it could be described.
-
-        Unanswered writes stay counted, so that a later attempt still asks the target first.
+        """As the protocol says. With an ARN but no mark, the row is the one without a creation
+        time.
         """
-        creation_time = "" if mark is None else mark.creation_time
         arn = job_arn.lower() if mark is None else mark.arn
+        creation_time = "" if mark is None else mark.creation_time
+        change = partial(
+            rules.record_rejected,
+            reason=reason,
+            detail=detail,
+            message_id=message_id,
+            unanswered_writes=unanswered_writes,
+        )
 
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
             if claim is not None:
-                claim_rows.require_lease(connection, claim, now=now)
+                self._require_lease(connection, claim, now)
             if arn:
-                record = job_rows.begin(connection, arn, creation_time, job_name, now=now)
-                if record.state is not JobState.SYNCED:
-                    record = replace(
-                        record,
-                        state=JobState.REJECTED,
-                        reason=reason,
-                        detail=detail,
-                        unanswered_writes=record.unanswered_writes
-                        if unanswered_writes is None
-                        else unanswered_writes,
-                        message_id=message_id,
-                        updated_at=now,
-                    )
-                job_rows.put(connection, record)
-            job_rows.put_message(
-                connection, message_id, job_arn=arn, reason=reason, detail=detail, now=now
+                self._change(connection, arn, creation_time, job_name, change, now)
+            known = job_rows.find_message(connection, message_id)
+            message = rules.reject_message(
+                known, message_id, job_arn=arn, reason=reason, detail=detail, now=now
             )
+            job_rows.put_message(connection, message)
             if claim is not None:
-                claim_rows.end(connection, claim)
+                claim_rows.delete(connection, claim)
 
         await self._write(operation)
 
     async def keep_body(self, message_id: str, body: str) -> None:
-        await self._write(
-            lambda connection: job_rows.put_body(connection, message_id, body, now=self._clock())
-        )
+        def operation(connection: sqlite3.Connection) -> None:
+            known = job_rows.find_message(connection, message_id)
+            message = rules.keep_body(known, message_id, body, now=self._clock())
+            job_rows.put_message(connection, message)
+
+        await self._write(operation)
 
     async def record_deferred(
         self,
@@ -317,31 +299,20 @@ class SqliteCheckpoint:
         unanswered_writes: int | None,
         message_id: str,
     ) -> None:
-        """As the protocol says. Reason and detail are kept in a row that stays "writing" too; a
-        synced row stays as it is.
-        """
         creation_time = "" if mark is None else mark.creation_time
+        change = partial(
+            rules.record_deferred,
+            reason=reason,
+            detail=detail,
+            unanswered_writes=unanswered_writes,
+            message_id=message_id,
+        )
 
         def operation(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            claim_rows.require_lease(connection, claim, now=now)
-            record = job_rows.begin(connection, claim.job_arn, creation_time, job_name, now=now)
-            if record.state is not JobState.SYNCED:
-                unanswered = (
-                    record.unanswered_writes if unanswered_writes is None else unanswered_writes
-                )
-                record = replace(
-                    record,
-                    state=JobState.WRITING if unanswered else JobState.RELEASED,
-                    reason=reason,
-                    detail=detail,
-                    attempts=record.attempts + 1,
-                    unanswered_writes=unanswered,
-                    message_id=message_id,
-                    updated_at=now,
-                )
-            job_rows.put(connection, record)
-            claim_rows.end(connection, claim)
+            self._require_lease(connection, claim, now)
+            self._change(connection, claim.job_arn, creation_time, job_name, change, now)
+            claim_rows.delete(connection, claim)
 
         await self._write(operation)
 
@@ -368,3 +339,40 @@ class SqliteCheckpoint:
 
     async def _read(self, run: Callable[[sqlite3.Connection], T]) -> T:
         return await self._commits.run(Operation(run, writes=False))
+
+    def _require_lease(
+        self, connection: sqlite3.Connection, claim: Claim, now: float
+    ) -> rules.ClaimRow:
+        return rules.require_lease(claim_rows.find(connection, claim.job_arn), claim, now=now)
+
+    def _lock(self, connection: sqlite3.Connection, wanted: rules.NameLockRow, now: float) -> None:
+        held = claim_rows.find_lock(connection, wanted.name)
+        gone = held is not None and self._owners.release_if_gone(connection, held.claim.owner)
+        row = rules.lock_name(held, wanted, now=now, holder_gone=gone)
+        claim_rows.put_lock(connection, row)
+
+    def _change(
+        self,
+        connection: sqlite3.Connection,
+        job_arn: str,
+        creation_time: str,
+        job_name: str,
+        change: _Change,
+        now: float,
+    ) -> JobRecord:
+        """Writes a job's row as a rule changes it."""
+        known = job_rows.find(connection, job_arn, creation_time)
+        undescribed = job_rows.find(connection, job_arn, "")
+        row = rules.job_row(
+            known,
+            undescribed,
+            job_arn=job_arn,
+            creation_time=creation_time,
+            job_name=job_name,
+            now=now,
+        )
+        if undescribed is not None and rules.absorbs(row, undescribed):
+            job_rows.delete(connection, undescribed)
+        row = change(row, now=now)
+        job_rows.put(connection, row)
+        return row

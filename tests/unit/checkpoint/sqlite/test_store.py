@@ -263,11 +263,11 @@ class TestOwners:
         (path.parent / "checkpoint.db.owner-gone").touch()
 
         def take_over_and_fail(connection: sqlite3.Connection) -> None:
-            assert checkpoint._owners.forget_if_gone(connection, "gone")
+            assert checkpoint._owners.release_if_gone(connection, "gone")
             raise LookupError
 
         def take_over_and_break(connection: sqlite3.Connection) -> None:
-            assert checkpoint._owners.forget_if_gone(connection, "gone")
+            assert checkpoint._owners.release_if_gone(connection, "gone")
             connection.execute("SELECT * FROM no_such_table")
 
         with pytest.raises(LookupError):

@@ -1,0 +1,401 @@
+"""The rules of the checkpoint, as pure functions: a row as it is stored and an event in, the row as
+it must become or a refusal out.
+
+A store only executes them: it reads the rows, asks the rule, and writes the answer in one atomic
+step (a transaction, or a write conditional on the row being as it was read). The functions are
+named after the methods of `daemon.checkpoint.ports.Checkpoint` they decide.
+
+A job's row, one per ARN and creation time::
+
+    claim ──> begin_write ──> writing ──> record_synced ──> synced
+                │    ▲           │
+                └────┘           └──> crash, stop, timeout: the row stays "writing"
+      one more unanswered write
+
+    event             no row    released  skipped   rejected  writing        synced
+    begin_write       writing   writing   writing   writing   writing        writing
+    note_steps        refused   refused   refused   refused   writing        refused
+    record_synced     synced    synced    synced    synced    synced         synced
+    record_skipped    skipped   skipped   skipped   unchanged unchanged      unchanged
+    record_rejected   rejected  rejected  rejected  rejected  rejected       unchanged
+    record_deferred   released  released  released  released  released, or   unchanged
+                                                              writing while
+                                                              unanswered
+
+"writing" means that the outcome in the target is unknown: the next attempt sees
+`unanswered_writes` > 0 and looks the job up in the target first.
+
+Claims, name locks and writer leases are leases of one owner (a process):
+
+- A lease that has not run out keeps everybody else out, unless its owner is known to be gone.
+- A claim has a fence, a writer lease a term: fencing tokens, which never go back. Whoever holds a
+  former one has lost the lease.
+- A holder whose lease ran out keeps it while nobody else took it, and may renew it. It may not
+  write before that.
+- A name lock belongs to a claim and ends with it.
+- A writer lease that was not given back blocks others for a grace period, in which the last call of
+  its holder may still be carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from daemon.checkpoint.ports import (
+    Claim,
+    ClaimedElsewhere,
+    JobRecord,
+    JobState,
+    LeaseLost,
+    NameLocked,
+    RejectedMessage,
+    WriterElsewhere,
+    WriterLease,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.outcome import Reason
+
+NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
+NEVER_PRUNED = frozenset({JobState.WRITING})
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """A claim and the end of its lease in epoch seconds."""
+
+    claim: Claim
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NameLockRow:
+    """A name lock, the claim it belongs to, and the end of its lease in epoch seconds."""
+
+    name: str
+    claim: Claim
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLeaseRow:
+    """A writer lease and its end in epoch seconds; 0: given back."""
+
+    lease: WriterLease
+    lease_until: float
+
+
+def claim(
+    held: ClaimRow | None, wanted: Claim, *, now: float, lease_until: float, holder_gone: bool
+) -> ClaimRow | ClaimedElsewhere:
+    """The owner's own claim renewed, a new one, or the refusal.
+
+    Args:
+        held: the claim on the ARN, if there is one.
+        wanted: what the claim is when it is a new one; its fence is above all fences that were ever
+            given out for the ARN.
+        holder_gone: the owner of `held` is known to be gone.
+    """
+    if held is not None and held.lease_until > now:
+        if held.claim.owner == wanted.owner:
+            return ClaimRow(held.claim, lease_until)
+        if not holder_gone:
+            return ClaimedElsewhere(held.claim.owner, held.lease_until - now)
+    return ClaimRow(wanted, lease_until)
+
+
+def renew(held: ClaimRow | None, given: Claim, *, lease_until: float) -> ClaimRow | None:
+    """The claim renewed, also after its lease ran out; None: it is lost."""
+    return ClaimRow(given, lease_until) if held is not None and held.claim == given else None
+
+
+def require_lease(held: ClaimRow | None, given: Claim, *, now: float) -> ClaimRow:
+    """The claim's row.
+
+    Raises:
+        LeaseLost: the claim is lost, or its lease ran out, so that anybody may take it at any
+            moment.
+    """
+    if held is None or held.claim != given or held.lease_until <= now:
+        raise LeaseLost(given.job_arn)
+    return held
+
+
+def lock_name(
+    held: NameLockRow | None, wanted: NameLockRow, *, now: float, holder_gone: bool
+) -> NameLockRow:
+    """The lock taken, or renewed by the claim that has it. The claim's lease must have been checked
+    (`require_lease`).
+
+    Args:
+        held: the lock of the name, if there is one.
+        wanted: the lock as it is to be.
+        holder_gone: the owner of `held` is known to be gone.
+
+    Raises:
+        NameLocked: another claim, of this or another process, has it.
+    """
+    if (
+        held is not None
+        and held.claim != wanted.claim
+        and held.lease_until > now
+        and not holder_gone
+    ):
+        raise NameLocked(wanted.name, held.lease_until - now)
+    return wanted
+
+
+def take_writer_lease(
+    held: WriterLeaseRow | None,
+    server_id: str,
+    owner: str,
+    *,
+    now: float,
+    lease_seconds: float,
+    grace_seconds: float,
+    holder_gone: bool,
+) -> WriterLeaseRow | WriterElsewhere:
+    """The owner's own lease renewed, a lease of a new term, or the refusal.
+
+    Args:
+        held: the lease of the server, if there ever was one; given back or not.
+        grace_seconds: as `daemon.checkpoint.ports.Checkpoint.take_writer_lease`.
+        holder_gone: the owner of `held` is known to be gone, and so are its connections.
+    """
+    term = 1
+    if held is not None:
+        ours, valid = held.lease.owner == owner, held.lease_until > now
+        free_at = held.lease_until + grace_seconds
+        if not ours and free_at > now and not holder_gone:
+            return WriterElsewhere(held.lease.owner, free_at - now)
+        term = held.lease.term if ours and valid else held.lease.term + 1
+    return WriterLeaseRow(WriterLease(server_id, owner, term), now + lease_seconds)
+
+
+def renew_writer_lease(
+    held: WriterLeaseRow | None, given: WriterLease, *, lease_until: float
+) -> WriterLeaseRow | None:
+    """The lease renewed, also after it ran out; None: it is lost."""
+    return WriterLeaseRow(given, lease_until) if held is not None and held.lease == given else None
+
+
+def release_writer_lease(held: WriterLeaseRow | None, given: WriterLease) -> WriterLeaseRow | None:
+    """The lease given back, free for everybody at once; None: it is lost, so nothing changes."""
+    return renew_writer_lease(held, given, lease_until=0.0)
+
+
+def job_row(
+    known: JobRecord | None,
+    undescribed: JobRecord | None,
+    *,
+    job_arn: str,
+    creation_time: str,
+    job_name: str,
+    now: float,
+) -> JobRecord:
+    """The row of a job, or a new one; to be changed by one of the functions below.
+
+    Args:
+        known: the row of this ARN and creation time.
+        undescribed: the row of this ARN without a creation time. When `absorbs` says so, its
+            attempts and its age go over, and the store deletes it.
+    """
+    row = known or JobRecord(
+        job_arn=job_arn,
+        creation_time=creation_time,
+        job_name=storable(job_name),
+        state=JobState.RELEASED,
+        reason="",
+        detail="",
+        attempts=0,
+        unanswered_writes=0,
+        target="",
+        target_ids={},
+        message_id="",
+        first_seen_at=now,
+        updated_at=now,
+    )
+    if undescribed is None or not absorbs(row, undescribed):
+        return row
+    return replace(
+        row,
+        attempts=row.attempts + undescribed.attempts,
+        first_seen_at=min(row.first_seen_at, undescribed.first_seen_at),
+    )
+
+
+def absorbs(row: JobRecord, undescribed: JobRecord) -> bool:
+    """True when the row without a creation time is of deferrals of this same job. A job that was
+    rejected undescribed may be an earlier one of that name: its row stays.
+    """
+    return row.creation_time != "" and undescribed.state is JobState.RELEASED
+
+
+def begin_write(row: JobRecord, *, target: str, now: float) -> JobRecord:
+    """The intent of a write. A synced job may be written again (a forced sync)."""
+    return replace(
+        row,
+        state=JobState.WRITING,
+        reason="",
+        detail="",
+        unanswered_writes=row.unanswered_writes + 1,
+        target=target,
+        updated_at=now,
+    )
+
+
+def note_steps(
+    known: JobRecord | None, given: Claim, steps: Mapping[str, str], *, now: float
+) -> JobRecord:
+    """More completed steps of a write.
+
+    Raises:
+        LeaseLost: the row is not in state writing, so another holder has finished it.
+    """
+    if known is None or known.state is not JobState.WRITING:
+        raise LeaseLost(given.job_arn)
+    return replace(known, steps={**known.steps, **steps}, updated_at=now)
+
+
+def may_record_synced(held: ClaimRow | None, given: Claim, known: JobRecord | None) -> bool:
+    """Whether a finished write is to be recorded. A run in the target is a fact, so the lease may
+    have run out, as long as nobody else took the job.
+
+    Returns:
+        False: the next holder has recorded it.
+
+    Raises:
+        LeaseLost: the claim is lost and the job is not synced.
+    """
+    if held is not None and held.claim == given:
+        return True
+    if known is not None and known.state is JobState.SYNCED:
+        return False
+    raise LeaseLost(given.job_arn)
+
+
+def record_synced(
+    row: JobRecord,
+    *,
+    reason: Reason,
+    detail: str,
+    target: str,
+    target_ids: Mapping[str, str],
+    message_id: str,
+    now: float,
+) -> JobRecord:
+    return replace(
+        row,
+        state=JobState.SYNCED,
+        reason=reason,
+        detail=storable(detail),
+        unanswered_writes=0,
+        target=target,
+        target_ids=target_ids,
+        message_id=message_id,
+        updated_at=now,
+        steps={},
+    )
+
+
+def record_skipped(row: JobRecord, *, reason: Reason, message_id: str, now: float) -> JobRecord:
+    if row.state in NEVER_SKIPPED:
+        return row
+    return replace(
+        row,
+        state=JobState.SKIPPED,
+        reason=reason,
+        detail="",
+        message_id=message_id,
+        updated_at=now,
+    )
+
+
+def record_rejected(
+    row: JobRecord,
+    *,
+    reason: Reason,
+    detail: str,
+    message_id: str,
+    unanswered_writes: int | None,
+    now: float,
+) -> JobRecord:
+    """The row keeps its number of unanswered writes where `unanswered_writes` is None, so that a
+    later attempt still looks the job up first.
+    """
+    if row.state is JobState.SYNCED:
+        return row
+    return replace(
+        row,
+        state=JobState.REJECTED,
+        reason=reason,
+        detail=storable(detail),
+        unanswered_writes=row.unanswered_writes if unanswered_writes is None else unanswered_writes,
+        message_id=message_id,
+        updated_at=now,
+    )
+
+
+def record_deferred(
+    row: JobRecord,
+    *,
+    reason: Reason,
+    detail: str,
+    unanswered_writes: int | None,
+    message_id: str,
+    now: float,
+) -> JobRecord:
+    """One more attempt, with its reason and detail; unanswered writes as in `record_rejected`."""
+    if row.state is JobState.SYNCED:
+        return row
+    unanswered = row.unanswered_writes if unanswered_writes is None else unanswered_writes
+    return replace(
+        row,
+        state=JobState.WRITING if unanswered else JobState.RELEASED,
+        reason=reason,
+        detail=storable(detail),
+        attempts=row.attempts + 1,
+        unanswered_writes=unanswered,
+        message_id=message_id,
+        updated_at=now,
+    )
+
+
+def reject_message(
+    known: RejectedMessage | None,
+    message_id: str,
+    *,
+    job_arn: str,
+    reason: Reason,
+    detail: str,
+    now: float,
+) -> RejectedMessage:
+    """The row of a rejected message; a body that was kept stays."""
+    return RejectedMessage(
+        message_id=message_id,
+        job_arn=job_arn,
+        reason=reason,
+        detail=storable(detail),
+        body=None if known is None else known.body,
+        rejected_at=now,
+    )
+
+
+def keep_body(
+    known: RejectedMessage | None, message_id: str, body: str, *, now: float
+) -> RejectedMessage:
+    """The row of a rejected message with its body, also when its rejection was not recorded or has
+    been pruned.
+    """
+    row = known or RejectedMessage(message_id, "", "", "", None, now)
+    return replace(row, body=storable(body))
+
+
+def storable(text: str) -> str:
+    r"""Text that UTF-8 can hold: a lone surrogate, which JSON may contain, becomes its escape, for
+    example ``\ud800``.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
