@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.config.settings import load_settings, secret_values
+from daemon.config.settings import secret_values
+from daemon.config.sources import load_settings
 from daemon.observability.logs import configure_logging, register_secret
 
 if TYPE_CHECKING:

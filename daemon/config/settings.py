@@ -1,203 +1,47 @@
 """Settings: every key, its default, its check and its documentation.
 
-A description here is also the comment in ``config.example.yaml`` (a test compares them).
+A description here is also the comment in ``config.example.yaml`` and the text in
+``docs/configuration.md`` (tests compare them).
 """
 
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationInfo, field_validator
+
+from daemon.config.types import (
+    AccountId,
+    BaseUrl,
+    ExistingFile,
+    Headers,
+    Host,
+    KeyPattern,
+    Number,
+    QueueUrl,
+    Region,
+    SecretText,
+    SecretWord,
+    Section,
+    TagKey,
+    Whole,
+    Word,
+    matching,
+    refused,
+    secrets_in,
 )
-from pydantic_core import PydanticCustomError
-
-from daemon.config.sources import KeyIndex, Layers, read_file, read_secret_files, read_variables
-from daemon.errors import SetupFault
 from daemon.training_job.tags import TagKeys
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ENV_PREFIX = "MODELDB_SYNC_"
-FILE_VARIABLE = "MODELDB_SYNC_CONFIG"
-DEFAULT_FILE = Path("/etc/modeldb-sync/config.yaml")
-SECRETS_DIR = Path("/run/secrets")
 
 DAY_SECONDS = 86_400
 HEADER_BYTES = 7168
 """What configured headers may take together. ModelDB refuses a request with more than 8 kB of
 headers (error 500, code 13), and the client adds its own."""
 
-
-class ConfigError(SetupFault):
-    """The configuration cannot be used.
-
-    Args:
-        problems: one line each: the key, its value (never a secret), what is allowed and where it
-            came from.
-    """
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-def _refused(text: str, *, key: str = "") -> PydanticCustomError:
-    """An error of ours.
-
-    Args:
-        text: what is allowed; continues "key = value:".
-        key: the key below the checked one, where a whole section is checked.
-    """
-    return PydanticCustomError("refused", "{text}", {"text": text, "key": key})
-
-
-def _matching(pattern: str, allowed: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise _refused(allowed)
-        return text
-
-    return AfterValidator(check)
-
-
-def _secret_matching(pattern: str, allowed: str) -> AfterValidator:
-    def check(secret: SecretStr) -> SecretStr:
-        if not re.fullmatch(pattern, secret.get_secret_value()):
-            raise _refused(allowed)
-        return secret
-
-    return AfterValidator(check)
-
-
-def _base_url(text: str) -> str:
-    wanted = "must be an http:// or https:// URL with a host"
-    if not text.isprintable() or " " in text:
-        raise _refused(f"{wanted}, without spaces and control characters")
-    if "@" in text:
-        raise _refused("must not contain a user or a password: it is shown in logs")
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
-        usable = False
-    if not usable:
-        raise _refused(wanted)
-    if "?" in text or "#" in text:
-        raise _refused("must not have a query (?) or a fragment (#)")
-    return text.rstrip("/")
-
-
-def _queue_url(text: str) -> str:
-    url = _base_url(text)
-    if url.endswith(".fifo"):
-        raise _refused("must be a standard queue: FIFO queues are not supported")
-    if not re.search(r"/\d{12}/[A-Za-z0-9_-]{1,80}$", url):
-        raise _refused(
-            "must be the queue's URL, like "
-            "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
-        )
-    return url
-
-
-def _host(text: str) -> str:
-    """An IPv6 address without brackets and in its shortest form, for the host also names the server
-    in the checkpoint.
-    """
-    bracketed = text.startswith("[") and text.endswith("]")
-    host = text[1:-1] if bracketed else text
-    try:
-        address = str(ipaddress.ip_address(host))
-    except ValueError:
-        address = ""
-    if address and re.fullmatch(r"[!-~]+", address) and (":" in address or not bracketed):
-        return address
-    if (
-        bracketed
-        or len(host) > _HOST_CHARACTERS
-        or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host)
-    ):
-        raise _refused("must be a host name or an IP address, without scheme, port and path")
-    return host
-
-
-def _no_truth_value(value: object) -> object:
-    # YAML makes a truth value of yes, no, on and off, and pydantic takes it for 1 or 0.
-    if isinstance(value, bool):
-        raise _refused("must be a number, not true or false")
-    return value
-
-
-_HOST_CHARACTERS = 253
-_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-"""With the underscore that Docker's and Windows' names have."""
-
-_TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
-"""One character: no control character, no half of a surrogate pair."""
-
-
-def _existing_file(path: Path) -> Path:
-    try:
-        found = path.is_file()
-    # in a folder that this user may not enter; a name that no file can have
-    except (OSError, ValueError):
-        found = False
-    if not found:
-        raise _refused("must be the path of an existing file")
-    return path
-
-
-Whole = Annotated[int, BeforeValidator(_no_truth_value)]
-Number = Annotated[float, BeforeValidator(_no_truth_value)]
-ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-QueueUrl = Annotated[str, AfterValidator(_queue_url)]
-Region = Annotated[
-    str, _matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")
-]
-AccountId = Annotated[str, _matching(r"[0-9]{12}", "must be 12 digits")]
-TagKey = Annotated[
-    str, _matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")
-]
-KeyPattern = Annotated[str, _matching(rf"{_TEXT}+", "must not be empty")]
 JobStatus = Literal["Completed", "Stopped", "Failed"]
-Word = Annotated[
-    str, _matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")
-]
-SecretWord = Annotated[
-    SecretStr, _secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")
-]
-SecretText = Annotated[
-    SecretStr,
-    _secret_matching(
-        rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters"
-    ),
-]
-Headers = Mapping[str, SecretText]
-Host = Annotated[str, AfterValidator(_host)]
-
-
-class Section(BaseModel):
-    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error
-    texts.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class AwsSettings(Section):
@@ -235,7 +79,7 @@ class AwsSettings(Section):
     @classmethod
     def _no_number(cls, value: object) -> object:
         if isinstance(value, int):
-            raise _refused(
+            raise refused(
                 "must be 12 digits in quotes: YAML drops leading zeros and may read the number as "
                 "octal"
             )
@@ -266,7 +110,7 @@ class RetrySettings(Section):
     def _not_below_initial(cls, value: int, info: ValidationInfo) -> int:
         initial = info.data.get("initial_seconds")
         if initial is not None and value < initial:
-            raise _refused(f"must not be below queue.retry.initial_seconds, which is {initial}")
+            raise refused(f"must not be below queue.retry.initial_seconds, which is {initial}")
         return value
 
 
@@ -313,7 +157,7 @@ class QueueSettings(Section):
     @classmethod
     def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value == info.data.get("url"):
-            raise _refused(
+            raise refused(
                 "must not be queue.url itself: rejected messages would come back for ever"
             )
         return value
@@ -346,7 +190,7 @@ class TagKeySettings(Section):
     def _distinct(cls, value: str, info: ValidationInfo) -> str:
         for other, key in info.data.items():
             if key == value:
-                raise _refused(f"must differ from jobs.tag_keys.{other}")
+                raise refused(f"must differ from jobs.tag_keys.{other}")
         return value
 
     def as_tag_keys(self) -> TagKeys:
@@ -389,7 +233,7 @@ class JobSettings(Section):
     @classmethod
     def _once_each(cls, value: tuple[JobStatus, ...]) -> tuple[JobStatus, ...]:
         if len(set(value)) != len(value):
-            raise _refused("must name each status once")
+            raise refused("must name each status once")
         return value
 
 
@@ -422,7 +266,7 @@ class BasicAuth(Section):
     )
     username: Annotated[
         str,
-        _matching(
+        matching(
             r"[^:\x00-\x1f\x7f]+", "must not be empty and not contain a colon or control characters"
         ),
     ] = Field(description="User name, without a colon.")
@@ -532,17 +376,17 @@ class ModelDbV2Settings(Section):
         for name in value:
             low = name.lower()
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise _refused("must be the name of a header: letters, digits and -", key=name)
+                raise refused("must be the name of a header: letters, digits and -", key=name)
             if low in _OWN_HEADERS:
-                raise _refused("must not be set: the client sets it itself", key=name)
+                raise refused("must not be set: the client sets it itself", key=name)
             if low == "authorization" and not isinstance(auth, NoAuth):
-                raise _refused("must not be set beside target.auth", key=name)
-        secrets = [*value.values(), *_secrets_in(auth)]
+                raise refused("must not be set beside target.auth", key=name)
+        secrets = [*value.values(), *secrets_in(auth)]
         size = sum(len(f"{name}: ") for name in value) + sum(
             len(secret.get_secret_value().encode()) for secret in secrets
         )
         if size > HEADER_BYTES:
-            raise _refused(
+            raise refused(
                 f"must take at most {HEADER_BYTES} bytes together with target.auth; they take "
                 f"{size}"
             )
@@ -552,14 +396,14 @@ class ModelDbV2Settings(Section):
     @classmethod
     def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and info.data.get("url", "").startswith("http:"):
-            raise _refused("must not be set unless target.url begins with https://")
+            raise refused("must not be set unless target.url begins with https://")
         return value
 
     @field_validator("client_key_file")
     @classmethod
     def _only_with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and info.data.get("client_cert_file", value) is None:
-            raise _refused("must not be set without target.client_cert_file")
+            raise refused("must not be set without target.client_cert_file")
         return value
 
 
@@ -631,7 +475,7 @@ class ModelDbV1Settings(Section):
     @classmethod
     def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and not info.data.get("tls"):
-            raise _refused("must not be set unless target.tls is true")
+            raise refused("must not be set unless target.tls is true")
         return value
 
 
@@ -661,7 +505,7 @@ class SqliteSettings(Section):
     @classmethod
     def _built(cls, value: object) -> object:
         if value == "dynamodb":
-            raise _refused("is not built yet; allowed: sqlite")
+            raise refused("is not built yet; allowed: sqlite")
         return value
 
     @field_validator("path")
@@ -673,7 +517,7 @@ class SqliteSettings(Section):
             or text.startswith((":memory:", "file:"))
             or not text.isprintable()
         ):
-            raise _refused("must be the path of a file: the checkpoint outlives the process")
+            raise refused("must be the path of a file: the checkpoint outlives the process")
         return value
 
 
@@ -754,7 +598,7 @@ class Settings(Section):
         if not isinstance(value, Mapping):
             return value
         if value.get("kind") == "mlflow":
-            raise _refused("is not built yet; allowed: modeldb-v2, modeldb-v1", key="kind")
+            raise refused("is not built yet; allowed: modeldb-v2, modeldb-v1", key="kind")
         return {"kind": "modeldb-v2", **value}
 
     @field_validator("checkpoint")
@@ -763,7 +607,7 @@ class Settings(Section):
         reconcile = info.data.get("reconcile")
         if reconcile is not None and value.keep_days * DAY_SECONDS < reconcile.look_back_seconds:
             days = reconcile.look_back_seconds / DAY_SECONDS
-            raise _refused(
+            raise refused(
                 f"must not be below reconcile.look_back_seconds, which is {days:.1f} days",
                 key="keep_days",
             )
@@ -775,55 +619,11 @@ class Settings(Section):
         queue = info.data.get("queue")
         if queue is not None and value.grace_seconds < queue.wait_seconds + 5:
             least = queue.wait_seconds + 5
-            raise _refused(
+            raise refused(
                 f"must be at least queue.wait_seconds + 5 = {least}: a long poll is not cut off",
                 key="grace_seconds",
             )
         return value
-
-
-def load_settings(
-    path: Path | None,
-    environ: Mapping[str, str],
-    secrets_dir: Path = SECRETS_DIR,
-    default_path: Path = DEFAULT_FILE,
-) -> Settings:
-    """Reads the configuration: the YAML file, over it secret files, over those environment
-    variables.
-
-    Args:
-        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names,
-            else `default_path`.
-        environ: the environment variables.
-        secrets_dir: where secret files ``<section>__<key>`` are; may be missing.
-        default_path: a file that may be missing.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
-    layers = Layers(setting_keys())
-    if path is None and environ.get(FILE_VARIABLE):
-        path = Path(environ[FILE_VARIABLE])
-    if path is None and default_path.exists():
-        path = default_path
-    readable = path is None or read_file(path, layers)
-    read_secret_files(secrets_dir, layers)
-    read_variables(environ, layers)
-    if readable:  # without the file, what it says would be reported as missing
-        try:
-            settings = Settings.model_validate(layers.tree())
-        except ValidationError as invalid:
-            for error in invalid.errors(include_url=False):
-                layers.explain(error)
-        else:
-            if not layers.problems:
-                return settings
-    raise ConfigError(tuple(dict.fromkeys(layers.problems)))
-
-
-def setting_keys() -> KeyIndex:
-    """Every key there is."""
-    return KeyIndex(Settings, ENV_PREFIX)
 
 
 def settings_for_log(settings: Settings) -> dict[str, Any]:
@@ -837,20 +637,9 @@ def secret_values(settings: Settings) -> tuple[str, ...]:
     """Every secret of the configuration, in each form in which it travels: what must never be seen
     in a log.
     """
-    found = [secret.get_secret_value() for secret in _secrets_in(settings)]
+    found = [secret.get_secret_value() for secret in secrets_in(settings)]
     auth = settings.target.auth if isinstance(settings.target, ModelDbV2Settings) else None
     if isinstance(auth, BasicAuth):
         login = f"{auth.username}:{auth.password.get_secret_value()}"
         found.append(base64.b64encode(login.encode()).decode())
     return tuple(found)
-
-
-def _secrets_in(value: object) -> Iterator[SecretStr]:
-    if isinstance(value, SecretStr):
-        yield value
-    elif isinstance(value, Section):
-        for _, inner in value:
-            yield from _secrets_in(inner)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _secrets_in(inner)

@@ -1,350 +1,87 @@
-"""Where settings come from: a YAML file, secret files and environment variables, laid over each
-other, and what is wrong in them.
+"""Where settings come from: a YAML file, secret files and environment variables.
 
-Knows nothing of any one setting; the model of the settings is handed in.
+In increasing precedence: the YAML file, secret files, environment variables.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from annotated_types import Ge, Le
-from pydantic import BaseModel, SecretStr
+from pydantic import ValidationError
+
+from daemon.config.keys import KeyIndex
+from daemon.config.layers import Layers
+from daemon.config.settings import Settings
+from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from daemon.config.keys import KeyPath
 
-    from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
+ENV_PREFIX = "MODELDB_SYNC_"
+FILE_VARIABLE = "MODELDB_SYNC_CONFIG"
+DEFAULT_FILE = Path("/etc/modeldb-sync/config.yaml")
+SECRETS_DIR = Path("/run/secrets")
 
-KeyPath = tuple[str, ...]
 
-
-class KeyIndex:
-    """Every key that a model of settings has, dotted (``queue.retry.max_seconds``).
+class ConfigError(SetupFault):
+    """The configuration cannot be used.
 
     Args:
-        root: the model; its fields are the sections.
-        prefix: what environment variables begin with.
+        problems: one line each: the key, its value (never a secret), what is allowed and where it
+            came from.
     """
 
-    def __init__(self, root: type[BaseModel], prefix: str) -> None:
-        self.sections = tuple(root.model_fields)
-        self.prefix = prefix
-        self.fields: dict[str, list[FieldInfo]] = {}
-        """The field behind each key; several where the kinds of a section share a key."""
-        self._kinds: dict[str, str] = {}
-        self._of_kind: dict[tuple[str, str], FieldInfo] = {}
-        for path, field in self._leaves(root, ()):
-            self.fields.setdefault(".".join(path), []).append(field)
-
-    def _leaves(
-        self, section: type[BaseModel], above: KeyPath
-    ) -> Iterator[tuple[KeyPath, FieldInfo]]:
-        for name, field in section.model_fields.items():
-            inner = [
-                kind
-                for kind in _members(field.annotation)
-                if isinstance(kind, type) and issubclass(kind, BaseModel)
-            ]
-            if isinstance(field.discriminator, str):
-                self._kinds[".".join((*above, name))] = field.discriminator
-            for kind in inner:
-                leaves = list(self._leaves(kind, (*above, name)))
-                if isinstance(field.discriminator, str):
-                    (word,) = get_args(kind.model_fields[field.discriminator].annotation)
-                    self._of_kind |= {(".".join(path), str(word)): leaf for path, leaf in leaves}
-                yield from leaves
-            if not inner:
-                yield (*above, name), field
-
-    def variable(self, key: str) -> str:
-        """The environment variable of a key."""
-        return self.prefix + key.upper().replace(".", "__")
-
-    def discriminator(self, key: str) -> str | None:
-        """The name of the key that tells the kind of a section that comes in several."""
-        return self._kinds.get(key)
-
-    def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
-        """The field behind a key; where kinds of a section share the key, that of the first of some
-        kinds that has it.
-        """
-        found = (self._of_kind.get((key, str(kind))) for kind in kinds)
-        return next(
-            (field for field in found if field is not None),
-            next(iter(self.fields.get(key, ())), None),
-        )
-
-    def is_section(self, key: str) -> bool:
-        return any(known.startswith(f"{key}.") for known in self.fields)
-
-    def accepts(self, path: KeyPath) -> bool:
-        """Whether a value may stand at a path: a key, or an entry of a mapping such as
-        ``target.headers``.
-        """
-        return ".".join(path) in self.fields or self.holds(".".join(path[:-1]), Mapping)
-
-    def holds(self, key: str, kind: type) -> bool:
-        """Whether the value of a key is a tuple, a mapping, … of things."""
-        return any(
-            get_origin(member) is kind
-            for field in self.fields.get(key, ())
-            for member in _members(field.annotation)
-        )
-
-    def may_be_unset(self, key: str) -> bool:
-        """Whether a key has an empty value of its own: null, or a mapping without entries."""
-        fields = self.fields.get(key, ())
-        return self.holds(key, Mapping) or any(
-            type(None) in _members(field.annotation) for field in fields
-        )
-
-    def is_secret(self, key: str) -> bool:
-        return any(_mentions(field.annotation, SecretStr) for field in self.fields[key])
-
-    def words(self, key: str) -> list[str]:
-        """The words that a key with a closed set of them takes."""
-        return [str(word) for field in self.fields[key] for word in get_args(field.annotation)]
-
-    def unknown(self, key: str) -> str:
-        """What is said of a key that does not exist. Its value is never said: it may be a secret
-        under a misspelt key.
-        """
-        section = key.rpartition(".")[0]
-        sections = {
-            known.rsplit(".", depth)[0]
-            for known in self.fields
-            for depth in range(1, known.count(".") + 1)
-        }
-        beside = [known for known in self.fields if known.rpartition(".")[0] == section]
-        for candidates in (beside, [*self.fields, *sections]):
-            if near := difflib.get_close_matches(key, candidates, n=1, cutoff=0.5):
-                return f"is an unknown key; did you mean {near[0]}?"
-        return f"is an unknown key; sections are {', '.join(self.sections)}"
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing makes of an annotation has no common type
-    """The alternatives of a union, or the annotation itself, without what is annotated on them."""
-    members = (
-        get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
-    )
-    return tuple(
-        get_args(member)[0] if get_origin(member) is Annotated else member for member in members
-    )
+def load_settings(
+    path: Path | None,
+    environ: Mapping[str, str],
+    secrets_dir: Path = SECRETS_DIR,
+    default_path: Path = DEFAULT_FILE,
+) -> Settings:
+    """Reads the configuration: the YAML file, over it secret files, over those environment
+    variables.
 
+    Args:
+        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names,
+            else `default_path`.
+        environ: the environment variables.
+        secrets_dir: where secret files ``<section>__<key>`` are; may be missing.
+        default_path: a file that may be missing.
 
-def _mentions(annotation: Any, wanted: type) -> bool:  # noqa: ANN401 - as _members
-    return annotation is wanted or any(_mentions(inner, wanted) for inner in get_args(annotation))
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    value: Any
-    source: str
-
-
-class Layers:
-    """The values given, by key, later layers over earlier ones, and the problems found, one line
-    each.
+    Raises:
+        ConfigError: with everything that is wrong.
     """
-
-    def __init__(self, index: KeyIndex) -> None:
-        self.index = index
-        self.problems: list[str] = []
-        self._given: dict[KeyPath, _Given] = {}
-
-    def put(self, path: KeyPath, value: Any, source: str) -> None:  # noqa: ANN401 - whatever was given; checked later
-        self._given[path] = _Given(value, source)
-
-    def put_text(self, path: KeyPath, text: str, source: str) -> None:
-        """Puts a value that came as text, from a variable or a secret file. Lists are JSON or
-        separated by commas.
-        """
-        key = ".".join(path)
-        if not text and self.index.may_be_unset(key):
-            return  # an empty variable is how a template says "not set"
-        if self.index.holds(key, tuple) and text:
-            self._put_list(path, text, source)
-        elif self.index.holds(key, Mapping):
-            self._put_mapping(path, text, source)
+    layers = Layers(setting_keys())
+    if path is None and environ.get(FILE_VARIABLE):
+        path = Path(environ[FILE_VARIABLE])
+    if path is None and default_path.exists():
+        path = default_path
+    readable = path is None or read_file(path, layers)
+    read_secret_files(secrets_dir, layers)
+    read_variables(environ, layers)
+    if readable:  # without the file, what it says would be reported as missing
+        try:
+            settings = Settings.model_validate(layers.tree())
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False):
+                layers.explain(error)
         else:
-            self.put(path, text, source)
-
-    def _put_list(self, path: KeyPath, text: str, source: str) -> None:
-        if not text.lstrip().startswith("["):
-            self.put(path, [item.strip() for item in text.split(",")], source)
-            return
-        try:
-            self.put(path, json.loads(text), source)
-        except (ValueError, RecursionError):
-            self.problem(
-                ".".join(path), "must be a JSON list, or values separated by commas", source
-            )
-
-    def _put_mapping(self, path: KeyPath, text: str, source: str) -> None:
-        try:
-            entries = json.loads(text)
-        except (ValueError, RecursionError):
-            entries = None
-        if not isinstance(entries, dict):
-            self.problem(".".join(path), 'must be a JSON object, {"name": "value"}', source)
-            return
-        for name, value in entries.items():
-            self.put((*path, name.lower()), value, source)
-
-    def problem(self, key: str, text: str, source: str = "", *, shown: str = "") -> None:
-        """Adds a line.
-
-        Args:
-            key: what is wrong, dotted.
-            text: why, and what is allowed; continues "key = value:".
-            source: where the value came from.
-            shown: the value, where it may be shown.
-        """
-        line = (
-            key
-            + (f" = {shown}" if shown else "")
-            + f": {text}"
-            + (f" ({source})" if source else "")
-        )
-        self.problems.append(" ".join(line.split()))
-
-    def has(self, path: KeyPath) -> bool:
-        return path in self._given
-
-    def value_at(self, path: KeyPath) -> object:
-        return self._given[path].value if path in self._given else None
-
-    def source_of(self, path: KeyPath) -> str:
-        """Where a value came from; of a whole section, where the first value in it came from."""
-        return next(
-            (given.source for known, given in self._given.items() if known[: len(path)] == path), ""
-        )
-
-    def tree(self) -> dict[str, Any]:
-        """All values as nested mappings, every section there."""
-        root: dict[str, Any] = {section: {} for section in self.index.sections}
-        for path, given in self._given.items():
-            at = root
-            for name in path[:-1]:
-                at = at.setdefault(name, {})
-            at[path[-1]] = given.value
-        return root
-
-    def explain(self, error: ErrorDetails) -> None:
-        """Adds the line for one of pydantic's errors.
-
-        An error of type ``refused`` brings its own text, and in ``ctx["key"]`` perhaps the name of
-        a key below the checked one.
-        """
-        path, context = self._path_of(error["loc"]), error.get("ctx", {})
-        key = ".".join(path)
-        match error["type"]:
-            case "missing":
-                self.problem(
-                    key,
-                    f"is required; set it in the file or as variable {self.index.variable(key)}",
-                )
-            case "union_tag_not_found":
-                key = f"{key}.{self.index.discriminator(key)}"
-                self.problem(
-                    key,
-                    f"is required, one of {', '.join(self.index.words(key))}",
-                    self.source_of(path),
-                )
-            case "union_tag_invalid":
-                path = (*path, str(self.index.discriminator(key)))
-                key = ".".join(path)
-                allowed = f"must be one of {', '.join(self.index.words(key))}"
-                self.problem(
-                    key, allowed, self.source_of(path), shown=self._shown(key, self.value_at(path))
-                )
-            case "extra_forbidden":
-                # Unknown keys never come this far: this one belongs to another kind of the same
-                # section.
-                kind = f"{'.'.join(path[:-1])}.{self.index.discriminator('.'.join(path[:-1]))}"
-                self.problem(key, f"does not go with this {kind}", self.source_of(path))
-            case "refused" if context.get("key"):
-                path = (*path, str(context["key"]))
-                key = ".".join(path)
-                self.problem(
-                    key,
-                    error["msg"],
-                    self.source_of(path),
-                    shown=self._shown(key, self.value_at(path)),
-                )
-            case _ if self.index.holds(".".join(path[:-1]), tuple):
-                key = ".".join(path[:-1])
-                shown = self._shown(key, error["input"])
-                self.problem(
-                    f"{key}[{path[-1]}]",
-                    self._allowed(key, error),
-                    self.source_of(path[:-1]),
-                    shown=shown,
-                )
-            case _:
-                shown = self._shown(key, self.value_at(path))
-                self.problem(key, self._allowed(key, error), self.source_of(path), shown=shown)
-
-    def _path_of(self, location: Sequence[int | str]) -> KeyPath:
-        """The path of an error, without the kind that pydantic puts behind the name of a section
-        that comes in several.
-        """
-        path: list[str] = []
-        behind_kinds = False
-        for part in location:
-            if not behind_kinds:
-                path.append(str(part))
-            behind_kinds = not behind_kinds and self.index.discriminator(".".join(path)) is not None
-        return tuple(path)
-
-    def _shown(self, key: str, value: object) -> str:
-        """A bad value as it may be shown: nothing of secrets, of whole sections, and of addresses
-        that may carry a secret.
-        """
-        if (
-            key not in self.index.fields
-            or self.index.is_secret(key)
-            or not isinstance(value, str | int | float | Path)
-        ):
-            return ""
-        if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
-            return ""
-        if key.endswith("username") and ":" in str(value):  # user and password, as curl takes them
-            return ""
-        text = repr(value) if isinstance(value, str) else str(value)
-        return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-
-    def _allowed(self, key: str, error: ErrorDetails) -> str:
-        """What may stand there, in words that continue "key = value:"."""
-        if error["type"] == "refused":
-            return error["msg"]
-        field = self.index.field(key, error["loc"])
-        bounds = {type(item): item for item in field.metadata} if field else {}
-        if field and Ge in bounds and Le in bounds:
-            number = "a whole number" if int in _members(field.annotation) else "a number"
-            return f"must be {number} from {bounds[Ge].ge} to {bounds[Le].le}"
-        return _ALLOWED.get(error["type"]) or re.sub(r"^\w+ should ", "must ", error["msg"])
+            if not layers.problems:
+                return settings
+    raise ConfigError(tuple(dict.fromkeys(layers.problems)))
 
 
-_ALLOWED = {
-    "string_type": "must be text (in YAML: put it in quotes)",
-    "tuple_type": "must be a list",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-}
-"""In place of pydantic's words for some types of error."""
-
-_SHOWN_CHARACTERS = 100
+def setting_keys() -> KeyIndex:
+    """Every key there is."""
+    return KeyIndex(Settings, ENV_PREFIX)
 
 
 def read_file(path: Path, layers: Layers) -> bool:

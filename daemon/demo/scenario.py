@@ -24,7 +24,7 @@ import yaml
 
 from daemon import __version__
 from daemon.app import Daemon
-from daemon.config.settings import load_settings
+from daemon.config.sources import load_settings
 from daemon.demo.aws import DEAD_LETTER_QUEUE, QUEUE, RULE, embedded_aws, leave_the_real_aws_alone
 from daemon.demo.modeldb import running_modeldb
 from daemon.demo.results import NO_EVENT, Evidence, landings, logged_outcomes, scrape, shortcomings

@@ -13,13 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config.settings import (
-    ConfigError,
-    ModelDbV1Settings,
-    ModelDbV2Settings,
-    Settings,
-    load_settings,
-)
+from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
+from daemon.config.sources import ConfigError, load_settings
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()

@@ -21,8 +21,8 @@ from daemon.config.settings import (
     Settings,
     ShutdownSettings,
     SqliteSettings,
-    load_settings,
 )
+from daemon.config.sources import load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from tests.deploy.prometheus import tool

@@ -15,15 +15,8 @@ import pytest
 import yaml
 
 from daemon import __version__
-from daemon.config.settings import (
-    DEFAULT_FILE,
-    ENV_PREFIX,
-    SECRETS_DIR,
-    BearerAuth,
-    ModelDbV2Settings,
-    Settings,
-    load_settings,
-)
+from daemon.config.settings import BearerAuth, ModelDbV2Settings, Settings
+from daemon.config.sources import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
 from tests.deploy.kubernetes_manifests import (

@@ -12,16 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.config.settings import (
-    ENV_PREFIX,
-    BaseUrl,
-    ConfigError,
-    Host,
-    Settings,
-    load_settings,
-    setting_keys,
-    settings_for_log,
-)
+from daemon.config.settings import Settings, settings_for_log
+from daemon.config.sources import ENV_PREFIX, ConfigError, load_settings, setting_keys
+from daemon.config.types import BaseUrl, Host
 from tests.property.changes import changed
 from tests.property.texts import json_values, texts
 from tests.support.config_loader import EXAMPLE, QUEUE_URL, TARGET_URL

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.cli import main
-from daemon.config.settings import (
-    ConfigError,
-    Settings,
-    load_settings,
-    secret_values,
-    settings_for_log,
-)
+from daemon.config.settings import Settings, secret_values, settings_for_log
+from daemon.config.sources import ConfigError, load_settings
 from daemon.targets.registry import open_target
 from tests.security.planted import Planted
 from tests.support.settings_factory import QUEUE_URL

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from daemon.config.settings import (
-    ConfigError,
-    ModelDbV1Settings,
-    ModelDbV2Settings,
-    Settings,
-    load_settings,
-)
+from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
+from daemon.config.sources import ConfigError, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

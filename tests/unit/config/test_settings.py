@@ -15,17 +15,15 @@ from pydantic import BaseModel, ValidationError
 from daemon.config.settings import (
     BasicAuth,
     BearerAuth,
-    ConfigError,
     ModelDbV1Settings,
     ModelDbV2Settings,
     NoAuth,
     Settings,
     VertaAuth,
-    load_settings,
     secret_values,
-    setting_keys,
     settings_for_log,
 )
+from daemon.config.sources import ConfigError, load_settings, setting_keys
 from daemon.errors import SetupFault
 from daemon.training_job.tags import TagKeys
 from tests.support.config_loader import EXAMPLE, QUEUE_URL, SECRET, TARGET_URL, Loader, nested

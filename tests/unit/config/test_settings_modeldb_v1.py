@@ -11,10 +11,10 @@ from daemon.config.settings import (
     ModelDbV1Settings,
     ModelDbV2Settings,
     Settings,
-    load_settings,
     secret_values,
     settings_for_log,
 )
+from daemon.config.sources import load_settings
 from tests.support.config_loader import QUEUE_URL, SECRET, TARGET_URL, Loader
 
 if TYPE_CHECKING:

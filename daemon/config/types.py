@@ -1,0 +1,169 @@
+"""Validators and annotated types of the settings, and what all sections have in common."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def refused(text: str, *, key: str = "") -> PydanticCustomError:
+    """An error of ours.
+
+    Args:
+        text: what is allowed; continues "key = value:".
+        key: the key below the checked one, where a whole section is checked.
+    """
+    return PydanticCustomError("refused", "{text}", {"text": text, "key": key})
+
+
+def matching(pattern: str, allowed: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise refused(allowed)
+        return text
+
+    return AfterValidator(check)
+
+
+def secret_matching(pattern: str, allowed: str) -> AfterValidator:
+    def check(secret: SecretStr) -> SecretStr:
+        if not re.fullmatch(pattern, secret.get_secret_value()):
+            raise refused(allowed)
+        return secret
+
+    return AfterValidator(check)
+
+
+def _base_url(text: str) -> str:
+    wanted = "must be an http:// or https:// URL with a host"
+    if not text.isprintable() or " " in text:
+        raise refused(f"{wanted}, without spaces and control characters")
+    if "@" in text:
+        raise refused("must not contain a user or a password: it is shown in logs")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        usable = False
+    if not usable:
+        raise refused(wanted)
+    if "?" in text or "#" in text:
+        raise refused("must not have a query (?) or a fragment (#)")
+    return text.rstrip("/")
+
+
+def _queue_url(text: str) -> str:
+    url = _base_url(text)
+    if url.endswith(".fifo"):
+        raise refused("must be a standard queue: FIFO queues are not supported")
+    if not re.search(r"/\d{12}/[A-Za-z0-9_-]{1,80}$", url):
+        raise refused(
+            "must be the queue's URL, like "
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
+        )
+    return url
+
+
+def _host(text: str) -> str:
+    """An IPv6 address without brackets and in its shortest form, for the host also names the server
+    in the checkpoint.
+    """
+    bracketed = text.startswith("[") and text.endswith("]")
+    host = text[1:-1] if bracketed else text
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        address = ""
+    if address and re.fullmatch(r"[!-~]+", address) and (":" in address or not bracketed):
+        return address
+    if (
+        bracketed
+        or len(host) > _HOST_CHARACTERS
+        or not re.fullmatch(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?", host)
+    ):
+        raise refused("must be a host name or an IP address, without scheme, port and path")
+    return host
+
+
+def _no_truth_value(value: object) -> object:
+    # YAML makes a truth value of yes, no, on and off, and pydantic takes it for 1 or 0.
+    if isinstance(value, bool):
+        raise refused("must be a number, not true or false")
+    return value
+
+
+_HOST_CHARACTERS = 253
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+"""With the underscore that Docker's and Windows' names have."""
+
+_TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
+"""One character: no control character, no half of a surrogate pair."""
+
+
+def _existing_file(path: Path) -> Path:
+    try:
+        found = path.is_file()
+    # in a folder that this user may not enter; a name that no file can have
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise refused("must be the path of an existing file")
+    return path
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Number = Annotated[float, BeforeValidator(_no_truth_value)]
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+QueueUrl = Annotated[str, AfterValidator(_queue_url)]
+Region = Annotated[
+    str, matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")
+]
+AccountId = Annotated[str, matching(r"[0-9]{12}", "must be 12 digits")]
+TagKey = Annotated[
+    str, matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")
+]
+KeyPattern = Annotated[str, matching(rf"{_TEXT}+", "must not be empty")]
+Word = Annotated[
+    str, matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")
+]
+SecretWord = Annotated[
+    SecretStr, secret_matching(r"[!-~]+", "must be visible ASCII characters without spaces")
+]
+SecretText = Annotated[
+    SecretStr,
+    secret_matching(
+        rf"{_TEXT}+", "must not be empty and not contain line breaks or control characters"
+    ),
+]
+Headers = Mapping[str, SecretText]
+Host = Annotated[str, AfterValidator(_host)]
+
+
+class Section(BaseModel):
+    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error
+    texts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def secrets_in(value: object) -> Iterator[SecretStr]:
+    if isinstance(value, SecretStr):
+        yield value
+    elif isinstance(value, Section):
+        for _, inner in value:
+            yield from secrets_in(inner)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from secrets_in(inner)
