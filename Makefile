@@ -22,11 +22,10 @@ $(VENV)/.dev: requirements/dev.txt
 demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 	$(BIN)/python -m daemon demo $(ARGS)
 
-# One worker per core. Tests against real servers run one by one: some of them stop the servers.
+# One worker per core, except against real servers: some of those tests stop the server that a file shares.
 PYTEST = $(BIN)/python -m pytest --durations=10
 WORKERS ?= auto
 PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal
-ONE_BY_ONE := tests/real tests/containers
 
 check: lint ## in under a minute: lint and the fast unit tests
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit $(ARGS)
@@ -34,12 +33,12 @@ check: lint ## in under a minute: lint and the fast unit tests
 test: $(VENV)/.dev ## in under five minutes: every test that needs no server from outside, but not the slow ones
 	$(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.dev ## every test, including the slow ones and those of test-real
-	$(PYTEST) $(PARALLEL) $(addprefix --ignore=,$(ONE_BY_ONE)) $(ARGS)
-	$(PYTEST) $(ONE_BY_ONE) $(ARGS)
+test-all: $(VENV)/.dev ## every test but those of containers; one whose environment variable is not set says so and is skipped
+	$(PYTEST) $(PARALLEL) --ignore=tests/real --ignore=tests/containers $(ARGS)
+	$(PYTEST) --numprocesses=2 --dist=loadfile tests/real $(ARGS)
 
-test-real: $(VENV)/.dev ## tests against real servers; a test whose environment variable is not set says so and is skipped
-	$(PYTEST) $(or $(ARGS),$(ONE_BY_ONE))
+test-real: $(VENV)/.dev ## tests against real servers and containers, one after the other; ARGS names some of them
+	$(PYTEST) $(or $(ARGS),tests/real tests/containers)
 
 coverage: $(VENV)/.dev ## test-all, with a report of the lines and branches of daemon/ that no test reaches
 	$(BIN)/coverage erase

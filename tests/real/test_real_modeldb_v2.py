@@ -112,7 +112,7 @@ def differences(job: Job, run: Mapping[str, Any]) -> list[str]:
 
 
 async def lab(*arguments: str) -> None:
-    """Runs the control script, again if need be: it can take a part that it has just started for
+    """Runs the control script, retrying: it can take a part that it has just started for
     ended (see .ci/run).
     """
     for _ in range(5):
