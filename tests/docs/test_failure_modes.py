@@ -1,11 +1,12 @@
-"""`docs/failure-modes.md` is complete, and names only what exists: tests, metrics, log lines,
-reasons, alerts, keys, links.
+"""`docs/failure-modes.md` is complete and names only what exists: metrics, log lines, reasons,
+alerts, keys, links. `failure_modes.yaml` names the tests that show each of its rows.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,14 +21,19 @@ from tests.deploy.exported import exported_families, exported_samples
 from tests.deploy.vocabulary import Expression, unknown_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/failure-modes.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 
-FAILURES = ("what fails", "what the daemon does", "what you see", "what you do", "shown by")
-RULES = ("rule", "what would go wrong without it", "shown by")
+SHOWN_BY: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] = yaml.safe_load(
+    Path(__file__).with_name("failure_modes.yaml").read_text(encoding="utf-8")
+)
+"""Names of tests by table (``rules`` or ``failures``), section and first cell of a row."""
+
+FAILURES = ("what fails", "what the daemon does", "what you see", "what you do")
+RULES = ("rule", "what would go wrong without it")
 
 GROUPS_OF_THE_PROMISE = (
     "Identity",
@@ -86,31 +92,28 @@ ROWS = list(rows())
 SPANS = set(re.findall(r"`([^`\n]+)`", TEXT))
 
 
-def names_of_tests(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
-
-
 @cache
-def defined_in(file: str) -> frozenset[str]:
-    """``test_name`` and ``TestClass::test_name`` of a file below ``tests``; a name that two classes
-    have, with its class only.
+def defined_tests() -> Mapping[str, tuple[str, ...]]:
+    """Every test function below ``tests``: its name and the files that define it, once for each
+    definition.
     """
-    path = ROOT / "tests" / file
-    if not path.exists():
-        return frozenset()
-    found: list[tuple[str, str]] = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        owner, members = (
-            (f"{node.name}::", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
-        )
-        found += [
-            (owner, each.name)
-            for each in members
-            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-        ]
-    names = [name for _, name in found]
-    alone = {name for name in names if names.count(name) == 1}
-    return frozenset({owner + name for owner, name in found} | alone)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+                "test_"
+            ):
+                found[node.name].append(path.relative_to(ROOT / "tests").as_posix())
+    return {name: tuple(files) for name, files in found.items()}
+
+
+def objection(named: str) -> str:
+    """Why this is not the name of exactly one test; empty if it is."""
+    part, _, name = named.rpartition("::")
+    files = [file for file in defined_tests().get(name, ()) if part in file]
+    if not files:
+        return f"{named}: there is no such test"
+    return "" if len(files) == 1 else f"{named}: put a part of a path before it, of {files}"
 
 
 @cache
@@ -179,24 +182,40 @@ def test_every_section_is_in_the_contents() -> None:
 # ---
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.heading}: {row.cells[0][:60]}")
-def test_the_tests_of_a_row_exist(row: Row) -> None:
-    shown_by = row.cells[-1]
-    named = names_of_tests(shown_by)
-    assert named, "no test shows it"
-    assert re.sub(r"`[^`]+`", "", shown_by).strip() == ""
-    assert len(set(named)) == len(named)
-    for name in named:
-        file, _, test = name.partition("::")
-        assert test in defined_in(file), name
+def test_each_row_has_its_tests() -> None:
+    in_document = {
+        (("rules" if row.header == RULES else "failures"), row.heading, row.cells[0])
+        for row in ROWS
+    }
+    with_tests = {
+        (table, section, cell)
+        for table, sections in SHOWN_BY.items()
+        for section, cells in sections.items()
+        for cell, tests in cells.items()
+        if tests
+    }
+    assert in_document == with_tests
 
 
-def test_a_test_that_there_is_not_is_found() -> None:
-    assert "test_a_loop_hangs" not in defined_in("unit/observability/test_health.py")
-    assert "test_of_nothing" not in defined_in("unit/test_of_nothing.py")
-    of_two_classes = defined_in("unit/targets/test_target_advice.py")
-    assert "TestV1IsConfigured::test_and_what_is_there_is_silent" in of_two_classes
-    assert "test_and_what_is_there_is_silent" not in of_two_classes, "which is meant?"
+def test_the_tests_of_each_row_exist() -> None:
+    assert [
+        f"{cell}: {why}"
+        for sections in SHOWN_BY.values()
+        for cells in sections.values()
+        for cell, tests in cells.items()
+        for why in [*map(objection, tests), *("twice" for test in tests if tests.count(test) > 1)]
+        if why
+    ] == []
+
+
+def test_a_wrong_name_of_a_test_is_found() -> None:
+    own = "test_a_wrong_name_of_a_test_is_found"
+    assert objection(own) == objection(f"docs::{own}") == ""
+    assert "no such test" in objection(f"unit::{own}")
+    assert "no such test" in objection("test_of_nothing")
+    assert "no such test" in objection("defined_tests")
+    of_several = next(name for name, files in defined_tests().items() if len(files) > 1)
+    assert "part of a path" in objection(of_several)
 
 
 def test_its_metrics_are_exported_and_all_are_there() -> None:
@@ -241,7 +260,7 @@ def test_no_event_of_the_log_is_put_together() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_is_there(reason: Reason) -> None:
     in_rows = {
-        span for row in ROWS for cell in row.cells[:-1] for span in re.findall(r"`([^`]+)`", cell)
+        span for row in ROWS for cell in row.cells for span in re.findall(r"`([^`]+)`", cell)
     }
     assert reason in in_rows
 
@@ -262,12 +281,7 @@ def test_every_alert_is_there() -> None:
 
 
 def test_its_keys_are_keys_of_the_configuration() -> None:
-    keys = {
-        match
-        for span in SPANS
-        if "::" not in span
-        for match in re.findall(r"^([a-z]+)\.([a-z_]+)\b", span)
-    }
+    keys = {match for span in SPANS for match in re.findall(r"^([a-z]+)\.([a-z_]+)\b", span)}
     keys = {(section, key) for section, key in keys if section in Settings.model_fields}
     assert len(keys) > 10
     for section, key in keys:
