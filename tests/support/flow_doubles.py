@@ -178,13 +178,14 @@ class MemoryQueue:
         deleted, hidden: every handle, and (handle, seconds), that was asked for and not refused.
         batches: (call, number of entries) of each batch.
         refusals: by handle: what the next batches say of it.
-        faults: by call (receive, delete, hide, send): what the next calls raise.
+        faults: by call (receive, delete, hide, send, state): what the next calls raise.
         dead_letters: (url, body, attributes) of each message that was sent.
         witness: awaited before each delete, hide and send, with the call's name.
     """
 
     def __init__(self) -> None:
         self.own_visibility_seconds = 30
+        self.own_dead_letter_url: str | None = None
         self.answers: asyncio.Queue[Sequence[Message] | EdgeFault] = asyncio.Queue()
         self.receives: list[int] = []
         self.deleted: list[str] = []
@@ -227,7 +228,9 @@ class MemoryQueue:
         self.dead_letters.append((url, body, attributes))
 
     async def state(self) -> QueueState:
-        return QueueState(0, 0, 0, self.own_visibility_seconds, None, None, None)
+        await self._begin("state", 1)
+        own = self.own_visibility_seconds
+        return QueueState(0, 0, 0, own, None, self.own_dead_letter_url, None)
 
     async def _begin(self, call: str, entries: int) -> None:
         await self.witness(call)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from daemon.observability.watchdog import Watchdog
 from daemon.supervisor import Supervisor
+from tests.support.log_lines import log_lines
 
 
 async def test_a_dead_loop_stops_the_daemon() -> None:
@@ -45,3 +48,21 @@ async def test_a_failed_job_stops_the_daemon() -> None:
     async with asyncio.timeout(5):
         await stop.wait()
     assert isinstance(supervisor.failure, ValueError)
+
+
+async def test_a_task_that_ends_is_told_by_name() -> None:
+    stop = asyncio.Event()
+
+    async def dies() -> None:
+        raise RuntimeError("a bug")
+
+    with capture_logs() as logs:
+        Supervisor(stop, Watchdog()).loop("poller 1", dies())
+        async with asyncio.timeout(5):
+            await stop.wait()
+    [line] = log_lines(logs, "a task of the daemon ended; stopping")
+    assert (line["log_level"], line["task"], line["error"]) == (
+        "error",
+        "poller 1",
+        "RuntimeError('a bug')",
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 import structlog
+from structlog.testing import capture_logs
 
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.checkpoint.writer_lease import SPARE_SECONDS, WriterLeaseKeeper
@@ -17,6 +18,7 @@ from daemon.errors import EdgeFault
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -217,3 +219,91 @@ async def test_a_lease_that_cannot_be_renewed_ends_by_itself(
     clock.now += CALL + SPARE_SECONDS
     await role.round()
     assert (role.writer.holds, role.ended) == (False, 1)
+
+
+async def test_a_lease_that_runs_out_is_told(
+    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = Role(checkpoint, clock)
+    await role.round()
+
+    async def refuse(*_arguments: object) -> bool:
+        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
+
+    monkeypatch.setattr(checkpoint, "renew_writer_lease", refuse)
+    clock.now += CALL + SPARE_SECONDS
+    with capture_logs() as logs:
+        await role.round()
+    [line] = log_lines(logs, "no longer the writer")
+    assert (line["log_level"], line["writing_to"], line["why"]) == (
+        "error",
+        "modeldb:6543",
+        "its lease has run out unrenewed",
+    )
+
+
+async def test_a_lease_that_cannot_be_given_back_is_told_and_keeps_nothing_from_closing(
+    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = Role(checkpoint, clock)
+    await role.round()
+
+    async def refuse(*_arguments: object) -> None:
+        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
+
+    monkeypatch.setattr(checkpoint, "release_writer_lease", refuse)
+    with capture_logs() as logs:
+        await role.writer.release()
+    [line] = log_lines(logs, "the right to write could not be given back")
+    assert (line["log_level"], line["writing_to"], line["detail"]) == (
+        "warning",
+        "modeldb:6543",
+        "disk full",
+    )
+    assert not role.writer.holds
+
+
+async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(
+    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = Role(checkpoint, clock)
+    await role.round()
+
+    async def hang(*_arguments: object) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(checkpoint, "renew_writer_lease", hang)
+    clock.now += CALL + SPARE_SECONDS - 1
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(role.round())  # waits as long as the lease lasts: a second
+        await asyncio.sleep(0)
+        clock.now += 1
+        await waiting
+    assert [line["event"] for line in logs] == [
+        "the checkpoint does not answer in time",
+        "no longer the writer",
+    ]
+    assert role.ended == 1
+
+
+async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_at_its_next_renewal(
+    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    """The checkpoint's leases are on the wall clock, for processes must agree on them; a writer
+    measures its own with the other one.
+    """
+    monotonic = FakeClock()
+    first, second = Role(checkpoint, monotonic), Role(other, monotonic)
+    await first.round()
+    await second.round()
+    assert (first.writer.holds, second.writer.holds) == (True, False)
+    clock.now += 3600
+    await second.round()
+    assert second.writer.holds
+    with capture_logs() as logs:
+        await first.round()
+    assert (first.writer.holds, first.writer.may_send(), first.ended) == (False, False, 1)
+    assert [line["why"] for line in log_lines(logs, "no longer the writer")] == [
+        "another process has taken over"
+    ]

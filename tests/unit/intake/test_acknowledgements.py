@@ -9,6 +9,8 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
+from structlog.testing import capture_logs
+
 from daemon.aws.ports import Failed
 from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
@@ -23,6 +25,7 @@ from tests.support.flow_doubles import (
     message,
     until,
 )
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -213,3 +216,27 @@ async def test_the_end_waits_for_the_batches_that_are_under_way() -> None:
         await until(loop.done)
         assert await asking
     assert at.queue.deleted == ["m-1/1"]
+
+
+async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
+    async with desk() as at:
+        at.queue.refusals["m-1/1"] = deque([AGAIN] * ATTEMPTS)
+        with capture_logs() as logs:
+            assert not await at.delete(entry(1))
+    [line] = log_lines(logs, "acknowledgement failed, the message will be delivered again")
+    assert (line["log_level"], line["acknowledgement"], line["receive_count"]) == (
+        "warning",
+        "delete",
+        1,
+    )
+    assert line["detail"] == "InternalError: try again"
+
+
+async def test_an_old_receipt_handle_alarms_nobody() -> None:
+    async with desk() as at:
+        at.queue.refusals["m-1/1"] = deque([STALE])
+        with capture_logs() as logs:
+            assert not await at.delete(entry(1))
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("message will be delivered again", "info")
+    ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
@@ -20,6 +21,7 @@ from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Edge, Reason
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from tests.support.flow_doubles import CountingPulse, arn_of, edge_fault, flow_scene, message, until
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -252,3 +254,33 @@ async def test_a_checkpoint_that_fails_is_told_and_tried_again(
     async with asyncio.timeout(5):
         await task
     assert scene.target.created == ["churn-1"]
+
+
+async def test_a_refused_heartbeat_is_told_with_the_queues_words(scene: FlowScene) -> None:
+    received(scene, 1)
+    scene.queue.refusals["m-1/1"] = deque([Failed("AccessDenied", "not allowed", stale=False)])
+    with capture_logs() as logs:
+        async with beating(scene) as heart:
+            await heart.rounds(2)
+    [line] = log_lines(logs, "heartbeat refused")
+    assert (line["log_level"], line["code"], line["message_id"]) == (
+        "warning",
+        "AccessDenied",
+        "m-1",
+    )
+    assert heart.beats["failed"] == 1
+
+
+async def test_a_lost_claim_is_told_with_its_job(scene: FlowScene, path: Path) -> None:
+    waiting = scene.target.then_wait(begun=True)
+    _, task = scene.start()
+    await waiting.reached.wait()
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
+    assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
+    with capture_logs() as logs:
+        async with beating(scene), asyncio.timeout(5):
+            await task
+    await other.aclose()
+    [line] = log_lines(logs, "claim lost")
+    assert (line["log_level"], line["job"]) == ("warning", arn_of("churn-1"))

@@ -7,12 +7,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from structlog.testing import capture_logs
+
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECONDS, Poller
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_doubles import MemoryQueue, a_while, edge_fault, message, until
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,3 +234,24 @@ async def test_the_visibility_is_counted_from_before_the_answer_but_never_below_
         await polling.answer([message()])
         [delivery] = polling.started
         assert 29 < delivery.visible_at - delivery.received_at <= 30
+
+
+async def test_a_message_that_comes_again_while_in_flight_alarms_nobody() -> None:
+    async with Polling() as polling:
+        with capture_logs() as logs:
+            await polling.answer([message()])
+            await polling.answer([message(receive_count=2)])
+    [line] = log_lines(logs, "message received again while in flight")
+    assert (line["log_level"], line["receive_count"]) == ("info", 2)
+
+
+async def test_a_slot_that_comes_free_during_an_outage_leads_to_no_receive() -> None:
+    """All slots were taken when the breaker opened; the poller had passed the gate before it waited
+    for one.
+    """
+    async with Polling(slots=1) as polling:
+        await polling.answer([message()])
+        polling.open.clear()
+        polling.slots.give_back(1)
+        await a_while()
+        assert polling.queue.receives == [1]

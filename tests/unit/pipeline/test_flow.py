@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
@@ -30,6 +31,7 @@ from tests.support.flow_doubles import (
     message,
     without,
 )
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -571,3 +573,121 @@ def fail_once(
         raise fault
 
     monkeypatch.setattr(scene.checkpoint, call, failing)
+
+
+async def test_a_description_without_a_creation_time_puts_its_job_off(scene: FlowScene) -> None:
+    """Without it there is no mark, and a job without a mark would be recorded twice."""
+    scene.jobs.put("churn-1", CreationTime=None)
+    outcome = await scene.handle()
+    assert (outcome.kind, outcome.reason) == ("deferred", Reason.SAGEMAKER_FAULT)
+    assert not scene.target.runs
+
+
+async def test_a_bug_is_told_with_its_step_and_traceback(scene: FlowScene) -> None:
+    scene.target.then_raise(ZeroDivisionError("division"))
+    with capture_logs() as logs:
+        assert (await scene.handle()).reason is Reason.INTERNAL_ERROR
+    [line] = log_lines(logs, "internal error")
+    assert (line["log_level"], line["step"]) == ("error", "sync")
+    assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("ended", ["deferred", "rejected", "skipped"])
+async def test_a_row_of_a_job_that_was_never_written_vouches_for_nothing(
+    path: Path, ended: str
+) -> None:
+    """A young checkpoint got a row at the first delivery; at the second it still cannot know what a
+    lost one knew.
+    """
+    async with flow_scene(path, age_seconds=60) as scene:
+        match ended:
+            case "deferred":
+                scene.target.then_raise(JobFault(Reason.TARGET_FAULT, "the look-up failed"))
+            case "rejected":
+                scene.jobs.put("churn-1", tags={"MODEL_DB_SYNC": ""})
+            case "skipped":
+                scene.jobs.put("churn-1", tags={})
+        await scene.process(message(event_body(Tags=None)))
+        scene.jobs.put("churn-1", tags=TAGS)
+        await scene.process(message(event_body(Tags=None), receive_count=2))
+        unanswered, looks_first = scene.target.told[-1]
+        assert (unanswered, looks_first) == (0, True)
+
+
+async def test_what_another_process_began_while_the_lease_was_lost_is_known(
+    scene: FlowScene, path: Path
+) -> None:
+    """Held, lease gone, another process began a create and died: its unanswered write is in the
+    row, not in our memory.
+    """
+    scene.target.then_raise(edge_fault(), begun=1, answered=1)
+    delivery = scene.receive()
+    assert (await scene.flow.process(delivery)).kind == "held"
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
+    claim = await other.claim(arn_of("churn-1"), 60.0)
+    assert isinstance(claim, Claim)
+    await other.begin_write(
+        claim, mark_of("churn-1"), "churn-1", target="modeldb-v2", lock_name="run/x"
+    )
+    await other.aclose()
+    delivery.lose_claim()
+    await scene.flow.process(delivery)
+    unanswered, _ = scene.target.told[-1]
+    assert unanswered > 0
+
+
+async def test_a_run_that_could_not_be_recorded_is_looked_up_before_it_is_written_again(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The create was answered, then the disk was full: meanwhile a person may have renamed the run
+    or changed the project's tag.
+    """
+    record = scene.checkpoint.record_synced
+
+    async def disk_full(*_arguments: Any, **_members: Any) -> None:
+        monkeypatch.setattr(scene.checkpoint, "record_synced", record)
+        raise edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
+
+    monkeypatch.setattr(scene.checkpoint, "record_synced", disk_full)
+    delivery = scene.receive()
+    assert (await scene.flow.process(delivery)).kind == "held"
+    await scene.flow.process(delivery)
+    _, looks_first = scene.target.told[-1]
+    assert looks_first
+
+
+async def test_a_bug_while_an_outcome_is_recorded_costs_the_message_a_retry(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_arguments: Any, **_members: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(scene.checkpoint, "record_synced", broken)
+    outcome = await scene.process()
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason is Reason.INTERNAL_ERROR
+
+
+async def test_a_job_claimed_elsewhere_during_a_hold_waits_for_the_others_lease(
+    scene: FlowScene, path: Path
+) -> None:
+    scene.target.then_raise(edge_fault())
+    delivery = scene.receive()
+    await scene.flow.process(delivery)
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, clock=scene.clock)
+    await other.claim(arn_of("churn-1"), 42.0)
+    outcome = await scene.flow.process(delivery)
+    await other.aclose()
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, outcome.delay_seconds) == (Reason.CLAIMED_ELSEWHERE, 42.0)
+
+
+async def test_a_foreign_job_is_remembered_by_its_arn(scene: FlowScene) -> None:
+    await scene.process(message(event_body(arn=arn_of("churn-1", account="999999999999"))))
+    [row] = await scene.checkpoint.history(HistoryFilter())
+    assert (row.job_arn, row.reason) == (
+        arn_of("churn-1", account="999999999999"),
+        Reason.FOREIGN_ACCOUNT,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
@@ -31,6 +32,7 @@ from tests.support.flow_doubles import (
     message,
     until,
 )
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -664,3 +666,83 @@ def fail_often(scene: FlowScene, edge: Edge, step: Step, times: int) -> None:
             scene.target.then_raise(edge_fault(edge))
         else:
             scene.jobs.faults.setdefault(step, deque()).append(edge_fault(edge))
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "outcome"),
+    [
+        (
+            JobRefused(Reason.MALFORMED_BODY, "characters"),
+            "dead-letter queue refuses the message; its body is kept in the checkpoint",
+            "rejected",
+        ),
+        (
+            edge_fault(Edge.QUEUE, Reason.ACCESS_DENIED),
+            "dead-letter queue does not take the message; it is tried again later",
+            "deferred",
+        ),
+    ],
+)
+async def test_a_dead_letter_that_is_not_taken_is_told(
+    scene: FlowScene, error: Exception, event: str, outcome: str
+) -> None:
+    scene.queue.faults["send"] = deque([error])
+    with capture_logs() as logs:
+        assert (await scene.handle(message("no event"))).kind == outcome
+    [line] = log_lines(logs, event)
+    assert line["log_level"] == "warning"
+    assert line["detail"]
+
+
+async def test_a_write_without_an_answer_is_still_known_when_its_message_was_held_too_long(
+    scene: FlowScene,
+) -> None:
+    """The next receive, hours later, must not take the job for one that was never written."""
+    scene.back[Edge.TARGET].clear()
+    scene.target.then_raise(edge_fault(), begun=1)
+    delivery, task = scene.start()
+    await scene.waiting_for(Edge.TARGET)
+    delivery.received_at -= RELEASE_AFTER_SECONDS + 1
+    delivery.give_back()
+    async with asyncio.timeout(5):
+        await task
+    assert scene.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
+    scene.back[Edge.TARGET].set()
+    assert (await scene.handle(message(receive_count=2))).kind == "synced"
+    assert [unanswered for unanswered, _ in scene.target.told] == [0, 1]
+
+
+async def test_a_joined_rejection_is_one_row_of_one_job(scene: FlowScene) -> None:
+    scene.jobs.put("churn-1", tags={"MODEL_DB_SYNC": ""})
+    await asyncio.gather(
+        *(scene.start(message(event_body(Tags=None), f"m-{number}"))[1] for number in range(2))
+    )
+    assert len(await scene.checkpoint.history(HistoryFilter())) == 1
+
+
+async def test_a_lease_lost_in_a_hold_and_claimed_again_is_given_back_at_the_stop(
+    scene: FlowScene, path: Path
+) -> None:
+    scene.back[Edge.TARGET].clear()
+    scene.target.then_raise(edge_fault())
+    second_attempt = scene.target.then_wait(begun=False)
+    delivery, handling = scene.start()
+    await scene.waiting_for(Edge.TARGET)
+    delivery.lose_claim()
+    scene.back[Edge.TARGET].set()
+    await second_attempt.reached.wait()
+    delivery.give_back()
+    async with asyncio.timeout(5):
+        await handling
+    _, outcome = scene.outcomes[-1]
+    assert outcome.reason is Reason.STOPPING
+    assert scene.queue.hidden == [("m-1/1", 0)]
+    assert not await scene.is_claimed(path)
+
+
+async def test_a_dead_letter_that_cannot_be_sent_is_one_outcome(scene: FlowScene) -> None:
+    scene.queue.faults["send"] = deque([edge_fault(Edge.QUEUE)])
+    await scene.handle(message("no event"))
+    assert [(outcome.kind, outcome.reason) for _, outcome in scene.outcomes] == [
+        ("deferred", Reason.DEAD_LETTER_FAILED)
+    ]

@@ -6,9 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+from daemon.errors import EdgeFault
 from daemon.outcome import Reason
+from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     at_each_call,
@@ -164,3 +167,19 @@ async def test_a_note_of_missing_metadata_of_a_run_that_is_gone_means_nothing(
         await new.restart()
         assert (await target_of_new.sync(full_job(), journal)).notes == (MISSING,)
         assert len(new.fits) == 1
+
+
+async def test_a_model_without_its_metadata_is_told(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    journal = MemoryJournal()
+    server.faults.die_after_row("Event")
+    with pytest.raises(EdgeFault):
+        await target.sync(full_job(), journal)
+    await server.restart()
+    with capture_logs() as logs:
+        await target.sync(full_job(), journal)
+    assert [
+        (line["log_level"], line["model_id"])
+        for line in log_lines(logs, "a model has no metadata and is left without")
+    ] == [("warning", 1)]

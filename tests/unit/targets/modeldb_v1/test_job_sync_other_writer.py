@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.readback import float32
+from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     at_each_call,
@@ -173,3 +175,29 @@ async def test_a_metric_that_got_lost_is_noticed(
     server.faults.clear()
     await target.sync(full_job(), journal)
     assert wrong(server, [full_job()], metadata_store=True) == []
+
+
+async def test_what_another_writer_spoils_is_told(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    server.faults.foreign_writer("TransformerSpec")
+    with capture_logs() as logs:
+        await mixed_up(server, target, MemoryJournal())
+    [line] = log_lines(logs, "another writer on ModelDB V1")
+    assert (line["log_level"], line["method"]) == ("error", "storeFitEvent")
+
+
+async def test_a_model_that_is_recorded_as_it_is_is_told(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    at_each_call(
+        server,
+        "storeMetricEvent",
+        lambda: list(server.store.specs)[-1].update(tag="somebody else's"),
+    )
+    with capture_logs() as logs:
+        await until_synced(target, full_job(), MemoryJournal(), attempts=4)
+    assert {
+        (line["log_level"], line["model_id"])
+        for line in log_lines(logs, "a model does not read back as it was written")
+    } == {("error", 2)}

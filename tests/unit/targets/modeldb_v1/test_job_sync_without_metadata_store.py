@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import JobFault
 from daemon.outcome import Reason
+from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_connections import nothing_left_behind, until
 from tests.support.modeldb_v1_target import (
     CHANNELS,
@@ -219,3 +221,15 @@ async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
         0,
     )
     assert len(bare.data_frames) == len(CHANNELS)
+
+
+async def test_a_model_found_by_trying_numbers_is_told(
+    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+) -> None:
+    journal = MemoryJournal()
+    await lose(bare_target, bare, "storeFitEvent", journal)
+    add_models(bare, 3)
+    with capture_logs() as logs:
+        await bare_target.sync(full_job(), journal)
+    [line] = log_lines(logs, "found the model of a run by trying numbers")
+    assert (line["log_level"], line["model_id"]) == ("warning", 1)

@@ -1,0 +1,125 @@
+"""The daemon's one stop path, whatever began the stop, and what it says of parts that hang."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from daemon.app import Daemon, _closing
+from tests.support.flow_doubles import message
+from tests.support.log_lines import log_lines
+from tests.support.settings_factory import settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+STOP = ["stopping", "drained"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.db"
+
+
+@pytest_asyncio.fixture
+async def lonely(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Daemon, asyncio.Task[None]]]:
+    """A running daemon that reaches nobody."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    nowhere = "http://127.0.0.1:9"
+    daemon = Daemon(
+        settings(
+            path,
+            aws={
+                "region": "eu-west-1",
+                "account_id": "123456789012",
+                "sqs_endpoint_url": nowhere,
+                "sagemaker_endpoint_url": nowhere,
+            },
+            http={"host": "127.0.0.1", "port": 0},
+            shutdown={"grace_seconds": 25},
+        )
+    )
+    running = asyncio.create_task(daemon.run())
+    async with asyncio.timeout(20):
+        await daemon.started.wait()
+    yield daemon, running
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_task_that_ends_stops_the_daemon_in_order(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
+    daemon, running = lonely
+
+    async def dies() -> None:
+        raise RuntimeError("a bug")
+
+    with capture_logs() as logs:
+        daemon._supervisor.loop("another loop", dies())
+        async with asyncio.timeout(10):
+            with pytest.raises(RuntimeError, match="a bug"):
+                await running
+    assert [line["event"] for line in logs if line["event"] in STOP] == STOP
+    assert not daemon._readyz().ok
+
+
+async def test_a_daemon_that_is_cancelled_stops_on_the_same_path(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
+    _, running = lonely
+    with capture_logs() as logs:
+        running.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    assert [line["event"] for line in logs if line["event"] in STOP] == STOP
+
+
+async def test_a_long_poll_that_outlives_the_stop_is_told(path: Path) -> None:
+    poll = asyncio.create_task(asyncio.Event().wait())
+    with capture_logs() as logs:
+        await Daemon(settings(path))._end_polls([poll], 0.01)  # type: ignore[list-item] # a poll that never ends
+    poll.cancel()
+    assert log_lines(
+        logs,
+        "a long poll did not end in time; what it takes stays hidden for its visibility timeout",
+    )
+
+
+async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
+    daemon = Daemon(settings(path))
+    delivery = daemon._in_flight.add(message(), 30)
+    assert delivery is not None
+    asyncio.get_running_loop().call_later(0.05, daemon._in_flight.remove, delivery)
+    with capture_logs() as logs:
+        await daemon._drain(0.01)
+    assert [line["count"] for line in log_lines(logs, "writes without an answer are left")] == [1]
+    assert delivery.released.is_set()
+
+
+async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def fails() -> None:
+        raise OSError("a bug")
+
+    monkeypatch.setattr("daemon.app.CLOSE_SECONDS", 0.01)
+    with capture_logs() as logs:
+        await _closing("target", never)
+        await _closing("checkpoint", fails)
+    assert [(line["event"], line["part"]) for line in logs] == [
+        ("a part did not close in time", "target"),
+        ("a part failed to close", "checkpoint"),
+    ]
