@@ -36,6 +36,7 @@ from daemon.outcome import Edge
 from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.supervisor import Supervisor
+from daemon.targets.registry import single_writer
 from daemon.wiring import ConfiguredParts
 
 if TYPE_CHECKING:
@@ -146,16 +147,16 @@ class Daemon:
             await self._stop_parts(pollers)
 
     def _make_writer(self, checkpoint: Checkpoint) -> WriterLeaseKeeper | None:
-        """The right to write to the target, where it takes one writer only."""
-        target = self._settings.target
-        if target.kind != "modeldb-v1":
+        """Keeps the writer lease of a target that takes a single writer; None for the others."""
+        terms = single_writer(self._settings.target)
+        if terms is None:
             self.metrics.standing_by.set(0)
             return None
         return WriterLeaseKeeper(
             checkpoint,
-            target.writer_id,
-            call_seconds=target.timeout_seconds,
-            settle_seconds=target.settle_seconds,
+            terms.server_id,
+            call_seconds=terms.call_seconds,
+            settle_seconds=terms.settle_seconds,
             on_fault=self._on_fault,
             on_change=lambda holds: self.metrics.standing_by.set(0 if holds else 1),
         )

@@ -6,6 +6,7 @@ A kind's package is imported when it is opened, so that nobody pays for the libr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.targets.ports import NoPermit
@@ -15,6 +16,25 @@ if TYPE_CHECKING:
 
     from daemon.config.settings import TargetSettings
     from daemon.targets.ports import Target, WritePermit
+
+
+@dataclass(frozen=True, slots=True)
+class SingleWriter:
+    """A server that only one process may write to, and the terms of its writer lease."""
+
+    server_id: str
+    """Names the lease: the same for all processes that write to this server."""
+    call_seconds: float
+    """The deadline of a call."""
+    settle_seconds: float
+    """How long the server may still process calls of the previous writer."""
+
+
+def single_writer(settings: TargetSettings) -> SingleWriter | None:
+    """For a kind that takes a single writer only; None for the others."""
+    if settings.kind == "modeldb-v1":
+        return SingleWriter(settings.writer_id, settings.timeout_seconds, settings.settle_seconds)
+    return None
 
 
 def open_target(
