@@ -1,13 +1,14 @@
 """Runs the simulation: `make simulate SEEDS=20000`, or one of its verbs.
 
-    python -m tests.simulation histories --seeds 20000 long histories, each twice: with ModelDB V2
-    and with V1 python -m tests.simulation crash-points every point of the short histories, every
-    way to end there python -m tests.simulation mutations breaks rules of the house and counts the
-    histories until it shows python -m tests.simulation replay modeldb-v2 4711 one history again,
-    told line by line python -m tests.simulation replay modeldb-v1 --trouble "storeFitEvent answer
-    lost" --end kill --step 205
+    python -m tests.simulation histories --seeds 20000   long histories, with V2 and with V1
+    python -m tests.simulation crash-points             every point and way to end a short history
+    python -m tests.simulation mutations                breaks each rule on purpose and counts the
+                                                        histories until that is found
+    python -m tests.simulation replay modeldb-v2 4711   one history again, with its log
+    python -m tests.simulation replay modeldb-v1 --trouble "storeFitEvent answer lost" --step 205
+                                                        one crash point again (--end: kill, …)
 
-Exit 1: something was wrong; the command that replays it is printed with it.
+Exit status 1: something was wrong; the command that replays it is printed with it.
 """
 
 from __future__ import annotations

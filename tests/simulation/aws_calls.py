@@ -1,9 +1,9 @@
-"""What the models of SQS and SageMaker share: the way of a call through the client and the network,
-and its errors.
+"""What the models of SQS and SageMaker share: the path of a call through client and network, and
+its errors.
 
-The client's part is modelled too, because it is part of what happens: botocore repeats a call whose
-answer was lost, so that a message is sent twice, and gives up a call after its read time-out, which
-the service may still carry out.
+The client is modelled too, because its retries matter: botocore repeats a call whose answer was
+lost, so a message can be sent twice. It also gives up after its read timeout, although the service
+may still carry out the call.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _MAX_BACKOFF_SECONDS = 20.0
 
 
 class Network(Protocol):
-    """The way from a client to a service and back."""
+    """The path from a client to a service and back."""
 
     async def call(self, name: str, carry_out: Callable[[], T]) -> T:
-        """Lets the service do one thing, and brings back what it returns or raises.
+        """Lets the service carry out one call; returns or raises what the service does.
 
         Args:
             name: of the operation, for rules and histories.
@@ -56,7 +56,7 @@ class Network(Protocol):
 
 
 class PlainNetwork:
-    """A network that does nothing wrong."""
+    """A network without faults."""
 
     async def call(self, name: str, carry_out: Callable[[], T]) -> T:
         """See `Network.call`."""
@@ -67,7 +67,7 @@ class PlainNetwork:
 
 
 class Spawn(Protocol):
-    """Starts a task of the service's own: it lives on when the caller is gone."""
+    """Starts a task that belongs to the service and outlives its caller."""
 
     def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> asyncio.Task[T]: ...
 
@@ -101,7 +101,7 @@ class Fault:
 
 
 class Refusal(Exception):
-    """A `Fault` on its way from the service to its client."""
+    """A `Fault` on its way from the service to the client."""
 
     def __init__(self, code: str, message: str, http_status: int = 400, shape: str = "") -> None:
         super().__init__(f"{code}: {message}")
@@ -110,7 +110,7 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class ServiceFaults:
-    """What is wrong with a service at the moment; may be changed at any time.
+    """The faults of a service at the moment; may be changed at any time.
 
     Attributes:
         down: nobody listens at its address.
@@ -130,7 +130,7 @@ class ServiceFaults:
 
 @dataclass(frozen=True, slots=True)
 class FaultAnswers:
-    """How a service words what `ServiceFaults` makes it say."""
+    """The error answers of a service for each of `ServiceFaults`."""
 
     throttled: Fault
     failing: tuple[Fault, ...]
@@ -139,7 +139,7 @@ class FaultAnswers:
 
 
 class AwsCaller:
-    """One client of one service: tries, read time-out, and botocore's errors.
+    """One client of one service, with its retries, read timeout and botocore errors.
 
     Args:
         service: as botocore names it.
@@ -172,13 +172,13 @@ class AwsCaller:
         self._read_seconds = read_seconds
 
     async def call(self, operation: str, carry_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """One call as the caller sees it, with the client's own repetitions."""
+        """One call as the caller sees it, including the retries of the client."""
         return await self.attempts(operation, lambda: self.leg(operation, carry_out))
 
     async def attempts(
         self, operation: str, attempt: Callable[[], Awaitable[dict[str, Any]]]
     ) -> dict[str, Any]:
-        """Tries until an answer comes that is worth no repetition."""
+        """Retries until an answer comes that must not be retried."""
         for tried in range(1, self._attempts + 1):
             self.calls += 1
             try:
@@ -208,7 +208,7 @@ class AwsCaller:
         raise AssertionError(f"{operation} ended without an answer")
 
     async def leg(self, operation: str, carry_out: Callable[[], T]) -> T:
-        """One way to the service and back, without repetition."""
+        """One request and its answer, without retries."""
         return await self._network.call(
             operation, functools.partial(self._serve, operation, carry_out)
         )

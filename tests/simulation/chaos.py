@@ -1,8 +1,8 @@
-"""What a history can suffer, by name. Each begins, lasts its time, and ends; `World.calm` ends all
-of it for good.
+"""The faults that a history can contain, by name. Each begins, lasts for a time and ends;
+`World.calm` ends all of them for good.
 
-`OUTAGES` are faults of ModelDB as a whole, which must not cost a message a single receive.
-Everything else is in `CHAOS`.
+`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. All other
+faults are in `CHAOS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def _restart(world: World, chance: random.Random, replica: Replica) -> Non
 
 
 async def kill(world: World, chance: random.Random) -> None:
-    """A replica is killed, and another begins some time later."""
+    """A replica is killed; another starts some time later."""
     if world.living:
         replica = chance.choice(world.living)
         replica.crash()
@@ -58,7 +58,7 @@ async def sigterm(world: World, chance: random.Random) -> None:
 
 
 async def cancel(world: World, chance: random.Random) -> None:
-    """A replica's one task is cancelled, once."""
+    """A replica's task is cancelled, once."""
     if running := [replica for replica in world.living if not replica.stopping]:
         replica = chance.choice(running)
         replica.cancel()
@@ -66,7 +66,7 @@ async def cancel(world: World, chance: random.Random) -> None:
 
 
 async def modeldb_down(world: World, chance: random.Random) -> None:
-    """ModelDB is restarted, or gone for minutes."""
+    """ModelDB restarts, or is down for minutes."""
     seconds = chance.choice([chance.uniform(0.1, 5), chance.uniform(5, 300)])
     if world.target == "modeldb-v1":
         world.v1.restart(seconds)
@@ -76,7 +76,7 @@ async def modeldb_down(world: World, chance: random.Random) -> None:
 
 
 async def modeldb_database_down(world: World, chance: random.Random) -> None:
-    """ModelDB answers that its database is gone."""
+    """ModelDB answers that its database is down."""
     seconds = chance.uniform(1, 200)
     world.record(f"ModelDB's database is down for {seconds:.1f} s")
     if world.target == "modeldb-v1" and world.v1.metadata_store and chance.random() < 0.6:
@@ -109,7 +109,7 @@ async def modeldb_frozen(world: World, chance: random.Random) -> None:
 
 
 async def modeldb_weather(world: World, chance: random.Random) -> None:
-    """Single calls of ModelDB go wrong in every way there is."""
+    """Single calls of ModelDB fail, in every possible way."""
     seconds = chance.uniform(5, 120)
     if world.target == "modeldb-v1":
         world.v1.chance_of_slow_write = chance.choice([0.0, 0.02, 0.1])
@@ -128,7 +128,7 @@ async def modeldb_weather(world: World, chance: random.Random) -> None:
 
 
 async def lost_create(world: World, chance: random.Random) -> None:
-    """The next creates of runs have unknown outcomes."""
+    """The next creates of runs have an unknown outcome."""
     for _ in range(chance.randint(1, 3)):
         if world.target == "modeldb-v1":
             world.v1.lose_next_answer(
@@ -153,7 +153,7 @@ async def lost_create(world: World, chance: random.Random) -> None:
 
 
 async def aws_weather(world: World, chance: random.Random) -> None:
-    """Single requests to AWS, and their answers, get lost or late."""
+    """Single requests to AWS and their answers are lost or late."""
     seconds = chance.uniform(5, 120)
     world.network.chances = _weather(chance, network.FATES, 0.4)
     world.record(f"AWS's network for {seconds:.1f} s: {_shown(world.network.chances)}")
@@ -181,7 +181,7 @@ async def queue_habits(world: World, chance: random.Random) -> None:
 
 
 async def queue_down(world: World, chance: random.Random) -> None:
-    """SQS cannot be reached, or refuses the credentials."""
+    """SQS is unreachable or refuses the credentials."""
     faults, seconds = world.sqs.faults, chance.uniform(1, 100)
     expired = chance.random() < 0.3
     world.record(
@@ -193,7 +193,7 @@ async def queue_down(world: World, chance: random.Random) -> None:
 
 
 async def sagemaker_down(world: World, chance: random.Random) -> None:
-    """SageMaker throttles, fails, cannot be reached, or refuses the credentials."""
+    """SageMaker throttles, fails, is unreachable or refuses the credentials."""
     faults, seconds = world.sagemaker.faults, chance.uniform(1, 100)
     what = chance.choice(["throttled", "failing", "down", "credentials_expired"])
     world.record(f"SageMaker: {what} for {seconds:.1f} s")
@@ -203,7 +203,7 @@ async def sagemaker_down(world: World, chance: random.Random) -> None:
 
 
 async def disk_full(world: World, chance: random.Random) -> None:
-    """The checkpoint cannot be written."""
+    """Writes to the checkpoint fail."""
     seconds = chance.uniform(0.5, 90)
     world.record(f"the disk is full for {seconds:.1f} s")
     world.disk_full = True
@@ -212,14 +212,14 @@ async def disk_full(world: World, chance: random.Random) -> None:
 
 
 async def disk_lies(world: World, chance: random.Random) -> None:
-    """Commits report failures and are durable all the same."""
+    """Commits report a failure although they are durable."""
     world.disk_liar = chance.uniform(0.05, 0.4)
     await asyncio.sleep(chance.uniform(1, 40))
     world.disk_liar = 0.0
 
 
 async def disk_slow(world: World, chance: random.Random) -> None:
-    """The checkpoint takes seconds."""
+    """The checkpoint takes seconds for each call."""
     world.disk_seconds = chance.uniform(0.5, 8)
     world.record(f"the disk takes up to {world.disk_seconds:.1f} s")
     await asyncio.sleep(chance.uniform(5, 60))
@@ -227,7 +227,7 @@ async def disk_slow(world: World, chance: random.Random) -> None:
 
 
 async def clock_jump(world: World, chance: random.Random) -> None:
-    """The wall clock is set."""
+    """The wall clock is changed."""
     seconds = chance.choice([-3600, -120, -20, 20, 90, 120, 3600]) * chance.random()
     world.record(f"the clock jumps by {seconds:.1f} s")
     world.loop.wall_offset += seconds

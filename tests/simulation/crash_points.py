@@ -1,9 +1,9 @@
-"""A short history, ended at every point where it can be: killed, told to stop, or cancelled. Then
-another process goes on with it.
+"""A short history that is ended at each possible point: killed, stopped or cancelled. Another
+process then continues.
 
-The points are the steps of the daemon's process: each time one of its tasks, callbacks or disk
-writes gets its turn. A history has two jobs of one project, one of them told of twice, and one
-thing that goes wrong with ModelDB (`TROUBLES`).
+The points are the steps of the daemon's process: each turn of one of its tasks, callbacks or disk
+writes. A history has two jobs of one project, one of them with two events, and one fault of ModelDB
+(`TROUBLES`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SEED = 1
 
 
 def steps_of(target: str, trouble: str) -> int:
-    """How many points there are: the steps of the daemon when nobody stops it before its time."""
+    """The number of points: the steps of a daemon that is not stopped early."""
     with world_of(SEED, target) as world:
         plan = _plan(target)
         until_done(world, _play(world, plan, trouble, None, ""))
@@ -106,5 +106,5 @@ def _end(world: World, replica: Replica, end: str) -> None:
 
 
 def some_points(steps: int, count: int) -> Sequence[int]:
-    """So many of the points, the same ones each time, spread over all of them."""
+    """A fixed selection of the points, spread over all of them."""
     return sorted(random.Random(SEED).sample(range(1, steps + 1), min(count, steps)))

@@ -1,8 +1,8 @@
-"""Histories: what happens in them follows from a seed, and what must be true at their end.
+"""Histories: everything in them follows from a seed, and invariants hold at their end.
 
-A history has jobs whose events come within some minutes, replicas of the daemon, and things that go
-wrong (`chaos`). Then everything works again, the queue is drained, the replicas are stopped, and
-`verify` looks at what is in ModelDB and in the queues.
+A history has jobs whose events arrive over some minutes, replicas of the daemon, and faults
+(`chaos`). Then all faults end, the queue is drained, the replicas are stopped, and `verify` checks
+ModelDB and the queues.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job, and when its events come (seconds)."""
+    """A job, and when its events arrive (seconds)."""
 
     job: SimulatedJob
     events: tuple[float, ...]
@@ -69,7 +69,7 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """A history before it happens."""
+    """A history before it runs."""
 
     seed: int
     target: str
@@ -86,7 +86,7 @@ class Plan:
 
 @dataclass
 class Result:
-    """What a history came to."""
+    """The result of a history."""
 
     plan: Plan
     wrongs: list[str]
@@ -110,7 +110,7 @@ _LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_d
 
 
 def plan_of(seed: int, target: str) -> Plan:
-    """A long history."""
+    """The plan of a long history."""
     chance = random.Random(f"plan {target} {seed}")
     flavour = chance.choices(list(FLAVOURS), list(FLAVOURS.values()))[0]
     horizon = chance.uniform(40, 250)
@@ -201,7 +201,7 @@ def _moved(planned: PlannedJob, chance: random.Random) -> PlannedJob:
 
 @contextlib.contextmanager
 def world_of(seed: int, target: str) -> Iterator[World]:
-    """A world before anything has happened in it, on a loop of its own with virtual time."""
+    """A new world on an event loop of its own with virtual time."""
     chance = random.Random(f"world {target} {seed}")
     random.seed(chance.random())  # the libraries' own jitter
     # a disk without a disk: what is durable there is for the simulation to say
@@ -219,7 +219,7 @@ def world_of(seed: int, target: str) -> Iterator[World]:
 
 
 def run(seed: int, target: str) -> Result:
-    """Lets the long history of a seed happen."""
+    """Runs the long history of a seed."""
     plan = plan_of(seed, target)
     with world_of(seed, target) as world:
         until_done(world, play(world, plan))
@@ -227,7 +227,7 @@ def run(seed: int, target: str) -> Result:
 
 
 def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
-    """Lets a script play in a world."""
+    """Runs a script in a world."""
     try:
         world.loop.run_until_complete(script)
     except StuckError as error:
@@ -235,7 +235,7 @@ def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
 
 
 def result_of(world: World, plan: Plan) -> Result:
-    """What has come out of it."""
+    """The result of a world at its end."""
     steps = sum(replica.process.steps for replica in world.replicas)
     suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
     return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered)
@@ -309,7 +309,7 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
 
 
 async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
-    """Waits until nothing is left in the queue for a while, with at least one replica at work."""
+    """Waits until the queue has been empty for a while, with at least one replica running."""
     deadline = world.loop.time() + DRAIN_SECONDS
     quiet_since = world.loop.time()
     while world.loop.time() - quiet_since < quiet_seconds:
@@ -334,7 +334,7 @@ def _left(world: World) -> int:
 
 
 async def stop_all(world: World) -> None:
-    """Stops what runs, and waits for its end."""
+    """Stops all replicas and waits for their end."""
     living = world.living
     for replica in living:
         if replica.daemon is not None and len(replica.daemon._in_flight):
@@ -351,7 +351,7 @@ async def stop_all(world: World) -> None:
 
 
 def verify(world: World, plan: Plan) -> None:
-    """What must be true at the end of every history."""
+    """Checks the invariants at the end of a history."""
     expected = [planned.job.run for planned in plan.jobs if planned.deleted_at is None]
     optional = [planned.job.run for planned in plan.jobs if planned.deleted_at is not None]
     wrong = world.v1.wrong if plan.target == "modeldb-v1" else world.v2.wrong

@@ -1,5 +1,5 @@
-"""Training jobs of the simulation: what SageMaker describes, the event that tells of it, and what
-must be in ModelDB then.
+"""Training jobs of the simulation: the description in SageMaker, the event, and the run that
+ModelDB must have at the end.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class SimulatedJob:
 
     @property
     def run(self) -> TrainingRun | None:
-        """What must be in ModelDB; None: nothing may be."""
+        """The run that ModelDB must have; None: it must have none."""
         tags = read_tags(self.tags, TagKeys())
         if self.status != "Completed" or not isinstance(tags, JobTags):
             return None

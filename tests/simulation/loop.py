@@ -1,17 +1,17 @@
 """An event loop with virtual time and processes that can crash at any step, for deterministic
 simulation.
 
-Time passes only while nothing is left to do, so an hour of waiting costs nothing. Everything that
-happens follows from the program and the seed: no threads, no sockets, no clock of the machine, no
-order by address or hash.
+Time advances only when nothing is left to do, so waiting for an hour costs nothing. Everything
+follows from the program and the seed: no threads, no sockets, no real clock, no order by address or
+hash.
 
-A `Process` is a part of the program that can die on its own: every task, callback and "thread" that
-is started inside it carries it in its context. When it crashes, nothing of it runs any more, not
-even a `finally`: its tasks are kept as they are until the history ends.
+A `Process` is a part of the program that can die on its own: every task, callback and "thread"
+started inside it carries it in its context. After a crash nothing of it runs any more, not even a
+`finally`: its tasks are kept as they are until the history ends.
 
-What there is on the package index was looked at first: simloop and seedloop need Python 3.12, and
-seedloop's and looptime's crashes are cancellations, which run what a killed process never runs.
-asyncio's own scheduling is kept: only where it would wait, time is moved.
+Existing packages were considered: simloop and seedloop need Python 3.12, and crashes in seedloop
+and looptime are cancellations, which run code that a killed process never runs. asyncio's own
+scheduling is kept; only where it would wait, time is advanced.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("proce
 
 
 class StuckError(AssertionError):
-    """Nothing will ever happen again, and the history has not ended."""
+    """No event is left, and the history has not ended."""
 
 
 class Process:
@@ -67,11 +67,11 @@ class Process:
 
     @staticmethod
     def current() -> Process | None:
-        """The process that what is running now belongs to."""
+        """The process of the code that is running now."""
         return _process.get()
 
     def crash(self) -> None:
-        """Nothing of it is run any more."""
+        """Stops the process: none of it runs any more."""
         if not self.dead:
             self.dead = True
             self._on_crash()
@@ -130,7 +130,7 @@ class _Future(_Numbered, asyncio.Future[Any]):
 
 
 class _NoSelector(selectors.BaseSelector):
-    """Instead of waiting for sockets, moves the time."""
+    """Advances the time instead of waiting for sockets."""
 
     def __init__(self) -> None:
         self.advance: Callable[[float | None], None] = lambda _timeout: None
@@ -152,7 +152,7 @@ class _NoSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """See the module's text.
+    """See the module docstring.
 
     Attributes:
         disk_seconds: asked before and after each call that the program sends to a thread, which is
@@ -247,11 +247,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.create_task(coro, context=contextvars.Context())
 
     def outside(self, callback: Callable[..., object], *args: Any) -> None:
-        """Runs something soon that belongs to no process."""
+        """Schedules a callback that belongs to no process."""
         self.call_soon(callback, *args, context=contextvars.Context())
 
     def end(self) -> None:
-        """Throws away what is left of crashed processes, and closes the loop."""
+        """Discards what is left of crashed processes, and closes the loop."""
         with _nobody_listens():
             # Their `finally`, which no crash runs, runs here, as far as it gets: what it starts
             # must not end up on another loop.
@@ -284,11 +284,7 @@ def _nobody_listens() -> Iterator[None]:
 
 @contextlib.contextmanager
 def virtual(loop: VirtualLoop, seeded: random.Random) -> Iterator[None]:
-    """The clocks, ids and chances of the whole interpreter follow the loop and the seed.
-
-    Cyclic garbage is not collected meanwhile: a finaliser would run at a moment that no seed
-    determines.
-    """
+    """Makes the clocks, ids and random numbers of the interpreter follow the loop and the seed."""
     real = time.time, time.time_ns, time.monotonic, uuid.uuid4
     time.time, time.time_ns, time.monotonic = loop.wall, lambda: int(loop.wall() * 1e9), loop.time
     uuid.uuid4 = lambda: uuid.UUID(int=seeded.getrandbits(128), version=4)

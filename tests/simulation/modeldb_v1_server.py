@@ -1,20 +1,20 @@
-"""ModelDB V1 for the simulation: the demo's stand-in behind connections in memory, with the real
-server's race.
+"""ModelDB V1 for the simulation: the demo's stand-in behind in-memory connections, with the race of
+the real server.
 
-What the calls do and answer is the stand-in's own code, which passes the recorded exchanges. Here
-are the connections, time and chance. As watched on the real server:
+The calls are the stand-in's own code, which passes the recorded exchanges. This module adds
+connections, time and chance, as observed on the real server:
 
-* One connection's calls are carried out strictly in order, those of different connections at the
-  same time.
-* Two connections that write at once get each other's rows. Whenever two writing calls overlap, that
-  is one of the `violations`, and one of the two may get the damage that the stand-in's
-  `foreign_writer` does.
-* A connection whose client has gone writes on for a while: the call that is being carried out is
-  finished, and some of those behind it are carried out, too.
-* A server that dies in the middle of a call leaves the rows that were stored by then.
+* Calls of one connection are carried out strictly in order, those of different connections
+  concurrently.
+* Two connections that write at the same time get each other's rows. Each overlap of two writing
+  calls is one of the `violations`, and one of the two may get the damage of the stand-in's
+  `foreign_writer`.
+* A connection whose client has gone still writes for a while: the current call is finished, and
+  some of the calls behind it are carried out too.
+* A server that dies during a call leaves the rows that were stored by then.
 
-Unlike it: a call's rows are stored in one moment at a random point of the call, so that readers
-never see half a call unless the server died in it; and any number of connections is served.
+Unlike the real server, it stores a call's rows in one moment at a random point of the call, so that
+readers never see half a call unless the server died in it; and it serves any number of connections.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class SimulatedModelDbV1:
         may_send: Callable[[], bool] = lambda: True,
         observe: Callable[[str, str], None] = lambda _method, _result: None,
     ) -> Connection:
-        """As `Connection.open` with an address.
+        """Same interface as `Connection.open` with an address.
 
         Args:
             owner: the simulated process, for `crash`.
@@ -185,7 +185,7 @@ class SimulatedModelDbV1:
     # --- faults -----------------------------------------------------------------------------------
 
     def go_down(self) -> None:
-        """The server's process is killed, perhaps in the middle of a call. Its rows stay."""
+        """Kills the server, possibly during a call. Its rows stay."""
         if self.up:
             self._fault("down")
             for work in list(self._writing):
@@ -200,7 +200,7 @@ class SimulatedModelDbV1:
             self.up = True
 
     def restart(self, seconds: float = 1.0) -> None:
-        """Goes down, and comes back after some seconds."""
+        """Goes down and comes back after some seconds."""
         self.go_down()
         asyncio.get_running_loop().call_later(seconds, self.come_back)
 
@@ -229,7 +229,7 @@ class SimulatedModelDbV1:
             session.wire.reset()
 
     def freeze(self, seconds: float) -> None:
-        """Connections are accepted; nothing is carried out or answered."""
+        """Accepts connections, but carries out and answers nothing."""
         self._fault("frozen")
         loop = asyncio.get_running_loop()
         self._thaw_at = max(self._thaw_at, loop.time() + seconds)
@@ -255,7 +255,7 @@ class SimulatedModelDbV1:
         self.faults.storage_busy = busy
 
     def mend(self) -> None:
-        """Everything works again, for the end of a history."""
+        """Ends all faults, for the end of a history."""
         self.faults.clear()
         self.chance_of_slow_write = 0.0
         self._die_next = None
@@ -416,7 +416,7 @@ class SimulatedModelDbV1:
                 self.without_document.add(fit.experimentRunId)
 
     def _durations(self, work: Work) -> tuple[float, float]:
-        """Until the call's rows are there, and from then to its answer."""
+        """Seconds until the rows of a call are stored, and from then to its answer."""
         random = self.random
         if not writes(work.call):
             return random.uniform(*READ_SECONDS), 0.0

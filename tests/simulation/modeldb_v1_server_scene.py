@@ -1,4 +1,4 @@
-"""What the tests of the simulated ModelDB V1 share."""
+"""Helpers of the tests of the simulated ModelDB V1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEEDS = range(30)
 def run_scenario(
     scenario: Scenario, *, seed: int = 1, metadata_store: bool = True, bounded: bool = True
 ) -> tuple[SimulatedModelDbV1, list[str]]:
-    """The server and the history after a scenario."""
+    """Runs a scenario; returns the server and the history."""
     history: list[str] = []
 
     loop = VirtualLoop()
@@ -57,7 +57,7 @@ def now() -> float:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Polls: nothing of the server's is asked to tell."""
+    """Polls a condition."""
     async with asyncio.timeout(100):
         while not condition():
             await asyncio.sleep(0.001)

@@ -1,5 +1,5 @@
-"""The server's end of a connection to the simulated ModelDB V1: what was read, and what happens
-when the client has gone.
+"""The server's end of a connection to the simulated ModelDB V1: the calls read, and the rules for a
+client that has gone.
 """
 
 from __future__ import annotations

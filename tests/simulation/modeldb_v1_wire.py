@@ -1,6 +1,4 @@
-"""A TCP connection in memory: what one side writes comes to the other in order, each piece after a
-delay of its own.
-"""
+"""An in-memory TCP connection: data arrives in order, each piece after a delay of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ServerEnd(Protocol):
-    """What the server hears of a connection."""
+    """The events of a connection on the server side."""
 
     def receive(self, data: bytes) -> None: ...
 
@@ -108,7 +106,7 @@ class Wire:
             self._to_client.put(partial(self._feed, data))
 
     def close(self) -> None:
-        """The client reads what was sent before, and then that nothing follows."""
+        """Closes the server side: the client reads what was sent before, then end of file."""
         if self.open:
             self._to_client.put(self._end)
 

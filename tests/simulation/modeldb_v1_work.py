@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Work:
-    """A call that is being carried out."""
-
     session: Session
     call: Call
     stored: bool = False

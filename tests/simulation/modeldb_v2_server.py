@@ -1,10 +1,10 @@
-"""ModelDB V2 for the simulation: the stand-in of the demo, which answers as the recorded exchanges,
-behind a network that loses things.
+"""ModelDB V2 for the simulation: the demo's stand-in, which answers as recorded, behind a network
+that loses requests and answers.
 
-What it adds to the stand-in is what a network and a troubled server do to a call (`FATES`), each by
-a chance that the history sets, and outages. As on the real server, a create first looks whether its
-name is there and stores a moment later, so creates that overlap make twins; and what was sent is
-carried out although the caller has timed out, is cancelled or dead, but within `settle_seconds` or
+It adds the fates of a call in a faulty network or server (`FATES`), each with a probability set by
+the history, and outages. As on the real server, a create first checks whether its name exists and
+stores it a moment later, so overlapping creates make duplicates. A request that was sent is carried
+out even if the caller has timed out, was cancelled or is dead, but within `settle_seconds` or
 never.
 """
 
@@ -91,19 +91,6 @@ _CARRIED_OUT: Mapping[str, _Response | Exception | None] = {
 
 
 class SimulatedModelDbV2:
-    """The server.
-
-    Args:
-        seeded: for every chance.
-        record: adds a line to the history.
-        timeout_seconds: the client's, which a slow call outlasts.
-        settle_seconds: what was sent is carried out within this time, or never.
-
-    Attributes:
-        chances: of each of `FATES`, from 0 to 1 in all; empty while all is well.
-        down: connections are refused.
-    """
-
     def __init__(
         self,
         loop: VirtualLoop,
@@ -130,8 +117,8 @@ class SimulatedModelDbV2:
         self._next_fates.append((operation, fate))
 
     def restart(self, seconds: float) -> None:
-        """Goes down for a while. Of what is under way, some is carried out and some not; none of it
-        is answered.
+        """Goes down for a while. Some of the calls in flight are carried out, some are not; none
+        gets an answer.
         """
         self._record(f"ModelDB goes down for {seconds:.1f} s")
         self.suffered["restart"] += 1
@@ -147,7 +134,7 @@ class SimulatedModelDbV2:
         self.down = False
 
     def calm(self) -> None:
-        """Everything works from now on."""
+        """Ends all faults."""
         self.chances = {}
         self._next_fates = []
         self.stand_in.faults.clear()

@@ -1,8 +1,8 @@
-"""Rules of the house, each broken on purpose: what the simulation must find. `python -m
+"""The rules of the promise, each broken on purpose: the simulation must find every one. `python -m
 tests.simulation mutations`.
 
 A mutation is a context manager that breaks one rule in this interpreter. `found_after` counts the
-histories until one goes wrong.
+histories until one fails.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The network between the daemon and AWS: every request takes a while, and may get lost on the way
-there or back.
+"""The network between the daemon and AWS: each request takes time, and a request or its answer may
+be lost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A model of SageMaker's training jobs, and its client in the shape of aiobotocore's.
+"""A model of SageMaker's training jobs, with a client in the shape of aiobotocore's.
 
-Every change is seen by all readers only some time after it was made; until then a reader sees now
-the new, now the old, because which of several servers answers is chance. So a job that has ended is
-described as running for a while, a new one is not found, and a name that was deleted and given
-again may still bring the old job.
+A change is visible to all readers only some time after it was made; until then a reader sees either
+the new or the old value, depending on the server that answers. So a job that has ended is described
+as running for a while, a new job is not found, and a name that was deleted and used again may still
+return the old job.
 
 Errors are the recorded ones in ``tests/data/aws/errors``.
 """
@@ -71,12 +71,12 @@ class _Lagging(Generic[T]):
         self._pending: list[tuple[float, T]] = []
 
     def change(self, value: T, settled_at: float) -> None:
-        """Sets it, for all readers from a time on."""
+        """Sets the value for all readers from a time on."""
         self.latest = value
         self._pending.append((settled_at, value))
 
     def read(self, now: float, rng: random.Random) -> T:
-        """What one reader sees."""
+        """The value that one reader sees."""
         for index in range(len(self._pending) - 1, -1, -1):
             if self._pending[index][0] <= now:
                 self._settled = self._pending[index][1]
@@ -129,16 +129,6 @@ class SimulatedSageMaker:
         *,
         running: bool = False,
     ) -> None:
-        """CreateTrainingJob.
-
-        Args:
-            description: as it is to be described when the job has ended.
-            tags: by key.
-            running: until `end`.
-
-        Raises:
-            ValueError: there is a job of this name; delete it first.
-        """
         name, arn = description["TrainingJobName"], description["TrainingJobArn"]
         job = self._jobs.setdefault(name, _Lagging(None))
         if job.latest is not None:
@@ -152,16 +142,16 @@ class SimulatedSageMaker:
             ended.change(True, self._later(self.lags.ended))
 
     def end(self, name: str) -> None:
-        """A running job ends, as its description says."""
+        """Ends a running job, as its description says."""
         self._job(name).ended.change(True, self._later(self.lags.ended))
 
     def tag(self, name: str, tags: Mapping[str, str]) -> None:
-        """AddTags: may come at any time, also after the end."""
+        """AddTags, at any time, even after the end of the job."""
         lagging = self._tags[self._job(name).description["TrainingJobArn"]]
         lagging.change({**(lagging.latest or {}), **tags}, self._later(self.lags.tagged))
 
     def delete(self, name: str) -> None:
-        """DeleteTrainingJob: its name may be given again at once."""
+        """DeleteTrainingJob: the name can be used again at once."""
         arn = self._job(name).description["TrainingJobArn"]
         seen = self._later(self.lags.deleted)
         self._jobs[name].change(None, seen)
@@ -242,7 +232,7 @@ class SimulatedSageMakerClient:
 
     @property
     def calls(self) -> int:
-        """Requests so far, repeated ones too."""
+        """The number of requests so far, retries included."""
         return self._caller.calls
 
     async def describe_training_job(self, **request: Any) -> dict[str, Any]:
@@ -287,7 +277,7 @@ def _denied(operation: str) -> Fault:
 
 @functools.cache
 def _recorded(file: str) -> Fault:
-    """An error as the service was seen or is known to word it."""
+    """An error as recorded or documented."""
     vector = next(each for each in errors() if each.file == file)
     body = json.loads(vector.body)
     return Fault(body["__type"], body.get("message", ""), vector.http_status)

@@ -1,4 +1,4 @@
-"""A model of SQS as a service, and its client in the shape of aiobotocore's. The queues are in
+"""A model of the SQS service, with a client in the shape of aiobotocore's. The queues are in
 `tests.simulation.sqs_queue`.
 """
 
@@ -60,7 +60,7 @@ _ANSWERS = FaultAnswers(
 
 
 class SimulatedSqs:
-    """The service: queues by URL, and what is wrong with it."""
+    """The service: its queues by URL, and its faults."""
 
     def __init__(self, rng: random.Random, *queues: SimulatedQueue) -> None:
         self.faults = ServiceFaults()
@@ -68,7 +68,7 @@ class SimulatedSqs:
         self.random = rng
 
     def queue(self, url: str) -> SimulatedQueue:
-        """The queue of an address.
+        """The queue with a URL.
 
         Raises:
             Refusal: there is none.

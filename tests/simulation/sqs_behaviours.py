@@ -1,5 +1,5 @@
-"""What every server of SQS's interface does, one behaviour a function, asked through the daemon's
-own edge where it has the call.
+"""The behaviours of every SQS server, one per function, tested through the daemon's own adapter
+where it has the call.
 
 Times are as short as a real server allows, because two of the three places wait in real time.
 """

@@ -1,4 +1,4 @@
-"""A message of the simulated SQS: its stored copies, and its whole life as a person reads it."""
+"""A message of the simulated SQS: its stored copies, and its history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CopyState(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class SimulatedMessage:
-    """One message, wherever it has got to.
+    """One message, in whichever queue it is.
 
     Attributes:
         sent_at: epoch seconds; SentTimestamp.
@@ -50,7 +50,7 @@ class SimulatedMessage:
         }
 
     def history(self, now: float | None = None) -> str:
-        """Its life, one line per thing that happened.
+        """Its history, one line per event.
 
         Args:
             now: on the loop's clock, so that it tells also what has become visible since somebody

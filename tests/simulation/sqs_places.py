@@ -1,4 +1,4 @@
-"""The same SQS calls against the model, moto's server and ElasticMQ, and what is known to differ
+"""The same SQS calls on the model, on moto's server and on ElasticMQ, and the known differences
 between them.
 """
 
@@ -105,7 +105,7 @@ ELASTICMQ = Habits(
 
 @dataclass(frozen=True)
 class Place:
-    """A queue of its own with a dead-letter queue, at one server."""
+    """A queue with a dead-letter queue on one server."""
 
     habits: Habits
     client: Any
@@ -116,12 +116,12 @@ class Place:
 
     @property
     def queue(self) -> SqsQueue:
-        """The daemon's own edge."""
+        """The daemon's own adapter."""
         return SqsQueue(self.polling, self.client, self.url)
 
     @property
     def dead_letters(self) -> SqsQueue:
-        """The dead-letter queue, as if it were the main one."""
+        """The dead-letter queue, through the same adapter."""
         return SqsQueue(self.polling, self.client, self.dead_letter_url)
 
     async def send(self, *bodies: str) -> None:

@@ -1,8 +1,8 @@
-"""A model of SQS's standard queues, with redrive policy and dead-letter queue.
+"""A model of SQS standard queues, with redrive policy and dead-letter queue.
 
-What a queue does is what AWS documents; where its doubles differ from it, `test_sqs_model.py` says
-whom the model follows. What AWS only allows (storing a message twice, delivering one that is in
-flight, a deletion that does not last, …) happens by `Chances`.
+Queues behave as AWS documents; where its emulators differ, `test_sqs_model.py` says which one the
+model follows. What AWS allows but does not guarantee (storing a message twice, delivering a message
+in flight, losing a deletion, …) happens with the probabilities in `Chances`.
 
 Left out: FIFO, retention, the limit of 120,000 messages in flight, MD5 of attributes.
 """
@@ -52,7 +52,7 @@ _ATTRIBUTES = {
 
 @dataclass(slots=True)
 class Chances:
-    """What SQS may do but need not, from 0 (never) to 1; may be changed at any time.
+    """The probabilities (0 to 1) of what SQS may do; may be changed at any time.
 
     Attributes:
         stored_twice: a sent message is there twice, under one id.
@@ -135,7 +135,7 @@ class SimulatedQueue:
         *,
         delay_seconds: float = 0,
     ) -> SimulatedMessage:
-        """Puts a message into the queue; SendMessage, and what EventBridge does."""
+        """SendMessage; also used by EventBridge."""
         now = _now()
         message = SimulatedMessage(
             f"{self.name}-{next(self._ids)}", body, attributes or {}, time.time()
@@ -165,14 +165,14 @@ class SimulatedQueue:
         return message
 
     def contents(self) -> list[SimulatedMessage]:
-        """The messages that are in it now, visible or not, in the order in which they came."""
+        """The messages in the queue, visible or not, in order of arrival."""
         now = _now()
         for copy in self._stored:
             copy.announce(now)
         return list(dict.fromkeys(copy.message for copy in self._stored))
 
     def count(self, state: CopyState) -> int:
-        """How many stored copies are delayed, visible or hidden now."""
+        """The number of stored copies that are delayed, visible or hidden."""
         now = _now()
         return sum(copy.state(now) is state for copy in self._stored)
 
@@ -328,7 +328,7 @@ class SimulatedQueue:
     # inside
 
     def wake(self) -> None:
-        """Lets every long poll look again."""
+        """Wakes every long poll."""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if not waiter.done():
@@ -455,7 +455,7 @@ class SimulatedQueue:
                     return
 
     def hidden(self) -> list[Copy]:
-        """The copies that are in flight now."""
+        """The copies in flight."""
         now = _now()
         return [copy for copy in self._stored if copy.state(now) is CopyState.HIDDEN]
 

@@ -1,5 +1,5 @@
-"""The simulated loop: time that passes only when nothing is left to do, and processes that die in
-the middle.
+"""The simulated loop: time that advances only when nothing is left to do, and processes that crash
+at any step.
 """
 
 from __future__ import annotations

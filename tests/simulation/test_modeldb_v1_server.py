@@ -1,5 +1,5 @@
-"""The simulated ModelDB V1: that the real target works on it, its connections, and its race. Time
-is virtual.
+"""The simulated ModelDB V1: the real target works on it, its connections, and its race. Time is
+virtual.
 """
 
 from __future__ import annotations

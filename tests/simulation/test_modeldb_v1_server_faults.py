@@ -1,4 +1,4 @@
-"""Each fault of the simulated ModelDB V1 does what it says. Time is virtual."""
+"""Each fault of the simulated ModelDB V1 has its effect. Time is virtual."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""ModelDB V2 of the simulation: each fate does to a call what it says, as the real client sees
-it.
-"""
+"""The simulated ModelDB V2: each fate has its effect on a call, as the real client sees it."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ def server() -> Iterator[SimulatedModelDbV2]:
 
 
 def create(server: SimulatedModelDbV2, name: str = "churn") -> ApiError | None:
-    """One create as the daemon makes it; its error."""
+    """One create as the daemon makes it; returns its error."""
 
     async def call() -> ApiError | None:
         client = SimulatedClient(server, timeout_seconds=TIMEOUT, max_concurrency=4)
@@ -51,7 +49,7 @@ def create(server: SimulatedModelDbV2, name: str = "churn") -> ApiError | None:
 
 
 def after_the_settle_time(server: SimulatedModelDbV2) -> int:
-    """How many projects there are when nothing is under way any more."""
+    """The number of projects when nothing is in flight any more."""
     server._loop.run_until_complete(asyncio.sleep(SETTLE))
     return len(server.stand_in.projects())
 

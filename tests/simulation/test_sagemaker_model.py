@@ -1,5 +1,5 @@
-"""That the model of SageMaker says what the recorded answers say, and what of eventual consistency
-it shows.
+"""The model of SageMaker: its errors are the recorded ones, and its reads are eventually
+consistent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def stub() -> AsyncIterator[SageMakerStub]:
 async def recorded(
     stub: SageMakerStub, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[SageMakerTrainingJobs]:
-    """The edge as it is used, through the real client."""
+    """The real adapter, through the real client."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     async with open_clients(
@@ -60,7 +60,7 @@ async def recorded(
 async def failure(
     call: Coroutine[Any, Any, object],
 ) -> tuple[type, str, Reason | None, bool | None]:
-    """Everything that the daemon can tell of a fault."""
+    """The parts of an error that the daemon uses."""
     with pytest.raises(DaemonError) as caught:
         await call
     error = caught.value
@@ -80,7 +80,7 @@ def deny(service: SimulatedSageMaker) -> None:
 
 
 def forget(service: SimulatedSageMaker) -> None:
-    """Nothing: it has no job yet."""
+    """Does nothing: the model has no job yet."""
 
 
 FAULTS: list[tuple[str, str, Callable[[SimulatedSageMaker], None]]] = [
@@ -216,7 +216,7 @@ async def test_an_end_is_seen_now_and_then_not_before_all_see_it() -> None:
 
 
 async def several(jobs: SageMakerTrainingJobs) -> Counter[object]:
-    """What many readers are told of one job: the reason why not, or when it was created."""
+    """The answers of many readers about one job: the reason of the error, or the creation time."""
     told = Counter[object]()
     for _ in range(60):
         try:

@@ -1,4 +1,4 @@
-"""A fixed quick set of the simulation; `make simulate` runs as many histories as wanted."""
+"""A fixed, quick set of the simulation; `make simulate` runs any number of histories."""
 
 from __future__ import annotations
 

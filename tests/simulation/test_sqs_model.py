@@ -1,7 +1,8 @@
-"""That the model of SQS does what servers do: one script of behaviours, run at the model, at moto
-and at ElasticMQ.
+"""The model of SQS behaves as servers do: one set of behaviours, run on the model, on moto and on
+ElasticMQ.
 
-After it what only the model shows, because AWS does it seldom and its doubles never.
+After them come behaviours that only the model has, because AWS shows them rarely and its emulators
+never.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ async def test_elasticmq(behaviour: Behaviour) -> None:
 
 
 class FaultyNetwork:
-    """Does the next calls as told: each a time before and after the service's work, or an error
-    there.
+    """Carries out the next calls with scripted faults: for each, a delay or an error before and
+    after the work of the service.
     """
 
     def __init__(self, *fates: tuple[float | Exception, float | Exception]) -> None:
@@ -137,7 +138,7 @@ def lost() -> ConnectionResetError:
 
 
 def seen(queue: SimulatedQueue) -> list[str]:
-    """The life of its only message."""
+    """The history of its only message."""
     (message,) = queue.messages
     return [what for _, what in message.life]
 

@@ -1,4 +1,4 @@
-"""One history as a piece of work for another process."""
+"""One history as a unit of work for another process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def do(work: Work) -> Done:
 
 
 def result_of_work(work: Work) -> Result:
-    """Lets a history happen."""
+    """Runs a history."""
     match work:
         case ("history", target, seed):
             return history.run(int(seed), target)
@@ -33,7 +33,7 @@ def result_of_work(work: Work) -> Result:
 
 
 def replay_command(work: Work) -> str:
-    """Lets it happen again, told line by line."""
+    """The command that runs it again with its log."""
     match work:
         case ("history", target, seed):
             return f"python -m tests.simulation replay {target} {seed}"

@@ -1,9 +1,8 @@
-"""Everything that is simulated, put together: SQS, SageMaker, ModelDB, a disk, and replicas of the
-real daemon.
+"""The whole simulation: SQS, SageMaker, ModelDB, a disk, and replicas of the real daemon.
 
-The daemon is `daemon.app.Daemon` as it is, with the parts that touch the outside replaced behind
-`daemon.wiring.Parts`: the clients of AWS, the connections to ModelDB, the clocks. The checkpoint is
-the real one on a real SQLite file, whose thread is carried out in virtual time.
+The daemon is `daemon.app.Daemon`, with the adapters to the outside replaced through
+`daemon.wiring.Parts`: the AWS clients, the connections to ModelDB, the clocks. The checkpoint is
+the real one on a real SQLite file, whose thread runs in virtual time.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ MAX_RECEIVE_COUNT = 1000
 
 
 class World:
-    """One history's.
+    """The world of one history.
 
     Args:
         seeded: for everything outside the daemon.
@@ -119,7 +118,7 @@ class World:
         self.lines.append(f"{self.loop.time():10.3f}  {line}")
 
     def wrong(self, what: str) -> None:
-        """Notes something that must not happen."""
+        """Records a violation."""
         if self.is_over:
             return
         self.record(f"WRONG: {what}")
@@ -163,7 +162,7 @@ class World:
         return self.v2.has(run)
 
     def calm(self) -> None:
-        """Everything works from now on."""
+        """Ends all faults."""
         if not self.is_calm:
             self.record("CALM: everything works from now on")
         self.is_calm = True
@@ -245,11 +244,11 @@ class Replica:
             world.wrong(f"{self.name} ended with {left} messages in its ledger")
 
     def crash(self) -> None:
-        """As by ``kill -9``."""
+        """Same effect as ``kill -9``."""
         self.process.crash()
 
     def stop(self) -> None:
-        """As by SIGTERM."""
+        """Same effect as SIGTERM."""
         self.stopping = True
         self._world.record(f"{self.name}: SIGTERM")
         if self.daemon is not None:
@@ -274,7 +273,7 @@ class Replica:
 
 
 class SimulatedDatabase(Database):
-    """The real one, on a disk that can be full or lie, and of a process that can be killed."""
+    """The real database on a disk that can be full or lie, owned by a process that can be killed."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -363,7 +362,7 @@ class _NoHttp:
 
 
 def settings_of(target: str, checkpoint: Path, *, metadata_store: bool) -> Settings:
-    """As short as the waiting times may be configured, so that a history has more in it."""
+    """Settings with the shortest allowed waiting times, so that more happens in a history."""
     sections: dict[str, dict[str, Any]] = {
         "modeldb-v2": {"kind": "modeldb-v2", "url": "http://modeldb:8080/v1"},
         "modeldb-v1": {"kind": "modeldb-v1", "host": "modeldb", "metadata_store": metadata_store},
@@ -388,7 +387,7 @@ def settings_of(target: str, checkpoint: Path, *, metadata_store: bool) -> Setti
 
 @contextlib.contextmanager
 def logs_into(world: World) -> Any:
-    """The daemons' log goes into the history."""
+    """Sends the log of the daemons into the history."""
 
     def keep(_logger: object, level: str, entry: Any) -> Any:
         world.told({"level": level, **entry})
