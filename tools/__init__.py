@@ -1,1 +1,1 @@
-"""What a release needs beside the libraries' own commands. Never part of the wheel."""
+"""Release tools, in addition to the libraries' own commands. Not part of the wheel."""

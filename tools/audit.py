@@ -1,12 +1,12 @@
-"""Asks an advisory service about every package of a lock: ``python -m tools.audit [--must-ask]
-[LOCK …]``.
+"""Asks an advisory service about each package of a lock: ``python -m tools.audit [--must-ask] [LOCK
+…]``.
 
-Needs nothing but Python: pip-audit comes from a lock of its own into an environment of its own, so
-that its packages are in none of ours. A service counts only if it tells of a release that is known
-to be vulnerable: a mirror that gives an empty list for everything would otherwise pass everything.
+Needs only Python: pip-audit is installed from a lock of its own into an environment of its own. A
+service counts only if it reports a release that is known to be vulnerable: a mirror that returns an
+empty list for everything would pass every package.
 
-Exit status: 0 nothing known, or nobody could be asked; 1 a known vulnerability; 2 the audit itself
-failed, or nobody could be asked and ``--must-ask`` was given.
+Exit status: 0 no known vulnerability, or no service could be asked; 1 a known vulnerability; 2 the
+audit itself failed, or no service could be asked and ``--must-ask`` was given.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LOCK = ROOT / "requirements" / "runtime.txt"
 TOOL_LOCK = ROOT / "requirements" / "audit.txt"
 
 KNOWN_AS_VULNERABLE = "https://pypi.org/pypi/urllib3/1.24.1/json"
-"""Where pip-audit's service tells of CVE-2019-11324 and others."""
+"""A release for which pip-audit's service reports CVE-2019-11324 and others."""
 ASK_SECONDS = 15
 
 ACCEPTED: Mapping[str, str] = {}
-"""Advisories that do not concern this program: id, and why. Goes again with the version that mends
-it."""
+"""Advisories that do not concern this program: id and reason. Remove an entry with the release that
+fixes it."""
 
 
 class AuditError(Exception):
-    """No answer can be given, though somebody could be asked."""
+    """A service could be asked, but gave no usable answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Advisory:
     package: str
     version: str
     id: str
-    mended_in: tuple[str, ...]
+    fixed_in: tuple[str, ...]
 
     def __str__(self) -> str:
-        mended = f"mended in {', '.join(self.mended_in)}" if self.mended_in else "not mended yet"
-        return f"{self.package} {self.version}: {self.id}, {mended}"
+        fixed = f"fixed in {', '.join(self.fixed_in)}" if self.fixed_in else "not fixed yet"
+        return f"{self.package} {self.version}: {self.id}, {fixed}"
 
 
 def why_nobody_can_be_asked(url: str = KNOWN_AS_VULNERABLE) -> str | None:
-    """None when the service answers and knows advisories."""
+    """Why no service can be asked; None if one answers and knows advisories."""
     try:
         with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:  # noqa: S310 - https, written above
             told = json.load(answer)
@@ -79,7 +79,7 @@ def locked(lock: Path) -> dict[str, str]:
 
 
 def advisories(lock: Path, pip_audit: Sequence[str]) -> list[Advisory]:
-    """What is known of the packages of a lock, without what is `ACCEPTED`.
+    """The known advisories of the packages of a lock, without those in `ACCEPTED`.
 
     Args:
         lock: with hashes.
@@ -159,7 +159,7 @@ def main(
     pip_audit: Sequence[str] | None = None,
     service_url: str = KNOWN_AS_VULNERABLE,
 ) -> int:
-    """Audits.
+    """Audits the locks.
 
     Args:
         arguments: of the command line; None: the process's.

@@ -1,4 +1,4 @@
-"""Prints what CHANGELOG.md says of a release and refuses a tag that does not fit: ``python -m
+"""Prints a release's section of CHANGELOG.md; refuses a tag that does not match: ``python -m
 tools.release_notes v1.2.3``.
 """
 
@@ -18,7 +18,7 @@ _SECTION = re.compile(
 
 
 class NotReleasableError(Exception):
-    """The tag, the version and the changelog do not say the same."""
+    """The tag, the version and the changelog do not match."""
 
 
 def sections(changelog: str) -> dict[str, tuple[str | None, str]]:

@@ -1,8 +1,8 @@
 """Writes the CycloneDX bill of materials of the runtime lock: ``python -m tools.sbom OUTPUT``.
 
-CycloneDX's own tool knows the hashes from the lock and the licences and dependencies from an
-environment, but not both at once. This asks it twice and joins the answers. The same lock gives the
-same bytes, whatever else is installed in the environment.
+CycloneDX's own tool reads hashes from the lock or licences and dependencies from an environment,
+but not both at once. This runs it twice and joins the results. The same lock gives the same bytes,
+regardless of other packages in the environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ READ_LICENCES = {"pkg:pypi/ply@3.11": "BSD-3-Clause"}
 
 
 class SbomError(Exception):
-    """The lock and the environment do not fit together, or the result is no valid bill."""
+    """The lock and the environment do not match, or the result is invalid."""
 
 
 def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dic
 
 
 def ask(*arguments: str) -> dict[str, Any]:
-    """What ``cyclonedx-py`` answers, without times and random numbers."""
+    """The output of ``cyclonedx-py``, without times and random numbers."""
     options = [
         "--pyproject",
         "pyproject.toml",

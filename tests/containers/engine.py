@@ -1,8 +1,6 @@
-"""The container engine that the tests in this folder use: whatever ``CONTAINER_ENGINE`` and
-``COMPOSE`` name.
+"""The container engine of the tests in this folder, named by ``CONTAINER_ENGINE`` and ``COMPOSE``.
 
-`docker` and ``docker compose`` or `podman` and ``podman-compose``; the image is built beforehand,
-as `IMAGE`.
+`docker` and ``docker compose`` or `podman` and ``podman-compose``; the image, `IMAGE`, must exist.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ async def state(container: str) -> dict[str, Any]:
 
 
 async def printed(container: str) -> str:
-    """Everything that a container has written, to whichever stream."""
+    """The output of a container, of both streams."""
     process = await asyncio.create_subprocess_exec(
         *ENGINE, "logs", container, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

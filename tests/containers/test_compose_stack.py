@@ -1,8 +1,8 @@
 """``docker compose --env-file deploy/compose/demo.env up``: the daemon beside ModelDB, from an
 event on the bus to a run in ModelDB.
 
-Ports of this machine are chosen anew, so that it runs beside what runs here already. Everything is
-one story, because a first start of ModelDB takes most of a minute.
+It uses free ports, so it can run beside other stacks. Everything is one story, because the first
+start of ModelDB takes most of a minute.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Stack:
 
 
 async def until(look: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Asks once a second; what does not answer yet counts as no."""
+    """Polls once a second; an error counts as false."""
     async with asyncio.timeout(seconds):
         while True:
             try:
@@ -140,7 +140,7 @@ async def stack() -> AsyncIterator[Stack]:
 
 
 async def page(url: str, profile: Path) -> str:
-    """What a browser shows of one of ModelDB's pages, after its scripts have run."""
+    """A browser's view of one of ModelDB's pages, after its scripts have run."""
     quiet = (
         "--disable-background-networking",
         "--disable-component-update",

@@ -1,4 +1,4 @@
-"""The image as engines run it: who it is, what it may write, how it stops."""
+"""The image in a container engine: its user, what it may write, how it stops."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MINIMAL = {
 
 @pytest.fixture
 async def container() -> AsyncIterator[str]:
-    """A daemon whose every edge is down, hardened as in docker-compose.yml."""
+    """A daemon whose dependencies are all down, hardened as in docker-compose.yml."""
     variables = [f"--env={name}={value}" for name, value in MINIMAL.items()]
     made = (await engine("run", "--detach", *HARDENED, *variables, IMAGE)).strip()
     yield made

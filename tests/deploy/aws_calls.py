@@ -1,6 +1,4 @@
-"""Which calls of AWS the daemon's code makes, read from its source, and the permissions they
-need.
-"""
+"""The AWS calls in the daemon's source code, and the permissions they need."""
 
 from __future__ import annotations
 
@@ -44,14 +42,14 @@ class AwsCall:
 
     @property
     def resource(self) -> str:
-        """What it is about."""
+        """The resource that the call is about."""
         if self.service == "sqs":
             return QUEUE if self.arguments.get("QueueUrl") == "self._url" else DEAD_LETTERS
         return TRAINING_JOBS
 
 
 def daemon_sources() -> dict[str, str]:
-    """The program's own modules; the demo plays AWS itself, and with credentials of its own."""
+    """The modules of the program without the demo, which emulates AWS with its own credentials."""
     files = (file for file in (ROOT / "daemon").rglob("*.py") if "demo" not in file.parts)
     return {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
 
@@ -66,11 +64,7 @@ def services_opened(source: str) -> set[str]:
 
 
 def aws_calls(sources: Mapping[str, str], services: Iterable[str]) -> list[AwsCall]:
-    """Every call of an operation of these services.
-
-    A client takes nothing but arguments by name, so ``pattern.search(text)`` is no call of
-    ``sagemaker:Search``.
-    """
+    """Every call of an operation of these services."""
     operations = {
         xform_name(operation): (service, operation)
         for service in services
@@ -100,7 +94,7 @@ def permissions(calls: Iterable[AwsCall]) -> set[tuple[str, str]]:
 
 
 def granted(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """(resource, action) of a policy with the names of queues that this project gives.
+    """(resource, action) of a policy that uses the queue names of this project.
 
     Raises:
         ValueError: a statement that is not one plain Allow on one known resource.

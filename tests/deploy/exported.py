@@ -1,5 +1,5 @@
-"""What the daemon exports: a scrape of its registry after every bounded word has been counted
-once.
+"""The metrics that the daemon exports: a scrape of its registry after each bounded label value was
+counted once.
 """
 
 from __future__ import annotations

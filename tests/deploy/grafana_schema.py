@@ -1,8 +1,8 @@
-"""A dashboard against Grafana's published schema.
+"""Checks a dashboard against Grafana's published schema.
 
 The schema is the one in ``grafana-foundation-sdk``, which Grafana generates from its own
-definitions. Reading JSON into its classes drops what they do not know and checks no types, so both
-are looked for here.
+definitions. Reading JSON into its classes drops unknown members and does not check types, so both
+are checked here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCALARS = {str: (str,), bool: (bool,), int: (int,), float: (int, float), NoneTy
 
 
 def refusals(dashboard: Mapping[str, Any]) -> list[str]:
-    """What the schema has against a dashboard, each with its place; empty when nothing."""
+    """The violations of the schema in a dashboard, each with its place."""
     register_default_plugins()
     try:
         read = Dashboard.from_json(dict(dashboard))
@@ -45,7 +45,7 @@ def refusals(dashboard: Mapping[str, Any]) -> list[str]:
 
 
 def _lost(given: Any, written: Any, path: str) -> Iterator[str]:
-    """What of the JSON is not there any more after it was read and written again."""
+    """The members of the JSON that are missing after it was read and written again."""
     if isinstance(given, dict) and isinstance(written, dict):
         for key, value in given.items():
             if key in written:

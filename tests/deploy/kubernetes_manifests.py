@@ -1,4 +1,4 @@
-"""What kustomize makes of ``deploy/kubernetes``, and questions about it that several tests ask."""
+"""The output of kustomize for ``deploy/kubernetes``, and helpers that several tests use."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Prometheus:
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
-    """Asks again and again until the awaited answer is true.
+    """Polls until the condition is true.
 
     Raises:
         TimeoutError: it never was.

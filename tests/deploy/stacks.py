@@ -1,8 +1,8 @@
-"""The CloudFormation template, deployed on moto's server, and what AWS would make of each of its
-resources.
+"""The CloudFormation template, deployed on moto's server, with the properties of each resource as
+AWS would see them.
 
-moto makes no queue policies and no alarms of a template and takes only parts of a service, so these
-are resolved (references, conditions) and handed to the API they are for.
+moto creates no queue policies and no alarms from a template and only parts of a service, so these
+are resolved (references, conditions) and sent to their API.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def as_request(node: Any) -> Any:
 
 
 def ecs_objections(operation: str, request: Mapping[str, Any]) -> str:
-    """What botocore's model of ECS finds wrong in a request: unknown members, wrong types, what is
-    missing.
+    """The errors of a request by botocore's model of ECS: unknown members, wrong types, missing
+    members.
     """
     shape = _SESSION.get_service_model("ecs").operation_model(operation).input_shape
     assert shape is not None

@@ -1,4 +1,4 @@
-"""The shipped alerts: Prometheus accepts them, they fire when they should, they name what exists,
+"""The shipped alerts: Prometheus accepts them, they fire when they should, they use existing names,
 and each is in the runbook.
 """
 

@@ -1,5 +1,5 @@
-"""The shipped alerts on a real Prometheus that scrapes a real daemon, whose surroundings really
-fail. Only each ``for`` is shorter.
+"""The shipped alerts on a real Prometheus that scrapes a real daemon while its dependencies fail.
+Only each ``for`` is shorter.
 """
 
 from __future__ import annotations

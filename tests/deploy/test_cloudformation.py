@@ -1,5 +1,5 @@
-"""The CloudFormation template: what its linter says, what moto makes of it, and an event through it
-into a real daemon.
+"""The CloudFormation template: its linter's findings, its deployment on moto, and an event through
+it to a real daemon.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def deployer(moto_endpoint: str) -> Iterator[Deployer]:
 
 @pytest.fixture
 def deploy(deployer: Deployer) -> Deploy:
-    """Stacks to look at; the same one for the same parameters."""
+    """Stacks for reading; one for each set of parameters."""
     return deployer.deployed
 
 

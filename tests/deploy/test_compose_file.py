@@ -1,4 +1,4 @@
-"""docker-compose.yml by itself: what it promises before any container runs."""
+"""docker-compose.yml itself, before any container runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def variables_in(file: str) -> dict[str, str]:
 
 
 def settings_with(given: dict[str, str]) -> Settings:
-    """What the daemon makes of the variables that Compose gives it."""
+    """The daemon's settings from the variables that Compose sets."""
 
     def value(text: str) -> str:
         while found := re.search(r"\$\{(\w+):?[-?]([^${}]*)}", text):
@@ -112,7 +112,7 @@ def test_the_kinds_keys_do_not_go_together() -> None:
 
 
 def test_nobody_but_its_own_pages_and_the_daemon_reaches_modeldb_v1() -> None:
-    """It has no login, and who writes to it beside the daemon mixes up the rows."""
+    """It has no authentication, and a second writer corrupts its rows."""
     v1 = {
         name: given for name, given in SERVICES.items() if given.get("profiles") == ["modeldb-v1"]
     }

@@ -1,5 +1,5 @@
-"""The shipped Grafana dashboard: Grafana's schema accepts it, it shows what exists, and each of its
-queries has an answer.
+"""The shipped Grafana dashboard: it fits Grafana's schema, uses existing names, and each of its
+queries has a result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Where each query stands, and its PromQL with Grafana's variables replaced."""
+    """The place of each query, and its PromQL with the variables of Grafana replaced."""
     found = [
         (f"{panel['title']} {target['refId']}", target["expr"])
         for panel in panels()

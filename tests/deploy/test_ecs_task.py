@@ -1,5 +1,5 @@
-"""Task definition and service for those without CloudFormation: what the API takes, what the image
-is, what the template says.
+"""Task definition and service for use without CloudFormation, compared with the API, the image and
+the template.
 """
 
 from __future__ import annotations

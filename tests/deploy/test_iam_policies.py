@@ -1,4 +1,4 @@
-"""The shipped permissions are what the code calls: not one action too few, not one too many."""
+"""The shipped permissions are exactly those that the code needs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The manifests in ``deploy/kubernetes``: what kustomize makes of them, held against the daemon and
-against Kubernetes' rules.
+"""The manifests in ``deploy/kubernetes``: the output of kustomize, compared with the daemon and the
+rules of Kubernetes.
 """
 
 from __future__ import annotations

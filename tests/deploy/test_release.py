@@ -1,5 +1,5 @@
-"""One version everywhere, a changelog that fits, archives that hold what they should, known
-licences, a complete bill of materials.
+"""One version everywhere, a matching changelog, the contents of the archives, known licences, a
+complete bill of materials.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The workflows of GitHub: pinned actions, least permissions, nothing from outside in a script, and
-only what exists is called.
+"""The workflows of GitHub: pinned actions, least permissions, no untrusted text in a script, and
+only existing targets and files.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Which metrics, labels and label values a PromQL expression names, and which of them the daemon
-exports.
+"""The metrics, labels and label values in a PromQL expression, and those among them that the daemon
+does not export.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class WatchedDaemon:
     prometheus: Prometheus
 
     async def scraped(self, expression: str, value: float, seconds: float = 30) -> None:
-        """Waits until an expression has one sample, at least as large as a value."""
+        """Waits until an expression has one sample of at least a value."""
 
         async def is_there() -> bool:
             found = await self.prometheus.value(expression)
@@ -41,7 +41,7 @@ class WatchedDaemon:
 async def watched_daemon(
     sqs_endpoint: str, home: Path, free_port: Callable[[], int]
 ) -> AsyncIterator[WatchedDaemon]:
-    """Everything started, and the daemon scraped at least once."""
+    """Starts everything; the daemon has been scraped at least once."""
     async with (
         ModelDbV2StandIn() as modeldb,
         daemon_scene(sqs_endpoint, modeldb.url, home) as scene,
@@ -59,7 +59,7 @@ async def watched_daemon(
 
 
 class StallingQueue:
-    """Stands between the daemon and SQS, and can fail in two ways that a network can.
+    """A proxy between the daemon and SQS that can stall in two ways.
 
     Attributes:
         trickles: receives are answered with a byte a second and no end, so that no time-out of the

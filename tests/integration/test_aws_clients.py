@@ -1,6 +1,4 @@
-"""The clients: where they point, how often and how long they try, and what they say of
-themselves.
-"""
+"""The AWS clients: their endpoints, retries, timeouts and user agent."""
 
 from __future__ import annotations
 

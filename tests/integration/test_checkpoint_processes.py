@@ -1,4 +1,4 @@
-"""The SQLite checkpoint with several real processes, which are killed at any moment."""
+"""The SQLite checkpoint with several real processes, killed at any moment."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The whole daemon as a real process against the stand-in for ModelDB V1: one writer, stand-by,
-take-over, stop.
+"""The whole daemon as a real process with the ModelDB V1 stand-in: one writer, standby, take-over,
+stop.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ async def test_what_can_never_work_is_in_the_dead_letter_queue_with_its_reason(
 async def test_a_redriven_message_takes_its_tags_from_list_tags(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
-    job = Job("mended-1")
-    half = Job("mended-1", tags={"MODEL_DB_SYNC": "true"})
+    job = Job("fixed-1")
+    half = Job("fixed-1", tags={"MODEL_DB_SYNC": "true"})
     scene.finish_jobs([half])
     await scene.send([half.event])
     daemon = scene.daemon(free_port())
@@ -372,7 +372,9 @@ async def test_one_job_that_always_fails_does_not_hold_the_others(
 
 
 class TestWhatCannotWork:
-    """Found before the first receive: exit 2 when waiting cannot help, not ready when it can."""
+    """Faults found before the first receive: exit status 2 if waiting cannot help, otherwise not
+    ready.
+    """
 
     async def test_a_web_page_instead_of_modeldb_is_exit_2(
         self, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]

@@ -1,5 +1,5 @@
-"""Every recorded event body, through the whole flow on real sockets: SageMaker's stub, a checkpoint
-file and the ModelDB stand-in.
+"""Every recorded event body through the whole flow on real sockets: the SageMaker stub, a
+checkpoint file and the ModelDB stand-in.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Runner:
-    """The flow with everything around it, for one vector after the other."""
+    """The flow and its dependencies, for one vector after another."""
 
     def __init__(
         self, stub: SageMakerStub, server: ModelDbV2StandIn, clients: contextlib.AsyncExitStack

@@ -1,4 +1,4 @@
-"""SageMaker's edge against a stub that answers byte for byte as recorded."""
+"""The SageMaker adapter with a stub that answers byte for byte as recorded."""
 
 from __future__ import annotations
 

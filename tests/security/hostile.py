@@ -1,4 +1,4 @@
-"""Texts, jobs and events that mean harm."""
+"""Texts, jobs and events with hostile content."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _PLACES = ("PROJECT_NAME", "PROJECT_USER", "PROJECT_DESC", "MODEL_NAME", "MODEL_
 
 @dataclasses.dataclass(frozen=True)
 class HostileJob(Job):
-    """A job that says the same text wherever a text can be said."""
+    """A job with the same text in each place that can hold one."""
 
     text: str = ""
     everywhere: bool = True
@@ -73,7 +73,7 @@ class HostileJob(Job):
 
     @classmethod
     def once(cls, kind: str) -> HostileJob:
-        """A job that says it in one hyperparameter, one metric's name and one tag only."""
+        """A job with the text in one hyperparameter, one metric name and one tag."""
         tags = (
             {"MODEL_DB_SYNC": "true"}
             | {f"MODEL_DB_{key}": "x" for key in _PLACES}

@@ -1,5 +1,5 @@
-"""Planted secrets: words that exist nowhere else, and the search for them in whatever the daemon
-puts out.
+"""Planted secrets: words that occur nowhere else, and a search for them in all outputs of the
+daemon.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ODD = '"\\/+&='
 
 
 class Planted:
-    """Secrets by the place where they are planted."""
+    """Secrets by the place where they were planted."""
 
     def __init__(self) -> None:
         self._words: dict[str, str] = {}
 
     def word(self, place: str, *, odd: bool = False) -> str:
-        """A new secret for a place. The same one when asked again.
+        """A new secret for a place, or the same one as before for that place.
 
         Args:
             odd: with characters that are written in several ways.
@@ -35,13 +35,13 @@ class Planted:
         return self._words[place]
 
     def login(self, place: str, user: str) -> None:
-        """Counts basic authentication's form of a user and his password among the secrets."""
+        """Adds the form of a user and password in basic authentication to the secrets."""
         self._words[f"{place} as it is sent"] = base64.b64encode(
             f"{user}:{self._words[place]}".encode()
         ).decode()
 
     def leaks(self, outputs: Mapping[str, str | bytes]) -> list[str]:
-        """Which secret is where, one line each. Also half a secret is one."""
+        """Each secret found and where, one per line. Half a secret counts."""
         texts = {
             where: output if isinstance(output, str) else output.decode("latin-1")
             for where, output in outputs.items()
@@ -56,8 +56,8 @@ class Planted:
 
 
 def _forms(word: str) -> Iterable[str]:
-    """The word and its halves (one cut off by a limit is half a secret), as text, in JSON, in a URL
-    and in a repr.
+    """The word and its halves (one shortened by a limit is half a secret), as text, in JSON, in a
+    URL and in a repr.
     """
     halves = [word] if len(word) < 16 else [word[: len(word) // 2], word[len(word) // 2 :]]
     found = {

@@ -1,5 +1,5 @@
-"""``make audit``: what it says and how it ends, with an advisory service on a socket and a
-pip-audit that answers as told.
+"""``make audit``: its output and exit status, with an advisory service on a socket and a scripted
+pip-audit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def service(status: int, body: bytes) -> Iterator[str]:
 
 
 class Stub:
-    """A lock, a pip-audit that answers as told, and an advisory service that knows something."""
+    """A lock, a scripted pip-audit, and an advisory service that knows one advisory."""
 
     def __init__(self, home: Path) -> None:
         self.lock = home / "lock.txt"
@@ -116,8 +116,8 @@ def test_a_known_vulnerability_fails(stub: Stub, capsys: pytest.CaptureFixture[s
     )
     assert stub.run() == 1
     assert capsys.readouterr().out.splitlines() == [
-        "beta-ray 2.1.post1: PYSEC-2026-7, mended in 2.2, 3.0",
-        "beta-ray 2.1.post1: GHSA-x, not mended yet",
+        "beta-ray 2.1.post1: PYSEC-2026-7, fixed in 2.2, 3.0",
+        "beta-ray 2.1.post1: GHSA-x, not fixed yet",
         "2 packages asked about, 2 known vulnerabilities, 0 accepted",
     ]
 

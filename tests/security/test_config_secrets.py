@@ -1,6 +1,4 @@
-"""Secrets of the configuration: what is wrong with them is said without them, and no object shows
-them.
-"""
+"""Secrets of the configuration: errors do not contain them, and no object shows them."""
 
 from __future__ import annotations
 
@@ -165,7 +163,7 @@ def test_neither_does_an_error_of_a_secret_file(
 
 
 def auths(planted: Planted) -> dict[str, dict[str, Any]]:
-    """Every way to log in, with planted secrets."""
+    """Every kind of authentication, with planted secrets."""
     made: dict[str, dict[str, Any]] = {
         "basic": {
             "kind": "basic",

@@ -1,7 +1,7 @@
-"""What a far side answers may repeat what was sent to it: the texts of our errors must not.
+"""A server may echo what was sent to it: the texts of our errors must not contain the echo.
 
-Asked is for the texts that go everywhere: into the log, `/readyz`, the checkpoint, dead letters and
-what `check` prints.
+The texts tested are those that appear everywhere: in the log, `/readyz`, the checkpoint, dead
+letters and the output of `check`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def sent(request: web.Request) -> str:
-    """Every header that came, as a debugging page would show it, and the password in it."""
+    """Every header received, as a debugging page would show it, and the password in it."""
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
     kind, _, login = request.headers.get("Authorization", "").partition(" ")
     if kind == "Basic":

@@ -1,6 +1,4 @@
-"""Hostile values through the real daemon on real sockets: they are texts everywhere, and nothing
-else.
-"""
+"""Hostile values through the real daemon on real sockets: they stay text everywhere."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ def hostile_jobs() -> list[HostileJob]:
 
 
 async def send_each(scene: DaemonScene, bodies: Sequence[str]) -> None:
-    """Large bodies do not fit into one request together."""
+    """Sends large bodies one by one: together they do not fit into one request."""
     large = [body for body in bodies if len(body) > 20_000]
     await scene.send([body for body in bodies if len(body) <= 20_000])
     for body in large:
@@ -52,7 +50,9 @@ async def send_each(scene: DaemonScene, bodies: Sequence[str]) -> None:
 async def sent_through(
     scene: DaemonScene, daemon: DaemonProcess, jobs: list[HostileJob]
 ) -> list[dict[str, Any]]:
-    """Jobs and other bodies, all with their outcome. Returns the lines of the outcomes."""
+    """Sends jobs and other bodies, and waits for all outcomes. Returns the log lines of the
+    outcomes.
+    """
     scene.finish_jobs(jobs)
     await send_each(scene, [*(job.event for job in jobs), *NO_JOBS.values()])
     await daemon.start()
@@ -66,7 +66,7 @@ def is_outcome(line: dict[str, Any]) -> bool:
 
 
 async def labels_of(daemon: DaemonProcess) -> dict[str, set[str]]:
-    """The values of each label of our own metrics. Fails when the text cannot be read."""
+    """The values of each label of our own metrics. Fails if the text cannot be parsed."""
     return labels_in((await daemon.get("/metrics"))[1])
 
 
@@ -98,7 +98,7 @@ async def printed(daemon: DaemonProcess, *arguments: str) -> str:
 
 
 def unsafe_on_a_terminal(text: str) -> set[str]:
-    """Control characters, and those that change the order of others or cannot be seen."""
+    """Control characters, and invisible or reordering ones."""
     return {
         f"{ord(each):04x}"
         for each in text

@@ -1,4 +1,4 @@
-"""Slow, malformed, greedy and many clients of the port for Prometheus and health checks."""
+"""Slow, malformed, greedy and numerous clients of the port for metrics and health checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Probes(Metrics):
-    """Metrics that can be made long."""
+    """Metrics of a given length."""
 
     length = 0
 
@@ -62,7 +62,7 @@ async def server(metrics: Probes) -> AsyncIterator[HttpServer]:
 
 @pytest.fixture
 async def connect(server: HttpServer) -> AsyncIterator[Callable[[], asyncio.Future[Connection]]]:
-    """Opens connections, and ends them without a word at the end of the test."""
+    """Opens connections, and aborts them at the end of the test."""
     made: list[Connection] = []
 
     async def opened() -> Connection:
@@ -75,7 +75,7 @@ async def connect(server: HttpServer) -> AsyncIterator[Callable[[], asyncio.Futu
 
 
 async def health(port: int) -> float:
-    """How many seconds a health check took."""
+    """The seconds that a health check took."""
     begun = time.monotonic()
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -93,7 +93,7 @@ def stop_reading(writer: asyncio.StreamWriter) -> asyncio.Transport:
 
 
 async def has_ended(reader: asyncio.StreamReader, seconds: float = 5) -> bool:
-    """Waits for the server's end of a connection; False when it stays."""
+    """Waits until the server closes a connection; False if it stays open."""
     try:
         async with asyncio.timeout(seconds):
             await reader.read()
@@ -115,7 +115,7 @@ def resident_mib(pid: int | str = "self") -> float:
 
 
 async def drip(connection: Connection, head: bytes) -> None:
-    """Sends a request that never gets complete, byte by byte, until the server ends it."""
+    """Sends an incomplete request byte by byte until the server closes the connection."""
     reader, writer = connection
     ended = asyncio.ensure_future(has_ended(reader))
     writer.write(head)

@@ -1,8 +1,8 @@
-"""Secrets planted wherever one can be, and the real daemon taken through all that can happen: they
-are in none of its outputs.
+"""Secrets planted in every possible place, and the real daemon taken through success and failures:
+none of its outputs contains one.
 
 The dead-letter queue gets a rejected body as it was received, as SQS's own redrive would put it
-there: it may hold what the event held. Everything else that the daemon puts out is its own.
+there: it may contain what the event contained. All other outputs are the daemon's own.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class SecretJob(Job):
 
 
 class WatchedDaemon(DaemonProcess):
-    """Its standard output is kept, too."""
+    """A daemon process whose standard output is kept too."""
 
     stdout: Path
 
@@ -149,9 +149,7 @@ class WatchedDaemon(DaemonProcess):
 
 
 class Front:
-    """What stands before ModelDB: hands everything on, or answers by itself and repeats what it was
-    sent.
-    """
+    """A proxy before ModelDB: forwards each request, or answers itself and echoes the request."""
 
     def __init__(self, modeldb: ModelDbV2StandIn, session: aiohttp.ClientSession) -> None:
         self.answer = ""
@@ -192,7 +190,7 @@ async def planted_daemon(
     environment: Mapping[str, str],
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[WatchedDaemon]:
-    """A daemon with planted credentials of AWS. Whatever it does, it is killed at the end."""
+    """A daemon with planted AWS credentials. It is killed at the end."""
     made = scene.daemon(
         port,
         target=target,
@@ -233,7 +231,7 @@ async def pages(daemon: WatchedDaemon, when: str) -> dict[str, str]:
 
 
 async def verb(daemon: WatchedDaemon, *arguments: str) -> dict[str, bytes]:
-    """What a verb prints with the daemon's configuration."""
+    """The output of a verb with the daemon's configuration."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -273,7 +273,7 @@ class Replica:
 
 
 class SimulatedDatabase(Database):
-    """The real database on a disk that can be full or lie, owned by a process that can be killed."""
+    """The real database, on a disk that can be full or lie, in a process that can be killed."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -1,35 +1,34 @@
-"""The soak: an hour of chaos with the real daemon and real servers. `make soak MINUTES=60`, or
+"""The soak test: an hour of chaos with the real daemon and real servers. `make soak MINUTES=60`, or
 `python -m tests.soak --help`.
 
-It needs servers that nobody else uses, and says so (exit 2) where one is missing:
+It needs servers that nobody else uses; exit status 2 names a missing one:
 
-    ELASTICMQ_URL       an SQS server, such as ElasticMQ: http://127.0.0.1:9324
-    MODELDB_V2_URL a ModelDB V2: http://127.0.0.1:8080/v1 MODELDB_V2_LAB its control script (SCRIPT
-                        stop|start backend), with MODELDB_V2_STATE where it has several servers;
-                        without one its back-end is not restarted
-    MODELDB_V1_LAB      a control script that starts a ModelDB V1 (see tests/real/modeldb_v1_lab.py)
+    ELASTICMQ_URL    an SQS server, such as ElasticMQ: http://127.0.0.1:9324
+    MODELDB_V2_URL   a ModelDB V2: http://127.0.0.1:8080/v1
+    MODELDB_V2_LAB   its control script (SCRIPT stop|start backend), with MODELDB_V2_STATE where it
+                     has several servers; without one its back end is not restarted
+    MODELDB_V1_LAB   a control script that starts a ModelDB V1 (see tests/real/modeldb_v1_lab.py)
 
-Two scenes run at once, one with ModelDB V2 and one with V1, each with a queue, a dead-letter queue,
-a stand-in of SageMaker and a checkpoint of its own. Jobs come steadily, each event two or three
-times in any order; some jobs have no sync tag, some messages can never work, some jobs are still
-going on when their event comes. Meanwhile the daemon is killed, stopped and started again, its
-checkpoint is deleted, its disk is full (as root, who may mount a small one), its wall clock steps
-(`stepped_clock`), SageMaker throttles and fails, the way to ModelDB fails as `fault_proxy` can, and
-the servers themselves are restarted. At the end nothing is broken any more; the last stretch with
-jobs runs without faults, the queues drain, and ModelDB is read: each job that is tagged and
-completed has exactly one complete run, no other has any, and the dead-letter queue has exactly the
-messages that can never work.
+Two scenes run at the same time, one with ModelDB V2 and one with V1, each with its own queue,
+dead-letter queue, SageMaker stub and checkpoint. Jobs arrive at a steady rate, each event two or
+three times in any order; some jobs have no sync tag, some messages are invalid, some jobs are still
+running when their event arrives. Meanwhile the daemon is killed, stopped and restarted, its
+checkpoint is deleted, its disk fills up (as root, who may mount a small one), its wall clock steps
+(`stepped_clock`), SageMaker throttles and fails, the connection to ModelDB fails in the ways of
+`fault_proxy`, and the servers themselves are restarted. At the end all faults are removed: a last
+stretch with jobs runs, the queues drain, and ModelDB is read. Each job that is tagged and completed
+must have exactly one complete run, no other job may have any, and the dead-letter queue must have
+exactly the invalid messages.
 
-Beside that two stories are measured with daemons that are never killed: `outage` (ModelDB V2 down
-for ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`.
+Two further stories are measured with daemons that are never killed: `outage` (ModelDB V2 down for
+ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`.
 
-The report goes to standard output, the same as JSON into the file that --json names. Exit 1:
-something is wrong; logs, checkpoints and ModelDB V1's database are then left in a folder that the
-report names. --seed decides what happens in which order and how long after another; how the
-processes meet it differs from run to run.
+The report goes to standard output, and as JSON into the file named by --json. Exit status 1:
+something is wrong; logs, checkpoints and the database of ModelDB V1 are kept in a folder that the
+report names. --seed decides what happens in which order and after which delays; how processes
+interleave differs from run to run.
 
-The daemon that runs is the one in the working directory: let nobody edit it meanwhile, or run a
-copy.
+The daemon runs from the working directory: do not edit it during a run, or run a copy.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ it writes."""
 
 @dataclasses.dataclass
 class Ground:
-    """What all parts of one run share."""
+    """The state shared by all parts of one run."""
 
     options: argparse.Namespace
     folder: Path
@@ -119,7 +118,7 @@ class Battle:
     pace: chaos.Pace
 
     async def rage(self, ground: Ground, server_may_restart: asyncio.Event) -> None:
-        """Until it is cancelled."""
+        """Injects faults until cancelled."""
         name = self.scene.name
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
@@ -144,8 +143,8 @@ class Battle:
 
 
 async def lab_v2(*arguments: str) -> None:
-    """Runs the control script, again if need be: it can take a part that it has just started for
-    ended (see .ci/run).
+    """Runs the control script, retrying: it sometimes takes a part that has just started for ended
+    (see .ci/run).
     """
     errors = b""
     for _ in range(5):
@@ -194,7 +193,7 @@ async def fight(
     until: float,
     allowed: asyncio.Event,
 ) -> None:
-    """Chaos, then a stretch of work without any, then the queues drain."""
+    """Chaos, then a stretch of work without faults, then the queues drain."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as running:
         for battle in battles:
@@ -231,7 +230,7 @@ async def fight(
 
 
 async def tell(battles: Sequence[Battle]) -> None:
-    """How it goes, once a minute."""
+    """Prints the progress once a minute."""
     while True:
         await asyncio.sleep(60)
         for battle in battles:
@@ -250,7 +249,7 @@ async def tell(battles: Sequence[Battle]) -> None:
 
 
 async def ended(task: asyncio.Task[None]) -> None:
-    """Cancels a loop; one that broke says why."""
+    """Cancels a loop; reports the error of one that failed."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -364,7 +363,7 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
 
 
 async def allow(over: asyncio.Event, allowed: asyncio.Event) -> None:
-    """The back-end that the outage is measured with is not restarted meanwhile."""
+    """Allows a restart of the back end, except while the outage is measured."""
     await over.wait()
     allowed.set()
 

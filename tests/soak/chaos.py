@@ -1,5 +1,5 @@
-"""Who breaks what, when: loops that never stop by themselves, each with luck of its own, so that a
-seed tells the whole schedule.
+"""The loops that inject faults. They run until cancelled, each with its own random generator, so
+that a seed determines the whole schedule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLOCK_STEPS = (-120.0, -20.0, -3.0, 3.0, 20.0, 120.0)
 
 @dataclass(frozen=True)
 class Pace:
-    """How often things happen, in seconds between two of a kind."""
+    """Seconds between two faults of a kind."""
 
     process: tuple[float, float] = (20, 60)
     """SIGKILL, SIGTERM, a deleted checkpoint."""
@@ -37,7 +37,7 @@ class Pace:
     server: tuple[float, float] = (150, 300)
 
     def times(self, factor: float) -> Pace:
-        """The same, so many times as often."""
+        """The same faults, this many times as often."""
         return Pace(
             **{
                 each.name: tuple(seconds / factor for seconds in getattr(self, each.name))
@@ -61,7 +61,9 @@ async def processes(scene: SoakScene, luck: Random, pace: Pace) -> None:
 async def line(
     scene: SoakScene, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]
 ) -> None:
-    """The way to ModelDB, and the checkpoint's disk where it may be filled."""
+    """Faults of the connection to ModelDB, and of the disk of the checkpoint where it can be
+    filled.
+    """
     while True:
         await asyncio.sleep(luck.uniform(*pace.line))
         seconds = luck.uniform(2, 12)
@@ -99,7 +101,7 @@ async def server(
     pace: Pace,
     allowed: asyncio.Event,
 ) -> None:
-    """The server itself ends and comes back."""
+    """Restarts of the server."""
     while True:
         await asyncio.sleep(luck.uniform(*pace.server))
         await allowed.wait()

@@ -1,5 +1,5 @@
-"""A TCP proxy that fails on demand: it stands between the daemon and a ModelDB and knows neither
-REST nor Thrift.
+"""A TCP proxy that fails on demand, between the daemon and a ModelDB. It knows neither REST nor
+Thrift.
 
 Only `Fault.UNAVAILABLE` speaks HTTP: it answers a request itself.
 """
@@ -34,7 +34,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Fault(StrEnum):
-    """What may happen to connections."""
+    """The faults of a connection."""
 
     DELAY = "delay"
     """Each piece of data is late."""
@@ -51,7 +51,7 @@ class Fault(StrEnum):
 
 
 class FaultProxy:
-    """Listens on a port of the loopback interface, the same one also after it refused connections.
+    """Listens on a port of the loopback interface; keeps the port after it has refused connections.
 
     Args:
         upstream: the port of the server on this machine.
@@ -189,7 +189,7 @@ class FaultProxy:
 
 
 class _Line:
-    """A client's connection and its own one to the server."""
+    """The connection of a client and the one to the server."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
@@ -215,7 +215,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """What comes, until the connection ends."""
+    """Data as it arrives, until the connection ends."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(CHUNK):
             yield data

@@ -1,5 +1,5 @@
-"""What is sent to an scene's queue: events of good jobs in several copies, jobs that nobody wants,
-and messages that can never work.
+"""What is sent to a scene's queue: events of good jobs in several copies, jobs that must not be
+synced, and invalid messages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARES = {"good": 78, "untagged": 7, "late": 8, "malformed": 2, "tags_incomplete
 
 @dataclass
 class Books:
-    """What was sent, and so what must have become of it."""
+    """What was sent, and so the expected result."""
 
     jobs: list[Job] = field(default_factory=list)
     """Tagged and completed: one run each."""
@@ -43,7 +43,7 @@ class Books:
 
 
 class Feed:
-    """Sends to one queue, at a steady rate.
+    """Sends to one queue at a steady rate.
 
     Args:
         name: begins the names of jobs and projects; no two runs of the soak share one.
@@ -76,7 +76,7 @@ class Feed:
         self._late: list[tuple[float, int, Job]] = []
 
     async def run(self, until: float) -> None:
-        """Sends until a moment of the loop's clock, and what is left of copies after it."""
+        """Sends until a time of the loop, then the copies that are left."""
         loop = asyncio.get_running_loop()
         next_job = loop.time()
         while loop.time() < until:
@@ -93,7 +93,7 @@ class Feed:
         return sorted({job.tags["MODEL_DB_PROJECT_NAME"] for job in self.books.jobs})
 
     def finish_late(self, now: float) -> None:
-        """Jobs that their events were ahead of have ended."""
+        """Completes the jobs that were still running when their events were sent."""
         while self._late and self._late[0][0] <= now:
             job = heapq.heappop(self._late)[2]
             self._scene.finish_jobs([job])

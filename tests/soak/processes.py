@@ -1,4 +1,4 @@
-"""The daemon as a process whose log is a file, and what such a process uses of the machine."""
+"""The daemon as a process whose log is a file, and the resources that a process uses."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class SoakDaemon(DaemonProcess):
         return left
 
     async def status(self, path: str) -> int:
-        """The HTTP status of a page; 0 where nobody answers."""
+        """The HTTP status of a page; 0: no answer."""
         try:
             async with asyncio.timeout(5):
                 return (await self.get(path))[0]
@@ -104,7 +104,7 @@ class SoakDaemon(DaemonProcess):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process uses at a moment."""
+    """The resources that a process uses at one moment."""
 
     minute: float
     rss_mib: float
@@ -114,7 +114,7 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int, minute: float) -> Usage | None:
-        """None: the process is gone."""
+        """None: the process has ended."""
         try:
             status = dict(
                 line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The soak's figures, as lines for people and as JSON."""
+"""The results of the soak, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHOWN = 40
 
 
 def say(words: str) -> None:
-    """At once, for an hour is long."""
+    """Prints at once, without buffering."""
     print(words, flush=True)
 
 
 @dataclass
 class Report:
-    """Everything found out in one run."""
+    """The results of one run."""
 
     seed: int
     minutes: float
@@ -77,7 +77,7 @@ def arena_report(
     log: Log,
     calm_from_minute: float,
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """The figures of an scene, and what is wrong there."""
+    """The figures of a scene, and its violations."""
     figures = {
         "name": scene.name,
         "jobs": verdict.jobs,
@@ -110,7 +110,7 @@ def arena_report(
 
 
 def first_and_last(samples: Sequence[Usage]) -> dict[str, Any]:
-    """What a process used after its warm-up, at the end, and at most."""
+    """The resources a process used after its warm-up, at the end, and at most."""
     warm = [each for each in samples if each.minute >= samples[0].minute + WARM_UP_MINUTES] or list(
         samples
     )

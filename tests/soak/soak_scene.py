@@ -1,5 +1,5 @@
-"""One daemon with its queue, its SageMaker, its ModelDB behind a proxy and its checkpoint on a
-small disk; and what breaks there.
+"""One daemon with its queue, its SageMaker stub, its ModelDB behind a proxy and its checkpoint on a
+small disk; and the faults of these parts.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SmallDisk:
 
     @contextlib.contextmanager
     def full(self) -> Any:
-        """No byte is free for as long as the block lasts."""
+        """Fills the disk while the block runs."""
         filler = self.folder / "filler"
         try:
             with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -111,7 +111,7 @@ class SmallDisk:
 
 @dataclass
 class Happenings:
-    """What was done to the scene's daemon and what came of it."""
+    """What happened to a scene's daemon, and the violations."""
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
@@ -166,14 +166,14 @@ class SoakScene:
         self._started = asyncio.get_running_loop().time()
 
     async def kill(self) -> None:
-        """SIGKILL, and started again."""
+        """SIGKILL and restart."""
         async with self._process:
             await self.daemon.kill()
             self.happened.counts["kills"] += 1
             await self.start()
 
     async def restart(self) -> None:
-        """SIGTERM, and started again."""
+        """SIGTERM and restart."""
         async with self._process:
             await self._terminate("SIGTERMs")
             await self.start()

@@ -1,6 +1,4 @@
-"""Two stories that are measured beside the chaos. Their daemons are never killed: what they use at
-the end is what they used before.
-"""
+"""Two measured stories. Their daemons are never killed: their use of resources must not grow."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ CATCH_UP_SECONDS = 1800.0
 
 @dataclass
 class Story:
-    """What was found out."""
+    """The results of a story."""
 
     name: str
     figures: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +88,7 @@ async def outage(
     began: float,
     until: float,
 ) -> None:
-    """ModelDB is down while events go on coming, one in a hundred of them poison.
+    """ModelDB is down while events continue to arrive, one in a hundred of them invalid.
 
     Args:
         scene: its target is behind the proxy.
@@ -173,7 +171,7 @@ async def outage(
 async def hour(
     story: Story, scene: DaemonScene, url: str, folder: Path, *, until: float, began: float
 ) -> None:
-    """One message is held, for SageMaker throttles, until a moment of the loop's clock."""
+    """One message is held, because SageMaker throttles, until a time of the loop."""
     loop = asyncio.get_running_loop()
     daemon = make_daemon(scene, folder / "hour.log")
     name = scene.queue_url.rsplit("/", 1)[1]

@@ -1,5 +1,5 @@
-"""The pieces of the soak that a wrong verdict would come from: the proxy's faults, the stepped
-clock, the reading of logs.
+"""The parts of the soak that could cause a wrong verdict: the faults of the proxy, the stepped
+clock, the log reader.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class CountingServer:
-    """Answers each POST with its body, and knows what came."""
+    """Echoes the body of each POST, and keeps the bodies."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -71,7 +71,7 @@ async def ask(session: aiohttp.ClientSession, proxy: FaultProxy, body: bytes) ->
 async def ask_often(
     session: aiohttp.ClientSession, proxy: FaultProxy, times: int = 30
 ) -> tuple[int, int]:
-    """How many requests had their answer, and how many had none."""
+    """The number of requests with and without an answer."""
     answered = failed = 0
     for number in range(times):
         try:

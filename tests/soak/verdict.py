@@ -1,5 +1,5 @@
-"""What is in ModelDB and in the dead-letter queue at the end, compared with the books; and what the
-daemons' logs say.
+"""The contents of ModelDB and of the dead-letter queue at the end, compared with what was sent; and
+the daemons' logs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _INDICES = (
 
 @dataclass
 class Verdict:
-    """What became of the jobs of an scene."""
+    """The result for the jobs of a scene."""
 
     jobs: int = 0
     lost: list[str] = field(default_factory=list)
@@ -191,7 +191,7 @@ async def judge_dead_letters(scene: DaemonScene, books: Books, verdict: Verdict)
 
 @dataclass
 class Log:
-    """What a daemon's log says."""
+    """The contents of a daemon's log."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     highest_receive_count: int = 0
@@ -217,7 +217,7 @@ class Log:
 
 
 def read_log(file: Path, jobs: frozenset[str] | None = None) -> Log:
-    """Reads it line by line.
+    """Reads a log line by line.
 
     Args:
         jobs: count receives of these alone.
