@@ -19,7 +19,7 @@ from daemon.checkpoint.pruner import run_pruner
 from daemon.checkpoint.writer_lease import WriterLeaseKeeper
 from daemon.clock import monotonic
 from daemon.config.settings import settings_for_log
-from daemon.errors import EdgeFault, SetupFault
+from daemon.errors import SetupFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker, Breakers
@@ -42,9 +42,10 @@ from daemon.wiring import ConfiguredParts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from daemon.aws.ports import Message, Queue, TrainingJobs
+    from daemon.aws.ports import Queue, TrainingJobs
     from daemon.checkpoint.ports import Checkpoint
     from daemon.config.settings import Settings
+    from daemon.errors import EdgeFault
     from daemon.observability.http import HealthReport
     from daemon.targets.ports import Target
     from daemon.wiring import Parts
@@ -226,11 +227,6 @@ class Daemon:
             on_fault=self._on_fault,
         )
 
-        async def return_unstarted(messages: Sequence[Message]) -> None:
-            # otherwise they become visible when their visibility timeout expires
-            with contextlib.suppress(EdgeFault):
-                await queue.hide([(message.receipt_handle, 0) for message in messages])
-
         self.metrics.watch_in_flight(self._in_flight)
         loops = self._supervisor
         for breaker in self._breakers:
@@ -258,7 +254,6 @@ class Daemon:
                 gate=self._may_receive,
                 visibility_seconds=monitor.visibility_seconds,
                 start=lambda delivery: loops.job(worker.handle(delivery)),
-                return_unstarted=return_unstarted,
                 on_receive=self._on_receive,
                 on_fault=self._on_fault,
             )

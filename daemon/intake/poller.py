@@ -5,6 +5,7 @@ the ledger.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -45,7 +46,6 @@ class Poller:
         gate: returns when this process may receive.
         visibility_seconds: called at each receive.
         start: begins the work on a delivery.
-        return_unstarted: makes messages visible again at once: those that came after the stop.
         on_receive: called with the number of messages received.
         on_fault: called with each fault of the queue.
     """
@@ -60,7 +60,6 @@ class Poller:
         gate: Callable[[], Awaitable[None]],
         visibility_seconds: Callable[[], int],
         start: Callable[[Delivery], None],
-        return_unstarted: Callable[[Sequence[Message]], Awaitable[None]],
         on_receive: Callable[[int], None],
         on_fault: Callable[[EdgeFault], None],
     ) -> None:
@@ -71,7 +70,6 @@ class Poller:
         self._gate = gate
         self._visibility_seconds = visibility_seconds
         self._start = start
-        self._return_unstarted = return_unstarted
         self._on_receive = on_receive
         self._on_fault = on_fault
 
@@ -108,8 +106,7 @@ class Poller:
             messages = await self._ask(taken, visibility)
             self._on_receive(len(messages))
             if stop.is_set():
-                if messages:
-                    await self._return_unstarted(messages)
+                await self._return_unstarted(messages)
                 return
             for message in messages:
                 # SQS began to count some time before the response arrived
@@ -129,6 +126,13 @@ class Poller:
             self._on_fault(fault)
         finally:
             self._slots.give_back(unused)
+
+    async def _return_unstarted(self, messages: Sequence[Message]) -> None:
+        """Makes messages visible again at once, for other processes."""
+        if messages:
+            # if this fails, they become visible when their visibility timeout expires
+            with contextlib.suppress(EdgeFault):
+                await self._queue.hide([(each.receipt_handle, 0) for each in messages])
 
     async def _ask(self, limit: int, visibility: int) -> Sequence[Message]:
         deadline = self._wait_seconds + RECEIVE_DEADLINE_SECONDS

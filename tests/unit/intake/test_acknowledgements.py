@@ -38,7 +38,7 @@ AGAIN = Failed("InternalError", "try again", stale=False)
 STALE = Failed("ReceiptHandleIsInvalid", "expired", stale=True)
 
 
-class Desk:
+class AcknowledgementScene:
     def __init__(self) -> None:
         self.queue = MemoryQueue()
         self.backoff = CountingBackoff()
@@ -49,8 +49,8 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk() -> AsyncIterator[Desk]:
-    made = Desk()
+async def acknowledgement_scene() -> AsyncIterator[AcknowledgementScene]:
+    made = AcknowledgementScene()
     loops = [
         asyncio.create_task(made.acknowledgements.run_deletes()),
         asyncio.create_task(made.acknowledgements.run_hides()),
@@ -64,120 +64,124 @@ async def desk() -> AsyncIterator[Desk]:
         await asyncio.gather(*loops, return_exceptions=True)
 
 
-def entry(number: int = 1) -> Delivery:
+def delivery(number: int = 1) -> Delivery:
     return Delivery(message(message_id=f"m-{number}"), 30)
 
 
 async def test_what_comes_together_goes_in_batches_of_ten() -> None:
-    async with desk() as at:
+    async with acknowledgement_scene() as scene:
         assert (
-            await asyncio.gather(*(at.delete(entry(number)) for number in range(25))) == [True] * 25
+            await asyncio.gather(*(scene.delete(delivery(number)) for number in range(25)))
+            == [True] * 25
         )
-        assert at.queue.batches == [("delete", 10), ("delete", 10), ("delete", 5)]
-        assert sorted(at.queue.deleted) == sorted(f"m-{number}/1" for number in range(25))
+        assert scene.queue.batches == [("delete", 10), ("delete", 10), ("delete", 5)]
+        assert sorted(scene.queue.deleted) == sorted(f"m-{number}/1" for number in range(25))
         assert (
-            await asyncio.gather(*(at.hide(entry(number), number) for number in range(11)))
+            await asyncio.gather(*(scene.hide(delivery(number), number) for number in range(11)))
             == [True] * 11
         )
-        assert at.queue.batches[3:] == [("hide", 10), ("hide", 1)]
-        assert sorted(at.queue.hidden) == sorted((f"m-{number}/1", number) for number in range(11))
+        assert scene.queue.batches[3:] == [("hide", 10), ("hide", 1)]
+        assert sorted(scene.queue.hidden) == sorted(
+            (f"m-{number}/1", number) for number in range(11)
+        )
 
 
 async def test_what_comes_soon_after_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acknowledgements, "GATHER_SECONDS", 0.2)
-    async with desk() as at:
-        first = asyncio.create_task(at.delete(entry(1)))
+    async with acknowledgement_scene() as scene:
+        first = asyncio.create_task(scene.delete(delivery(1)))
         await a_while()
-        await at.delete(entry(2))
+        await scene.delete(delivery(2))
         await first
-        assert at.queue.batches == [("delete", 2)]
+        assert scene.queue.batches == [("delete", 2)]
 
 
 async def test_a_full_batch_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acknowledgements, "GATHER_SECONDS", 3600)
-    async with desk() as at:
-        await asyncio.gather(*(at.delete(entry(number)) for number in range(20)))
-        assert at.queue.batches == [("delete", 10), ("delete", 10)]
-        late = asyncio.create_task(at.delete(entry(20)))
+    async with acknowledgement_scene() as scene:
+        await asyncio.gather(*(scene.delete(delivery(number)) for number in range(20)))
+        assert scene.queue.batches == [("delete", 10), ("delete", 10)]
+        late = asyncio.create_task(scene.delete(delivery(20)))
         await a_while()
         assert not late.done()  # one alone waits for company
         late.cancel()
 
 
 async def test_a_batch_does_not_wait_for_the_one_before() -> None:
-    async with desk() as at:
+    async with acknowledgement_scene() as scene:
         waiting = Waiting()
 
         async def witness(_call: str) -> None:
-            if not at.queue.batches and not waiting.reached.is_set():
+            if not scene.queue.batches and not waiting.reached.is_set():
                 await waiting.pause()
 
-        at.queue.witness = witness
-        first = asyncio.create_task(at.delete(entry(1)))
+        scene.queue.witness = witness
+        first = asyncio.create_task(scene.delete(delivery(1)))
         await waiting.reached.wait()
-        await at.delete(entry(2))
+        await scene.delete(delivery(2))
         assert not first.done()
         waiting.go_on.set()
         assert await first
 
 
 async def test_each_refused_entry_is_tried_again_with_a_growing_pause_and_only_it() -> None:
-    async with desk() as at:
-        at.queue.refusals["m-2/1"] = deque([AGAIN, AGAIN])
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-2/1"] = deque([AGAIN, AGAIN])
         assert (
-            await asyncio.gather(*(at.delete(entry(number)) for number in (1, 2, 3))) == [True] * 3
+            await asyncio.gather(*(scene.delete(delivery(number)) for number in (1, 2, 3)))
+            == [True] * 3
         )
-        assert at.queue.batches == [("delete", 3), ("delete", 1), ("delete", 1)]
-        assert at.queue.deleted == ["m-1/1", "m-3/1", "m-2/1"]
-        assert at.backoff.asked == [1, 2]
-        assert not at.faults
+        assert scene.queue.batches == [("delete", 3), ("delete", 1), ("delete", 1)]
+        assert scene.queue.deleted == ["m-1/1", "m-3/1", "m-2/1"]
+        assert scene.backoff.asked == [1, 2]
+        assert not scene.faults
 
 
 async def test_a_stale_handle_is_not_tried_again_and_no_outage() -> None:
-    async with desk() as at:
-        at.queue.refusals["m-1/1"] = deque([STALE])
-        assert not await at.delete(entry(1))
-        at.queue.refusals["m-1/1"] = deque([STALE])
-        assert not await at.hide(entry(1), 0)
-        assert at.queue.batches == [("delete", 1), ("hide", 1)]
-        assert not at.faults
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-1/1"] = deque([STALE])
+        assert not await scene.delete(delivery(1))
+        scene.queue.refusals["m-1/1"] = deque([STALE])
+        assert not await scene.hide(delivery(1), 0)
+        assert scene.queue.batches == [("delete", 1), ("hide", 1)]
+        assert not scene.faults
 
 
 async def test_it_is_given_up_after_some_tries() -> None:
-    async with desk() as at:
-        at.queue.refusals["m-1/1"] = deque([AGAIN] * 100)
-        assert not await at.delete(entry(1))
-        assert len(at.queue.batches) == ATTEMPTS
-        assert at.backoff.asked == list(range(1, ATTEMPTS))
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-1/1"] = deque([AGAIN] * 100)
+        assert not await scene.delete(delivery(1))
+        assert len(scene.queue.batches) == ATTEMPTS
+        assert scene.backoff.asked == list(range(1, ATTEMPTS))
 
 
 async def test_an_outage_is_told_and_the_batch_tried_again() -> None:
-    async with desk() as at:
-        at.queue.faults["delete"] = deque([edge_fault(Edge.QUEUE)])
-        assert all(await asyncio.gather(at.delete(entry(1)), at.delete(entry(2))))
-        assert {fault.edge for fault in at.faults} == {Edge.QUEUE}
-        assert sorted(at.queue.deleted) == ["m-1/1", "m-2/1"]
+    async with acknowledgement_scene() as scene:
+        scene.queue.faults["delete"] = deque([edge_fault(Edge.QUEUE)])
+        assert all(await asyncio.gather(scene.delete(delivery(1)), scene.delete(delivery(2))))
+        assert {fault.edge for fault in scene.faults} == {Edge.QUEUE}
+        assert sorted(scene.queue.deleted) == ["m-1/1", "m-2/1"]
 
 
 async def test_another_try_uses_the_newest_handle() -> None:
-    async with desk() as at:
-        one = entry(1)
-        at.queue.refusals["m-1/1"] = deque([AGAIN])
+    async with acknowledgement_scene() as scene:
+        one = delivery(1)
+        scene.queue.refusals["m-1/1"] = deque([AGAIN])
 
         async def witness(_call: str) -> None:
             one.received_again(message(receive_count=2), 30)
 
-        at.queue.witness = witness
-        assert await at.delete(one)
-        assert at.queue.deleted == ["m-1/2"]
+        scene.queue.witness = witness
+        assert await scene.delete(one)
+        assert scene.queue.deleted == ["m-1/2"]
 
 
 async def test_a_caller_that_is_gone_does_not_spoil_the_batch() -> None:
-    async with desk() as at:
-        gone = asyncio.create_task(at.delete(entry(1)))
+    async with acknowledgement_scene() as scene:
+        gone = asyncio.create_task(scene.delete(delivery(1)))
         await asyncio.sleep(0)
         gone.cancel()
-        assert await at.delete(entry(2))
+        assert await scene.delete(delivery(2))
 
 
 async def test_an_error_reaches_everybody_who_waits_and_the_next_batch_goes() -> None:
@@ -199,14 +203,14 @@ async def test_an_error_reaches_everybody_who_waits_and_the_next_batch_goes() ->
 
 
 async def test_the_end_waits_for_the_batches_that_are_under_way() -> None:
-    at, waiting = Desk(), Waiting()
+    scene, waiting = AcknowledgementScene(), Waiting()
 
     async def witness(_call: str) -> None:
         await waiting.pause()
 
-    at.queue.witness = witness
-    loop = asyncio.create_task(at.acknowledgements.run_deletes())
-    asking = asyncio.create_task(at.delete(entry(1)))
+    scene.queue.witness = witness
+    loop = asyncio.create_task(scene.acknowledgements.run_deletes())
+    asking = asyncio.create_task(scene.delete(delivery(1)))
     async with asyncio.timeout(5):
         await waiting.reached.wait()
         loop.cancel()
@@ -215,14 +219,14 @@ async def test_the_end_waits_for_the_batches_that_are_under_way() -> None:
         waiting.go_on.set()
         await until(loop.done)
         assert await asking
-    assert at.queue.deleted == ["m-1/1"]
+    assert scene.queue.deleted == ["m-1/1"]
 
 
 async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
-    async with desk() as at:
-        at.queue.refusals["m-1/1"] = deque([AGAIN] * ATTEMPTS)
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-1/1"] = deque([AGAIN] * ATTEMPTS)
         with capture_logs() as logs:
-            assert not await at.delete(entry(1))
+            assert not await scene.delete(delivery(1))
     [line] = log_lines(logs, "acknowledgement failed, the message will be delivered again")
     assert (line["log_level"], line["acknowledgement"], line["receive_count"]) == (
         "warning",
@@ -233,10 +237,10 @@ async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
 
 
 async def test_an_old_receipt_handle_alarms_nobody() -> None:
-    async with desk() as at:
-        at.queue.refusals["m-1/1"] = deque([STALE])
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-1/1"] = deque([STALE])
         with capture_logs() as logs:
-            assert not await at.delete(entry(1))
+            assert not await scene.delete(delivery(1))
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("message will be delivered again", "info")
     ]

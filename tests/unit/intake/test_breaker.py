@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,6 +15,7 @@ from daemon.intake.breaker import Breaker
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
 from daemon.pipeline.step import Step
+from tests.support.flow_doubles import CountingBackoff
 
 if TYPE_CHECKING:
     from typing import Self
@@ -44,23 +45,14 @@ class Probe:
             raise FAULT
 
 
-class CountingBackoff(Backoff):
-    """Notes which attempt each pause is for, and does not pause."""
-
-    asked: ClassVar[list[int]] = []
-
-    def delay(self, attempt: int) -> float:
-        self.asked.append(attempt)
-        return 0.0
-
-
 @pytest.fixture
 def backoff() -> CountingBackoff:
-    CountingBackoff.asked = []
-    return CountingBackoff(1, 60, random.Random(1))
+    return CountingBackoff()
 
 
-class Running:
+class BreakerScene:
+    """A running breaker."""
+
     def __init__(self, probe: Probe, backoff: Backoff, *, proven: bool) -> None:
         self.changes: list[bool] = []
         self.faults: list[EdgeFault] = []
@@ -78,26 +70,26 @@ class Running:
 
 
 async def test_open_until_the_first_probe_has_passed(backoff: CountingBackoff) -> None:
-    async with asyncio.timeout(5), Running(Probe(failures=3), backoff, proven=False) as running:
-        assert running.breaker.is_open
-        await running.breaker.wait_closed()
-        assert running.breaker.proven
-        assert running.changes == [True, False]
-        assert len(running.faults) == 3
+    async with asyncio.timeout(5), BreakerScene(Probe(failures=3), backoff, proven=False) as scene:
+        assert scene.breaker.is_open
+        await scene.breaker.wait_closed()
+        assert scene.breaker.proven
+        assert scene.changes == [True, False]
+        assert len(scene.faults) == 3
 
 
 async def test_the_first_probe_does_not_wait(backoff: CountingBackoff) -> None:
-    async with asyncio.timeout(5), Running(Probe(), backoff, proven=False) as running:
-        await running.breaker.wait_closed()
+    async with asyncio.timeout(5), BreakerScene(Probe(), backoff, proven=False) as scene:
+        await scene.breaker.wait_closed()
         assert backoff.asked == []
 
 
 async def test_one_probe_at_a_time_however_many_trip_and_wait(backoff: CountingBackoff) -> None:
     probe = Probe(failures=5)
-    async with asyncio.timeout(5), Running(probe, backoff, proven=True) as running:
+    async with asyncio.timeout(5), BreakerScene(probe, backoff, proven=True) as scene:
         for _ in range(64):
-            running.breaker.trip(FAULT)
-        await asyncio.gather(*(running.breaker.wait_closed() for _ in range(64)))
+            scene.breaker.trip(FAULT)
+        await asyncio.gather(*(scene.breaker.wait_closed() for _ in range(64)))
         assert probe.most_at_once == 1
         assert probe.calls == 6
 
@@ -105,14 +97,14 @@ async def test_one_probe_at_a_time_however_many_trip_and_wait(backoff: CountingB
 async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(
     backoff: CountingBackoff,
 ) -> None:
-    async with asyncio.timeout(5), Running(Probe(), backoff, proven=True) as running:
+    async with asyncio.timeout(5), BreakerScene(Probe(), backoff, proven=True) as scene:
         for _ in range(4):
-            running.breaker.trip(FAULT)
-            await running.breaker.wait_closed()
+            scene.breaker.trip(FAULT)
+            await scene.breaker.wait_closed()
         assert backoff.asked == [1, 2, 3, 4]
-        running.breaker.succeeded(Step.SYNC, "message-1")
-        running.breaker.trip(FAULT)
-        await running.breaker.wait_closed()
+        scene.breaker.succeeded(Step.SYNC, "message-1")
+        scene.breaker.trip(FAULT)
+        await scene.breaker.wait_closed()
         assert backoff.asked[-1] == 1
 
 
@@ -196,6 +188,6 @@ async def test_a_long_outage_is_told_again(
     monkeypatch.setattr("daemon.intake.breaker.REMIND_SECONDS", 0.0)
     probe = Probe(failures=2)
     with capture_logs() as logs:
-        async with asyncio.timeout(5), Running(probe, backoff, proven=False) as running:
-            await running.breaker.wait_closed()
+        async with asyncio.timeout(5), BreakerScene(probe, backoff, proven=False) as scene:
+            await scene.breaker.wait_closed()
     assert probes_told(logs) == [("warning", "unavailable"), ("warning", "unavailable")]

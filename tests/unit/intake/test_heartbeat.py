@@ -10,8 +10,6 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.aws.ports import Failed
@@ -20,12 +18,14 @@ from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Edge, Reason
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
-from tests.support.flow_doubles import CountingPulse, arn_of, edge_fault, flow_scene, message, until
+from tests.support.flow_doubles import CountingPulse, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import pytest
 
     from daemon.pipeline.delivery import Delivery
     from tests.support.flow_doubles import FlowScene
@@ -36,18 +36,7 @@ LEASE = 0.08
 out by itself."""
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest_asyncio.fixture
-async def scene(path: Path) -> AsyncIterator[FlowScene]:
-    async with flow_scene(path) as made:
-        yield made
-
-
-class Beating:
+class HeartbeatScene:
     """A running heartbeat."""
 
     def __init__(self, scene: FlowScene) -> None:
@@ -73,8 +62,8 @@ class Beating:
 
 
 @contextlib.asynccontextmanager
-async def beating(scene: FlowScene) -> AsyncIterator[Beating]:
-    heart = Beating(scene)
+async def beating(scene: FlowScene) -> AsyncIterator[HeartbeatScene]:
+    heart = HeartbeatScene(scene)
     try:
         yield heart
     finally:

@@ -5,6 +5,7 @@ goes back at once.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 20
 
 
-class Polling:
+class PollerScene:
     """A running poller.
 
     Attributes:
@@ -47,15 +48,11 @@ class Polling:
         self.stop = asyncio.Event()
         self.pulse = Pulse()
         self.started: list[Delivery] = []
-        self.returned: list[Message] = []
         self.received: list[int] = []
         self.faults: list[EdgeFault] = []
 
     async def gate(self) -> None:
         await self.open.wait()
-
-    async def give_back(self, messages: Sequence[Message]) -> None:
-        self.returned += messages
 
     async def __aenter__(self) -> Self:
         if self.all_taken:
@@ -68,7 +65,6 @@ class Polling:
             gate=self.gate,
             visibility_seconds=lambda: 30,
             start=self.started.append,
-            return_unstarted=self.give_back,
             on_receive=self.received.append,
             on_fault=self.faults.append,
         )
@@ -90,65 +86,65 @@ class Polling:
 
 
 async def test_what_is_received_is_entered_and_begun() -> None:
-    async with Polling() as polling:
-        await polling.answer([message(message_id="m-1"), message(message_id="m-2")])
-        assert [delivery.message.message_id for delivery in polling.started] == ["m-1", "m-2"]
-        assert list(polling.in_flight) == polling.started
-        assert polling.received == [2]
+    async with PollerScene() as scene:
+        await scene.answer([message(message_id="m-1"), message(message_id="m-2")])
+        assert [delivery.message.message_id for delivery in scene.started] == ["m-1", "m-2"]
+        assert list(scene.in_flight) == scene.started
+        assert scene.received == [2]
 
 
 async def test_no_more_is_asked_for_than_there_are_slots_and_never_more_than_ten() -> None:
-    async with Polling(slots=12) as polling:
-        assert polling.queue.receives == [10]
-        await polling.answer([message(message_id=f"m-{number}") for number in range(9)])
-        assert polling.queue.receives == [10, 3]
-        await polling.answer([message(message_id=f"n-{number}") for number in range(3)])
-        assert polling.queue.receives == [10, 3]  # all slots are taken
-        polling.slots.give_back(1)
+    async with PollerScene(slots=12) as scene:
+        assert scene.queue.receives == [10]
+        await scene.answer([message(message_id=f"m-{number}") for number in range(9)])
+        assert scene.queue.receives == [10, 3]
+        await scene.answer([message(message_id=f"n-{number}") for number in range(3)])
+        assert scene.queue.receives == [10, 3]  # all slots are taken
+        scene.slots.give_back(1)
         await a_while()
-        assert polling.queue.receives == [10, 3, 1]
+        assert scene.queue.receives == [10, 3, 1]
 
 
 async def test_a_slot_is_taken_before_the_receive() -> None:
-    async with Polling(slots=4) as polling:
-        assert polling.queue.receives == [4]
-        assert await polling.free() == 0
+    async with PollerScene(slots=4) as scene:
+        assert scene.queue.receives == [4]
+        assert await scene.free() == 0
 
 
 async def test_slots_without_a_message_are_given_back() -> None:
-    async with Polling(slots=4) as polling:
-        await polling.answer([])
-        await polling.answer([message(message_id="m-1")])
+    async with PollerScene(slots=4) as scene:
+        await scene.answer([])
+        await scene.answer([message(message_id="m-1")])
         # joins: no slot of its own
-        await polling.answer([message(message_id="m-1", receive_count=2)])
-        assert len(polling.started) == 1
-        assert polling.queue.receives == [4, 4, 3, 3]
-        assert next(iter(polling.in_flight)).receipt_handle == "m-1/2"
+        await scene.answer([message(message_id="m-1", receive_count=2)])
+        assert len(scene.started) == 1
+        assert scene.queue.receives == [4, 4, 3, 3]
+        assert next(iter(scene.in_flight)).receipt_handle == "m-1/2"
 
 
 async def test_nothing_is_received_while_an_edge_does_not_work() -> None:
-    polling = Polling()
-    polling.open.clear()
-    async with polling:
-        assert not polling.queue.receives
-        polling.open.set()
+    scene = PollerScene()
+    scene.open.clear()
+    async with scene:
+        assert not scene.queue.receives
+        scene.open.set()
         await a_while()
-        assert polling.queue.receives == [10]
-        polling.open.clear()
-        await polling.answer([message()])
-        assert polling.queue.receives == [10]
+        assert scene.queue.receives == [10]
+        scene.open.clear()
+        await scene.answer([message()])
+        assert scene.queue.receives == [10]
 
 
 async def test_a_receive_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     # an answer that drips in byte by byte runs into no time-out of the client, and everything else
     # looks well
     monkeypatch.setattr("daemon.intake.poller.RECEIVE_DEADLINE_SECONDS", 0.05 - WAIT_SECONDS)
-    async with Polling(slots=4) as polling:
-        await until(lambda: len(polling.faults) == 2)
-        assert {(fault.edge, fault.reason) for fault in polling.faults} == {
+    async with PollerScene(slots=4) as scene:
+        await until(lambda: len(scene.faults) == 2)
+        assert {(fault.edge, fault.reason) for fault in scene.faults} == {
             (Edge.QUEUE, Reason.UNREACHABLE)
         }
-        assert set(polling.queue.receives) == {4}  # its slots were given back each time
+        assert set(scene.queue.receives) == {4}  # its slots were given back each time
 
 
 async def test_giving_up_comes_before_the_loop_counts_as_hanging() -> None:
@@ -156,62 +152,72 @@ async def test_giving_up_comes_before_the_loop_counts_as_hanging() -> None:
 
 
 async def test_an_outage_of_the_queue_is_told_and_does_not_end_the_poller() -> None:
-    async with Polling(slots=4) as polling:
-        await polling.answer(edge_fault(Edge.QUEUE))
-        assert [fault.edge for fault in polling.faults] == [Edge.QUEUE]
-        assert polling.queue.receives == [4, 4]
-        await polling.answer([message()])
-        assert len(polling.started) == 1
+    async with PollerScene(slots=4) as scene:
+        await scene.answer(edge_fault(Edge.QUEUE))
+        assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
+        assert scene.queue.receives == [4, 4]
+        await scene.answer([message()])
+        assert len(scene.started) == 1
 
 
 async def test_a_running_poll_is_let_finish_and_what_it_brings_goes_back_at_once() -> None:
-    async with Polling(slots=4) as polling:
-        polling.stop.set()
+    async with PollerScene(slots=4) as scene:
+        scene.stop.set()
         await a_while()
-        assert not polling.task.done()
-        await polling.answer([message(message_id="m-1"), message(message_id="m-2")])
-        assert polling.task.done()
-        assert [back.message_id for back in polling.returned] == ["m-1", "m-2"]
-        assert not polling.started
-        assert len(polling.in_flight) == 0
-        assert await polling.free() == 4
+        assert not scene.task.done()
+        await scene.answer([message(message_id="m-1"), message(message_id="m-2")])
+        assert scene.task.done()
+        assert scene.queue.hidden == [("m-1/1", 0), ("m-2/1", 0)]
+        assert not scene.started
+        assert len(scene.in_flight) == 0
+        assert await scene.free() == 4
+
+
+async def test_what_cannot_be_returned_after_the_stop_is_left_to_its_visibility_timeout() -> None:
+    async with PollerScene(slots=4) as scene:
+        scene.stop.set()
+        scene.queue.faults["hide"] = deque([edge_fault(Edge.QUEUE)])
+        await scene.answer([message()])
+        assert scene.task.done()
+        assert not scene.faults
+        assert await scene.free() == 4
 
 
 async def test_a_poll_that_brings_nothing_after_the_stop_returns_nothing() -> None:
-    async with Polling() as polling:
-        polling.stop.set()
-        await polling.answer([])
-        assert polling.task.done()
-        assert not polling.returned
+    async with PollerScene() as scene:
+        scene.stop.set()
+        await scene.answer([])
+        assert scene.task.done()
+        assert not scene.queue.batches
 
 
 async def test_a_poller_that_waits_for_an_edge_ends_with_the_stop() -> None:
-    polling = Polling(slots=4)
-    polling.open.clear()
-    async with polling:
-        polling.stop.set()
-        await until(polling.task.done)
-        polling.open.set()
+    scene = PollerScene(slots=4)
+    scene.open.clear()
+    async with scene:
+        scene.stop.set()
+        await until(scene.task.done)
+        scene.open.set()
         await a_while()
-        assert not polling.queue.receives
-        assert await polling.free() == 4
+        assert not scene.queue.receives
+        assert await scene.free() == 4
 
 
 async def test_a_poller_that_waits_for_a_slot_ends_with_the_stop() -> None:
-    async with Polling(slots=0) as polling:
-        polling.stop.set()
-        await until(polling.task.done)
-        polling.slots.give_back(1)
-        assert await polling.free() == 1
+    async with PollerScene(slots=0) as scene:
+        scene.stop.set()
+        await until(scene.task.done)
+        scene.slots.give_back(1)
+        assert await scene.free() == 1
 
 
 async def test_a_slot_that_comes_with_the_stop_is_given_back() -> None:
-    async with Polling(slots=0) as polling:
-        polling.slots.give_back(3)
-        polling.stop.set()
-        await until(polling.task.done)
-        assert not polling.queue.receives
-        assert await polling.free() == 3
+    async with PollerScene(slots=0) as scene:
+        scene.slots.give_back(3)
+        scene.stop.set()
+        await until(scene.task.done)
+        assert not scene.queue.receives
+        assert await scene.free() == 3
 
 
 async def test_a_waiting_poller_is_alive_and_a_poll_beyond_its_time_is_not(
@@ -219,28 +225,28 @@ async def test_a_waiting_poller_is_alive_and_a_poll_beyond_its_time_is_not(
 ) -> None:
     clock = FakeClock()
     monkeypatch.setattr("daemon.observability.watchdog.monotonic", clock)
-    async with Polling(slots=1) as polling:
+    async with PollerScene(slots=1) as scene:
         clock.now += WAIT_SECONDS + RECEIVE_MARGIN_SECONDS
-        assert polling.pulse.overdue_seconds == 0
+        assert scene.pulse.overdue_seconds == 0
         clock.now += 5
-        assert polling.pulse.overdue_seconds == 5
-        await polling.answer([message()])  # takes the only slot
+        assert scene.pulse.overdue_seconds == 5
+        await scene.answer([message()])  # takes the only slot
         clock.now += 3600
-        assert polling.pulse.overdue_seconds == 0
+        assert scene.pulse.overdue_seconds == 0
 
 
 async def test_the_visibility_is_counted_from_before_the_answer_but_never_below_half() -> None:
-    async with Polling() as polling:
-        await polling.answer([message()])
-        [delivery] = polling.started
+    async with PollerScene() as scene:
+        await scene.answer([message()])
+        [delivery] = scene.started
         assert 29 < delivery.visible_at - delivery.received_at <= 30
 
 
 async def test_a_message_that_comes_again_while_in_flight_alarms_nobody() -> None:
-    async with Polling() as polling:
+    async with PollerScene() as scene:
         with capture_logs() as logs:
-            await polling.answer([message()])
-            await polling.answer([message(receive_count=2)])
+            await scene.answer([message()])
+            await scene.answer([message(receive_count=2)])
     [line] = log_lines(logs, "message received again while in flight")
     assert (line["log_level"], line["receive_count"]) == ("info", 2)
 
@@ -249,9 +255,9 @@ async def test_a_slot_that_comes_free_during_an_outage_leads_to_no_receive() -> 
     """All slots were taken when the breaker opened; the poller had passed the gate before it waited
     for one.
     """
-    async with Polling(slots=1) as polling:
-        await polling.answer([message()])
-        polling.open.clear()
-        polling.slots.give_back(1)
+    async with PollerScene(slots=1) as scene:
+        await scene.answer([message()])
+        scene.open.clear()
+        scene.slots.give_back(1)
         await a_while()
-        assert polling.queue.receives == [1]
+        assert scene.queue.receives == [1]

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
@@ -34,7 +33,7 @@ from tests.support.flow_doubles import (
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from daemon.checkpoint.ports import JobRecord
@@ -43,17 +42,6 @@ if TYPE_CHECKING:
     from tests.support.flow_doubles import FlowScene
 
 MARK = mark_of("churn-1")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest_asyncio.fixture
-async def scene(path: Path) -> AsyncIterator[FlowScene]:
-    async with flow_scene(path) as made:
-        yield made
 
 
 async def rows(scene: FlowScene) -> list[JobRecord]:

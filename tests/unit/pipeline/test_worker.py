@@ -9,7 +9,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
@@ -27,7 +26,6 @@ from tests.support.flow_doubles import (
     arn_of,
     edge_fault,
     event_body,
-    flow_scene,
     mark_of,
     message,
     until,
@@ -35,7 +33,7 @@ from tests.support.flow_doubles import (
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from daemon.checkpoint.ports import JobRecord
@@ -45,17 +43,6 @@ if TYPE_CHECKING:
 
 MARK = mark_of("churn-1")
 STORAGE = edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest_asyncio.fixture
-async def scene(path: Path) -> AsyncIterator[FlowScene]:
-    async with flow_scene(path) as made:
-        yield made
 
 
 async def row(scene: FlowScene) -> JobRecord:
