@@ -1,13 +1,13 @@
-"""The writer of a server that takes one writer only: gets the lease in the checkpoint, keeps it,
-and says when it may be used.
+"""The writer lease of a server that takes one writer only: takes it, renews it, and says when it
+may be used.
 
-    standing by ── lease taken ──> writer ── renewed in time, again and again ──> writer
-        ▲                            │
-        └── taken over, or run out ──┘   (on_end: connections are cut at once)
+    standing by ── taken ──> writer ── renewed every few seconds ──> writer
+        ▲                      │
+        └─ lost, or expired ───┘   (on_end: connections are cut at once)
 
-What is sent last may be carried out until its deadline has passed and a while longer. So nothing is
-sent whose deadline the lease does not outlive, and who takes over a lease that was not given back
-waits for that deadline and the settle time beyond its end.
+The server may carry out a call until its deadline and the settle time have passed. So nothing is
+sent whose deadline the lease does not outlive, and a process that takes over an expired lease waits
+for deadline and settle time after its end (the grace).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon import clock
 from daemon.checkpoint.ports import WriterElsewhere
-from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault
 
 if TYPE_CHECKING:
@@ -30,25 +30,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SPARE_SECONDS = 60.0
-"""How long renewals may fail before nothing is sent any more."""
+"""How long renewals may fail before sending stops."""
 RENEW_SECONDS = 10.0
 STAND_BY_SECONDS = 5.0
-"""Between two tries to become the writer; a lease that is given back is taken within this time."""
+"""Between two attempts to take the lease; a lease that is released is taken within this time."""
 CALL_SECONDS = 60.0
-"""For one call of the checkpoint, before the loop counts as hanging."""
+"""Timeout of one call of the checkpoint."""
 
 
 class WriterLeaseKeeper:
     """A `daemon.targets.ports.WritePermit`.
 
     Args:
-        server_id: names the server in the checkpoint.
-        call_seconds: the longest deadline of a call.
+        server_id: as `daemon.checkpoint.ports.Checkpoint.take_writer_lease`.
+        call_seconds: the longest deadline of a call to the server.
         settle_seconds: how long after its deadline a call may still be carried out.
-        on_fault: told of each fault of the checkpoint as a whole.
-        on_change: told True when this process becomes the writer, False when it no longer is.
-        clock: monotonic seconds.
-        wall_clock: epoch seconds, by which other processes judge the lease.
+        on_fault: called with each fault of the checkpoint as a whole.
+        on_change: called with True when this process becomes the writer, with False at the start
+            and when it no longer is.
     """
 
     def __init__(
@@ -60,8 +59,6 @@ class WriterLeaseKeeper:
         settle_seconds: float,
         on_fault: Callable[[EdgeFault], None],
         on_change: Callable[[bool], None] = lambda _holds: None,
-        clock: Callable[[], float] = monotonic,
-        wall_clock: Callable[[], float] = wall,
     ) -> None:
         self._checkpoint = checkpoint
         self._server_id = server_id
@@ -70,14 +67,12 @@ class WriterLeaseKeeper:
         self._lease_seconds = call_seconds + SPARE_SECONDS
         self._on_fault = on_fault
         self._on_change = on_change
-        self._clock = clock
         self._lease: WriterLease | None = None
-        self._wall = wall_clock
-        self._until = 0.0
-        self._wall_until = 0.0
+        self._expires = 0.0
+        self._wall_expires = 0.0
         self._held = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._elsewhere = ""
+        self._on_end: list[Callable[[], None]] = []
+        self._writer_elsewhere = ""
         on_change(False)
 
     @property
@@ -86,49 +81,47 @@ class WriterLeaseKeeper:
 
     @property
     def standing_by_for(self) -> str:
-        """The process that is the writer; "" while this one is, or before the first look."""
-        return "" if self.holds else self._elsewhere
+        """The owner of the lease; "" while it is this process, or before the first attempt."""
+        return "" if self.holds else self._writer_elsewhere
 
     def may_send(self) -> bool:
         return self._seconds_left() > self._call_seconds
 
     def _seconds_left(self) -> float:
-        """Until another process may think that the lease has run out; after a jump of the wall
-        clock, it may think so at once.
+        """Until another process may see the lease as expired. Others judge it by the wall clock,
+        which may jump.
         """
         if self._lease is None:
             return 0.0
-        return min(self._until - self._clock(), self._wall_until - self._wall())
+        return min(self._expires - clock.monotonic(), self._wall_expires - clock.wall())
 
     def on_end(self, end: Callable[[], None]) -> None:
-        self._ends.append(end)
+        self._on_end.append(end)
 
     async def wait_held(self) -> None:
         """Returns when this process is the writer."""
         while not self.holds:
-            self._held.clear()  # the right may have run out before `run` has noticed
+            self._held.clear()  # the lease may have expired before `run` has noticed
             await self._held.wait()
 
     async def run(self, pulse: Pulse) -> None:
-        """Takes the lease and keeps it. Ends only by cancellation; the lease is then still held."""
+        """Takes the lease and renews it. Ends only by cancellation, which keeps the lease."""
         while True:
             pulse.work(CALL_SECONDS + RENEW_SECONDS)
             try:
-                async with asyncio.timeout(self._patience()):
+                async with asyncio.timeout(self._call_timeout()):
                     await self._take_or_renew()
             except EdgeFault as fault:
                 self._on_fault(fault)
             except TimeoutError:
-                log.warning("the checkpoint does not answer in time", writing_to=self._server_id)
+                log.warning("the checkpoint does not answer in time", server_id=self._server_id)
             if self._lease is not None and not self.holds:
-                self._end("its lease has run out unrenewed")
+                self._end("the lease expired")
             pulse.rest()
             await asyncio.sleep(self._pause())
 
     async def release(self) -> None:
-        """Gives the lease back. Only to be called when nothing that was sent is without an
-        answer.
-        """
+        """Releases the lease. To be called only when everything that was sent has been answered."""
         lease, self._lease = self._lease, None
         self._held.clear()
         if lease is None:
@@ -136,20 +129,17 @@ class WriterLeaseKeeper:
         try:
             await self._checkpoint.release_writer_lease(lease)
         except EdgeFault as fault:
-            # The next writer sees that this process is gone, or waits for the lease's end: nothing
-            # is lost but time.
+            # Only time is lost: the next writer waits until this process is gone or the grace ends.
             log.warning(
-                "the right to write could not be given back",
-                writing_to=self._server_id,
+                "could not release the writer lease",
+                server_id=self._server_id,
                 detail=fault.detail,
             )
 
-    def _patience(self) -> float:
-        return (
-            min(CALL_SECONDS, max(1.0, self._seconds_left()))
-            if self._lease is not None
-            else CALL_SECONDS
-        )
+    def _call_timeout(self) -> float:
+        if self._lease is None:
+            return CALL_SECONDS
+        return min(CALL_SECONDS, max(1.0, self._seconds_left()))
 
     def _pause(self) -> float:
         if self._lease is None:
@@ -157,45 +147,41 @@ class WriterLeaseKeeper:
         return min(RENEW_SECONDS, max(0.1, self._seconds_left()))
 
     async def _take_or_renew(self) -> None:
-        begun, wall_begun = (
-            self._clock(),
-            self._wall(),
-            # the lease is counted from before the call, so that it never seems longer here than it
-            # is
-        )
+        # Counted from before the call, so that the lease never seems longer here than it is.
+        begun, wall_begun = clock.monotonic(), clock.wall()
         if self._lease is not None:
             if await self._checkpoint.renew_writer_lease(self._lease, self._lease_seconds):
-                self._last_until(begun, wall_begun)
+                self._extend(begun, wall_begun)
             else:
-                self._end("another process has taken over")
+                self._end("another process took the lease over")
             return
         taken = await self._checkpoint.take_writer_lease(
             self._server_id, self._lease_seconds, grace_seconds=self._grace_seconds
         )
         if isinstance(taken, WriterElsewhere):
-            if taken.owner != self._elsewhere:
+            if taken.owner != self._writer_elsewhere:
                 log.info(
                     "standing by: another process is the writer",
-                    writing_to=self._server_id,
+                    server_id=self._server_id,
                     writer=taken.owner,
                 )
-            self._elsewhere = taken.owner
+            self._writer_elsewhere = taken.owner
             return
         self._lease = taken
-        self._last_until(begun, wall_begun)
+        self._extend(begun, wall_begun)
         self._on_change(True)
-        log.info("this process is the writer", writing_to=self._server_id, term=taken.term)
+        log.info("this process is the writer", server_id=self._server_id, term=taken.term)
 
-    def _last_until(self, begun: float, wall_begun: float) -> None:
-        self._until = begun + self._lease_seconds
-        self._wall_until = wall_begun + self._lease_seconds
+    def _extend(self, begun: float, wall_begun: float) -> None:
+        self._expires = begun + self._lease_seconds
+        self._wall_expires = wall_begun + self._lease_seconds
         self._held.set()
 
     def _end(self, why: str) -> None:
         self._lease = None
-        self._until = self._wall_until = 0.0
+        self._expires = self._wall_expires = 0.0
         self._held.clear()
         self._on_change(False)
-        log.error("no longer the writer", writing_to=self._server_id, why=why)
-        for end in self._ends:
+        log.error("no longer the writer", server_id=self._server_id, why=why)
+        for end in self._on_end:
             end()

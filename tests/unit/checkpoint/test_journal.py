@@ -6,11 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.ports import JobState, LeaseLost, NameLocked
-from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
@@ -24,23 +22,8 @@ from tests.support.checkpoint_calls import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from daemon.checkpoint.ports import Claim, JobRecord
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest_asyncio.fixture
-async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
-    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
-    yield opened
-    await opened.aclose()
 
 
 def journal_of(
@@ -159,8 +142,8 @@ async def test_a_name_is_locked_for_one_job_at_a_time(checkpoint: SqliteCheckpoi
 async def test_a_lock_that_another_process_has_is_waited_for(
     checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two replicas met a project that was new to both: the slower one gave its message back for a
-    # minute, and burnt a receive of it.
+    # Two replicas met a project that was new to both: the slower one released its message for a
+    # minute, which used up a receive.
     mine, other = (
         journal_of(checkpoint, await claimed(checkpoint)),
         journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2")),

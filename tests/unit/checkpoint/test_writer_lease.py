@@ -1,6 +1,4 @@
-"""The writer of a server that takes one writer only: when it may send, and what happens when it no
-longer is.
-"""
+"""When the holder of a writer lease may send, and what happens when it loses the lease."""
 
 from __future__ import annotations
 
@@ -8,49 +6,32 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
-import structlog
 from structlog.testing import capture_logs
 
-from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.checkpoint.writer_lease import SPARE_SECONDS, WriterLeaseKeeper
 from daemon.errors import EdgeFault
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
-from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
+    from tests.support.checkpoint_calls import Start
 
 CALL = 45.0
 SETTLE = 5.0
+LEASE = CALL + SPARE_SECONDS
+GRACE = CALL + SETTLE
+FAULT = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest_asyncio.fixture
-async def checkpoint(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteCheckpoint]:
-    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
-    yield opened
-    await opened.aclose()
-
-
-@pytest_asyncio.fixture
-async def other(
-    tmp_path: Path, checkpoint: SqliteCheckpoint, clock: FakeClock
-) -> AsyncIterator[SqliteCheckpoint]:
-    """Another process with the same checkpoint."""
-    await checkpoint.probe()
-    opened = await open_sqlite_checkpoint(tmp_path / "checkpoint.db", clock=clock)
-    yield opened
-    await opened.aclose()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Both clocks of the program."""
+    both = FakeClock()
+    monkeypatch.setattr("daemon.clock.monotonic", both)
+    monkeypatch.setattr("daemon.clock.wall", both)
+    return both
 
 
 class RestingPulse(Pulse):
@@ -64,26 +45,22 @@ class RestingPulse(Pulse):
         self.rested.set()
 
 
-class Role:
-    """A `WriterLeaseKeeper` that runs, what it tells, and one round of its loop at a time."""
+class LeaseScene:
+    """A `WriterLeaseKeeper`, what it reports, and one round of its loop at a time."""
 
-    def __init__(
-        self, checkpoint: SqliteCheckpoint, clock: FakeClock, wall: FakeClock | None = None
-    ) -> None:
+    def __init__(self, checkpoint: SqliteCheckpoint) -> None:
         self.faults: list[EdgeFault] = []
         self.changes: list[bool] = []
         self.ended = 0
-        self.writer = WriterLeaseKeeper(
+        self.keeper = WriterLeaseKeeper(
             checkpoint,
             "modeldb:6543",
             call_seconds=CALL,
             settle_seconds=SETTLE,
             on_fault=self.faults.append,
             on_change=self.changes.append,
-            clock=clock,
-            wall_clock=wall or clock,
         )
-        self.writer.on_end(self._end)
+        self.keeper.on_end(self._end)
 
     def _end(self) -> None:
         self.ended += 1
@@ -91,7 +68,7 @@ class Role:
     async def round(self) -> None:
         """The loop from its beginning to its first pause."""
         pulse = RestingPulse()
-        loop = asyncio.create_task(self.writer.run(pulse))
+        loop = asyncio.create_task(self.keeper.run(pulse))
         await asyncio.wait(
             {loop, asyncio.ensure_future(pulse.rested.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -99,211 +76,169 @@ class Role:
         await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_the_only_process_becomes_the_writer(
-    checkpoint: SqliteCheckpoint, clock: FakeClock
-) -> None:
-    role = Role(checkpoint, clock)
-    assert (role.writer.holds, role.writer.may_send(), role.changes) == (False, False, [False])
-    await role.round()
-    await role.writer.wait_held()
-    assert (role.writer.holds, role.writer.may_send(), role.changes) == (True, True, [False, True])
+@pytest.fixture
+def first(checkpoint: SqliteCheckpoint, clock: FakeClock) -> LeaseScene:
+    return LeaseScene(checkpoint)
+
+
+@pytest.fixture
+async def second(first: LeaseScene, start: Start) -> LeaseScene:
+    """Another process with the same checkpoint."""
+    return LeaseScene(await start())
+
+
+async def test_the_only_process_becomes_the_writer(first: LeaseScene) -> None:
+    keeper = first.keeper
+    assert (keeper.holds, keeper.may_send(), first.changes) == (False, False, [False])
+    await first.round()
+    await keeper.wait_held()
+    assert (keeper.holds, keeper.may_send(), first.changes) == (True, True, [False, True])
 
 
 async def test_the_second_one_stands_by_and_says_for_whom(
-    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+    first: LeaseScene, second: LeaseScene
 ) -> None:
-    first, second = Role(checkpoint, clock), Role(other, clock)
     await first.round()
     await second.round()
-    assert not second.writer.holds
-    assert not second.writer.may_send()
-    assert second.writer.standing_by_for
+    assert not second.keeper.holds
+    assert not second.keeper.may_send()
+    assert second.keeper.standing_by_for
     assert second.ended == 0
-    await first.writer.release()
-    assert not first.writer.may_send()
+    await first.keeper.release()
+    assert not first.keeper.may_send()
     await second.round()
-    assert (second.writer.holds, second.writer.standing_by_for) == (True, "")
+    assert (second.keeper.holds, second.keeper.standing_by_for) == (True, "")
 
 
 async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(
-    checkpoint: SqliteCheckpoint, clock: FakeClock
+    first: LeaseScene, clock: FakeClock
 ) -> None:
-    role = Role(checkpoint, clock)
-    await role.round()
+    await first.round()
     clock.now += SPARE_SECONDS - 1
-    assert role.writer.may_send()
+    assert first.keeper.may_send()
     clock.now += 2
-    assert (role.writer.holds, role.writer.may_send()) == (True, False)
-    await role.round()  # renewed
-    assert role.writer.may_send()
+    assert (first.keeper.holds, first.keeper.may_send()) == (True, False)
+    await first.round()  # renewed
+    assert first.keeper.may_send()
 
 
 async def test_a_wall_clock_that_is_set_forward_ends_the_right_at_once(
-    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+    first: LeaseScene, second: LeaseScene, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The lease stands in the checkpoint by the wall clock. The one who stood by saw it run out,
-    # while the holder, whose monotonic clock had not jumped, went on writing until its next
-    # renewal: two writers.
-    steady = FakeClock()
-    first, second = Role(checkpoint, steady, clock), Role(other, steady, clock)
+    # The lease is kept by the wall clock. The process that stood by saw it expire, while the
+    # holder, whose monotonic clock had not jumped, wrote on until its next renewal: two writers.
+    monkeypatch.setattr("daemon.clock.monotonic", FakeClock())
     await first.round()
-    # only the wall clock, which the checkpoint goes by
-    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE
+    clock.now += LEASE + GRACE
     await second.round()
-    assert second.writer.holds
-    assert (first.writer.holds, first.writer.may_send()) == (False, False)
+    assert second.keeper.holds
+    assert (first.keeper.holds, first.keeper.may_send(), first.ended) == (False, False, 0)
+    with capture_logs() as logs:
+        await first.round()
+    assert [(line["event"], line["why"]) for line in logs] == [
+        ("no longer the writer", "another process took the lease over")
+    ]
+    assert first.ended == 1
 
 
-async def test_whoever_waits_for_a_right_that_ran_out_unnoticed_waits(
-    checkpoint: SqliteCheckpoint, clock: FakeClock
+async def test_a_lease_that_expired_unnoticed_is_waited_for(
+    first: LeaseScene, clock: FakeClock
 ) -> None:
-    # The lease ran out (a renewal hung, or the wall clock was set forward) and the loop that keeps
-    # it had not had its turn: a poller that asked again and again without ever letting go stopped
-    # the whole process.
-    role = Role(checkpoint, clock)
-    await role.round()
-    clock.now += CALL + SPARE_SECONDS
-    waiting = asyncio.create_task(role.writer.wait_held())
+    # The lease expired (a renewal hung, or the wall clock was set forward) before the loop that
+    # renews it had its turn: a poller that asked again and again without yielding stopped the whole
+    # process.
+    await first.round()
+    clock.now += LEASE
+    waiting = asyncio.create_task(first.keeper.wait_held())
     await asyncio.sleep(0)
     assert not waiting.done()
-    await role.round()  # renewed
+    await first.round()  # renewed
     await waiting
-    assert role.writer.holds
+    assert first.keeper.holds
 
 
-async def test_a_lease_given_back_to_a_checkpoint_that_does_not_work_is_told(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+async def test_a_lease_that_cannot_be_released_is_logged_and_over(
+    first: LeaseScene, checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The checkpoint was deleted while the daemon ran: its stop ended with a traceback.
-    role = Role(checkpoint, clock)
-    await role.round()
+    await first.round()
 
     async def fail(_lease: object) -> None:
-        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "the file is gone")
+        raise FAULT
 
     monkeypatch.setattr(checkpoint, "release_writer_lease", fail)
-    with structlog.testing.capture_logs() as logs:
-        await role.writer.release()
-    assert [(line["event"], line["detail"]) for line in logs] == [
-        ("the right to write could not be given back", "the file is gone")
+    with capture_logs() as logs:
+        await first.keeper.release()
+    assert logs == [
+        {
+            "event": "could not release the writer lease",
+            "log_level": "warning",
+            "server_id": "modeldb:6543",
+            "detail": "disk full",
+        }
     ]
-    assert not role.writer.holds
+    assert not first.keeper.holds
 
 
 async def test_what_is_under_way_is_cut_off_when_another_has_taken_over(
-    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
+    first: LeaseScene, second: LeaseScene, clock: FakeClock
 ) -> None:
-    first, second = Role(checkpoint, clock), Role(other, clock)
     await first.round()
-    clock.now += CALL + SPARE_SECONDS + CALL + SETTLE
-    assert not first.writer.holds  # already before it has heard of it
+    clock.now += LEASE + GRACE
+    assert not first.keeper.holds  # already before it has heard of it
     await second.round()
-    assert second.writer.holds
+    assert second.keeper.holds
     await first.round()
-    assert (first.ended, first.writer.holds, first.changes[-1]) == (1, False, False)
+    assert (first.ended, first.keeper.holds, first.changes[-1]) == (1, False, False)
 
 
 async def test_a_lease_that_cannot_be_renewed_ends_by_itself(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    first: LeaseScene,
+    checkpoint: SqliteCheckpoint,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    role = Role(checkpoint, clock)
-    await role.round()
-    fault = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
+    await first.round()
 
     async def refuse(*_arguments: object) -> bool:
-        raise fault
+        raise FAULT
 
     monkeypatch.setattr(checkpoint, "renew_writer_lease", refuse)
-    await role.round()
-    assert (role.faults, role.writer.holds, role.ended) == ([fault], True, 0)
-    clock.now += CALL + SPARE_SECONDS
-    await role.round()
-    assert (role.writer.holds, role.ended) == (False, 1)
-
-
-async def test_a_lease_that_runs_out_is_told(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    role = Role(checkpoint, clock)
-    await role.round()
-
-    async def refuse(*_arguments: object) -> bool:
-        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
-
-    monkeypatch.setattr(checkpoint, "renew_writer_lease", refuse)
-    clock.now += CALL + SPARE_SECONDS
+    await first.round()
+    assert (first.faults, first.keeper.holds, first.ended) == ([FAULT], True, 0)
+    clock.now += LEASE
     with capture_logs() as logs:
-        await role.round()
-    [line] = log_lines(logs, "no longer the writer")
-    assert (line["log_level"], line["writing_to"], line["why"]) == (
-        "error",
-        "modeldb:6543",
-        "its lease has run out unrenewed",
-    )
+        await first.round()
+    assert (first.keeper.holds, first.ended) == (False, 1)
+    assert logs == [
+        {
+            "event": "no longer the writer",
+            "log_level": "error",
+            "server_id": "modeldb:6543",
+            "why": "the lease expired",
+        }
+    ]
 
 
-async def test_a_lease_that_cannot_be_given_back_is_told_and_keeps_nothing_from_closing(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+async def test_a_checkpoint_that_hangs_costs_the_lease(
+    first: LeaseScene,
+    checkpoint: SqliteCheckpoint,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    role = Role(checkpoint, clock)
-    await role.round()
-
-    async def refuse(*_arguments: object) -> None:
-        raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
-
-    monkeypatch.setattr(checkpoint, "release_writer_lease", refuse)
-    with capture_logs() as logs:
-        await role.writer.release()
-    [line] = log_lines(logs, "the right to write could not be given back")
-    assert (line["log_level"], line["writing_to"], line["detail"]) == (
-        "warning",
-        "modeldb:6543",
-        "disk full",
-    )
-    assert not role.writer.holds
-
-
-async def test_a_checkpoint_that_hangs_is_told_and_costs_the_lease(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    role = Role(checkpoint, clock)
-    await role.round()
+    monkeypatch.setattr("daemon.checkpoint.writer_lease.CALL_SECONDS", 0.01)
+    await first.round()
 
     async def hang(*_arguments: object) -> bool:
+        clock.now += LEASE
         await asyncio.Event().wait()
         return False
 
     monkeypatch.setattr(checkpoint, "renew_writer_lease", hang)
-    clock.now += CALL + SPARE_SECONDS - 1
     with capture_logs() as logs:
-        waiting = asyncio.create_task(role.round())  # waits as long as the lease lasts: a second
-        await asyncio.sleep(0)
-        clock.now += 1
-        await waiting
+        await first.round()
     assert [line["event"] for line in logs] == [
         "the checkpoint does not answer in time",
         "no longer the writer",
     ]
-    assert role.ended == 1
-
-
-async def test_a_writer_whose_lease_was_lost_to_a_clock_that_jumped_hears_of_it_at_its_next_renewal(
-    checkpoint: SqliteCheckpoint, other: SqliteCheckpoint, clock: FakeClock
-) -> None:
-    """The checkpoint's leases are on the wall clock, for processes must agree on them; a writer
-    measures its own with the other one.
-    """
-    monotonic = FakeClock()
-    first, second = Role(checkpoint, monotonic), Role(other, monotonic)
-    await first.round()
-    await second.round()
-    assert (first.writer.holds, second.writer.holds) == (True, False)
-    clock.now += 3600
-    await second.round()
-    assert second.writer.holds
-    with capture_logs() as logs:
-        await first.round()
-    assert (first.writer.holds, first.writer.may_send(), first.ended) == (False, False, 1)
-    assert [line["why"] for line in log_lines(logs, "no longer the writer")] == [
-        "another process has taken over"
-    ]
+    assert first.ended == 1

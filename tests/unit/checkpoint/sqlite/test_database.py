@@ -35,35 +35,13 @@ from tests.support.checkpoint_calls import (
     claimed,
     mark_of,
     row,
-    several_owners,
     synced,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.checkpoint_calls import Start
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest.fixture
-async def start(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
-    async with several_owners(path, clock) as start:
-        yield start
-
-
-@pytest.fixture
-async def checkpoint(start: Start) -> SqliteCheckpoint:
-    return await start()
 
 
 @contextlib.contextmanager

@@ -23,38 +23,16 @@ from tests.support.checkpoint_calls import (
     mark_of,
     rejected,
     row,
-    several_owners,
     skipped,
     synced,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
     from tests.support.checkpoint_calls import Start
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest.fixture
-async def start(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
-    async with several_owners(path, clock) as start:
-        yield start
-
-
-@pytest.fixture
-async def checkpoint(start: Start) -> SqliteCheckpoint:
-    return await start()
 
 
 class TestClaims:

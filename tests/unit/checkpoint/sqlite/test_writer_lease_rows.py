@@ -6,37 +6,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-import pytest_asyncio
-
 from daemon.checkpoint.ports import WriterElsewhere, WriterLease
-from tests.support.checkpoint_calls import LEASE, FakeClock, several_owners
+from tests.support.checkpoint_calls import LEASE, FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from daemon.checkpoint.ports import Checkpoint
     from tests.support.checkpoint_calls import Start
 
 GRACE = 50.0
 SERVER = "modeldb:6543"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoint.db"
-
-
-@pytest_asyncio.fixture
-async def start(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
-    async with several_owners(path, clock) as start:
-        yield start
 
 
 async def take(checkpoint: Checkpoint, server: str = SERVER) -> WriterLease | WriterElsewhere:
