@@ -568,6 +568,7 @@ def test_links_of_its_readme_lead_somewhere() -> None:
         }, link
 
 
+@pytest.mark.slow  # starts the AWS CLI for each call
 def test_its_loop_puts_undelivered_events_into_the_queue(
     deployer: Deployer, moto_endpoint: str
 ) -> None:

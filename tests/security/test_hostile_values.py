@@ -190,6 +190,7 @@ async def dead_letters_are_valid(scene: DaemonScene) -> None:
         assert re.fullmatch("[a-z_]+", attributes.get("reason", "x"))
 
 
+@pytest.mark.slow  # hundreds of bodies, as in test_v2
 async def test_v1_and_a_log_for_people(
     moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:

@@ -267,6 +267,7 @@ def checkpoint_of(home: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow  # waits for a back-off after each failure; the tests below plant secrets, too
 async def test_v2_through_success_and_every_failure(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, front: Front, free_port: Callable[[], int]
 ) -> None:
