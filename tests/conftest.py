@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from pathlib import Path
+
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.daemon_process import DaemonScene
 
 # Before any AWS library is imported: no test may find real credentials or ask for an instance's.
 for name in [name for name in os.environ if name.startswith(("AWS_", "MODELDB_SYNC_"))]:
@@ -54,3 +59,25 @@ def free_port() -> Callable[[], int]:
             return port
 
     return find
+
+
+@pytest.fixture
+async def modeldb() -> AsyncIterator[ModelDbV2StandIn]:
+    """A ModelDB V2 that tells quickly that its database is down."""
+    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+
+    async with ModelDbV2StandIn() as server:
+        server.faults.database_answer_seconds = 0.05
+        yield server
+
+
+@pytest.fixture
+async def scene(
+    moto_endpoint: str, modeldb: ModelDbV2StandIn, tmp_path: Path
+) -> AsyncIterator[DaemonScene]:
+    """Everything that a daemon needs, with a queue of its own."""
+    from tests.support.daemon_process import daemon_scene
+
+    async with daemon_scene(moto_endpoint, modeldb.url, tmp_path) as made:
+        await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
+        yield made
