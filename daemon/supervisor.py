@@ -1,4 +1,4 @@
-"""Owns the loops of the daemon: nothing runs without somebody who notices when it ends."""
+"""Owns the tasks of the daemon, so that none can end unnoticed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine
 
     from daemon.observability.watchdog import Watchdog
 
@@ -16,42 +16,45 @@ log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """Starts tasks, and sets one event when one of its loops ends by itself.
+    """Starts tasks, and stops the daemon when one of them fails or a loop ends.
 
     Args:
-        stop: set when a loop has died: the daemon's one stop path.
-        watchdog: told of dead loops.
+        stop: the event that begins the stop.
+        watchdog: reports dead loops.
+
+    Attributes:
+        failure: the first error; None while all is well.
     """
 
     def __init__(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         self._stop = stop
         self._watchdog = watchdog
-        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._loops: list[asyncio.Task[None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
         self.failure: BaseException | None = None
 
     def loop(self, name: str, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Starts something that is not to end before the stop."""
+        """Starts a task that must not end before the stop."""
         task = asyncio.create_task(coroutine, name=name)
-        self._loops[name] = task
+        self._loops.append(task)
         task.add_done_callback(self._loop_ended)
         return task
 
     def job(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Starts something that ends by itself."""
+        """Starts a task that ends by itself."""
         task = asyncio.create_task(coroutine)
         self._jobs.add(task)
         task.add_done_callback(self._job_ended)
 
-    async def cancel_loops(self, names: Iterable[str] | None = None) -> None:
-        """Ends loops, all or those named, and waits for them."""
-        tasks = [task for name, task in self._loops.items() if names is None or name in names]
-        for task in tasks:
+    async def cancel_loops(self) -> None:
+        """Cancels all loops, and waits for them."""
+        for task in self._loops:
             task.remove_done_callback(self._loop_ended)
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._loops, return_exceptions=True)
 
     async def cancel_jobs(self) -> None:
+        """Cancels all other tasks, and waits for them."""
         for task in self._jobs:
             task.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)

@@ -1,6 +1,4 @@
-"""The parts of the daemon that touch the outside, built from the settings. The simulation in
-tests/simulation builds others.
-"""
+"""The adapters of the daemon, built from the settings; tests/simulation builds others."""
 
 from __future__ import annotations
 
@@ -30,26 +28,24 @@ if TYPE_CHECKING:
 
 
 class Parts(Protocol):
-    """What `daemon.app.Daemon` is made of beside its own loops. Each is opened once, in the order
-    of the methods.
-    """
+    """The adapters of `daemon.app.Daemon`. Each is opened once, in the order of the methods."""
 
     async def checkpoint(self) -> Checkpoint:
-        """Opened; closed by the caller."""
+        """The open checkpoint; the caller closes it."""
 
     def aws(self, observe: Observe) -> AbstractAsyncContextManager[tuple[Queue, TrainingJobs]]:
-        """The queue and SageMaker, with the clients under them, which close with the context.
+        """The queue and SageMaker. Their clients are closed with the context.
 
         Args:
-            observe: told (service, operation, result) of each request.
+            observe: called with (service, operation, result) for each request.
         """
 
     def target(self, observe: Callable[[str, str], None], permit: WritePermit | None) -> Target:
-        """Not yet connected; closed by the caller.
+        """The target, not yet connected; the caller closes it.
 
         Args:
-            observe: told (operation, result) of each request.
-            permit: to write, for a target that takes one writer only.
+            observe: called with (operation, result) for each request.
+            permit: to write, for a single-writer target; None for the others.
         """
 
     async def http(
@@ -59,11 +55,17 @@ class Parts(Protocol):
         healthz: Callable[[], HealthReport],
         readyz: Callable[[], HealthReport],
     ) -> HttpServer:
-        """Listening; closed by the caller."""
+        """The listening server; the caller closes it.
+
+        Args:
+            metrics: for ``/metrics``.
+            healthz: called at each request for ``/healthz``.
+            readyz: called at each request for ``/readyz``.
+        """
 
 
 class ConfiguredParts:
-    """The real `Parts`, as the settings want them. Each method may raise `SetupFault`."""
+    """The adapters of the settings. Each method may raise `SetupFault`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -108,9 +110,7 @@ class ConfiguredParts:
 
 
 def open_configured_clients(settings: Settings) -> AbstractAsyncContextManager[AwsClients]:
-    """The AWS clients as the sections ``aws`` and ``queue`` want them; see
-    `daemon.aws.clients.open_clients`.
-    """
+    """The AWS clients of the sections ``aws`` and ``queue``."""
     return open_clients(
         queue_url=settings.queue.url,
         region=settings.aws.region,

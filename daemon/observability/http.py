@@ -1,6 +1,4 @@
-"""The port for Prometheus and health checks. It knows nothing of the service: it asks the functions
-it was given.
-"""
+"""The HTTP server for Prometheus and health checks."""
 
 from __future__ import annotations
 
@@ -23,13 +21,13 @@ if TYPE_CHECKING:
     from daemon.observability.metrics import Metrics
 
 IDLE_SECONDS = 75.0
-"""Longer than the usual scrape interval, so that Prometheus keeps its connection."""
+"""Exceeds the usual scrape interval, so that Prometheus keeps its connection."""
 CLOSE_SECONDS = 1.0
-"""A running request gets this long at the end, and once more after it was cancelled."""
+"""How long the shutdown waits for a running request, and again after cancelling it."""
 
 MOST_CONNECTIONS = 100
-"""One more ends the one that has asked nothing for longest. Descriptors are for the daemon's work:
-who opens connections without end must neither use them up nor keep health checks out."""
+"""Beyond this number, a new connection evicts the one idle for longest. Clients that open
+connections without end must not use up the daemon's file descriptors or block health checks."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -41,13 +39,13 @@ _METHODS = ("GET", "HEAD")
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """An answer of a health check."""
+    """The answer of a health check."""
 
     ok: bool
     state: str
-    """One word or a few, for people."""
+    """One word or a few, for an operator."""
     checks: Mapping[str, str]
-    """What was looked at, and what was found. Public: no secrets."""
+    """Each check with its result. Public: no secrets."""
 
 
 class HttpServer:
@@ -58,14 +56,12 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port in use, also where any free one was asked for."""
+        """The port in use, even if any free one was requested."""
         port: int = self._runner.addresses[0][1]
         return port
 
     async def aclose(self) -> None:
-        """Stops listening and ends every connection, at the latest after two times
-        `CLOSE_SECONDS`.
-        """
+        """Stops listening and closes all connections, within twice `CLOSE_SECONDS`."""
         await self._runner.cleanup()
 
 
@@ -83,20 +79,20 @@ async def serve_http(
     Args:
         host: address to listen on.
         port: 0 for any free one.
-        metrics: what ``/metrics`` shows.
-        healthz: asked at each request for ``/healthz``; must not block.
+        metrics: for ``/metrics``.
+        healthz: called at each request for ``/healthz``; must not block.
         readyz: the same for ``/readyz``.
-        idle_seconds: a connection without a complete request ends after this time, and after twice
-            this time also one whose client does not read the answer.
+        idle_seconds: a connection without a complete request is closed after this time, one whose
+            client does not read the response after twice this time.
 
     Raises:
-        SetupFault: the address cannot be listened on.
+        SetupFault: the server cannot listen on this address.
     """
     turn = asyncio.Lock()
 
     async def metrics_page(request: web.BaseRequest) -> web.Response:
-        # Milliseconds of work each: who asks for many at once gets at most half of the loop's time,
-        # and one after the other.
+        # Each takes milliseconds of work: rendered one at a time, with pauses, they use at most
+        # half of the event loop's time.
         async with turn:
             begun = time.perf_counter()
             response = _metrics(metrics, request)
@@ -118,7 +114,7 @@ async def serve_http(
     async def answer(request: web.BaseRequest) -> web.Response:
         if isinstance(request.protocol, _Connection):
             request.protocol.has_asked()
-        # the library answers hundreds of pipelined requests without letting anybody else run
+        # the library answers hundreds of pipelined requests without yielding to other tasks
         await asyncio.sleep(0)
         page = pages.get(request.path)
         if page is None:
@@ -138,7 +134,7 @@ async def serve_http(
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
-    # asyncio gives no errno when none of the host's addresses is this machine's
+    # asyncio sets no errno if none of the host's addresses belongs to this machine
     if isinstance(error, socket.gaierror) or error.errno in {None, errno.EADDRNOTAVAIL}:
         return SetupFault(f"http.host = {host!r}: is no address of this machine ({error})")
     advice = {
@@ -175,8 +171,8 @@ def _text(status: int, words: str, headers: Mapping[str, str] | None = None) -> 
 
 
 class _Server(web.Server):
-    """Makes our own connections: no access log, and limits for clients that are slow, send much or
-    are many.
+    """Makes connections without an access log, and with limits for clients that are slow, send
+    much or are many.
     """
 
     def __init__(self, answer: Any, idle_seconds: float) -> None:  # noqa: ANN401 - the library keeps its handler type private
@@ -185,9 +181,9 @@ class _Server(web.Server):
         self._open: set[_Connection] = set()
         self._options: dict[str, Any] = {
             "access_log": None,
-            # also runs while the first request line or a header is still being sent
+            # also applies while the request line or a header is still being received
             "keepalive_timeout": idle_seconds,
-            "lingering_time": 1.0,  # for the rest of a body, which is never read
+            "lingering_time": 1.0,  # for discarding the rest of a request's body
             "max_field_size": 8190,
             "max_headers": 64,
             "max_line_size": 2048,
@@ -215,7 +211,7 @@ class _Connection(web.RequestHandler):
         self._server = server
         self._stuck_seconds = stuck_seconds
         self.asked_at = loop.time()
-        """When its last request was complete, or when it was opened."""
+        """When its last request was complete, or else when it was opened."""
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -231,14 +227,14 @@ class _Connection(web.RequestHandler):
         self.asked_at = asyncio.get_running_loop().time()
 
     def abort(self) -> None:
-        """Ends it, whatever has not been read of its last answer."""
+        """Closes it at once, even if the client has not read the last response."""
         self._forget()
         if self.transport is not None:
             self.transport.abort()
 
     def _end_when_stuck(self) -> None:
-        # The library's own time-out does not run while an answer is being written: one that is
-        # never read would stay for ever.
+        # The library's own timeout does not run while a response is being written, so a client that
+        # never reads it would keep the connection forever.
         loop = asyncio.get_running_loop()
         due = self.asked_at + self._stuck_seconds
         if loop.time() >= due:
@@ -258,9 +254,9 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what could not be read or failed, without the library's version.
+        """Answers malformed and failed requests without revealing the library's version.
 
-        What could not be read is not worth a traceback in the log: any port scanner sends it.
+        Malformed requests, which any port scanner sends, are not logged.
         """
         if isinstance(exc, HttpProcessingError):
             response: web.StreamResponse = _text(400, "bad request")

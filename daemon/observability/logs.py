@@ -1,8 +1,7 @@
-"""Logs: structlog and the standard library's logging through one pipe, as JSON for machines or as
-lines for people.
+"""Logging: structlog and the standard library through one handler, as JSON or as console lines.
 
-They go to standard error: standard output belongs to what a verb answers (``history --json | jq``),
-and a container's runtime collects both alike.
+Logs go to standard error. Standard output is for the result of a verb (``history --json | jq``);
+container runtimes collect both.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 import structlog
+
+from daemon.secret_forms import secret_forms
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
 
 MASK = "**********"
 SHORTEST_SECRET = 6
-"""Shorter ones would mask parts of ordinary words."""
+"""Masking shorter ones would hit parts of ordinary words."""
 
 _DEEPEST = 20
 _QUIET = ("aiobotocore", "aiohttp", "asyncio", "boto3", "botocore", "urllib3")
-"""Libraries whose every request is no news: warnings only, and not below INFO even at level debug.
-At DEBUG, botocore writes request headers, signatures and bodies: whoever can read the log could use
-them."""
+"""Libraries that log every request: limited to WARNING, and to INFO at level debug. At DEBUG,
+botocore logs request headers, signatures and bodies, which any reader of the log could use."""
 _FIRST = ("timestamp", "level", "event", "logger")
 
 
 class _Secrets:
-    """Texts that must not be seen."""
+    """Texts to be masked."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -46,13 +45,7 @@ class _Secrets:
     def add(self, secret: str) -> None:
         if len(secret) < SHORTEST_SECRET:
             return
-        # also as it looks in a URL and inside quotes, for texts that hold it in such a form
-        self._known |= {
-            secret,
-            quote(secret, safe=""),
-            json.dumps(secret)[1:-1],
-            repr(secret)[1:-1],
-        }
+        self._known |= secret_forms(secret)
         longest_first = sorted(self._known, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
@@ -64,8 +57,8 @@ _secrets = _Secrets()
 
 
 def register_secret(value: str) -> None:
-    """Masks a text in every later log line, wherever it turns up. The last resort: nothing should
-    log it in the first place.
+    """Masks a text in every later log line. A last resort: nothing should log secrets in the first
+    place.
 
     Args:
         value: ignored when shorter than `SHORTEST_SECRET`.
@@ -78,12 +71,12 @@ def configure_logging(
     format: Literal["json", "console"],  # noqa: A002 - the setting's name
     stream: TextIO | None = None,
 ) -> None:
-    """Sets up all logging of the process. May be called again.
+    """Sets up all logging of the process. May be called repeatedly.
 
     Args:
         level: debug, info, warning or error.
-        format: json, one object per line, or console, for people.
-        stream: None: standard error.
+        format: json (one object per line) or console.
+        stream: where to write; None: standard error.
     """
     stream = stream or sys.stderr
     least = logging.getLevelNamesMapping()[level.upper()]
@@ -93,7 +86,7 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        # also for people: rich, where it is installed, would print local variables
+        # also for the console: rich, if installed, would print local variables
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
@@ -131,18 +124,18 @@ def configure_logging(
 
 
 class _Pipe(logging.StreamHandler["TextIO"]):
-    """The one handler; a class of its own, so that it is found again."""
+    """The only handler; a class of its own, so that `configure_logging` can find it again."""
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a line in any case: a record that cannot be rendered must neither be lost nor break
-    the stream of lines.
+    """Renders every record: one that cannot be rendered must neither be lost nor break the
+    format.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         try:
             return super().format(record)
-        except Exception as error:  # noqa: BLE001 - whatever a foreign object does when it is asked for its text
+        except Exception as error:  # noqa: BLE001 - a foreign object can raise anything in its __repr__
             replacement = logging.makeLogRecord(
                 {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
             )
@@ -158,18 +151,18 @@ def _console_renderer(stream: TextIO) -> structlog.dev.ConsoleRenderer:
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return json.dumps(event)  # ASCII only: whatever the stream's encoding, a line stays a line
+    return json.dumps(event)  # ASCII only, so that it does not depend on the stream's encoding
 
 
 def _plain_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Everything as what JSON knows, secrets masked, the head of the line first."""
+    """Converts all values to JSON types, masks secrets, and puts the fields of `_FIRST` first."""
     ordered = {key: event.pop(key) for key in _FIRST if key in event} | dict(event)
     return {_whole(str(key)): _plain(value) for key, value in ordered.items()}
 
 
 def _plain_console(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """As `_plain_json`, and nothing that a terminal takes for a command: what jobs are called is
-    for others to say.
+    """As `_plain_json`, with control characters escaped: names of jobs are untrusted, and a
+    terminal would interpret them.
     """
     return {
         _printable(key): _printable_lines(value)
@@ -195,15 +188,13 @@ def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - JSON data
 
 
 def _whole(text: str) -> str:
-    """A text without secrets and without halves of surrogate pairs, which many readers of JSON
-    refuse.
-    """
+    """A text with secrets masked and lone surrogates escaped, which many JSON parsers reject."""
     text = _secrets.mask(str(text))
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:
-    """A text of one line for a terminal: what is no character to see becomes its escape."""
+    """A text on one line for a terminal, with unprintable characters escaped."""
     return text if text.isprintable() else "".join(map(_visible, text))
 
 

@@ -1,4 +1,4 @@
-"""The port for Prometheus and health checks, over real sockets."""
+"""The HTTP server for Prometheus and health checks, over real sockets."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ class TestMetrics:
         assert "\nmodeldb_sync_messages_received_total 3.0\n" in text
 
     async def test_open_metrics_for_those_that_ask(self, client: aiohttp.ClientSession) -> None:
-        accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"  # noqa: E501
+        accept = (
+            "application/openmetrics-text;version=1.0.0;q=0.6,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        )
         async with client.get("/metrics", headers={"Accept": accept}) as response:
             text = await response.text()
         assert response.headers["Content-Type"].startswith(
@@ -294,8 +297,9 @@ class TestLife:
             await asyncio.open_connection("127.0.0.1", port)
 
     async def test_the_end_does_not_wait_for_a_client_that_does_not_read(
-        self, probes: Probes
+        self, probes: Probes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("daemon.observability.http.CLOSE_SECONDS", 0.1)
         asked = asyncio.Event()
 
         class Huge(Metrics):
@@ -312,7 +316,7 @@ class TestLife:
         await asked.wait()
         begun = time.monotonic()
         await running.aclose()
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 2
         writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await reader.read()

@@ -14,11 +14,11 @@ import io
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
+from daemon.secret_forms import secret_forms
 from daemon.targets.modeldb_v2.entities import Experiment, Project, Run, deleted, one, several
 from daemon.targets.modeldb_v2.errors import (
     Answer,
@@ -408,11 +408,7 @@ def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
             with contextlib.suppress(ValueError):  # one of target.headers, and no valid login
                 values.append(base64.b64decode(login).decode().partition(":")[2])
     words = {word for word in values if len(word) >= _SHORTEST_SECRET}
-    forms = {
-        form
-        for word in words
-        for form in (word, json.dumps(word)[1:-1], quote(word, safe=""), repr(word)[1:-1])
-    }
+    forms = {form for word in words for form in secret_forms(word)}
     return tuple(sorted(forms, key=len, reverse=True))
 
 
