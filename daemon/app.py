@@ -36,7 +36,6 @@ from daemon.outcome import Edge
 from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.supervisor import Supervisor
-from daemon.targets.registry import single_writer
 from daemon.wiring import ConfiguredParts
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class Daemon:
 
     def _make_writer(self, checkpoint: Checkpoint) -> WriterLeaseKeeper | None:
         """Keeps the writer lease of a target that takes a single writer; None for the others."""
-        terms = single_writer(self._settings.target)
+        terms = self._settings.target.single_writer
         if terms is None:
             self.metrics.standing_by.set(0)
             return None

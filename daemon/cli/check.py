@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.check import ask_every_edge
+from daemon.aws.queue import SqsQueue
+from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
+from daemon.checkpoint.registry import open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
+from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.observability.logs import configure_logging, printable
+from daemon.targets.registry import TARGET_KINDS, open_target
+from daemon.wiring import open_configured_clients
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
 
+    from daemon.aws.clients import AwsClients
+    from daemon.aws.ports import QueueState
     from daemon.config.settings import Settings
+
+LEAST_RECEIVES = 3
+"""A redrive policy with fewer sends a job to the dead-letter queue at its first bad moment."""
+
+NO_REDRIVE_POLICY = (
+    "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, "
+    "and a job that never works is tried "
+    "until its message expires"
+)
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,9 +38,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "check",
         help="validates the configuration and asks every edge",
         description="Validates the configuration, then asks the queue, its dead-letter queue, "
-        "SageMaker, the checkpoint and the "
-        "target. One line each. Nothing is received and nothing is written but a probe in the "
-        "checkpoint.",
+        "SageMaker, the checkpoint and the target, and prints one line each. Receives nothing "
+        "and writes nothing but a probe in the checkpoint.",
     )
     add_config_option(parser)
     parser.add_argument("--offline", action="store_true", help="only the configuration")
@@ -45,6 +62,137 @@ async def _ask(settings: Settings) -> int:
             printable(f"{word} {finding.what}{': ' if finding.detail else ''}{finding.detail}"),
             flush=True,
         )
-        for advice in finding.advice:
-            print(printable(f"      note: {advice}"), flush=True)
+        for note in finding.notes:
+            print(printable(f"      note: {note}"), flush=True)
     return 1 if failed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    """What to do, or what to know."""
+
+
+async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
+    """Asks the queue, its dead-letter queue, SageMaker, the checkpoint and the target. Never raises
+    for what it finds.
+    """
+    try:
+        async with open_configured_clients(settings) as clients:
+            for finding in await _queue(settings, clients):
+                yield finding
+            yield await _sagemaker(settings, clients)
+    except SetupFault as fault:
+        yield Finding("AWS", ok=False, detail=str(fault))
+    yield await _checkpoint(settings)
+    yield await _target(settings)
+
+
+async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
+    queue = SqsQueue(
+        clients.sqs_polling,
+        clients.sqs,
+        settings.queue.url,
+        dead_letter_url=settings.queue.dead_letter_url,
+    )
+    try:
+        state = await queue.state()
+        # a handle that cannot exist: the permission is checked, nothing is deleted
+        await queue.delete(["modeldb-sync-check"])
+    except EdgeFault as fault:
+        return [Finding("queue", ok=False, detail=fault.detail)]
+    words = (
+        f"{settings.queue.url} has {state.visible} visible, {state.in_flight} in flight, "
+        f"{state.delayed} delayed"
+    )
+    return [
+        Finding("queue", ok=True, detail=words, notes=_queue_advice(state)),
+        _dead_letters(state, queue.dead_letter_problem),
+    ]
+
+
+def _queue_advice(state: QueueState) -> tuple[str, ...]:
+    advice = ["sqs:ReceiveMessage is not asked, because a receive counts"]
+    if state.max_receive_count is not None and state.max_receive_count < LEAST_RECEIVES:
+        advice.append(
+            f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more "
+            f"(10 is usual)"
+        )
+    return tuple(advice)
+
+
+def _dead_letters(state: QueueState, problem: str | None) -> Finding:
+    if problem is not None:
+        return Finding("dead-letter queue", ok=False, detail=problem)
+    if state.dead_letter_url is None:
+        return Finding(
+            "dead-letter queue",
+            ok=True,
+            detail="none",
+            notes=(NO_REDRIVE_POLICY,),
+        )
+    return Finding(
+        "dead-letter queue",
+        ok=True,
+        detail=f"{state.dead_letter_url} has {state.dead_letter_messages} messages",
+    )
+
+
+async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
+    try:
+        home = await resolve_home(clients, settings.aws.account_id)
+        await SageMakerTrainingJobs(clients.sagemaker, home).probe()
+    except DaemonError as fault:
+        return Finding(
+            "SageMaker",
+            ok=False,
+            detail=fault.detail if isinstance(fault, EdgeFault) else str(fault),
+        )
+    advice = (
+        ()
+        if home.account
+        else ("the account is unknown: set aws.account_id, or let the daemon reach STS",)
+    )
+    return Finding(
+        "SageMaker",
+        ok=True,
+        detail=f"account {home.account or 'unknown'} in {home.region}",
+        notes=advice,
+    )
+
+
+async def _checkpoint(settings: Settings) -> Finding:
+    try:
+        checkpoint = await open_checkpoint(settings.checkpoint)
+        try:
+            await checkpoint.probe()
+            rows = await checkpoint.row_counts()
+        finally:
+            await checkpoint.aclose()
+    except DaemonError as fault:
+        return Finding("checkpoint", ok=False, detail=str(fault))
+    counts = ", ".join(f"{count} {state}" for state, count in rows.items() if count) or "empty"
+    return Finding("checkpoint", ok=True, detail=f"{settings.checkpoint.path}: {counts}")
+
+
+async def _target(settings: Settings) -> Finding:
+    what = f"target {settings.target.kind}"
+    kind = TARGET_KINDS[settings.target.kind]
+    try:
+        target = open_target(settings.target)
+        try:
+            await target.probe()
+        finally:
+            await target.aclose()
+    except EdgeFault as fault:
+        notes = await kind.diagnosis(settings.target)
+        return Finding(what, ok=False, detail=fault.detail, notes=notes)
+    except DaemonError as fault:
+        return Finding(what, ok=False, detail=str(fault))
+    notes = kind.advice(settings.target)
+    return Finding(what, ok=True, detail=settings.target.address, notes=notes)

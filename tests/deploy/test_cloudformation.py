@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon import __version__
-from daemon.config.settings import JobSettings, ModelDbV2Settings, TagKeySettings
+from daemon.config.settings import JobSettings, TagKeySettings
 from daemon.config.sources import load_settings, setting_keys
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
 from tests.deploy.aws_calls import granted

@@ -8,13 +8,17 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
 from daemon.config.sources import ConfigError, load_settings
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
+
+if TYPE_CHECKING:
+    from daemon.config.settings import Settings
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from daemon import __version__
-from daemon.config.settings import BearerAuth, ModelDbV2Settings, Settings
 from daemon.config.sources import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
+from daemon.targets.modeldb_v2.settings import BearerAuth, ModelDbV2Settings
 from tests.deploy.kubernetes_manifests import (
     DAEMON,
     KUBERNETES,
@@ -35,6 +35,8 @@ from tests.deploy.kubernetes_manifests import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from daemon.config.settings import Settings
 
 USER = 10001
 ALERTS = KUBERNETES.parent / "monitoring" / "alerts.yml"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
+from daemon.config.settings import Settings
 from daemon.outcome import REASONS, Edge, Reason
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from tests.deploy.exported import exported_families, exported_samples
 from tests.deploy.vocabulary import Expression, unknown_words
 

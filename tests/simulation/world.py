@@ -23,10 +23,12 @@ from daemon.aws.training_jobs import SageMakerTrainingJobs
 from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.group_commit import GroupCommit
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-from daemon.config.settings import ModelDbV1Settings, Settings
+from daemon.config.settings import Settings
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import Home
 from tests.simulation.jobs import ACCOUNT, REGION
@@ -337,11 +339,12 @@ class SimulatedParts:
             return ModelDBV1Target(
                 partial(self._world.v1.connect, owner=self._replica.process, observe=observe),
                 permit,
-                server_id=settings.writer_id,
+                server_id=settings.single_writer.server_id,
                 metadata_store=settings.metadata_store,
                 call_seconds=settings.timeout_seconds,
                 settle_seconds=settings.settle_seconds,
             )
+        assert isinstance(settings, ModelDbV2Settings)
         client = SimulatedClient(
             self._world.v2,
             timeout_seconds=settings.timeout_seconds,

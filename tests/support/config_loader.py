@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from daemon.config.settings import ModelDbV1Settings, ModelDbV2Settings, Settings
 from daemon.config.sources import ConfigError, load_settings
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from daemon.config.settings import Settings
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/modeldb-sync"
 TARGET_URL = "http://modeldb-proxy:8080/v1"

@@ -24,8 +24,8 @@ from daemon.targets.ports import TargetRun
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from daemon.config.settings import ModelDbV1Settings
     from daemon.targets.modeldb_v1.run_index import FoundRun
+    from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
     from daemon.targets.ports import WriteJournal, WritePermit
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
@@ -82,7 +82,7 @@ def open_modeldb_v1(
     return ModelDBV1Target(
         connect,
         permit,
-        server_id=settings.writer_id,
+        server_id=settings.single_writer.server_id,
         metadata_store=settings.metadata_store,
         call_seconds=settings.timeout_seconds,
         settle_seconds=settings.settle_seconds,

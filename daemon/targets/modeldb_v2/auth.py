@@ -8,13 +8,13 @@ import base64
 import ssl
 from typing import TYPE_CHECKING, assert_never
 
-from daemon.config.settings import BasicAuth, BearerAuth, NoAuth, VertaAuth
 from daemon.errors import SetupFault
+from daemon.targets.modeldb_v2.settings import BasicAuth, BearerAuth, NoAuth, VertaAuth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from daemon.config.settings import Auth
+    from daemon.targets.modeldb_v2.settings import Auth
 
 
 def auth_headers(auth: Auth) -> dict[str, str]:

@@ -29,9 +29,9 @@ from daemon.targets.modeldb_v2.runs import Runs, carries
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from daemon.config.settings import ModelDbV2Settings
     from daemon.targets.modeldb_v2.mapping import MappedRun
     from daemon.targets.modeldb_v2.placement import Place
+    from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun

@@ -12,19 +12,17 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from daemon.config.settings import (
-    BasicAuth,
-    BearerAuth,
-    ModelDbV1Settings,
-    ModelDbV2Settings,
-    NoAuth,
-    Settings,
-    VertaAuth,
-    secret_values,
-    settings_for_log,
-)
+from daemon.config.settings import Settings, secret_values, settings_for_log
 from daemon.config.sources import ConfigError, load_settings, setting_keys
 from daemon.errors import SetupFault
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+from daemon.targets.modeldb_v2.settings import (
+    BasicAuth,
+    BearerAuth,
+    ModelDbV2Settings,
+    NoAuth,
+    VertaAuth,
+)
 from daemon.training_job.tags import TagKeys
 from tests.support.config_loader import EXAMPLE, QUEUE_URL, SECRET, TARGET_URL, Loader, nested
 

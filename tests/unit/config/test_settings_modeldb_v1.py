@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.config.settings import (
-    ModelDbV1Settings,
-    ModelDbV2Settings,
-    Settings,
-    secret_values,
-    settings_for_log,
-)
+from daemon.config.settings import Settings, secret_values, settings_for_log
 from daemon.config.sources import load_settings
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from tests.support.config_loader import QUEUE_URL, SECRET, TARGET_URL, Loader
 
 if TYPE_CHECKING:
@@ -193,24 +189,27 @@ def test_an_authority_goes_with_tls(here: Loader) -> None:
 )
 def test_address(here: Loader, host: str, address: str) -> None:
     target = here.v1({"target": {"host": host}})
-    assert (target.address, target.writer_id) == (address, address)
+    assert (target.address, target.single_writer.server_id) == (address, address)
 
 
 def test_the_writer_lease_is_named_after_the_address_in_lower_case_or_as_configured(
     here: Loader,
 ) -> None:
     target = here.v1({"target": {"host": "ModelDB.Example.org", "port": 7000}})
-    assert (target.address, target.writer_id) == (
+    assert (target.address, target.single_writer.server_id) == (
         "ModelDB.Example.org:7000",
         "modeldb.example.org:7000",
     )
-    assert here.v1({"target": {"server_id": "Shared"}}).writer_id == "Shared"
+    assert here.v1({"target": {"server_id": "Shared"}}).single_writer.server_id == "Shared"
 
 
 def test_the_address_of_a_v2_is_its_url(here: Loader) -> None:
     assert Loader(here.root).v2().address == TARGET_URL
     assert (
-        ModelDbV2Settings(url=TARGET_URL).model_dump().keys().isdisjoint({"address", "writer_id"})
+        ModelDbV2Settings(url=TARGET_URL)
+        .model_dump()
+        .keys()
+        .isdisjoint({"address", "single_writer"})
     )
 
 

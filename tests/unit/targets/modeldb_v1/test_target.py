@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.config.settings import ModelDbV1Settings
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
 from daemon.outcome import Edge, Reason
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
+from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import fault_of, open_modeldb_v1
 from daemon.targets.ports import NoPermit
 from daemon.training_job.training_run import Metric

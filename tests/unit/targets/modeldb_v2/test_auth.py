@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from daemon.config.settings import ModelDbV2Settings
 from daemon.errors import SetupFault
 from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
 from daemon.targets.modeldb_v2.errors import ApiErrorKind
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from tests.support.modeldb_v2_scripted import asking, error_of, json_answer, serving
 
 if TYPE_CHECKING:

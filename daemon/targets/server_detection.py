@@ -1,9 +1,9 @@
-"""Which server is at an address, for a person whose target does not answer as the one that is
-configured.
+"""Which server answers at an address, for advice on a target that does not work as configured.
 
-Asked are two questions, one after the other, that change nothing, read no database and carry no
-login, for nobody knows who is there: ModelDB V1's ``testConnection`` over framed Thrift, and ``GET
-…/project/verifyConnection`` of ModelDB V2's REST API.
+Asks two questions, one after the other, that change nothing, read no database and carry no login,
+because nobody knows which server will read them: ModelDB V1's ``testConnection`` over framed
+Thrift, and ``GET …/project/verifyConnection`` of ModelDB V2's REST API. The client of ModelDB V2 is
+not used for the second: it logs in, retries, and takes anything but ModelDB for an error.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
 
+from daemon.targets.addresses import host_and_port
+
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
+    from pathlib import Path
 
 V2_PATHS = ("/v1", "/api/v1/modeldb")
 """Where the REST API of ModelDB V2 is: on its own proxy, and on the web front end."""
@@ -176,3 +179,50 @@ def _is_modeldb_v2(status: int, body: bytes) -> bool:
         "message"
     )
     return status >= _SERVER_ERROR and told_twice and content.get("code") in _CODES_OF_GRPC
+
+
+FROM_IN_FRONT = frozenset({401, 403, 407, 429, *range(500, 600)})
+"""Statuses by which a proxy speaks of the server behind it."""
+_MODELDB = frozenset({ServerKind.MODELDB_V1, ServerKind.MODELDB_V2})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a target is configured to be."""
+
+    host: str
+    port: int
+    encrypted: bool
+    path: str = V2_PATHS[0]
+    """Of the REST API of ModelDB V2, where that is configured."""
+
+    def __str__(self) -> str:
+        return host_and_port(self.host, self.port)
+
+
+async def server_at(address: Address, ca_file: Path | None) -> tuple[Address, Server]:
+    """What answers at an address and, where that is no ModelDB behind TLS, without TLS.
+
+    Takes up to 5 seconds, or 10 with TLS.
+
+    Returns:
+        The address with or without TLS, and the server.
+    """
+    there = await _server(address, ca_file)
+    if address.encrypted and there.kind not in _MODELDB:
+        plain = replace(address, encrypted=False)
+        there_plain = await _server(plain, ca_file)
+        if there_plain.kind in _MODELDB:
+            return plain, there_plain
+    return address, there
+
+
+def speaks_neither(address: Address) -> str:
+    """What is said of a server of kind `ServerKind.OTHER`."""
+    return f"what answers at {address} speaks neither the Thrift of ModelDB V1 nor HTTP"
+
+
+async def _server(address: Address, ca_file: Path | None) -> Server:
+    tls = ssl.create_default_context(cafile=ca_file) if address.encrypted else None
+    paths = tuple(dict.fromkeys((address.path, *V2_PATHS)))
+    return await which_server(address.host, address.port, tls=tls, v2_paths=paths)
