@@ -1,4 +1,4 @@
-"""The journal of one job's writes: the checkpoint's side of a target's `WriteJournal`."""
+"""The journal of one job's writes: a target's `WriteJournal`, kept in the checkpoint."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ LOCK_RETRY_SECONDS = 0.25
 class Journal:
     """Counts the creates of one job whose answer is not known, durably before each create.
 
-    Args:
-        record: the job's row as it was when the attempt began; None: there is none.
-        target: its kind.
-        look_up_first: as `daemon.targets.ports.WriteJournal` has it.
-        lease_seconds: of the name locks, in seconds, and of the claim that they belong to.
-        lock_patience_seconds: how long a name lock is waited for; None: until it must be free, or
-            its holder is at work.
+    It survives a hold: the next attempt of this process knows which creates were answered, while
+    the checkpoint only knows that they were begun.
 
-    It outlives a hold: when the edge is back, the next attempt of this process knows exactly which
-    creates were answered, where the checkpoint only knows that they were begun.
+    Args:
+        record: the job's row when the attempt began, if there was one.
+        target: kind of the target.
+        look_up_first: as in `daemon.targets.ports.WriteJournal`.
+        lease_seconds: of the name locks.
+        lock_patience_seconds: how long to wait for a name lock; None: one and a half leases.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Journal:
         self._job_name = job_name
         self._target = target
         self._lease_seconds = lease_seconds
-        # Longer than a lease: then its holder is at work and renews it, or the lock is free.
+        # After more than a lease the lock is free, unless its holder is at work and renews it.
         self._lock_patience_seconds = (
             1.5 * lease_seconds if lock_patience_seconds is None else lock_patience_seconds
         )
@@ -88,8 +87,8 @@ class Journal:
         return self._claim
 
     def resume(self) -> None:
-        """Another attempt under the same claim. What the one before wrote may be there under any
-        name by now.
+        """Begins another attempt under the same claim. Writes of the one before may have been
+        carried out, so the job is looked up first.
         """
         self._look_up_first = self._look_up_first or self._begun
         self._write_under_way = False
@@ -127,8 +126,8 @@ class Journal:
             await self._checkpoint.unlock_name(self._claim, lock_name)
 
     async def _lock_patiently(self, lock_name: str) -> None:
-        """Waits while another process has the lock. It has it for a few requests, and a message
-        that was given back would be burnt.
+        """Waits while another claim has the lock: that takes a few requests, while releasing the
+        message would use up a receive.
         """
         end = monotonic() + self._lock_patience_seconds
         while True:

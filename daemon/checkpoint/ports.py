@@ -43,21 +43,19 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on a job. Given out by `Checkpoint.claim`, renewed by
-    `Checkpoint.renew`.
-    """
+    """The right to work on a job. Taken by `Checkpoint.claim`, renewed by `Checkpoint.renew`."""
 
     job_arn: str
     """In lower case."""
     owner: str
     fence: int
-    """Grows with every new claim on the same ARN, so that a late write of a former holder is
-    refused."""
+    """The fencing token: grows with every new claim on the ARN, so that a late write of a former
+    holder is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedElsewhere:
-    """Another living process has the job."""
+    """Another process holds the claim."""
 
     owner: str
     seconds_left: float
@@ -79,8 +77,8 @@ class JobRecord:
     attempts: int
     """How often the job was deferred."""
     unanswered_writes: int
-    """Creates that were begun and whose answer was never read. 0: it is known what is in the
-    target."""
+    """Creates that were begun and whose answer was never read. 0: what is in the target is
+    known."""
     target: str
     """Kind of the target, for example ``modeldb-v2``; "" before anything was written."""
     target_ids: Mapping[str, str]
@@ -91,18 +89,20 @@ class JobRecord:
     updated_at: float
     """Epoch seconds."""
     steps: Mapping[str, str] = field(default_factory=dict)
-    """What a target noted of the writes that are done, by its own words; empty once the job is
-    synced."""
+    """Completed steps of the write, in the target's own words; empty once the job is synced."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterLease:
-    """The right to write to a server. Given out by `Checkpoint.take_writer_lease`."""
+    """The right to write to a server that takes one writer only. Taken by
+    `Checkpoint.take_writer_lease`.
+    """
 
     server_id: str
     owner: str
     term: int
-    """Grows whenever the lease goes to another holder, or to the same one after it had run out."""
+    """The fencing token: grows when the lease goes to another holder, or to the same one after it
+    expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,12 @@ class WriterElsewhere:
 
     owner: str
     seconds_left: float
-    """Until it may be taken over, if it is not renewed."""
+    """Until the lease may be taken over, if it is not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedMessage:
-    """A rejected message, by its own id. The body is kept only where no dead-letter queue took
-    it.
-    """
+    """A rejected message. The body is kept only if no dead-letter queue took it."""
 
     message_id: str
     job_arn: str
@@ -132,110 +130,105 @@ class RejectedMessage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """What `Checkpoint.history` returns; every given member narrows."""
+    """What `Checkpoint.history` returns; the members are combined with AND."""
 
     states: Collection[JobState] = ()
     job: str = ""
-    """Part of the job's name or ARN, compared without case."""
+    """Part of the job's name or ARN, case-insensitive."""
     limit: int = 1000
 
 
 class LeaseLost(JobFault):
-    """The claim is no longer ours: nothing more may be written for this job."""
+    """The claim is lost: nothing more may be written for this job."""
 
     def __init__(self, job_arn: str) -> None:
-        super().__init__(Reason.LEASE_LOST, f"the claim on {job_arn} ran out or was taken over")
+        super().__init__(Reason.LEASE_LOST, f"the claim on {job_arn} expired or was taken over")
 
 
 class NameLocked(JobFault):
-    """Another process holds the lock of a name."""
+    """Another claim holds the lock of a name."""
 
     def __init__(self, name: str, seconds_left: float) -> None:
         super().__init__(
             Reason.NAME_LOCKED,
-            f"another process is creating {name!r}; its lock ends in {seconds_left:.0f} s at the "
-            f"latest",
+            f"another process is creating {name!r}; its lock expires in {seconds_left:.0f} s",
             delay_seconds=max(1.0, seconds_left),
         )
 
 
 class Checkpoint(Protocol):
-    """See the module's text for the states. One object per process; all times in seconds."""
+    """One object per process, safe for concurrent calls. `daemon.checkpoint.rules` says what each
+    method does to a row.
+    """
 
     @property
     def created_at(self) -> float:
-        """When this checkpoint was made (epoch seconds). A young one may have forgotten what an
-        older one knew.
+        """When this checkpoint was created, in epoch seconds. A new one may replace a lost one, so
+        it cannot vouch for older jobs.
         """
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
-        """Claims a job for this process; a job that this process has already claimed is claimed
-        again (lease renewed).
-        """
+        """Claims a job for this process. A claim that this process already holds is renewed."""
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
-        """Prolongs the leases of claims and of the name locks taken under them. Returns the claims
-        that were lost.
-        """
+        """Renews claims and their name locks. Returns the claims that are lost."""
 
     async def release(self, claim: Claim) -> None:
-        """Gives a claim and its locks back without an outcome. Never raises `LeaseLost`."""
+        """Releases a claim and its name locks without an outcome. A lost claim is ignored."""
 
     async def job(self, mark: JobMark) -> JobRecord | None: ...
 
     async def described(self, job_arn: str) -> Sequence[JobRecord]:
-        """The rows of an ARN whose creation time is known, the newest job first: a name can have
-        been used again.
+        """The rows of an ARN whose creation time is known, the newest job first: a name can be
+        reused.
         """
 
     async def begin_write(
         self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str
     ) -> JobRecord:
-        """Writes the intent: one more unanswered write, and takes the lock of a name in the same
-        step.
+        """Records the intent to write and takes the lock of a name, in one atomic step.
 
         Returns:
-            The row as it is now (`unanswered_writes` counts this write).
+            The new row; its `unanswered_writes` includes this write.
 
         Raises:
-            LeaseLost: the claim is gone; nothing was changed.
-            NameLocked: another process has the lock; nothing was changed.
+            LeaseLost: the claim is lost; nothing was changed.
+            NameLocked: another claim has the lock; nothing was changed.
         """
 
     async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
-        """Notes completed writes of the job whose row is in state writing, over those noted before
-        under the same words.
+        """Adds completed steps to a row in state writing; a step of the same name is replaced.
 
         Raises:
-            LeaseLost: the claim is gone; nothing was changed.
+            LeaseLost: the claim is lost; nothing was changed.
         """
 
     async def take_writer_lease(
         self, server_id: str, lease_seconds: float, *, grace_seconds: float
     ) -> WriterLease | WriterElsewhere:
-        """Makes this process the writer of a server, unless another one is; the writer itself
-        prolongs its lease.
+        """Takes the writer lease of a server, or renews it if this process holds it.
 
         Args:
-            server_id: any word; the same in every process that writes to that server.
-            grace_seconds: how long after the end of a lease that nobody gave back its holder's last
-                call may still be carried out. A holder that is known to be gone needs no grace.
+            server_id: names the server; the same in every process that writes to it.
+            grace_seconds: how long after an expired lease its holder's last call may still be
+                carried out. No grace follows a lease that was released, or whose holder is known to
+                be gone.
         """
 
     async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
-        """Prolongs the lease. False: another process has taken it over."""
+        """Renews the lease. False: it is lost."""
 
     async def release_writer_lease(self, lease: WriterLease) -> None:
-        """Gives the lease back: nothing of this holder is under way any more, so that another may
-        take it at once.
+        """Releases the lease, so that another process may take it at once. To be called only when
+        no call of this holder is in flight. A lost lease is ignored.
         """
 
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
-        """Takes the lock of a name for the claim. Again by the same claim: renewed.
+        """Takes the lock of a name for the claim, or renews it.
 
         Raises:
-            LeaseLost: the claim is gone.
-            NameLocked: another claim (of this or another process) has it.
+            LeaseLost: the claim is lost.
+            NameLocked: another claim, of this or another process, has it.
         """
 
     async def unlock_name(self, claim: Claim, name: str) -> None: ...
@@ -252,17 +245,20 @@ class Checkpoint(Protocol):
         target_ids: Mapping[str, str],
         message_id: str,
     ) -> None:
-        """Final: the run is in the target. Ends the claim and its locks.
+        """Records that the run is in the target. Ends the claim and its locks.
 
         Raises:
-            LeaseLost: the claim is gone and the row is not synced by somebody else meanwhile.
+            LeaseLost: the claim is lost, and its next holder has not recorded the job as synced.
         """
 
     async def record_skipped(
         self, claim: Claim, mark: JobMark, job_name: str, *, reason: Reason, message_id: str
     ) -> None:
-        """Not for us, as far as known today; never written over synced, rejected or writing. Ends
-        the claim and its locks.
+        """Records that the job is to be ignored; a later event may still sync it. Ends the claim
+        and its locks.
+
+        Raises:
+            LeaseLost: the claim is lost; nothing was changed.
         """
 
     async def record_rejected(
@@ -277,18 +273,21 @@ class Checkpoint(Protocol):
         message_id: str,
         unanswered_writes: int | None = None,
     ) -> None:
-        """Needs a person. Never over synced. With a mark the job's row is written, always the
-        message's. Ends the claim.
+        """Records a permanent failure in the row of the message and in that of the job, and ends
+        the claim and its locks.
 
         Args:
-            unanswered_writes: what is known now of this job's writes; None: leave the row's own
-                number.
+            claim: None if the job was not claimed.
+            mark: None if the job was not described: its row then has no creation time.
+            job_arn: "" if the message names no job: only the message's row is written.
+            unanswered_writes: the number known now; None: the row keeps its own.
+
+        Raises:
+            LeaseLost: the claim is lost; nothing was changed.
         """
 
     async def keep_body(self, message_id: str, body: str) -> None:
-        """Keeps the body of a rejected message that no dead-letter queue can take. Called after
-        `record_rejected`.
-        """
+        """Keeps the body of a rejected message that no dead-letter queue can take."""
 
     async def record_deferred(
         self,
@@ -301,32 +300,36 @@ class Checkpoint(Protocol):
         unanswered_writes: int | None,
         message_id: str,
     ) -> None:
-        """Counts an attempt and ends the claim and its locks.
+        """Counts an attempt that failed and ends the claim and its locks.
 
         Args:
-            unanswered_writes: what is known now of this job's writes (the row stays "writing" when
-                above 0); None: leave the row's own number.
+            unanswered_writes: the number known now; None: the row keeps its own. Above 0, the row
+                stays in state writing.
+
+        Raises:
+            LeaseLost: the claim is lost; nothing was changed.
         """
 
     async def history(self, wanted: HistoryFilter) -> Sequence[JobRecord]:
-        """Newest change first."""
+        """The wanted rows, most recently changed first."""
 
-    async def rejected_messages(self, limit: int = 1000) -> Sequence[RejectedMessage]: ...
+    async def rejected_messages(self, limit: int = 1000) -> Sequence[RejectedMessage]:
+        """The newest first."""
 
     async def row_counts(self) -> Mapping[str, int]:
-        """Rows per job state, every `JobState` named."""
+        """The number of jobs in each `JobState`, zeros included."""
 
     async def prune(self, older_than: float) -> int:
-        """Deletes rows last changed before a moment (epoch seconds), except those in state writing.
-        Returns how many.
+        """Deletes the rows last changed before a moment, in epoch seconds, except those in state
+        writing. Returns how many.
         """
 
     async def probe(self) -> None:
-        """Proves that the storage can be written.
+        """Tests the storage with a write.
 
         Raises:
-            EdgeFault: it cannot.
+            EdgeFault: it cannot be written.
         """
 
     async def aclose(self) -> None:
-        """Gives every claim of this process back and closes the storage."""
+        """Releases all that this process holds and closes the storage."""

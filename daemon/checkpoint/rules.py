@@ -27,14 +27,13 @@ A job's row, one per ARN and creation time::
 
 Claims, name locks and writer leases are leases of one owner (a process):
 
-- A lease that has not run out keeps everybody else out, unless its owner is known to be gone.
-- A claim has a fence, a writer lease a term: fencing tokens, which never go back. Whoever holds a
-  former one has lost the lease.
-- A holder whose lease ran out keeps it while nobody else took it, and may renew it. It may not
-  write before that.
+- A lease that has not expired keeps everybody else out, unless its owner is known to be gone.
+- A claim has a fence, a writer lease a term: fencing tokens, which only grow. The holder of an
+  older one has lost the lease.
+- A holder may renew an expired lease while nobody else took it, but may not write before that.
 - A name lock belongs to a claim and ends with it.
-- A writer lease that was not given back blocks others for a grace period, in which the last call of
-  its holder may still be carried out.
+- A writer lease that expires without being released is followed by a grace period, in which the
+  last call of its holder may still be carried out.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class NameLockRow:
 
 @dataclass(frozen=True, slots=True)
 class WriterLeaseRow:
-    """A writer lease and its end in epoch seconds; 0: given back."""
+    """A writer lease and its end in epoch seconds; 0: released."""
 
     lease: WriterLease
     lease_until: float
@@ -108,7 +107,7 @@ def claim(
 
 
 def renew(held: ClaimRow | None, given: Claim, *, lease_until: float) -> ClaimRow | None:
-    """The claim renewed, also after its lease ran out; None: it is lost."""
+    """The claim renewed, even if its lease expired; None: it is lost."""
     return ClaimRow(given, lease_until) if held is not None and held.claim == given else None
 
 
@@ -116,8 +115,7 @@ def require_lease(held: ClaimRow | None, given: Claim, *, now: float) -> ClaimRo
     """The claim's row.
 
     Raises:
-        LeaseLost: the claim is lost, or its lease ran out, so that anybody may take it at any
-            moment.
+        LeaseLost: the claim is lost, or its lease expired, so that anybody may take it.
     """
     if held is None or held.claim != given or held.lease_until <= now:
         raise LeaseLost(given.job_arn)
@@ -161,7 +159,7 @@ def take_writer_lease(
     """The owner's own lease renewed, a lease of a new term, or the refusal.
 
     Args:
-        held: the lease of the server, if there ever was one; given back or not.
+        held: the latest lease of the server, if there ever was one; released or not.
         grace_seconds: as `daemon.checkpoint.ports.Checkpoint.take_writer_lease`.
         holder_gone: the owner of `held` is known to be gone, and so are its connections.
     """
@@ -178,12 +176,12 @@ def take_writer_lease(
 def renew_writer_lease(
     held: WriterLeaseRow | None, given: WriterLease, *, lease_until: float
 ) -> WriterLeaseRow | None:
-    """The lease renewed, also after it ran out; None: it is lost."""
+    """The lease renewed, even if it expired; None: it is lost."""
     return WriterLeaseRow(given, lease_until) if held is not None and held.lease == given else None
 
 
 def release_writer_lease(held: WriterLeaseRow | None, given: WriterLease) -> WriterLeaseRow | None:
-    """The lease given back, free for everybody at once; None: it is lost, so nothing changes."""
+    """The lease released, free for everybody at once; None: it is lost."""
     return renew_writer_lease(held, given, lease_until=0.0)
 
 
@@ -200,8 +198,8 @@ def job_row(
 
     Args:
         known: the row of this ARN and creation time.
-        undescribed: the row of this ARN without a creation time. When `absorbs` says so, its
-            attempts and its age go over, and the store deletes it.
+        undescribed: the row of this ARN without a creation time. If `absorbs` says so, its attempts
+            and its age are added, and the store must delete it.
     """
     row = known or JobRecord(
         job_arn=job_arn,
@@ -228,8 +226,8 @@ def job_row(
 
 
 def absorbs(row: JobRecord, undescribed: JobRecord) -> bool:
-    """True when the row without a creation time is of deferrals of this same job. A job that was
-    rejected undescribed may be an earlier one of that name: its row stays.
+    """True if the row without a creation time holds deferrals of this same job. A job rejected
+    before it was described may be an earlier one of that name, so its row stays.
     """
     return row.creation_time != "" and undescribed.state is JobState.RELEASED
 
@@ -261,8 +259,8 @@ def note_steps(
 
 
 def may_record_synced(held: ClaimRow | None, given: Claim, known: JobRecord | None) -> bool:
-    """Whether a finished write is to be recorded. A run in the target is a fact, so the lease may
-    have run out, as long as nobody else took the job.
+    """Whether a finished write is to be recorded. A run in the target is a fact, so an expired
+    lease suffices while nobody else took the job.
 
     Returns:
         False: the next holder has recorded it.
@@ -387,7 +385,7 @@ def reject_message(
 def keep_body(
     known: RejectedMessage | None, message_id: str, body: str, *, now: float
 ) -> RejectedMessage:
-    """The row of a rejected message with its body, also when its rejection was not recorded or has
+    """The row of a rejected message with its body, even if the rejection was not recorded or has
     been pruned.
     """
     row = known or RejectedMessage(message_id, "", "", "", None, now)

@@ -1,4 +1,4 @@
-"""``history``: what the checkpoint knows."""
+"""``history``: lists the contents of the checkpoint."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "history",
-        help="what the checkpoint knows",
-        description="Lists the jobs that the checkpoint knows, the newest change first, and the "
+        help="list jobs and rejected messages in the checkpoint",
+        description="Lists the jobs in the checkpoint, most recently changed first, and the "
         "rejected messages that name no job.",
     )
     add_config_option(parser)
@@ -44,9 +44,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=_positive,
         default=1000,
         metavar="N",
-        help="at most so many (default: %(default)s)",
+        help="at most N (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(act=act)
 
 
@@ -75,7 +75,7 @@ async def _read(
         await checkpoint.aclose()
     shown = {job.message_id for job in jobs}
     needle = wanted.job.lower()
-    # A message is told with its job, unless its body is kept here, which is nowhere else.
+    # A rejected message is shown with its job, unless its body is kept here.
     return jobs, [
         each
         for each in messages
@@ -98,7 +98,7 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
             job.state.value,
             job.reason,
             printable(job.job_name or job.job_arn),
-            # names and details are for others to say
+            # names and details come from outside
             printable(job.target_ids.get("run_id", "") or job.detail),
         )
         for job in jobs

@@ -74,10 +74,8 @@ def connection() -> Iterator[sqlite3.Connection]:
 def test_an_arn_reads_as_it_was_written(text: str, shouting: bool) -> None:  # noqa: FBT001 - drawn
     arn = JobArn.parse(text)
     assert arn.text == text
-    assert (
-        arn.key
-        == f"arn:{arn.partition}:sagemaker:{arn.region}:{arn.account}:training-job/{arn.name.lower()}"  # noqa: E501
-    )
+    resource = f"training-job/{arn.name.lower()}"
+    assert arn.key == f"arn:{arn.partition}:sagemaker:{arn.region}:{arn.account}:{resource}"
     assert JobArn.parse(arn.key) == replace(arn, name=arn.name.lower(), text=arn.key)
     assert JobArn.parse(text.upper() if shouting else text.lower()).key == arn.key
     assert JobArn.of(Home(arn.account, arn.region, arn.partition), arn.name).key == arn.key

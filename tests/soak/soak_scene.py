@@ -189,7 +189,7 @@ class SoakScene:
             self.happened.counts["checkpoints deleted"] += 1
             try:
                 async with asyncio.timeout(60):
-                    while not self._said(log_before, b"start the program again"):
+                    while not self._said(log_before, b"restart the program"):
                         await asyncio.sleep(0.2)
             except TimeoutError:
                 self.wrong("the checkpoint was deleted, and within 60 s the daemon did not say so")

@@ -1,8 +1,7 @@
-"""The SQLite file of the checkpoint: its one connection, and transactions that carry many
-operations at once.
+"""The SQLite file of the checkpoint: its one connection, and transactions of many operations.
 
-Everything here blocks and belongs to one thread. A storage error gives the connection up; the next
-transaction opens the file again, so the checkpoint works again when the cause is gone.
+Everything here blocks and belongs to one thread. A storage error closes the connection; the next
+transaction opens the file again, so the checkpoint recovers when the cause is gone.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _CLOSING_BUSY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T_co]):
-    """One step of a transaction: it either happens as a whole, or raises and changes nothing."""
+    """One step of a transaction. It happens as a whole, or raises and changes nothing."""
 
     run: Callable[[sqlite3.Connection], T_co]
     writes: bool = True
@@ -46,7 +45,7 @@ class Answer:
 
 
 class _FileReplacedError(Exception):
-    """Another file, or none, is where the open one was."""
+    """The open file was deleted or replaced."""
 
 
 _STORAGE_ERRORS = (sqlite3.Error, OSError, _FileReplacedError, SetupFault)
@@ -56,10 +55,9 @@ class Database:
     """One SQLite file, open for the life of the process.
 
     Args:
-        path: of the file; links are followed once, now.
+        path: of the file; symbolic links are resolved once, now.
         clock: epoch seconds.
         busy_seconds: how long a transaction waits for one of another process.
-        migrations: as `daemon.checkpoint.sqlite.schema.MIGRATIONS`.
     """
 
     def __init__(
@@ -68,27 +66,25 @@ class Database:
         *,
         clock: Callable[[], float],
         busy_seconds: float,
-        migrations: Sequence[Sequence[str]] = MIGRATIONS,
     ) -> None:
         self.path = Path(os.path.realpath(path))
         self.created_at = 0.0
         self._clock = clock
         self._busy_seconds = busy_seconds
-        self._migrations = migrations
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
         self._owners: ProcessLocks | None = None
 
     @property
     def owners(self) -> ProcessLocks:
-        """This process and the others; from `open` on."""
+        """Available from `open` on."""
         if self._owners is None:
             raise RuntimeError("the database was never opened")
         return self._owners
 
     def open(self) -> None:
-        """Makes the file where there is none, checks it, brings it to our version and forgets the
-        owners that are gone.
+        """Creates the file where there is none, checks it, migrates it, and releases what owners
+        that are gone held.
 
         Raises:
             SetupFault: it cannot be used; the text says why and what to do. Nothing stays open.
@@ -106,17 +102,17 @@ class Database:
             fault = SetupFault(self._explain(error))
             self._give_up()
             if self._owners is not None:
-                self._owners.leave(claims_released=True)  # it never had any
+                self._owners.leave(claims_released=True)  # it had none
                 self._owners = None
             raise fault from error
 
     def apply(self, operations: Sequence[Operation[Any]]) -> list[Answer]:
-        """Carries out operations in one transaction; the answers come when it is durable.
+        """Carries out operations in one transaction and returns their answers when it is durable.
 
-        An operation that raises is undone alone and its error is its answer.
+        An operation that raises is rolled back alone, and its error is its answer.
 
         Raises:
-            EdgeFault: the storage failed; nothing is known to have happened.
+            EdgeFault: the storage failed; whether the transaction was committed is unknown.
         """
         try:
             connection = self._ready()
@@ -133,30 +129,28 @@ class Database:
         return answers
 
     def prove_writable(self, connection: sqlite3.Connection) -> None:
-        """An operation that always writes, for a read-only file or a full disk shows itself only
-        then.
-        """
+        """An operation that always writes: only a write finds a read-only file or a full disk."""
         connection.execute(
             "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)", (self._clock(),)
         )
 
     def close(self) -> None:
-        """Ends the claims of this process and closes the file; never raises for a storage that does
-        not work.
+        """Releases all that this process holds and closes the file. A storage that fails is
+        ignored.
         """
         if self._owners is not None:
-            claims_released = self._end_own_claims(self._owners)
+            claims_released = self._release_own(self._owners)
             self._owners.leave(claims_released=claims_released)
             self._owners = None
         self._give_up()
 
-    def _end_own_claims(self, owners: ProcessLocks) -> bool:
+    def _release_own(self, owners: ProcessLocks) -> bool:
         self._busy_seconds = min(self._busy_seconds, _CLOSING_BUSY_SECONDS)
-        end = Operation(lambda connection: release_all_of(connection, owners.me))
+        release = Operation(lambda connection: release_all_of(connection, owners.me))
         try:
             connection = self._ready()
             connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
-            self.apply([end])
+            self.apply([release])
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except (EdgeFault, *_STORAGE_ERRORS):
             return False
@@ -169,7 +163,7 @@ class Database:
             answer = Answer(value=operation.run(connection))
         except sqlite3.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's and not the whole transaction's
+        except Exception as error:  # noqa: BLE001 - its caller's, not the whole transaction's
             connection.execute("ROLLBACK TO operation")
             self.owners.rolled_back(to=released)
             answer = Answer(error=error)
@@ -177,12 +171,12 @@ class Database:
         return answer
 
     def _make_file(self) -> None:
-        """Makes directory and file where they are missing, for this user alone: the file may hold
-        bodies of messages.
+        """Creates directory and file where they are missing, for this user alone: the file may
+        contain bodies of messages.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A file that is there is not opened here: closing it again would drop the locks that SQLite
-        # has on it in this process.
+        # An existing file is not opened here: closing it would drop SQLite's locks on it in this
+        # process.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if not stat.S_ISREG(self.path.stat().st_mode):
@@ -193,7 +187,7 @@ class Database:
 
     def _connect(self, *, check: bool) -> sqlite3.Connection:
         self._file_id = self._identity()
-        # mode=rw: SQLite itself never makes the file, for it would not make it for this user alone.
+        # mode=rw: SQLite must not create the file, since it would not create it with mode 0600.
         self._connection = connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
@@ -209,7 +203,7 @@ class Database:
                 damaged = sqlite3.DatabaseError(verdict)
                 damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise damaged
-        migrate(connection, self.path, self._clock(), self._migrations)
+        migrate(connection, self.path, self._clock(), MIGRATIONS)
         self._use_wal(connection)
         (self.created_at,) = connection.execute(
             "SELECT value FROM meta WHERE name = 'created_at'"
@@ -223,7 +217,7 @@ class Database:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself while another process opens the same new file.
+                # SQLite's busy timeout does not apply while another process opens the same new file
                 if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -231,8 +225,8 @@ class Database:
             if mode != "wal":
                 raise SetupFault(
                     f"checkpoint {self.path}: this file system cannot share memory between "
-                    f"processes, which SQLite's WAL "
-                    "mode needs; set checkpoint.path to a file on a local disk"
+                    f"processes, which SQLite's WAL mode needs; set checkpoint.path to a file on a "
+                    f"local disk"
                 )
             return
 
@@ -255,7 +249,7 @@ class Database:
             raise _FileReplacedError
 
     def _give_up(self) -> None:
-        """Closes the connection; a transaction that is not committed is undone by that."""
+        """Closes the connection, which rolls back an open transaction."""
         if self._owners is not None:
             self._owners.rolled_back()
         if self._connection is not None:
@@ -270,20 +264,16 @@ class Database:
             case EdgeFault():
                 return error.detail
             case FileNotFoundError() if self._owners is not None:
-                problem = (
-                    "the file is gone; put it back, or start the program again to begin a new one"
-                )
+                problem = "the file is gone; put it back, or restart the program to begin a new one"
             case _FileReplacedError():
                 problem = (
-                    "the file was deleted or replaced while it was in use; put it back, or start "
-                    "the program again to go on "
-                    "with what is there now"
+                    "the file was deleted or replaced while it was in use; put it back, or restart "
+                    "the program to continue with what is there now"
                 )
             case OSError():
                 problem = (
                     f"{error.strerror} ({error.filename or 'file lock'}); let user {os.geteuid()} "
-                    f"make, lock and list files in its "
-                    "directory, which must be on a local disk"
+                    f"make, lock and list files in its directory, which must be on a local disk"
                 )
             case _:
                 problem = f"{_advice(error, self._busy_seconds)} (SQLite: {error})"
@@ -310,14 +300,13 @@ def _advice(error: Exception, busy_seconds: float) -> str:
         ):
             return (
                 f"the file cannot be opened for writing; let user {os.geteuid()} write it and "
-                f"make files "
-                f"in its directory"
+                f"make files in its directory"
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return (
-                "the file is damaged or no SQLite database; restore a backup, or move it away "
-                "together with its -wal and -shm "
-                "files: a new one is begun, and jobs that are in the target already are found there"
+                "the file is damaged or no SQLite database; restore a backup, or move it away with "
+                "its -wal and -shm files to begin a new one: jobs already in the target are found "
+                "there"
             )
         case _:
             return "the storage failed; look at the disk, its free space and the kernel's log"

@@ -1,7 +1,5 @@
-"""Many operations, one transaction: what is asked for while a commit is under way goes into the
-next one together.
-
-So the number of fsyncs does not grow with the number of jobs worked on at once.
+"""Group commit: all operations requested during a commit share the next transaction, so the number
+of fsyncs does not grow with the number of concurrent jobs.
 """
 
 from __future__ import annotations
@@ -22,10 +20,7 @@ T = TypeVar("T")
 
 
 class GroupCommit:
-    """Carries operations from the event loop to the database's own thread, in the order they came.
-
-    Raises from every call after `aclose`, and when the storage fails: `EdgeFault`.
-    """
+    """Passes operations from the event loop to the database's thread, in order."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,16 +38,15 @@ class GroupCommit:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.open)
         except BaseException:
-            # after a cancellation too: the thread goes on with what it has begun
+            # after a cancellation too: the thread finishes what it has begun
             await self.aclose()
             raise
 
     async def run(self, operation: Operation[T]) -> T:
-        """Returns when the operation is durable. It is carried out even when the caller is
-        cancelled meanwhile.
+        """Returns when the operation is durable. It is carried out even if the caller is cancelled.
 
         Raises:
-            EdgeFault: the storage failed.
+            EdgeFault: the storage failed, or `aclose` was called.
             Exception: whatever the operation raised; it changed nothing.
         """
         if self._closer is not None:
@@ -65,7 +59,7 @@ class GroupCommit:
         return await future
 
     async def aclose(self) -> None:
-        """Carries out what is waiting, then closes the database. May be called again, also after a
+        """Carries out what is waiting, then closes the database. Idempotent, also after a
         cancellation.
         """
         if self._closer is None:
@@ -86,20 +80,20 @@ class GroupCommit:
             except EdgeFault as fault:
                 for future in futures:
                     _fail(future, EdgeFault(fault.edge, fault.reason, fault.detail))
-            except Exception as error:  # noqa: BLE001 - a bug: those who wait must hear of it
+            except Exception as error:  # noqa: BLE001 - a bug, which the callers must see
                 for future in futures:
                     _fail(future, error)
             else:
                 _resolve(futures, answers)
             finally:
                 for future in futures:
-                    future.cancel()  # without effect on those that have their answer
-            await asyncio.sleep(0)  # callers that go on right away belong into the next batch
+                    future.cancel()  # no effect on those that are done
+            await asyncio.sleep(0)  # the next operations of these callers join the next batch
 
     async def _close(self) -> None:
         if self._flusher is not None:
             await asyncio.wait([self._flusher])
-        await self._flush()  # for the case that the flusher was cancelled
+        await self._flush()  # in case the flusher was cancelled
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown(wait=False)
 

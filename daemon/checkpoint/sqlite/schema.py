@@ -1,7 +1,6 @@
-"""The tables of the SQLite checkpoint, as the list of steps that leads from an empty file to the
-newest version.
+"""The schema of the SQLite checkpoint, as the migrations from an empty file to the newest version.
 
-A step that was ever released is never changed: a new version is a new step at the end.
+A released step is never changed: a new version is a new step at the end.
 """
 
 from __future__ import annotations
@@ -16,15 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x6D64_7379
-"""Marks the file as ours ("mdsy"), for SQLite files of other programs also start at version 0."""
+"""Marks the file as ours ("mdsy"): SQLite files of other programs also start at version 0."""
 
 _VERSION_1 = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     # created_at, probed_at: epoch seconds
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
     "INSERT INTO meta (name, value) VALUES ('created_at', :now)",
-    # AUTOINCREMENT never gives a number twice, not even after the newest claim has been deleted:
-    # that makes it the fence.
+    # AUTOINCREMENT never reuses a number, even after the newest claim was deleted: hence the fence.
     """
     CREATE TABLE claims (
         fence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,7 +31,7 @@ _VERSION_1 = (
         lease_until REAL NOT NULL
     )
     """,
-    # A lock ends with the claim it was taken under, however that ends.
+    # A lock ends with its claim, however that ends.
     """
     CREATE TABLE name_locks (
         name TEXT PRIMARY KEY,
@@ -77,7 +75,7 @@ _VERSION_1 = (
 
 _VERSION_2 = (
     "ALTER TABLE jobs ADD COLUMN steps TEXT NOT NULL DEFAULT '{}'",
-    # A row stays for good: its term never goes back. lease_until 0: given back, or its holder is
+    # A row is never deleted, so its term never goes back. lease_until 0: released, or its holder is
     # known to be gone.
     """
     CREATE TABLE writer_leases (
@@ -99,7 +97,7 @@ def migrate(
     now: float,
     steps: Sequence[Sequence[str]] = MIGRATIONS,
 ) -> None:
-    """Brings a file to the newest version, all steps in one transaction, one process at a time.
+    """Migrates a file to the newest version, all steps in one transaction.
 
     Args:
         connection: in autocommit mode (``isolation_level=None``).
@@ -108,9 +106,8 @@ def migrate(
         steps: as `MIGRATIONS`.
 
     Raises:
-        SetupFault: a file of another program, or of a newer version of this one; it is left as it
-            was.
-        sqlite3.Error: the storage failed; nothing was changed.
+        SetupFault: a file of another program, or of a newer version of this one; it is unchanged.
+        sqlite3.Error: the storage failed; the file is unchanged.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -139,7 +136,7 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
     if version > newest:
         raise SetupFault(
             f"checkpoint {path}: written by a newer version of this program (its schema is "
-            f"version {version}, this program "
-            f"knows {newest}); start that newer version, or set checkpoint.path to a new file"
+            f"version {version}, this program knows {newest}); start that newer version, or set "
+            f"checkpoint.path to a new file"
         )
     return int(version)

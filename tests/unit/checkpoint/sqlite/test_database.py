@@ -567,15 +567,16 @@ class TestSchema:
             assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
     async def test_rows_of_an_older_version_are_still_there_after_a_step(
-        self, start: Start, path: Path, clock: FakeClock
+        self, start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         older = await start()
         await synced(older, await claimed(older))
         await older.aclose()
         steps = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",))
-        newer = Database(path, clock=clock, busy_seconds=1.0, migrations=steps)
-        newer.open()
-        newer.close()
+        with monkeypatch.context() as patched:
+            patched.setattr("daemon.checkpoint.sqlite.database.MIGRATIONS", steps)
+            newer = await start()
+            await newer.aclose()
 
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT state, note FROM jobs").fetchall() == [

@@ -843,7 +843,7 @@ class TestLookingBack:
             arn_of(number) for number in numbers
         ]
 
-    async def test_described_are_the_rows_of_an_arn_whose_creation_time_is_known_the_newest_job_first(  # noqa: E501
+    async def test_described_rows_have_a_creation_time_and_the_newest_job_comes_first(
         self, checkpoint: SqliteCheckpoint, clock: FakeClock
     ) -> None:
         await self.fill(checkpoint, clock)
