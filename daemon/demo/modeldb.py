@@ -154,9 +154,7 @@ class DemoModelDbV2:
         found = []
         for project in projects:
             wanted = {"project_id": project["id"]}
-            async with http.get(
-                f"{base_url}/experiment/getExperimentsInProject", params=wanted
-            ) as answer:
+            async with http.post(f"{base_url}/experiment/findExperiments", json=wanted) as answer:
                 experiments = {
                     row["id"]: row["name"] for row in (await answer.json()).get("experiments", [])
                 }

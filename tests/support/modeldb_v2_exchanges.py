@@ -158,8 +158,6 @@ class Replayer:
     Args:
         base_url: as in ``target.url``.
         outages: for outages.jsonl; None: left out.
-        without: services (the first part of a path after /v1) that the server does not have, each
-            with the reason.
     """
 
     def __init__(
@@ -167,11 +165,9 @@ class Replayer:
         base_url: str,
         *,
         outages: Outages | None = None,
-        without: Mapping[str, str] | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._outages = outages
-        self._without = dict(without or {})
 
     async def replay(self, file: str) -> Replay:
         """Replays one file; `Replay.differences` tells whether it went as recorded."""
@@ -181,18 +177,14 @@ class Replayer:
             await replay.prepare(file, exchanges)
             try:
                 for group in _steps(exchange for exchange in exchanges if exchange.file == file):
-                    if reason := self._reason_to_leave_out(group[0]):
+                    if file == "outages" and self._outages is None:
+                        reason = "nothing here can take the server's parts down"
                         replay.result.left_out[reason] += group
                     else:
                         await replay.step(group)
             finally:
                 await replay.clean_up()
         return replay.result
-
-    def _reason_to_leave_out(self, exchange: Exchange) -> str | None:
-        if exchange.file == "outages" and self._outages is None:
-            return "nothing here can take the server's parts down"
-        return self._without.get(exchange.service)
 
 
 def _steps(exchanges: Iterable[Exchange]) -> Iterator[list[Exchange]]:
@@ -383,12 +375,10 @@ class _FileReplay:
             return []  # how many calls meet a dead connection is chance
         recorded = exchange.response
         if (status, content_type) != (recorded.status, recorded.headers["content-type"]):
-            wanted = f"{recorded.status} {recorded.headers['content-type']} {json.dumps(recorded.body)[:200]}"  # noqa: E501
+            wanted = f"{recorded.status} {recorded.headers['content-type']}"
+            found = f"{status} {content_type} {json.dumps(body)[:200]}"
             return [
-                (
-                    f"{exchange.label}: {status} {content_type} {json.dumps(body)[:200]}, recorded "
-                    f"{wanted}"
-                )
+                f"{exchange.label}: {found}, recorded {wanted} {json.dumps(recorded.body)[:200]}"
             ]
         if status == 503:
             # What the proxy says about a back-end that is gone depends on the moment at which it

@@ -138,13 +138,6 @@ def as_read_back(row: Row) -> Row:
     return row
 
 
-def add_tags(entity: Entity, tags: Iterable[str]) -> None:
-    """Those that the entity does not have yet."""
-    had = entity.row.get("tags", [])
-    if added := [tag for tag in tags if tag not in had]:
-        entity.row["tags"] = had + added
-
-
 def protobuf_text(value: object) -> str:
     """A google.protobuf.Value as the server's texts write it."""
     match value:
@@ -273,14 +266,6 @@ def _update_project_attribute(store: Store, request: Request) -> Answer:
     return {"project": project.row}
 
 
-def _add_project_tags(store: Store, request: Request) -> Answer:
-    project = store.project(request["id"])
-    check_columns(request)
-    add_tags(project, request.get("tags", ()))
-    store.projects.updated(project)
-    return {"project": project.row}
-
-
 def _delete_project(store: Store, request: Request) -> Answer:
     project = store.projects.live(request["id"])
     if project is not None:
@@ -319,12 +304,6 @@ PROJECT_CALLS: Mapping[str, Call] = {
     "updateProjectAttributes": Call(
         "POST", messages.UPDATE_ATTRIBUTE, _update_project_attribute, _require_project_attribute
     ),
-    "addProjectTags": Call(
-        "POST",
-        messages.TAGS,
-        _add_project_tags,
-        _validate_all(require("AddProjectTags", ("id", "Project ID")), check_tags),
-    ),
     "deleteProject": Call(
         "DELETE", messages.BY_ID, _delete_project, require("DeleteProject", ("id", "Project ID"))
     ),
@@ -346,26 +325,6 @@ def _create_experiment(store: Store, request: Request) -> Answer:
     check_columns(row)
     store.experiments.insert(as_read_back(row))
     return {"experiment": row}
-
-
-def _require_experiment_name(request: Request) -> None:
-    if not (request.get("name") and request.get("project_id")):
-        text = "Experiment name and Project ID is not found in GetExperimentByName request"
-        raise ApiError(INVALID_ARGUMENT, text, "GetExperimentByName.Response")
-
-
-def _get_experiment_by_name(store: Store, request: Request) -> Answer:
-    store.project(request["project_id"])
-    check_text(request["name"])
-    found = store.experiments.find("name", (request["project_id"], request["name"]))
-    if len(found) == 1:
-        return {"experiment": found[0].row}
-    name, project_id = protobuf_text(request["name"]), protobuf_text(request["project_id"])
-    if found:
-        text = f"Multiple experiments with name {name} found in project {project_id}"
-        raise ApiError(INTERNAL, text, "GetExperimentByName.Response")
-    text = f"Experiment with name {name} not found in project {project_id}"
-    raise ApiError(NOT_FOUND, text, "GetExperimentByName.Response")
 
 
 def _get_experiment_by_id(store: Store, request: Request) -> Answer:
@@ -392,20 +351,6 @@ def _find_experiments(store: Store, request: Request) -> Answer:
     return page(found, request, "experiments", "FindExperiments")
 
 
-def _get_experiments_in_project(store: Store, request: Request) -> Answer:
-    if store.projects.live(request["project_id"]) is None:
-        raise ApiError(NOT_FOUND, "Project ID not found.", "GetExperimentsInProject.Response")
-    return page(_experiments_in(store, request), request, "experiments", "GetExperimentsInProject")
-
-
-def _add_experiment_tags(store: Store, request: Request) -> Answer:
-    experiment = store.experiment(request["id"])
-    check_columns(request)
-    add_tags(experiment, request["tags"])
-    store.experiments.updated(experiment)
-    return {"experiment": experiment.row}
-
-
 def _delete_experiment(store: Store, request: Request) -> Answer:
     experiment = store.experiments.live(request["id"])
     if experiment is None:
@@ -427,31 +372,13 @@ EXPERIMENT_CALLS: Mapping[str, Call] = {
         ),
         _check_experiment_name,
     ),
-    "getExperimentByName": Call(
-        "GET", messages.BY_PROJECT_AND_NAME, _get_experiment_by_name, _require_experiment_name
-    ),
     "getExperimentById": Call(
         "GET",
         messages.BY_ID,
         _get_experiment_by_id,
         require("GetExperimentById", ("id", "Experiment ID")),
     ),
-    "getExperimentsInProject": Call(
-        "GET",
-        messages.FIND_EXPERIMENTS,
-        _get_experiments_in_project,
-        require("GetExperimentsInProject", ("project_id", "Project ID")),
-    ),
     "findExperiments": Call("POST", messages.FIND_EXPERIMENTS, _find_experiments),
-    "addExperimentTags": Call(
-        "POST",
-        messages.TAGS,
-        _add_experiment_tags,
-        _validate_all(
-            require("AddExperimentTags", ("id", "Experiment ID"), ("tags", "Experiment tags")),
-            check_tags,
-        ),
-    ),
     "deleteExperiment": Call(
         "DELETE",
         messages.BY_ID,
@@ -577,22 +504,6 @@ def _find_runs(store: Store, request: Request) -> Answer:
     return page(found, request, "experiment_runs", "FindExperimentRuns")
 
 
-def _get_runs_in_project(store: Store, request: Request) -> Answer:
-    store.project(request["project_id"])
-    return page(_runs_in(store, request), request, "experiment_runs", "GetExperimentRunsInProject")
-
-
-def _get_runs_in_experiment(store: Store, request: Request) -> Answer:
-    experiment = store.experiments.live(request["experiment_id"])
-    if experiment is None:
-        text = "User does not have access to the ExperimentRun."
-        raise ApiError(PERMISSION_DENIED, text, "GetExperimentRunsInExperiment")
-    store.project(experiment.row["project_id"])
-    return page(
-        _runs_in(store, request), request, "experiment_runs", "GetExperimentRunsInExperiment"
-    )
-
-
 def _delete_runs(store: Store, request: Request) -> Answer:
     found = [run for run_id in request["ids"] if (run := store.runs.live(run_id))]
     if not found:
@@ -600,10 +511,6 @@ def _delete_runs(store: Store, request: Request) -> Answer:
     for run in found:
         store.runs.delete(run)
     return {"status": True}
-
-
-def _delete_run(store: Store, request: Request) -> Answer:
-    return _delete_runs(store, {"ids": [request["id"]]})
 
 
 RUN_CALLS: Mapping[str, Call] = {
@@ -640,18 +547,6 @@ RUN_CALLS: Mapping[str, Call] = {
         require("GetExperimentRunById", ("id", "ExperimentRun ID")),
     ),
     "findExperimentRuns": Call("POST", messages.FIND_RUNS, _find_runs),
-    "getExperimentRunsInProject": Call(
-        "GET",
-        messages.FIND_RUNS,
-        _get_runs_in_project,
-        require("GetExperimentRunsInProject", ("project_id", "Project ID")),
-    ),
-    "getExperimentRunsInExperiment": Call(
-        "GET",
-        messages.FIND_RUNS,
-        _get_runs_in_experiment,
-        require("GetExperimentRunsInExperiment", ("experiment_id", "Experiment ID")),
-    ),
     "deleteExperimentRuns": Call(
         "DELETE",
         messages.BY_IDS,
@@ -660,14 +555,6 @@ RUN_CALLS: Mapping[str, Call] = {
             "DeleteExperimentRuns",
             ("ids", "ExperimentRun IDs"),
             details="DeleteExperiments.Response",
-        ),
-    ),
-    "deleteExperimentRun": Call(
-        "DELETE",
-        messages.BY_ID,
-        _delete_run,
-        require(
-            "DeleteExperimentRun", ("id", "ExperimentRun ID"), details="DeleteExperiment.Response"
         ),
     ),
 }

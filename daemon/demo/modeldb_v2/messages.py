@@ -379,7 +379,6 @@ _EXPERIMENT_ID = Field("experiment_id", string)
 _NAME = Field("name", string)
 _DESCRIPTION = Field("description", string)
 _TAGS = _strings("tags")
-_DELETE_ALL = Field("delete_all", boolean)
 
 _VALUE_TYPE = Field(
     "value_type",
@@ -459,8 +458,6 @@ CREATE_PROJECT = Message(
 FIND_PROJECTS = Message(_strings("project_ids"), *_FINDING)
 UPDATE_DESCRIPTION = Message(_ID, _DESCRIPTION)
 UPDATE_ATTRIBUTE = Message(_ID, Field("attribute", KEY_VALUE.read))
-TAGS = Message(_ID, _TAGS, _DELETE_ALL)
-BY_PROJECT_AND_NAME = Message(_PROJECT_ID, _NAME)
 CREATE_EXPERIMENT = Message(_PROJECT_ID, _NAME, _DESCRIPTION, _ATTRIBUTES, _TAGS, _ARTIFACTS)
 FIND_EXPERIMENTS = Message(_PROJECT_ID, _strings("experiment_ids"), *_FINDING)
 BY_EXPERIMENT_AND_NAME = Message(_EXPERIMENT_ID, _NAME)
@@ -484,24 +481,3 @@ CREATE_RUN = Message(
     _messages("features", Message(_NAME)),
 )
 FIND_RUNS = Message(_PROJECT_ID, _EXPERIMENT_ID, _strings("experiment_run_ids"), *_FINDING)
-LOG_CODE_VERSION = Message(
-    _ID, Field("code_version", CODE_VERSION.read), Field("overwrite", boolean)
-)
-GET_ATTRIBUTES = Message(_ID, _strings("attribute_keys"), Field("get_all", boolean))
-GET_OBSERVATIONS = Message(_ID, Field("observation_key", string))
-DELETE_ARTIFACT = Message(_ID, Field("key", string))
-
-
-def log_one(name: str, message: Message) -> Message:
-    """The request of a call that adds one element to a list of a run."""
-    return Message(_ID, Field(name, message.read))
-
-
-def log_many(name: str, message: Message) -> Message:
-    """The request of a call that adds several."""
-    return Message(_ID, _messages(name, message), Field("overwrite", boolean))
-
-
-def delete_keys(name: str) -> Message:
-    """The request of a call that deletes elements of a list of a run by their keys."""
-    return Message(_ID, _strings(name), _DELETE_ALL)

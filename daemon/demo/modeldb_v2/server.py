@@ -7,15 +7,12 @@
 or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v2.server
 --port 8080 --latency 0.02``.
 
-What it is like: ModelDB 2.0.8.1 (the last open-source release: Go REST proxy, Java back-end,
-PostgreSQL), call for call. It answers the exchanges that were recorded from the real server
-(tests/data/modeldb_v2; tests/support/modeldb_v2_exchanges.py replays them against either) with the
-same status, text and body: 259 of the 273. The other 14 are dataset entities, which no client of
-this project makes; their paths are 404. How requests are read is in `modeldb_v2_messages`, what the
-calls do in `modeldb_v2_calls` and `modeldb_v2_run_parts`, what find finds in `modeldb_v2_find`,
-what can be made to go wrong in `modeldb_v2_faults`.
+It imitates ModelDB 2.0.8.1 (the last open-source release: Go REST proxy, Java back-end,
+PostgreSQL) for the calls that this project makes; every other path is 404. It gives the recorded
+answers of the real server (tests/data/modeldb_v2): same status, text and body. `messages` reads
+requests, `calls` and `find` carry them out, `faults` breaks things.
 
-What it is unlike, beside what those modules say:
+Differences, besides those named in the other modules:
 
 * Speed: each call takes `latency_seconds`, however many there are at once. The real one takes 40 ms
   for a create when it has nothing else to do and half a second among 32; 128 at once can wedge it
@@ -23,7 +20,7 @@ What it is unlike, beside what those modules say:
 * The window of two creates of one name is `latency_seconds` long and certain; on the real server it
   is the duration of the first call, and chance.
 * Sizes: a body above 4 MiB is refused by its bytes of JSON; the real server counts its protobuf.
-  What a database index takes is estimated (`modeldb_v2_store.check_columns`).
+  What a database index takes is estimated (`store.check_columns`).
 * A frozen stand-in is a frozen proxy: nothing answers, a Grpc-Timeout included.
 * Headers other than Grpc-Timeout and those of `require_headers` are ignored; `Grpc-Metadata-…-bin`
   need not be base64.
@@ -57,7 +54,6 @@ from daemon.demo.modeldb_v2.messages import (
     ApiError,
     parse_body,
 )
-from daemon.demo.modeldb_v2.run_parts import RUN_PART_CALLS
 from daemon.demo.modeldb_v2.store import Store
 
 if TYPE_CHECKING:
@@ -72,7 +68,7 @@ if TYPE_CHECKING:
 _CALLS: Mapping[str, Mapping[str, Call]] = {
     "project": PROJECT_CALLS,
     "experiment": EXPERIMENT_CALLS,
-    "experiment-run": {**RUN_CALLS, **RUN_PART_CALLS},
+    "experiment-run": RUN_CALLS,
 }
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _LARGEST_HEADERS = 8192
