@@ -319,7 +319,7 @@ class Daemon:
         _, running = await asyncio.wait(pollers, timeout=deadline)
         if running:
             log.warning(
-                "a long poll did not end in time; what it takes stays hidden for its visibility "
+                "a long poll did not end in time; its messages stay hidden for their visibility "
                 "timeout"
             )
 
@@ -331,7 +331,7 @@ class Daemon:
                 await self._in_flight.wait_empty()
                 return
         except TimeoutError:
-            log.warning("writes without an answer are left", count=len(self._in_flight))
+            log.warning("unanswered writes are left", count=len(self._in_flight))
         for delivery in self._in_flight:
             delivery.abandon()
         with contextlib.suppress(TimeoutError):

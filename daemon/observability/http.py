@@ -136,10 +136,10 @@ async def serve_http(
 def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
     # asyncio sets no errno if none of the host's addresses belongs to this machine
     if isinstance(error, socket.gaierror) or error.errno in {None, errno.EADDRNOTAVAIL}:
-        return SetupFault(f"http.host = {host!r}: is no address of this machine ({error})")
+        return SetupFault(f"http.host = {host!r}: not an address of this machine ({error})")
     advice = {
-        errno.EADDRINUSE: "another process listens there: end it, or set another http.port",
-        errno.EACCES: "ports below 1024 are for root: set another http.port",
+        errno.EADDRINUSE: "another process is listening there: stop it, or set another http.port",
+        errno.EACCES: "ports below 1024 need privileges: set another http.port",
     }
     return SetupFault(
         f"http.port = {port}: cannot listen on {host}: {advice.get(error.errno or 0, str(error))}"

@@ -55,4 +55,4 @@ def _words(pulse: Pulse) -> str:
     if pulse.dead:
         return "ended"
     overdue = pulse.overdue_seconds
-    return f"hangs: {overdue:.0f} s over its time" if overdue else "ok"
+    return f"hangs: {overdue:.0f} s past its deadline" if overdue else "ok"

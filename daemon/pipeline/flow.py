@@ -189,7 +189,7 @@ class Flow:
         if status not in TERMINAL_STATUSES:
             return Deferred(
                 Reason.NOT_TERMINAL,
-                f"{event.name} is {status or 'without a status'}, says DescribeTrainingJob",
+                f"{event.name} is {status or 'without a status'} according to DescribeTrainingJob",
             )
         if status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")

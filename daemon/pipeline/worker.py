@@ -140,7 +140,7 @@ class Worker:
         if outcome is not None:
             return outcome
         if delivery.claim_lost:
-            return Deferred(Reason.LEASE_LOST, "another process has the job now")
+            return Deferred(Reason.LEASE_LOST, "another process has claimed the job")
         return await self._given_back(delivery)
 
     async def _hold(self, delivery: Delivery, breaker: Breaker) -> bool:
@@ -193,12 +193,12 @@ class Worker:
                 await self._queue.send_dead_letter(url, letter.body, letter.attributes)
             except JobRefused as refusal:
                 log.warning(
-                    "dead-letter queue refuses the message; its body is kept in the checkpoint",
+                    "the dead-letter queue rejects the message; its body is kept in the checkpoint",
                     detail=refusal.detail,
                 )
             except EdgeFault as fault:
                 log.warning(
-                    "dead-letter queue does not take the message; it is tried again later",
+                    "the dead-letter queue failed; the message will be retried",
                     detail=fault.detail,
                 )
                 if fault.reason not in DEAD_LETTER_QUEUE_ONLY:

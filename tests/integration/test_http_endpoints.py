@@ -331,8 +331,8 @@ class TestLife:
                     "127.0.0.1", port, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
                 )
         assert str(refused.value) == (
-            f"http.port = {port}: cannot listen on 127.0.0.1: another process listens there: end "
-            f"it, or set another http.port"
+            f"http.port = {port}: cannot listen on 127.0.0.1: another process is listening there: "
+            "stop it, or set another http.port"
         )
 
     @pytest.mark.parametrize("host", ["192.0.2.1", "name.invalid"])
@@ -340,7 +340,7 @@ class TestLife:
         self, metrics: Metrics, probes: Probes, host: str
     ) -> None:
         with pytest.raises(
-            SetupFault, match=f"http.host = '{host}': is no address of this machine"
+            SetupFault, match=f"http.host = '{host}': not an address of this machine"
         ):
             await serve_http(host, 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz)
 
@@ -353,7 +353,7 @@ class TestLife:
         monkeypatch.setattr(socket.socket, "bind", denied)
         with pytest.raises(
             SetupFault,
-            match=r"http\.port = 80: cannot listen on 127\.0\.0\.1: ports below 1024 are for root",
+            match=r"http\.port = 80: cannot listen on 127\.0\.0\.1: ports below 1024 need privil",
         ):
             await serve_http(
                 "127.0.0.1", 80, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz

@@ -91,7 +91,7 @@ async def test_a_long_poll_that_outlives_the_stop_is_told(path: Path) -> None:
     poll.cancel()
     assert log_lines(
         logs,
-        "a long poll did not end in time; what it takes stays hidden for its visibility timeout",
+        "a long poll did not end in time; its messages stay hidden for their visibility timeout",
     )
 
 
@@ -102,7 +102,7 @@ async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
     asyncio.get_running_loop().call_later(0.05, daemon._in_flight.remove, delivery)
     with capture_logs() as logs:
         await daemon._drain(0.01)
-    assert [line["count"] for line in log_lines(logs, "writes without an answer are left")] == [1]
+    assert [line["count"] for line in log_lines(logs, "unanswered writes are left")] == [1]
     assert delivery.released.is_set()
 
 

@@ -59,7 +59,7 @@ def test_a_loop_beyond_its_time_hangs(clock: FakeClock) -> None:
     clock.now += 45
     report = liveness_report(watchdog)
     assert (report.ok, report.state) == (False, "hanging")
-    assert dict(report.checks) == {"poller 1": "hangs: 10 s over its time", "heartbeat": "ok"}
+    assert dict(report.checks) == {"poller 1": "hangs: 10 s past its deadline", "heartbeat": "ok"}
     watchdog.pulse("poller 1").work(35)
     assert liveness_report(watchdog).ok
 

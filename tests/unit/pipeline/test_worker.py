@@ -660,12 +660,12 @@ def fail_often(scene: FlowScene, edge: Edge, step: Step, times: int) -> None:
     [
         (
             JobRefused(Reason.MALFORMED_BODY, "characters"),
-            "dead-letter queue refuses the message; its body is kept in the checkpoint",
+            "the dead-letter queue rejects the message; its body is kept in the checkpoint",
             "rejected",
         ),
         (
             edge_fault(Edge.QUEUE, Reason.ACCESS_DENIED),
-            "dead-letter queue does not take the message; it is tried again later",
+            "the dead-letter queue failed; the message will be retried",
             "deferred",
         ),
     ],
