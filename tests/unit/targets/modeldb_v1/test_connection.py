@@ -27,7 +27,6 @@ from tests.support.modeldb_v1_connections import (
     connected,
     failure_of,
     framed,
-    nothing_left_behind,
     read_call,
     serving,
     stay_silent,
@@ -35,18 +34,10 @@ from tests.support.modeldb_v1_connections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.modeldb_v1_connections import Handler
 
 OK = encode_reply("testConnection", FIRST_SEQUENCE_ID, 200)
 """The answer to the first call of a connection."""
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
 
 
 def sending(raw: bytes) -> Handler:

@@ -21,20 +21,13 @@ from daemon.targets.modeldb_v1.errors import CallErrorKind
 from tests.support.modeldb_v1_connections import (
     answer_all,
     failure_of,
-    nothing_left_behind,
     serving,
     stay_silent,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
 
 
 async def answers(host: str, port: int, **options: Any) -> bool:

@@ -11,7 +11,6 @@ from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import JobFault
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.training_job.training_run import Metric
-from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     CHANNELS,
     cancel_in,
@@ -27,28 +26,7 @@ from tests.support.modeldb_v1_target import (
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
-    from daemon.training_job.training_run import TrainingRun
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn(mongo_timeout_seconds=0.0) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
-    async with target_on(server.port, metadata_store=True) as made:
-        yield made
 
 
 # The run by its mark
@@ -138,18 +116,14 @@ async def test_the_run_of_a_cancelled_attempt_is_found_over_the_same_connection(
     ],
 )
 async def test_whatever_call_a_cancelled_attempt_was_in(
-    method: str, *, metadata_store: bool
+    server: ModelDbV1StandIn, target: ModelDBV1Target, method: str, *, metadata_store: bool
 ) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        journal = MemoryJournal()
-        hold = await cancel_in(target, server, method, journal)
-        again = asyncio.create_task(target.sync(full_job(), journal))
-        hold.release()
-        await again
-        assert wrong(server, [full_job()], metadata_store=metadata_store) == []
+    journal = MemoryJournal()
+    hold = await cancel_in(target, server, method, journal)
+    again = asyncio.create_task(target.sync(full_job(), journal))
+    hold.release()
+    await again
+    assert wrong(server, [full_job()], metadata_store=metadata_store) == []
 
 
 async def test_a_read_that_was_under_way_while_a_write_was_given_up_does_not_count(
@@ -269,25 +243,23 @@ async def test_data_frames_without_an_answer_are_stored_once_more(
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
-async def test_notes_of_a_run_that_is_no_longer_there_are_dropped(*, metadata_store: bool) -> None:
+async def test_notes_of_a_run_that_is_no_longer_there_are_dropped(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, *, metadata_store: bool
+) -> None:
     """The database was replaced: the numbers that were noted are other jobs' now."""
     journal = MemoryJournal()
     async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
+        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as old,
+        target_on(old.port, metadata_store=metadata_store) as target_of_old,
     ):
-        await target.sync(full_job("before"), MemoryJournal())
-        await lose(target, server, "storeMetricEvent", journal)
+        await target_of_old.sync(full_job("before"), MemoryJournal())
+        await lose(target_of_old, old, "storeMetricEvent", journal)
         assert journal.steps["run_id"] == "2"
-    others: list[TrainingRun] = [full_job("a"), full_job("b"), full_job("c")]
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        for each in others:
-            await target.sync(each, MemoryJournal())
-        # the run is there, and nothing in it
-        await lose(target, server, "storeExperimentRunEvent", journal)
-        assert not (await target.sync(full_job(), journal)).created
-        assert wrong(server, [*others, full_job()], metadata_store=metadata_store) == []
-        assert journal.steps["run_id"] == "4"
+    others = [full_job("a"), full_job("b"), full_job("c")]
+    for each in others:
+        await target.sync(each, MemoryJournal())
+    # the run exists, but is empty
+    await lose(target, server, "storeExperimentRunEvent", journal)
+    assert not (await target.sync(full_job(), journal)).created
+    assert wrong(server, [*others, full_job()], metadata_store=metadata_store) == []
+    assert journal.steps["run_id"] == "4"

@@ -12,7 +12,6 @@ from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import EdgeFault
 from daemon.outcome import Reason
 from tests.support.log_lines import log_lines
-from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     at_each_call,
     edge_fault,
@@ -27,29 +26,9 @@ from tests.support.modeldb_v1_target import (
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
 
 MISSING = "the model's metadata are missing in ModelDB: the server ended while it stored them"
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn(mongo_timeout_seconds=0.0) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
-    async with target_on(server.port, metadata_store=True) as made:
-        yield made
 
 
 async def test_the_metadata_store_is_down_in_the_middle(

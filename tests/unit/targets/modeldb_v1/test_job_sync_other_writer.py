@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.readback import float32
 from tests.support.log_lines import log_lines
-from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import (
     at_each_call,
     edge_fault,
@@ -19,51 +17,29 @@ from tests.support.modeldb_v1_target import (
     mixed_up,
     move_models,
     runs_of,
-    target_on,
     until_synced,
     wrong,
 )
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn(mongo_timeout_seconds=0.0) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
-    async with target_on(server.port, metadata_store=True) as made:
-        yield made
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("their_id", [True, False])
-async def test_a_run_that_got_mixed_up(*, metadata_store: bool, their_id: bool) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        await target.sync(full_job("before"), MemoryJournal())
-        server.faults.foreign_writer("ExperimentRun", their_id=their_id)
-        journal = MemoryJournal()
-        await mixed_up(server, target, journal)
-        assert len(server.fits) == 1, "nothing is written into another's run"
-        await target.sync(full_job(), journal)
-        problems = wrong(server, [full_job("before"), full_job()], metadata_store=metadata_store)
-        assert problems == (["a run that nobody wanted: another writer's run"] if their_id else [])
+async def test_a_run_that_got_mixed_up(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, *, metadata_store: bool, their_id: bool
+) -> None:
+    await target.sync(full_job("before"), MemoryJournal())
+    server.faults.foreign_writer("ExperimentRun", their_id=their_id)
+    journal = MemoryJournal()
+    await mixed_up(server, target, journal)
+    assert len(server.fits) == 1, "nothing is written into another's run"
+    await target.sync(full_job(), journal)
+    problems = wrong(server, [full_job("before"), full_job()], metadata_store=metadata_store)
+    assert problems == (["a run that nobody wanted: another writer's run"] if their_id else [])
 
 
 async def test_a_run_that_is_in_another_project(
@@ -106,58 +82,48 @@ async def test_a_new_run_that_has_a_model(
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 @pytest.mark.parametrize("table", ["DataFrame", "Transformer", "TransformerSpec"])
-async def test_a_fit_that_got_mixed_up(table: str, *, metadata_store: bool) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        journal = MemoryJournal()
-        server.faults.foreign_writer(table)
-        await mixed_up(server, target, journal)
-        await target.sync(full_job(), journal)
-        assert len(runs_of(server, full_job())) == 1
-        assert len(server.fits) == 1
-        assert {each["metricValue"] for each in server.metrics} == {
-            float32(each.value) for each in full_job().metrics
-        }
+async def test_a_fit_that_got_mixed_up(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, table: str
+) -> None:
+    journal = MemoryJournal()
+    server.faults.foreign_writer(table)
+    await mixed_up(server, target, journal)
+    await target.sync(full_job(), journal)
+    assert len(runs_of(server, full_job())) == 1
+    assert len(server.fits) == 1
+    assert {each["metricValue"] for each in server.metrics} == {
+        float32(each.value) for each in full_job().metrics
+    }
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 async def test_a_model_that_never_reads_back_is_taken_as_it_is_after_two_fits(
-    *, metadata_store: bool
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        at_each_call(
-            server,
-            "storeMetricEvent",
-            lambda: list(server.store.specs)[-1].update(tag="somebody else's"),
-        )
-        journal = MemoryJournal()
-        synced = await until_synced(target, full_job(), journal, attempts=4)
-        assert len(server.fits) == 2
-        note = "ModelDB shows model 2 otherwise than it was written: somebody else writes to the server"  # noqa: E501
-        assert synced.notes == (note,)
-        assert synced.ids["model_id"] == "2"
-        assert journal.steps["fits"] == "2"
-        await target.sync(full_job(), journal)
-        assert len(server.fits) == 2
+    at_each_call(
+        server,
+        "storeMetricEvent",
+        lambda: list(server.store.specs)[-1].update(tag="somebody else's"),
+    )
+    journal = MemoryJournal()
+    synced = await until_synced(target, full_job(), journal, attempts=4)
+    assert len(server.fits) == 2
+    note = "ModelDB shows model 2 otherwise than it was written: somebody else writes to the server"
+    assert synced.notes == (note,)
+    assert synced.ids["model_id"] == "2"
+    assert journal.steps["fits"] == "2"
+    await target.sync(full_job(), journal)
+    assert len(server.fits) == 2
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
 async def test_a_model_that_is_shown_in_another_run_is_not_stored_a_third_time(
-    *, metadata_store: bool
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store, mongo_timeout_seconds=0.0) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        at_each_call(server, "storeMetricEvent", lambda: move_models(server))
-        synced = await until_synced(target, full_job(), MemoryJournal(), attempts=4)
-        assert len(server.fits) == 2
-        assert "otherwise than it was written" in synced.notes[0]
+    at_each_call(server, "storeMetricEvent", lambda: move_models(server))
+    synced = await until_synced(target, full_job(), MemoryJournal(), attempts=4)
+    assert len(server.fits) == 2
+    assert "otherwise than it was written" in synced.notes[0]
 
 
 async def test_a_metric_that_got_lost_is_noticed(

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import JobFault
 from daemon.outcome import Reason
 from tests.support.log_lines import log_lines
-from tests.support.modeldb_v1_connections import nothing_left_behind, until
+from tests.support.modeldb_v1_connections import until
 from tests.support.modeldb_v1_target import (
     CHANNELS,
     at_each_call,
@@ -22,34 +21,18 @@ from tests.support.modeldb_v1_target import (
     lose,
     move_models,
     runs_of,
-    target_on,
     wrong,
 )
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
 @pytest.fixture
-async def bare() -> AsyncIterator[ModelDbV1StandIn]:
-    """A server without a metadata store."""
-    async with ModelDbV1StandIn(metadata_store=False, mongo_timeout_seconds=0.0) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-async def bare_target(bare: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
-    async with target_on(bare.port, metadata_store=False) as made:
-        yield made
+def metadata_store() -> bool:
+    return False
 
 
 def add_models(server: ModelDbV1StandIn, count: int) -> None:
@@ -90,119 +73,124 @@ def add_models(server: ModelDbV1StandIn, count: int) -> None:
     ("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)]
 )
 async def test_a_model_without_an_answer_is_found_by_its_number(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target, before: int, after: int
+    server: ModelDbV1StandIn, target: ModelDBV1Target, before: int, after: int
 ) -> None:
-    add_models(bare, before)
+    add_models(server, before)
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeFitEvent", journal)
-    add_models(bare, after)
-    synced = await bare_target.sync(full_job(), journal)
+    await lose(target, server, "storeFitEvent", journal)
+    add_models(server, after)
+    synced = await target.sync(full_job(), journal)
     assert synced.ids["model_id"] == str(before + 1)
-    assert len(bare.fits) == before + 1 + after
-    assert len(runs_of(bare, full_job())) == 1
-    assert len(bare.metrics) == 4
+    assert len(server.fits) == before + 1 + after
+    assert len(runs_of(server, full_job())) == 1
+    assert len(server.metrics) == 4
 
 
 async def test_a_model_among_numbers_without_a_fit(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeFitEvent", journal)
+    await lose(target, server, "storeFitEvent", journal)
     for _ in range(20):
-        bare.store.models.insert({"transformerType": "", "tag": "", "experimentRun": 1})
-    assert (await bare_target.sync(full_job(), journal)).ids["model_id"] == "1"
+        server.store.models.insert({"transformerType": "", "tag": "", "experimentRun": 1})
+    assert (await target.sync(full_job(), journal)).ids["model_id"] == "1"
 
 
 async def test_a_model_that_cannot_be_found_is_not_stored_again(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeFitEvent", journal)
-    for row in bare.store.specs:
+    await lose(target, server, "storeFitEvent", journal)
+    for row in server.store.specs:
         row["tag"] = "changed by somebody"
     with pytest.raises(JobFault) as caught:
-        await bare_target.sync(full_job(), journal)
+        await target.sync(full_job(), journal)
     assert caught.value.reason is Reason.TARGET_FAULT
     assert "run 1 has a model that is not among the newest 10000" in caught.value.detail
-    assert len(bare.fits) == 1
+    assert len(server.fits) == 1
 
 
 async def test_a_noted_model_is_used_without_a_search(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
-    add_models(bare, 40)
+    add_models(server, 40)
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeMetricEvent", journal)
+    await lose(target, server, "storeMetricEvent", journal)
     assert journal.steps["model_id"] == "41"
-    bare.received.clear()
-    await bare_target.sync(full_job(), journal)
-    assert bare.calls.count("computeModelAncestry") == 2
-    assert bare.calls.count("getExperimentRunDetails") == 0
-    assert len(bare.fits) == 41
+    server.received.clear()
+    await target.sync(full_job(), journal)
+    assert server.calls.count("computeModelAncestry") == 2
+    assert server.calls.count("getExperimentRunDetails") == 0
+    assert len(server.fits) == 41
 
 
 async def test_a_noted_model_that_is_no_longer_there(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     """The database is a copy of before the model."""
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeMetricEvent", journal)
-    for table in (bare.store.fits, bare.store.models, bare.store.metrics, bare.store.data_frames):
+    await lose(target, server, "storeMetricEvent", journal)
+    for table in (
+        server.store.fits,
+        server.store.models,
+        server.store.metrics,
+        server.store.data_frames,
+    ):
         for row in list(table):
             table.delete(row["id"])
-    await bare_target.sync(full_job(), journal)
-    assert len(bare.fits) == 1
-    assert wrong(bare, [full_job()], metadata_store=False) == []
+    await target.sync(full_job(), journal)
+    assert len(server.fits) == 1
+    assert wrong(server, [full_job()], metadata_store=False) == []
 
 
 async def test_a_noted_model_that_is_anothers_now(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeMetricEvent", journal)
-    move_models(bare)
-    await bare_target.sync(full_job(), journal)
-    assert [each["experimentRun"] for each in bare.fits] == [2, 1]
+    await lose(target, server, "storeMetricEvent", journal)
+    move_models(server)
+    await target.sync(full_job(), journal)
+    assert [each["experimentRun"] for each in server.fits] == [2, 1]
 
 
 async def test_a_run_is_read_over_a_connection_of_its_own(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     """It may take 30 s, in which no other job would get an answer."""
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeFitEvent", journal)
-    bare.received.clear()
-    await bare_target.sync(full_job(), journal)
+    await lose(target, server, "storeFitEvent", journal)
+    server.received.clear()
+    await target.sync(full_job(), journal)
     reading = {
-        each.connection for each in bare.received if each.method == "getExperimentRunDetails"
+        each.connection for each in server.received if each.method == "getExperimentRunDetails"
     }
-    writing = {each.connection for each in bare.received if each.method.startswith("store")}
+    writing = {each.connection for each in server.received if each.method.startswith("store")}
     assert (len(reading), len(writing), reading & writing) == (1, 1, set())
-    await until(lambda: bare.open_connections == 1)
+    await until(lambda: server.open_connections == 1)
 
 
 async def test_a_run_is_read_when_what_was_sent_before_is_carried_out(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal(look_up_first=True)
-    hold = await cancel_in(bare_target, bare, "storeFitEvent", journal)
+    hold = await cancel_in(target, server, "storeFitEvent", journal)
     fits: list[int] = []
-    at_each_call(bare, "getExperimentRunDetails", lambda: fits.append(len(bare.fits)))
-    again = asyncio.create_task(bare_target.sync(full_job(), journal))
+    at_each_call(server, "getExperimentRunDetails", lambda: fits.append(len(server.fits)))
+    again = asyncio.create_task(target.sync(full_job(), journal))
     await asyncio.wait([again], timeout=0.05)  # enough for a read that does not wait for the fit
     hold.release()
     await again
     assert fits == [1]
-    assert len(bare.fits) == 1
+    assert len(server.fits) == 1
 
 
 async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     """Without the note of the fit, its model would have to be searched."""
     journal = MemoryJournal()
-    bare.faults.drop_before_execution(nth=2, method="storeDataFrame")
-    await edge_fault(bare_target.sync(full_job(), journal))
+    server.faults.drop_before_execution(nth=2, method="storeDataFrame")
+    await edge_fault(target.sync(full_job(), journal))
     noted = {
         word: journal.steps.get(word)
         for word in ("model_id", "fits", "data_frame_0", "data_frame_1", "data_frame_2")
@@ -214,22 +202,25 @@ async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
         "data_frame_1": "2",
         "data_frame_2": None,
     }
-    bare.received.clear()
-    await bare_target.sync(full_job(), journal)
-    assert (bare.calls.count("storeDataFrame"), bare.calls.count("getExperimentRunDetails")) == (
+    server.received.clear()
+    await target.sync(full_job(), journal)
+    assert (
+        server.calls.count("storeDataFrame"),
+        server.calls.count("getExperimentRunDetails"),
+    ) == (
         1,
         0,
     )
-    assert len(bare.data_frames) == len(CHANNELS)
+    assert len(server.data_frames) == len(CHANNELS)
 
 
 async def test_a_model_found_by_trying_numbers_is_told(
-    bare: ModelDbV1StandIn, bare_target: ModelDBV1Target
+    server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()
-    await lose(bare_target, bare, "storeFitEvent", journal)
-    add_models(bare, 3)
+    await lose(target, server, "storeFitEvent", journal)
+    add_models(server, 3)
     with capture_logs() as logs:
-        await bare_target.sync(full_job(), journal)
+        await target.sync(full_job(), journal)
     [line] = log_lines(logs, "found the model of a run by trying numbers")
     assert (line["log_level"], line["model_id"]) == ("warning", 1)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v1.store import ServerError
 from daemon.errors import EdgeFault
 from daemon.outcome import Edge, Reason
@@ -18,7 +17,6 @@ from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.probe import Probe
 from tests.support.modeldb_v1_connections import (
     failure_of,
-    nothing_left_behind,
     serving,
     stay_silent,
     until,
@@ -26,19 +24,9 @@ from tests.support.modeldb_v1_connections import (
 from tests.support.modeldb_v1_target import Permit, target_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn(mongo_timeout_seconds=0.0, storage_busy_seconds=0.0) as stand_in:
-        yield stand_in
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 
 
 async def fault_on(
@@ -91,7 +79,7 @@ async def test_nobody_listens(server: ModelDbV1StandIn) -> None:
     assert "Connection refused" in fault.detail
 
 
-async def test_an_http_server_on_the_port() -> None:
+async def test_an_http_server_on_the_port(server: ModelDbV1StandIn) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -7,34 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.targets.modeldb_v1 import requests, run_index
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v1.run_index import FoundRun, RunIndex, all_of, oldest_project
-from tests.support.modeldb_v1_connections import nothing_left_behind
 from tests.support.modeldb_v1_target import full_job, marker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+
 JOB = map_job(full_job(), metadata_store=False)
 KEY = ("customer-churn", "amara")
 ALL_RUNS = "getRunsAndExperimentsInProject"
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn() as stand_in:
-        yield stand_in
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
 from daemon.outcome import Edge, Reason
 from daemon.targets.modeldb_v1.codec import INTERFACE
@@ -18,7 +17,7 @@ from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import fault_of, open_modeldb_v1
 from daemon.targets.ports import NoPermit
 from daemon.training_job.training_run import Metric
-from tests.support.modeldb_v1_connections import nothing_left_behind, until
+from tests.support.modeldb_v1_connections import until
 from tests.support.modeldb_v1_target import (
     CHANNELS,
     Permit,
@@ -32,28 +31,10 @@ from tests.support.modeldb_v1_target import (
 from tests.support.modeldb_v2_target import MemoryJournal, job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-async def target(server: ModelDbV1StandIn) -> AsyncIterator[ModelDBV1Target]:
-    async with target_on(server.port, metadata_store=True) as made:
-        yield made
 
 
 def add_project(server: ModelDbV1StandIn, description: str = "") -> int:
@@ -78,32 +59,30 @@ def add_project(server: ModelDbV1StandIn, description: str = "") -> int:
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])
-async def test_a_job_is_a_run_with_its_mark_model_data_and_metrics(*, metadata_store: bool) -> None:
-    async with (
-        ModelDbV1StandIn(metadata_store=metadata_store) as server,
-        target_on(server.port, metadata_store=metadata_store) as target,
-    ):
-        journal = MemoryJournal()
-        synced = await target.sync(full_job(), journal)
-        assert synced.created
-        assert synced.ids == {
-            "project_id": "1",
-            "experiment_id": "1",
-            "run_id": "1",
-            "model_id": "1",
-        }
-        assert wrong(server, [full_job()], metadata_store=metadata_store) == []
-        assert only(server.runs)["description"] == marker(full_job())
-        assert [
-            (each["name"], each["author"], each["description"]) for each in server.projects
-        ] == [("customer-churn", "amara", "Who leaves next month")]
-        assert [each["tag"] for each in server.data_frames] == list(CHANNELS)
-        assert len(server.metrics) == 4
-        assert len(server.documents) == metadata_store
-        assert journal.unanswered_writes == 0
-        assert journal.begun == [f"modeldb-v1/test/run/{marker(full_job())}"]
-        frames = {"data_frame_0": "1", "data_frame_1": "2", "data_frame_2": "3"}
-        assert journal.steps == {**synced.ids, "fits": "1", **frames}
+async def test_a_job_is_a_run_with_its_mark_model_data_and_metrics(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, *, metadata_store: bool
+) -> None:
+    journal = MemoryJournal()
+    synced = await target.sync(full_job(), journal)
+    assert synced.created
+    assert synced.ids == {
+        "project_id": "1",
+        "experiment_id": "1",
+        "run_id": "1",
+        "model_id": "1",
+    }
+    assert wrong(server, [full_job()], metadata_store=metadata_store) == []
+    assert only(server.runs)["description"] == marker(full_job())
+    assert [(each["name"], each["author"], each["description"]) for each in server.projects] == [
+        ("customer-churn", "amara", "Who leaves next month")
+    ]
+    assert [each["tag"] for each in server.data_frames] == list(CHANNELS)
+    assert len(server.metrics) == 4
+    assert len(server.documents) == metadata_store
+    assert journal.unanswered_writes == 0
+    assert journal.begun == [f"modeldb-v1/test/run/{marker(full_job())}"]
+    frames = {"data_frame_0": "1", "data_frame_1": "2", "data_frame_2": "3"}
+    assert journal.steps == {**synced.ids, "fits": "1", **frames}
 
 
 async def test_a_job_without_channels_and_metrics(
@@ -510,7 +489,7 @@ async def test_a_target_as_configured(server: ModelDbV1StandIn) -> None:
     assert seen == [("getProjectIds", "ok"), ("getModelIds", "ok"), ("getProjectIds", "ok")]
 
 
-async def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
+async def test_a_ca_file_that_is_none(target: ModelDBV1Target, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
     settings = ModelDbV1Settings(

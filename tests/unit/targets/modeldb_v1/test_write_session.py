@@ -11,38 +11,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import JobFault
 from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v1.write_session import WriteSession
-from tests.support.modeldb_v1_connections import failure_of, nothing_left_behind, until
+from tests.support.modeldb_v1_connections import failure_of, until
 from tests.support.modeldb_v1_target import Permit, full_job, wrong
 from tests.support.modeldb_v2_target import MemoryJournal, Settling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.write_session import Term
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_is_left_behind() -> AsyncIterator[None]:
-    async with nothing_left_behind():
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def permit() -> Permit:
-    return Permit()
 
 
 @pytest.fixture
