@@ -208,7 +208,9 @@ class Benchmark:
             "|\n|---|---|---|---|---|---|---|"
         )
         for row in rows:
-            numbers = f"{min(row.figures):.1f} | {statistics.median(row.figures):.1f} | {max(row.figures):.1f}"  # noqa: E501
+            figures = row.figures
+            values = (min(figures), statistics.median(figures), max(figures))
+            numbers = " | ".join(f"{value:.1f}" for value in values)
             print(f"| {row.line} | {row.way} | {numbers} | {ratios(row, rows)} |")
         if not arguments.no_mongo:
             ratio = median_ratio(rows[-1], rows)

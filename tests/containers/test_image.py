@@ -147,9 +147,10 @@ async def test_only_the_daemon_and_what_it_needs_is_in_it() -> None:
     script = """
 import importlib.metadata as m, pathlib, shutil
 print(*sorted(d.name.lower() for d in m.distributions()))
-print(*[name for name in ("gcc", "curl", "wget") if shutil.which(name)], *map(str, pathlib.Path("/opt/modeldb-sync/bin").glob("pip*")))
+pips = pathlib.Path("/opt/modeldb-sync/bin").glob("pip*")
+print(*[name for name in ("gcc", "curl", "wget") if shutil.which(name)], *map(str, pips))
 print(pathlib.Path("/build").exists())
-"""  # noqa: E501
+"""
     listed, tools, build = (
         await engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", script)
     ).split("\n")[:3]

@@ -71,7 +71,8 @@ class ApiServer:
 
     def apply(self, manifest: Manifest) -> Answer:
         """What ``kubectl apply --server-side`` does. An unknown or repeated field is an error."""
-        path = f"{_collection(manifest)}/{manifest['metadata']['name']}?fieldManager=tests&fieldValidation=Strict&force=true"  # noqa: E501
+        path = f"{_collection(manifest)}/{manifest['metadata']['name']}"
+        path += "?fieldManager=tests&fieldValidation=Strict&force=true"
         return self.ask("PATCH", path, manifest, "application/apply-patch+yaml")
 
     def create(self, manifest: Manifest) -> Answer:

@@ -82,9 +82,7 @@ async def test_the_region_is_the_configured_one() -> None:
         )
 
 
-async def test_a_region_that_botocore_does_not_know_yet_is_taken_for_one_of_the_largest_partition() -> (  # noqa: E501
-    None
-):
+async def test_a_region_unknown_to_botocore_is_taken_for_one_of_the_largest_partition() -> None:
     async with open_clients(
         queue_url="http://127.0.0.1:9324/1/jobs", region="new-place-1"
     ) as clients:

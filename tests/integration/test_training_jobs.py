@@ -348,7 +348,8 @@ async def test_a_configured_account_asks_nobody(stub: SageMakerStub, clients: Aw
 async def test_without_sts_the_account_stays_unknown_and_a_person_is_told(
     stub: SageMakerStub, clients: AwsClients
 ) -> None:
-    denied = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>"  # noqa: E501
+    error = b"<Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error>"
+    denied = b"<ErrorResponse>%b</ErrorResponse>" % error
     stub.fail_next("GetCallerIdentity", Answer(403, denied, "text/xml"))
 
     with capture_logs() as logs:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 TEXTS: Mapping[str, str] = {
     "controls": "a\x00b\x01\x07\x08\x0b\x0c\x0e\x1f\x7f\x80\x9fz",
     "escapes": "\x1b[31mred\x1b[2J\x1b]0;owned\x07\x1b]52;c;aWQ=\x07\x9b31m\x90q",
-    "line-ends": 'one\r\ntwo\u2028three\u2029four\x85{"level":"info","event":"forged"}\n{"event":"forged"}',  # noqa: E501
+    "line-ends": "one\r\ntwo\u2028three\u2029four\x85"
+    '{"level":"info","event":"forged"}\n{"event":"forged"}',
     "markup": "<script>alert(1)</script><!--<![CDATA[x]]>&lt;&#27;<?xml version='1.0'?><!DOCTYPE "
     "a SYSTEM 'file:///etc/passwd'>",
     "megabyte": "x" * 1_000_000,

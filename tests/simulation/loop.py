@@ -226,7 +226,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         def carry_out() -> None:
             try:
                 value = func(*args)
-            except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            except Exception as error:  # noqa: BLE001 - the awaiting caller gets it
                 self.call_later(self.disk_seconds(), tell, future.set_exception, error)
             else:
                 self.call_later(self.disk_seconds(), tell, future.set_result, value)

@@ -289,7 +289,10 @@ def _check_message(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> No
         )
     for name, value in attributes.items():
         if not value.get("StringValue"):
-            message = f"Message (user) attribute '{name}' must contain a non-empty value of type 'String'."  # noqa: E501
+            message = (
+                f"Message (user) attribute '{name}' must contain a non-empty value "
+                "of type 'String'."
+            )
             raise Refusal("InvalidParameterValue", message)
     if len(attributes) > MAX_BATCH:
         raise Refusal(

@@ -24,7 +24,7 @@ HOME = Home(account="123456789012", region="eu-west-1", partition="aws")
 
 @dataclass(frozen=True, slots=True)
 class EventVector:
-    """A body of an SQS message, and what is to become of it. See `tests/data/aws/README.md`."""
+    """A body of an SQS message and its expected outcome. See `tests/data/aws/README.md`."""
 
     file: str
     why: str
@@ -46,7 +46,7 @@ class EventVector:
 
 @dataclass(frozen=True, slots=True)
 class DescribeVector:
-    """A DescribeTrainingJob answer, and what is to be read from it."""
+    """A DescribeTrainingJob answer, and the values expected from it."""
 
     file: str
     about: str
@@ -90,7 +90,7 @@ def events() -> list[EventVector]:
 
 
 def describes() -> list[DescribeVector]:
-    """What the answers in `describe` hold."""
+    """The answers in `describe`."""
     vectors = []
     for record in _index("describe"):
         for name in ("channels", "never_log"):

@@ -47,9 +47,7 @@ FULL_TAGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A finished training job: what DescribeTrainingJob answers, its tags, and the event that tells
-    of it.
-    """
+    """A finished training job: its description, its tags, and its event."""
 
     name: str
     tags: Mapping[str, str] = field(default_factory=lambda: dict(FULL_TAGS))
@@ -91,7 +89,7 @@ _EVENT: dict[str, Any] = json.loads((DATA / "events" / "tags-map.json").read_tex
 
 
 class DaemonProcess:
-    """``python -m daemon run`` as a process of its own, with its log as it comes."""
+    """``python -m daemon run`` as a process of its own, with its log."""
 
     def __init__(self, config: Path, port: int, environment: Mapping[str, str]) -> None:
         self._config = config
@@ -140,7 +138,7 @@ class DaemonProcess:
     async def logged(
         self, wanted: Callable[[dict[str, Any]], bool], times: int = 1, seconds: float = 30
     ) -> list[dict[str, Any]]:
-        """Waits until the log has so many wanted lines, and returns them."""
+        """Waits until the log has a number of matching lines, and returns them."""
         async with asyncio.timeout(seconds), self._news:
             while len(found := [line for line in self.log if wanted(line)]) < times:
                 await self._news.wait()
@@ -149,7 +147,7 @@ class DaemonProcess:
     async def outcomes(
         self, times: int, seconds: float = 60, **fields: str
     ) -> list[dict[str, Any]]:
-        """Waits for so many outcome lines with the given fields, held ones not counted unless asked
+        """Waits for a number of outcome lines with the given fields. Held ones count only if asked
         for.
         """
 
@@ -213,7 +211,7 @@ class DaemonProcess:
 
 
 class DaemonScene:
-    """A queue with its dead-letter queue, a SageMaker and a place for checkpoints."""
+    """A queue with its dead-letter queue, a SageMaker stub and a folder for checkpoints."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """A small SageMaker and STS on a real socket, for tests and benchmarks.
 
 Answers DescribeTrainingJob, ListTags and GetCallerIdentity as on the wire, byte for byte from files
-where they are given as bytes: it can say what moto cannot (throttling, odd codes, several pages of
-tags, NaN, a web page).
+where they are given as bytes: it can give answers that moto cannot (throttling, odd codes, several
+pages of tags, NaN, a web page).
 
     async with SageMakerStub() as stub:
         stub.put_job(describe_bytes("spot.json"), tags={"MODEL_DB_SYNC": "true"})
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StubRequest:
-    """A request that came, a retry counting like any other."""
+    """A request; retries count too."""
 
     operation: str
     parameters: Mapping[str, Any]
@@ -37,7 +37,7 @@ class StubRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back over the wire."""
+    """A response on the wire."""
 
     status: int
     body: bytes
@@ -45,7 +45,7 @@ class Answer:
 
     @classmethod
     def error(cls, file: str) -> Answer:
-        """One of ``tests/data/aws/errors``, with the status its index gives."""
+        """One of ``tests/data/aws/errors``, with the status in its index."""
         recorded = next(each for each in errors() if each.file == file)
         return cls(recorded.http_status, recorded.body)
 
@@ -94,8 +94,8 @@ class SageMakerStub:
     def put_job(
         self, description: Mapping[str, Any] | bytes, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Makes a job known under the name and ARN of its description; one of the same name is
-        replaced.
+        """Adds a job under the name and ARN of its description, or replaces the one of the same
+        name.
 
         Args:
             description: the answer of DescribeTrainingJob; bytes are sent as they are.
@@ -108,13 +108,11 @@ class SageMakerStub:
         self.put_tag_pages(members["TrainingJobArn"], {None: json.dumps({"Tags": listed}).encode()})
 
     def put_tag_pages(self, arn: str, pages: Mapping[str | None, bytes]) -> None:
-        """Makes the tags of a job known as ListTags sends them, by the NextToken that each page
-        answers (first: None).
-        """
+        """Sets the tags of a job as ListTags sends them: a page for each NextToken (first: None)."""
         self._tags[arn] = {token: Answer(200, page) for token, page in pages.items()}
 
     def remove_job(self, name: str) -> None:
-        """DeleteTrainingJob: neither the job nor its tags are known any more."""
+        """DeleteTrainingJob: removes the job and its tags."""
         del self._tags[json.loads(self._jobs.pop(name).body)["TrainingJobArn"]]
 
     def fail_job(self, name: str, answer: Answer | str) -> None:
