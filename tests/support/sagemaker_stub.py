@@ -108,7 +108,7 @@ class SageMakerStub:
         self.put_tag_pages(members["TrainingJobArn"], {None: json.dumps({"Tags": listed}).encode()})
 
     def put_tag_pages(self, arn: str, pages: Mapping[str | None, bytes]) -> None:
-        """Sets the tags of a job as ListTags sends them: a page for each NextToken (first: None)."""
+        """Sets the tags of a job as pages of ListTags: one for each NextToken (first: None)."""
         self._tags[arn] = {token: Answer(200, page) for token, page in pages.items()}
 
     def remove_job(self, name: str) -> None:
