@@ -33,7 +33,10 @@ def act(arguments: argparse.Namespace) -> int:
     try:
         from daemon.demo.scenario import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
     except ModuleNotFoundError as error:
-        raise SetupFault(
-            f"the demo needs {error.name}: pip install 'sagemaker-modeldb-sync[demo]'"
-        ) from error
+        missing = (
+            "the demo is not part of this installation (the container image leaves it out)"
+            if (error.name or "").startswith("daemon.demo")
+            else f"the demo needs {error.name}"
+        )
+        raise SetupFault(f"{missing}: pip install 'sagemaker-modeldb-sync[demo]'") from error
     return run_demo(arguments.target, keep=arguments.keep)

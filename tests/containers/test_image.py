@@ -143,6 +143,13 @@ async def test_its_labels_tell_where_it_is_from() -> None:
     assert labels["org.opencontainers.image.version"] == __version__
 
 
+async def test_the_demo_is_not_in_it() -> None:
+    demo = ("--entrypoint=sh", IMAGE, "-c", "sagemaker-modeldb-sync demo 2>&1; echo $?")
+    *words, status = (await engine("run", "--rm", *HARDENED, *demo)).split()
+    assert "the container image leaves it out" in " ".join(words)
+    assert status == "2"
+
+
 async def test_only_the_daemon_and_what_it_needs_is_in_it() -> None:
     script = """
 import importlib.metadata as m, pathlib, shutil
@@ -155,5 +162,5 @@ print(pathlib.Path("/build").exists())
         await engine("run", "--rm", "--entrypoint=python", IMAGE, "-c", script)
     ).split("\n")[:3]
     assert {"sagemaker-modeldb-sync", "aiobotocore", "aiohttp", "pydantic"} <= set(listed.split())
-    assert not {"moto", "pytest", "hatchling", "pip"} & set(listed.split())
+    assert not {"boto3", "moto", "pytest", "hatchling", "pip"} & set(listed.split())
     assert (tools, build) == ("", "False")
