@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from daemon.outcome import Reason
 from daemon.training_job.identity import JobMark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from daemon.checkpoint.ports import Checkpoint, JobRecord
@@ -45,6 +46,14 @@ async def several_owners(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
     yield start
     for checkpoint in opened:
         await checkpoint.aclose()
+
+
+@contextlib.contextmanager
+def locked_by_another_program(path: Path) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 def arn_of(number: int) -> str:
@@ -108,6 +117,7 @@ async def rejected(
     *,
     job_arn: str = ARN,
     message_id: str = "m-3",
+    unanswered_writes: int | None = None,
 ) -> None:
     await checkpoint.record_rejected(
         claim,
@@ -117,6 +127,7 @@ async def rejected(
         reason=Reason.TAGS_INCOMPLETE,
         detail="no MODEL_DB_MODEL_NAME",
         message_id=message_id,
+        unanswered_writes=unanswered_writes,
     )
 
 

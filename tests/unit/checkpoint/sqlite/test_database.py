@@ -14,11 +14,8 @@ import pytest
 
 from daemon.checkpoint.ports import (
     Claim,
-    ClaimedElsewhere,
-    HistoryFilter,
     JobState,
     LeaseLost,
-    WriterLease,
 )
 from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -26,13 +23,13 @@ from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpo
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import (
-    ARN,
     LEASE,
     MARK,
     FakeClock,
     arn_of,
     begin,
     claimed,
+    locked_by_another_program,
     mark_of,
     row,
     synced,
@@ -42,142 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.checkpoint_calls import Start
-
-
-@contextlib.contextmanager
-def locked_by_another_program(path: Path) -> Iterator[None]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
-class TestGroupCommit:
-    async def test_500_jobs_at_once_need_few_transactions(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        statements: list[str] = []
-        await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
-
-        async def work(number: int) -> None:
-            claim = await claimed(checkpoint, arn_of(number))
-            await begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
-            await synced(checkpoint, claim, mark_of(number))
-
-        await asyncio.gather(*(work(number) for number in range(500)))
-
-        assert (await checkpoint.row_counts())["synced"] == 500
-        assert statements.count("COMMIT") <= 10  # for 1500 operations
-
-    async def test_the_failure_of_one_does_not_undo_the_others(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        lost = await claimed(checkpoint, arn_of(0))
-        await checkpoint.release(lost)
-        claims = [lost, *[await claimed(checkpoint, arn_of(number)) for number in (1, 2)]]
-        statements: list[str] = []
-        await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
-
-        results = await asyncio.gather(
-            *(
-                begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
-                for number, claim in enumerate(claims)
-            ),
-            checkpoint.job(mark_of(2)),
-            return_exceptions=True,
-        )
-
-        assert isinstance(results[0], LeaseLost)
-        assert await checkpoint.job(mark_of(0)) is None
-        assert results[1] == await checkpoint.job(mark_of(1))
-        assert results[2] == results[3], "a read sees what was asked for before it"
-        assert statements.count("BEGIN IMMEDIATE") == 1
-
-    async def test_whatever_one_raises_is_its_own(self, checkpoint: SqliteCheckpoint) -> None:
-        def fail(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM meta")
-            raise ZeroDivisionError
-
-        failed, claim = await asyncio.gather(
-            checkpoint._write(fail), checkpoint.claim(ARN, LEASE), return_exceptions=True
-        )
-
-        assert isinstance(failed, ZeroDivisionError)
-        assert isinstance(claim, Claim)
-        assert (
-            await checkpoint._read(
-                lambda connection: connection.execute("SELECT count(*) FROM meta").fetchone()[0]
-            )
-            > 0
-        )
-
-    async def test_a_cancelled_caller_loses_nothing_for_itself_or_others(
-        self, checkpoint: SqliteCheckpoint, path: Path, start: Start
-    ) -> None:
-        with locked_by_another_program(path):
-            under_way = asyncio.create_task(checkpoint.claim(arn_of(0), LEASE))
-            await asyncio.sleep(0)
-            waiting = [
-                asyncio.create_task(checkpoint.claim(arn_of(number), LEASE)) for number in (1, 2)
-            ]
-            await asyncio.sleep(0)
-            under_way.cancel()
-            waiting[0].cancel()
-        results = await asyncio.gather(under_way, *waiting, return_exceptions=True)
-
-        assert [type(result) for result in results] == [
-            asyncio.CancelledError,
-            asyncio.CancelledError,
-            Claim,
-        ]
-        other = await start()
-        for number in range(3):
-            assert isinstance(await other.claim(arn_of(number), LEASE), ClaimedElsewhere)
-
-    async def test_a_cancelled_caller_does_not_hide_a_fault_from_the_others(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        with locked_by_another_program(path):
-            both = [asyncio.create_task(checkpoint.probe()) for _ in range(2)]
-            await asyncio.sleep(0)
-            both[0].cancel()
-            results = await asyncio.gather(*both, return_exceptions=True)
-
-        assert [type(result) for result in results] == [asyncio.CancelledError, EdgeFault]
-        await checkpoint.probe()
-
-    async def test_reading_does_not_wait_for_a_writer(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        with locked_by_another_program(path):
-            assert await checkpoint.history(HistoryFilter()) == []
-
-    async def test_a_flusher_that_is_cancelled_leaves_nobody_waiting(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        with locked_by_another_program(path):
-            under_way = asyncio.create_task(checkpoint.probe())
-            await asyncio.sleep(0)
-            waiting = asyncio.create_task(checkpoint.probe())
-            await asyncio.sleep(0)
-            assert checkpoint._commits._flusher is not None
-            checkpoint._commits._flusher.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await under_way
-        await checkpoint.aclose()
-        await waiting
-
-    async def test_a_bug_in_the_storage_reaches_the_caller(
-        self, checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def broken(operations: object) -> None:
-            raise ZeroDivisionError
-
-        with monkeypatch.context() as patched:
-            patched.setattr(checkpoint._database, "apply", broken)
-            with pytest.raises(ZeroDivisionError):
-                await checkpoint.probe()
-        await checkpoint.probe()
 
 
 class TestFile:
@@ -496,94 +357,6 @@ def ordinary_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-class TestSchema:
-    STEPS = (
-        (f"PRAGMA application_id = {APPLICATION_ID}", "CREATE TABLE seen (at REAL)"),
-        ("ALTER TABLE seen ADD COLUMN step INTEGER", "INSERT INTO seen VALUES (:now, 2)"),
-        ("UPDATE seen SET step = step * 10 + 3",),
-    )
-
-    @pytest.mark.parametrize("from_version", [0, 1, 2])
-    def test_steps_are_applied_in_order_from_where_the_file_stands(
-        self, path: Path, from_version: int
-    ) -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            migrate(connection, path, 100.0, self.STEPS[:from_version])
-
-            migrate(connection, path, 200.0, self.STEPS)
-            migrate(connection, path, 300.0, self.STEPS)
-
-            assert connection.execute("SELECT * FROM seen").fetchall() == [
-                (100.0 if from_version == 2 else 200.0, 23)
-            ]
-            assert connection.execute("PRAGMA user_version").fetchone() == (3,)
-
-    async def test_a_file_of_the_first_version_keeps_its_jobs(
-        self, path: Path, clock: FakeClock
-    ) -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            migrate(connection, path, 100.0, MIGRATIONS[:1])
-            connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, 'churn', 'writing', '', '', 0, 1, 'modeldb-v2', "
-                "'{}', 'm-1', 100, 100)",
-                (MARK.arn, MARK.creation_time),
-            )
-        checkpoint = await open_sqlite_checkpoint(path, clock=clock)
-        record = await row(checkpoint)
-        assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
-        assert isinstance(
-            await checkpoint.take_writer_lease("modeldb", 60, grace_seconds=0), WriterLease
-        )
-        await checkpoint.aclose()
-
-    def test_a_step_that_fails_leaves_the_file_at_its_version(self, path: Path) -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            migrate(connection, path, 0.0, self.STEPS[:1])
-
-            with pytest.raises(sqlite3.OperationalError, match="no such table"):
-                migrate(connection, path, 0.0, (*self.STEPS[:2], ("DELETE FROM no_such_table",)))
-
-            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-            assert connection.execute("SELECT * FROM seen").fetchall() == []
-
-    def test_a_step_that_ends_the_transaction_leaves_the_file_at_its_version(
-        self, path: Path
-    ) -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            migrate(connection, path, 0.0, self.STEPS[:2])
-            steps = (
-                *self.STEPS[:2],
-                (
-                    "CREATE TABLE only (one PRIMARY KEY)",
-                    *["INSERT OR ROLLBACK INTO only VALUES (1)"] * 2,
-                ),
-            )
-
-            with pytest.raises(sqlite3.IntegrityError):
-                migrate(connection, path, 0.0, steps)
-
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-
-    async def test_rows_of_an_older_version_are_still_there_after_a_step(
-        self, start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        older = await start()
-        await synced(older, await claimed(older))
-        await older.aclose()
-        steps = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",))
-        with monkeypatch.context() as patched:
-            patched.setattr("daemon.checkpoint.sqlite.database.MIGRATIONS", steps)
-            newer = await start()
-            await newer.aclose()
-
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT state, note FROM jobs").fetchall() == [
-                ("synced", "none")
-            ]
-        with pytest.raises(SetupFault, match="written by a newer version"):
-            await start()
 
 
 class TestBrokenStorage:

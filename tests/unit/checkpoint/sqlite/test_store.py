@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.checkpoint.ports import ClaimedElsewhere, HistoryFilter, JobState, LeaseLost, NameLocked
-from daemon.errors import EdgeFault
 from daemon.outcome import Reason
 from daemon.training_job.identity import JobMark
 from tests.support.checkpoint_calls import (
@@ -29,7 +26,6 @@ from tests.support.checkpoint_calls import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
     from tests.support.checkpoint_calls import Start
@@ -96,18 +92,6 @@ class TestClaims:
         assert second.fence > first.fence
         assert await ours.renew([first], LEASE) == [first]
 
-    async def test_our_own_lease_that_ran_out_makes_a_new_claim(
-        self, checkpoint: SqliteCheckpoint, clock: FakeClock
-    ) -> None:
-        first = await claimed(checkpoint)
-        clock.now += LEASE
-
-        second = await claimed(checkpoint)
-
-        assert second.fence > first.fence
-        with pytest.raises(LeaseLost):
-            await begin(checkpoint, first)
-
     async def test_renewing_keeps_what_is_held_and_names_what_is_lost(
         self, start: Start, clock: FakeClock
     ) -> None:
@@ -152,112 +136,6 @@ class TestClaims:
         await theirs.lock_name(await claimed(theirs), "project/churn", LEASE)
 
 
-class TestOwners:
-    """What a lock file says. Real processes that are killed:
-    tests/integration/test_checkpoint_processes.py.
-    """
-
-    def lock_files(self, path: Path) -> set[str]:
-        return {file.name for file in path.parent.iterdir() if ".owner-" in file.name}
-
-    def forge_claim(self, path: Path, owner: str, arn: str = ARN) -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("PRAGMA foreign_keys = ON")
-            other.execute(
-                "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, 9e9)", (arn, owner)
-            )
-            other.execute(
-                "INSERT INTO name_locks SELECT 'project/' || job_arn, fence, 9e9 FROM claims "
-                "WHERE owner = ?",
-                (owner,),
-            )
-
-    async def test_each_has_one_lock_file_for_this_user_alone_until_it_closes(
-        self, start: Start, path: Path
-    ) -> None:
-        ours, theirs = await start(), await start()
-        owners = {
-            f"checkpoint.db.owner-{(await claimed(each, arn_of(n))).owner}"
-            for n, each in enumerate((ours, theirs))
-        }
-
-        assert self.lock_files(path) == owners
-        assert {(path.parent / name).stat().st_mode & 0o777 for name in owners} == {0o600}
-        await ours.aclose()
-        await theirs.aclose()
-        assert self.lock_files(path) == set()
-
-    async def test_a_start_takes_over_the_claims_of_an_owner_that_is_gone(
-        self, start: Start, path: Path
-    ) -> None:
-        first = await start()
-        self.forge_claim(path, "gone")
-        (path.parent / "checkpoint.db.owner-gone").touch()
-        (path.parent / "checkpoint.db.owner-idle").touch()
-        living = {f"checkpoint.db.owner-{(await claimed(first, arn_of(1))).owner}"}
-
-        second = await start()
-
-        assert len(self.lock_files(path)) == 2
-        assert self.lock_files(path) > living
-        claim = await claimed(second)
-        await second.lock_name(claim, f"project/{ARN}", LEASE)
-        assert isinstance(await second.claim(arn_of(1), LEASE), ClaimedElsewhere)
-
-    async def test_a_claim_takes_over_from_an_owner_that_is_gone(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        self.forge_claim(path, "gone")
-        lock_file = path.parent / "checkpoint.db.owner-gone"
-        lock_file.touch()
-
-        await claimed(checkpoint)
-
-        assert not lock_file.exists()
-
-    async def test_a_name_lock_is_taken_over_from_an_owner_that_is_gone(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        self.forge_claim(path, "gone", arn_of(1))
-        (path.parent / "checkpoint.db.owner-gone").touch()
-
-        await checkpoint.lock_name(await claimed(checkpoint), f"project/{arn_of(1)}", LEASE)
-
-        await claimed(checkpoint, arn_of(1))
-
-    async def test_an_owner_without_a_lock_file_is_not_known_to_be_gone(
-        self, start: Start, path: Path
-    ) -> None:
-        checkpoint = await start()
-        self.forge_claim(path, "unknown")
-        await start()
-
-        assert isinstance(await checkpoint.claim(ARN, LEASE), ClaimedElsewhere)
-
-    async def test_a_take_over_that_did_not_become_durable_leaves_the_lock_file(
-        self, checkpoint: SqliteCheckpoint, path: Path
-    ) -> None:
-        self.forge_claim(path, "gone")
-        (path.parent / "checkpoint.db.owner-gone").touch()
-
-        def take_over_and_fail(connection: sqlite3.Connection) -> None:
-            assert checkpoint._owners.release_if_gone(connection, "gone")
-            raise LookupError
-
-        def take_over_and_break(connection: sqlite3.Connection) -> None:
-            assert checkpoint._owners.release_if_gone(connection, "gone")
-            connection.execute("SELECT * FROM no_such_table")
-
-        with pytest.raises(LookupError):
-            await checkpoint._write(take_over_and_fail)
-        with pytest.raises(EdgeFault):
-            await checkpoint._write(take_over_and_break)
-        assert "checkpoint.db.owner-gone" in self.lock_files(path)
-
-        await claimed(checkpoint)
-        assert "checkpoint.db.owner-gone" not in self.lock_files(path)
-
-
 class TestNameLocks:
     async def test_a_name_is_locked_for_every_other_claim_of_any_process(
         self, start: Start, clock: FakeClock
@@ -296,19 +174,6 @@ class TestNameLocks:
             await theirs.lock_name(other, "project/churn", 20)
         await ours.unlock_name(claim, "project/churn")
         await theirs.lock_name(other, "project/churn", 20)
-
-    async def test_a_lock_whose_lease_ran_out_can_be_taken(
-        self, start: Start, clock: FakeClock
-    ) -> None:
-        ours, theirs = await start(), await start()
-        claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
-        await ours.lock_name(claim, "project/churn", 20)
-        clock.now += 20
-
-        await theirs.lock_name(other, "project/churn", 20)
-
-        with pytest.raises(NameLocked):
-            await ours.lock_name(claim, "project/churn", 20)
 
     async def test_renewing_a_claim_prolongs_its_locks(
         self, start: Start, clock: FakeClock
@@ -379,15 +244,6 @@ class TestBeginWrite:
         assert (record.target, record.target_ids, record.attempts) == ("modeldb-v2", {}, 0)
         assert (record.first_seen_at, record.updated_at) == (clock.now, clock.now)
 
-    async def test_each_time_one_more_write_is_unanswered(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        claim = await claimed(checkpoint)
-
-        counts = [(await begin(checkpoint, claim)).unanswered_writes for _ in range(3)]
-
-        assert counts == [1, 2, 3]
-
     async def test_the_row_outlives_a_process_that_stops(self, start: Start) -> None:
         first = await start()
         await begin(first, await claimed(first))
@@ -447,19 +303,6 @@ class TestBeginWrite:
 
         clock.now += 1
         await begin(theirs, other, mark_of(2))
-
-    async def test_a_forced_write_over_a_synced_job_leaves_its_intent_too(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        await synced(checkpoint, await claimed(checkpoint))
-
-        record = await begin(checkpoint, await claimed(checkpoint))
-
-        assert (record.state, record.unanswered_writes, record.target_ids) == (
-            JobState.WRITING,
-            1,
-            {"run_id": "r-1"},
-        )
 
 
 class TestSynced:
@@ -548,25 +391,6 @@ class TestSkipped:
 
         assert (await row(checkpoint)).state is JobState.SYNCED
 
-    @pytest.mark.parametrize("finish", [synced, rejected])
-    async def test_never_over_synced_or_rejected(
-        self, checkpoint: SqliteCheckpoint, finish: Callable[..., Awaitable[None]]
-    ) -> None:
-        await finish(checkpoint, await claimed(checkpoint))
-        before = await checkpoint.job(MARK)
-
-        await skipped(checkpoint, await claimed(checkpoint))
-
-        assert await checkpoint.job(MARK) == before
-
-    async def test_never_over_writing(self, checkpoint: SqliteCheckpoint) -> None:
-        claim = await claimed(checkpoint)
-        before = await begin(checkpoint, claim)
-
-        await skipped(checkpoint, claim)
-
-        assert await checkpoint.job(MARK) == before
-
 
 class TestDeferred:
     async def test_attempts_are_counted_with_the_last_reason(
@@ -588,30 +412,6 @@ class TestDeferred:
             first_seen_at,
             "m-2",
         )
-
-    @pytest.mark.parametrize(
-        ("told", "state", "left"), [(None, "writing", 2), (1, "writing", 1), (0, "released", 0)]
-    )
-    async def test_unanswered_writes_stay_until_it_is_known_better(
-        self, checkpoint: SqliteCheckpoint, told: int | None, state: str, left: int
-    ) -> None:
-        claim = await claimed(checkpoint)
-        await begin(checkpoint, claim)
-        await begin(checkpoint, claim)
-
-        await deferred(checkpoint, claim, unanswered_writes=told)
-
-        record = await row(checkpoint)
-        assert (record.state, record.unanswered_writes, record.attempts) == (state, left, 1)
-        assert record.reason == "target_fault"
-
-    async def test_never_over_synced(self, checkpoint: SqliteCheckpoint) -> None:
-        await synced(checkpoint, await claimed(checkpoint))
-        before = await checkpoint.job(MARK)
-
-        await deferred(checkpoint, await claimed(checkpoint))
-
-        assert await checkpoint.job(MARK) == before
 
     async def test_before_it_was_described_a_job_has_a_row_without_creation_time(
         self, checkpoint: SqliteCheckpoint
@@ -641,22 +441,34 @@ class TestDeferred:
         assert (record.creation_time, record.first_seen_at) == (MARK.creation_time, first_seen_at)
         assert record.attempts == (3 if finish is deferred else 2)
 
-    async def test_a_real_row_that_was_there_gets_the_attempts_too(
-        self, checkpoint: SqliteCheckpoint, clock: FakeClock
+    async def test_what_is_known_of_unanswered_writes_is_recorded(
+        self, checkpoint: SqliteCheckpoint
     ) -> None:
-        first_seen_at = clock.now
-        await deferred(checkpoint, await claimed(checkpoint))
-        clock.now += 10
-        await deferred(checkpoint, await claimed(checkpoint), None)
+        claim = await claimed(checkpoint)
+        await begin(checkpoint, claim)
+        await begin(checkpoint, claim)
+        await deferred(checkpoint, claim, unanswered_writes=1)
+        record = await row(checkpoint)
+        assert (record.state, record.unanswered_writes) == (JobState.WRITING, 1)
 
-        await synced(checkpoint, await claimed(checkpoint))
+        await rejected(checkpoint, await claimed(checkpoint), unanswered_writes=0)
+        record = await row(checkpoint)
+        assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 0)
 
-        (record,) = await checkpoint.history(HistoryFilter())
-        assert (record.attempts, record.first_seen_at, record.state) == (
-            2,
-            first_seen_at,
-            JobState.SYNCED,
-        )
+    @pytest.mark.parametrize("finish", [skipped, rejected, deferred])
+    async def test_a_synced_job_stays_as_it_is_and_the_claim_ends(
+        self, start: Start, finish: Callable[..., Awaitable[None]]
+    ) -> None:
+        ours, theirs = await start(), await start()
+        await synced(ours, await claimed(ours))
+        before = await row(ours)
+
+        await finish(ours, await claimed(ours))
+
+        assert await row(ours) == before
+        messages = [message.message_id for message in await ours.rejected_messages()]
+        assert messages == (["m-3"] if finish is rejected else [])
+        await claimed(theirs)
 
 
 class TestRejected:
@@ -678,54 +490,6 @@ class TestRejected:
             "no MODEL_DB_MODEL_NAME",
             None,
         )
-
-    async def test_a_later_event_is_judged_anew(self, checkpoint: SqliteCheckpoint) -> None:
-        await rejected(checkpoint, await claimed(checkpoint))
-
-        await synced(checkpoint, await claimed(checkpoint))
-
-        assert (await row(checkpoint)).state is JobState.SYNCED
-
-    async def test_never_over_synced_but_the_message_is_recorded(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        await synced(checkpoint, await claimed(checkpoint))
-        before = await checkpoint.job(MARK)
-
-        await rejected(checkpoint, await claimed(checkpoint))
-
-        assert await checkpoint.job(MARK) == before
-        assert [message.message_id for message in await checkpoint.rejected_messages()] == ["m-3"]
-
-    async def test_unanswered_writes_stay_counted(self, checkpoint: SqliteCheckpoint) -> None:
-        claim = await claimed(checkpoint)
-        await begin(checkpoint, claim)
-
-        await rejected(checkpoint, claim)
-
-        record = await row(checkpoint)
-        assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 1)
-        assert (await begin(checkpoint, await claimed(checkpoint))).unanswered_writes == 2
-
-    async def test_unless_it_is_known_that_all_are_accounted_for(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        claim = await claimed(checkpoint)
-        await begin(checkpoint, claim)
-
-        await checkpoint.record_rejected(
-            claim,
-            MARK,
-            NAME,
-            job_arn=ARN,
-            reason=Reason.JOB_GONE,
-            detail="",
-            message_id="m-3",
-            unanswered_writes=0,
-        )
-
-        record = await row(checkpoint)
-        assert (record.state, record.unanswered_writes) == (JobState.REJECTED, 0)
 
     async def test_a_message_that_names_no_job_has_a_row_of_its_own_only(
         self, checkpoint: SqliteCheckpoint

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daemon.checkpoint.ports import (
+    Claim,
+    ClaimedElsewhere,
+    HistoryFilter,
+    LeaseLost,
+)
+from daemon.errors import EdgeFault
+from tests.support.checkpoint_calls import (
+    ARN,
+    LEASE,
+    arn_of,
+    begin,
+    claimed,
+    locked_by_another_program,
+    mark_of,
+    synced,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+    from daemon.checkpoint.sqlite.store import SqliteCheckpoint
+    from tests.support.checkpoint_calls import Start
+
+
+async def test_500_jobs_at_once_need_few_transactions(checkpoint: SqliteCheckpoint) -> None:
+    statements: list[str] = []
+    await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
+
+    async def work(number: int) -> None:
+        claim = await claimed(checkpoint, arn_of(number))
+        await begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
+        await synced(checkpoint, claim, mark_of(number))
+
+    await asyncio.gather(*(work(number) for number in range(500)))
+
+    assert (await checkpoint.row_counts())["synced"] == 500
+    assert statements.count("COMMIT") <= 10  # for 1500 operations
+
+
+async def test_the_failure_of_one_does_not_undo_the_others(checkpoint: SqliteCheckpoint) -> None:
+    lost = await claimed(checkpoint, arn_of(0))
+    await checkpoint.release(lost)
+    claims = [lost, *[await claimed(checkpoint, arn_of(number)) for number in (1, 2)]]
+    statements: list[str] = []
+    await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
+
+    results = await asyncio.gather(
+        *(
+            begin(checkpoint, claim, mark_of(number), lock_name=f"run/{number}")
+            for number, claim in enumerate(claims)
+        ),
+        checkpoint.job(mark_of(2)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[0], LeaseLost)
+    assert await checkpoint.job(mark_of(0)) is None
+    assert results[1] == await checkpoint.job(mark_of(1))
+    assert results[2] == results[3], "a read sees what was asked for before it"
+    assert statements.count("BEGIN IMMEDIATE") == 1
+
+
+async def test_whatever_one_raises_is_its_own(checkpoint: SqliteCheckpoint) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM meta")
+        raise ZeroDivisionError
+
+    failed, claim = await asyncio.gather(
+        checkpoint._write(fail), checkpoint.claim(ARN, LEASE), return_exceptions=True
+    )
+
+    assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(claim, Claim)
+    assert (
+        await checkpoint._read(
+            lambda connection: connection.execute("SELECT count(*) FROM meta").fetchone()[0]
+        )
+        > 0
+    )
+
+
+async def test_a_cancelled_caller_loses_nothing_for_itself_or_others(
+    checkpoint: SqliteCheckpoint, path: Path, start: Start
+) -> None:
+    with locked_by_another_program(path):
+        under_way = asyncio.create_task(checkpoint.claim(arn_of(0), LEASE))
+        await asyncio.sleep(0)
+        waiting = [
+            asyncio.create_task(checkpoint.claim(arn_of(number), LEASE)) for number in (1, 2)
+        ]
+        await asyncio.sleep(0)
+        under_way.cancel()
+        waiting[0].cancel()
+    results = await asyncio.gather(under_way, *waiting, return_exceptions=True)
+
+    assert [type(result) for result in results] == [
+        asyncio.CancelledError,
+        asyncio.CancelledError,
+        Claim,
+    ]
+    other = await start()
+    for number in range(3):
+        assert isinstance(await other.claim(arn_of(number), LEASE), ClaimedElsewhere)
+
+
+async def test_a_cancelled_caller_does_not_hide_a_fault_from_the_others(
+    checkpoint: SqliteCheckpoint, path: Path
+) -> None:
+    with locked_by_another_program(path):
+        both = [asyncio.create_task(checkpoint.probe()) for _ in range(2)]
+        await asyncio.sleep(0)
+        both[0].cancel()
+        results = await asyncio.gather(*both, return_exceptions=True)
+
+    assert [type(result) for result in results] == [asyncio.CancelledError, EdgeFault]
+    await checkpoint.probe()
+
+
+async def test_reading_does_not_wait_for_a_writer(checkpoint: SqliteCheckpoint, path: Path) -> None:
+    with locked_by_another_program(path):
+        assert await checkpoint.history(HistoryFilter()) == []
+
+
+async def test_a_flusher_that_is_cancelled_leaves_nobody_waiting(
+    checkpoint: SqliteCheckpoint, path: Path
+) -> None:
+    with locked_by_another_program(path):
+        under_way = asyncio.create_task(checkpoint.probe())
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(checkpoint.probe())
+        await asyncio.sleep(0)
+        assert checkpoint._commits._flusher is not None
+        checkpoint._commits._flusher.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+    await checkpoint.aclose()
+    await waiting
+
+
+async def test_a_bug_in_the_storage_reaches_the_caller(
+    checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(operations: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint._database, "apply", broken)
+        with pytest.raises(ZeroDivisionError):
+            await checkpoint.probe()
+    await checkpoint.probe()
