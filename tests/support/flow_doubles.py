@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from daemon.aws.ports import Failed, Message, QueueState
+from daemon.checkpoint.ports import HistoryFilter
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import Acknowledgements
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from daemon.checkpoint.ports import JobRecord
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
-    from daemon.targets.ports import WriteJournal
+    from daemon.targets.ports import Target, WriteJournal
     from daemon.training_job.training_run import TrainingRun
 
 ACCOUNT = "123456789012"
@@ -396,6 +398,7 @@ class FlowScene:
         outcomes: (message id, outcome) of each that was reported.
         faults: each fault that was reported.
         steps: each step whose time was told.
+        real_target: used instead of `target`.
         slots: all taken by `flow_scene`, so that what a worker gives back can be counted.
     """
 
@@ -404,6 +407,7 @@ class FlowScene:
     target: ScriptedTarget
     checkpoint: SqliteCheckpoint
     clock: FakeClock
+    real_target: Target | None = None
     in_flight: InFlight = field(default_factory=InFlight)
     slots: Slots = field(default_factory=lambda: Slots(1))
     rules: FlowRules = field(default_factory=FlowRules)
@@ -423,7 +427,7 @@ class FlowScene:
         self.flow = Flow(
             self.jobs,
             self.checkpoint,
-            self.target,
+            self.real_target or self.target,
             self.in_flight,
             self.rules,
             on_success=self.breakers.succeeded,
@@ -487,6 +491,16 @@ class FlowScene:
             )
         )
 
+    async def rows(self) -> list[JobRecord]:
+        """All jobs in the checkpoint."""
+        return list(await self.checkpoint.history(HistoryFilter()))
+
+    async def row(self) -> JobRecord:
+        """The row of the job ``churn-1``."""
+        record = await self.checkpoint.job(mark_of("churn-1"))
+        assert record is not None
+        return record
+
     async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
         """Whether another process would have to wait for the job."""
         other = await open_sqlite_checkpoint(path, clock=self.clock)
@@ -498,28 +512,38 @@ class FlowScene:
 
 @contextlib.asynccontextmanager
 async def flow_scene(
-    path: Path, *, age_seconds: float = 2 * DAY, rules: FlowRules | None = None
+    path: Path,
+    *,
+    age_seconds: float = 2 * DAY,
+    rules: FlowRules | None = None,
+    jobs: MemoryTrainingJobs | None = None,
+    target: Target | None = None,
 ) -> AsyncIterator[FlowScene]:
-    """A scene with the job ``churn-1`` and running acknowledgements and breakers.
+    """A scene with running acknowledgements and breakers. It ends as by a kill: claims pass to the
+    next scene on this checkpoint, rows stay as they are.
 
     Args:
         path: of the checkpoint.
         age_seconds: of the checkpoint; by default it is old enough to vouch for what it does not
             know.
         rules: of the flow.
+        jobs: None: the job ``churn-1`` alone.
+        target: None: a scripted one.
     """
     clock = FakeClock()
     checkpoint = await open_sqlite_checkpoint(path, clock=clock)
     clock.now += age_seconds
     made = FlowScene(
         MemoryQueue(),
-        MemoryTrainingJobs(),
+        jobs or MemoryTrainingJobs(),
         ScriptedTarget(),
         checkpoint,
         clock,
+        target,
         rules=rules or FlowRules(),
     )
-    made.jobs.put("churn-1")
+    if jobs is None:
+        made.jobs.put("churn-1")
     await made.slots.take(1)
     loops = [
         asyncio.create_task(made.acknowledgements.run_deletes()),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
+from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
@@ -36,16 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from daemon.checkpoint.ports import JobRecord
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.training_run import TrainingRun
     from tests.support.flow_doubles import FlowScene
 
 MARK = mark_of("churn-1")
-
-
-async def rows(scene: FlowScene) -> list[JobRecord]:
-    return list(await scene.checkpoint.history(HistoryFilter()))
 
 
 # What is synced
@@ -57,7 +52,7 @@ async def test_a_tagged_job_is_synced_and_recorded_under_its_mark(
 ) -> None:
     outcome = await scene.process(message(message_id="m-7"))
     assert outcome == Synced(Reason.CREATED, {"run_id": "id-of-churn-1"})
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.job_arn, row.creation_time) == (arn_of("churn-1"), "2025-11-20T08:40:00.050Z")
     assert (row.state, row.reason, row.unanswered_writes) == (JobState.SYNCED, "created", 0)
     assert (row.target, row.target_ids, row.message_id) == (
@@ -92,14 +87,14 @@ async def test_a_job_that_is_done_is_a_duplicate_and_the_target_is_not_touched(
     scene: FlowScene,
 ) -> None:
     await scene.process()
-    before = await rows(scene)
+    before = await scene.rows()
     scene.jobs.asked.clear()
     scene.clock.now += 60
     outcome = await scene.process(message(message_id="m-2", receive_count=2))
     assert outcome == Duplicate(Reason.ALREADY_SYNCED, {"run_id": "id-of-churn-1"})
     assert scene.jobs.asked == [("describe", "churn-1")]
     assert len(scene.target.runs) == 1
-    assert await rows(scene) == before
+    assert await scene.rows() == before
 
 
 async def test_the_steps_are_timed_and_their_success_is_told_to_the_right_edge(
@@ -163,7 +158,7 @@ async def test_a_job_without_the_sync_tag_as_list_tags_says_is_skipped_and_noted
     outcome = await scene.process(message(event_body(Tags=None)))
     assert isinstance(outcome, Skipped)
     assert outcome.reason is Reason.NOT_TAGGED
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.creation_time) == (JobState.SKIPPED, MARK.creation_time)
     assert not await scene.is_claimed(path)
 
@@ -185,7 +180,7 @@ async def test_a_job_with_half_of_its_tags_as_list_tags_says_is_rejected_by_name
     assert {"MODEL_DB_MODEL_TYPE", "MODEL_DB_PROJECT_USER"} <= set(
         outcome.detail.replace(",", "").split()
     )
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.creation_time, row.detail) == (
         JobState.REJECTED,
         MARK.creation_time,
@@ -257,7 +252,7 @@ async def test_a_name_that_was_used_again_is_another_job(scene: FlowScene, secon
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.JOB_REPLACED
     assert not scene.target.runs
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     # not the row of the job that has the name now
     assert (row.state, row.creation_time) == (JobState.REJECTED, "")
 
@@ -287,7 +282,7 @@ async def test_a_name_that_was_used_again_is_not_done_because_its_former_job_is(
     scene.jobs.put("churn-1", CreationTime=later)
     second = event_body(CreationTime=round(later.timestamp() * 1000))
     assert (await scene.process(message(second, "m-2"))).kind == "synced"
-    assert {row.creation_time for row in await rows(scene)} == {
+    assert {row.creation_time for row in await scene.rows()} == {
         MARK.creation_time,
         mark_of("churn-1", later).creation_time,
     }
@@ -296,7 +291,7 @@ async def test_a_name_that_was_used_again_is_not_done_because_its_former_job_is(
 async def test_a_job_that_is_gone_is_rejected_under_its_arn(scene: FlowScene) -> None:
     scene.jobs.faults["describe"] = deque([JobRefused(Reason.JOB_GONE, "no such job")])
     assert (await scene.process()) == Rejected(Reason.JOB_GONE, "no such job")
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.job_arn, row.state, row.reason) == (
         arn_of("churn-1"),
         JobState.REJECTED,
@@ -322,7 +317,7 @@ async def test_what_is_not_ours_is_skipped_unasked_and_unrecorded(
     outcome = await scene.process(message(body))
     assert (outcome.kind, outcome.reason) == ("skipped", reason)
     assert not scene.jobs.asked
-    assert not await rows(scene)
+    assert not await scene.rows()
 
 
 async def test_another_status_of_the_described_job_leaves_no_row(
@@ -331,7 +326,7 @@ async def test_another_status_of_the_described_job_leaves_no_row(
     scene.jobs.put("churn-1", TrainingJobStatus="Stopped")
     outcome = await scene.process()
     assert (outcome.kind, outcome.reason) == ("skipped", Reason.STATUS_NOT_CONFIGURED)
-    assert not await rows(scene)
+    assert not await scene.rows()
     assert not await scene.is_claimed(path)
 
 
@@ -352,7 +347,7 @@ async def test_a_job_that_still_goes_on_is_deferred(
     for attempts in (1, 2):
         outcome = await scene.process(message(receive_count=attempts))
         assert (outcome.kind, outcome.reason) == ("deferred", Reason.NOT_TERMINAL)
-        [row] = await rows(scene)
+        [row] = await scene.rows()
         assert (row.state, row.reason, row.attempts) == (
             JobState.RELEASED,
             "not_terminal",
@@ -369,7 +364,7 @@ async def test_a_body_that_cannot_be_understood_is_recorded_by_its_message(
     assert (outcome.kind, outcome.reason) == ("rejected", Reason.MALFORMED_BODY)
     [kept] = await scene.checkpoint.rejected_messages()
     assert (kept.message_id, kept.job_arn, kept.reason) == ("m-9", "", "malformed_body")
-    assert not await rows(scene)
+    assert not await scene.rows()
 
 
 async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
@@ -381,7 +376,7 @@ async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
     assert isinstance(outcome, Deferred)
     assert (outcome.reason, outcome.delay_seconds) == (Reason.CLAIMED_ELSEWHERE, 42.0)
     assert not scene.jobs.asked
-    assert not await rows(scene)
+    assert not await scene.rows()
     await other.aclose()
 
 
@@ -392,7 +387,7 @@ async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
 async def test_the_targets_own_verdict_is_a_rejection(scene: FlowScene) -> None:
     scene.target.then_raise(JobRefused(Reason.TARGET_REFUSED, "name taken"), begun=1, answered=1)
     assert await scene.process() == Rejected(Reason.TARGET_REFUSED, "name taken")
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.reason, row.detail) == (
         JobState.REJECTED,
         "target_refused",
@@ -405,7 +400,7 @@ async def test_a_fault_of_the_job_is_a_deferral_with_the_delay_that_the_edge_nam
 ) -> None:
     scene.target.then_raise(JobFault(Reason.NAME_LOCKED, "locked", delay_seconds=17.0))
     assert await scene.process() == Deferred(Reason.NAME_LOCKED, "locked", 17.0)
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.reason, row.attempts) == (JobState.RELEASED, "name_locked", 1)
 
 
@@ -415,7 +410,7 @@ async def test_a_bug_costs_the_message_a_retry_and_quotes_nothing(scene: FlowSce
     assert (outcome.kind, outcome.reason) == ("deferred", Reason.INTERNAL_ERROR)
     assert "ZeroDivisionError" in outcome.detail
     assert "hunter2" not in outcome.detail
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.reason) == (JobState.RELEASED, "internal_error")
 
 
@@ -443,7 +438,7 @@ async def test_an_outage_holds_the_message_with_its_claim(
     assert outcome == Held(fault)
     assert delivery.job.claim is not None
     assert await scene.is_claimed(path)
-    assert not await rows(scene)
+    assert not await scene.rows()
     assert (await scene.flow.process(delivery)).kind == "synced"
 
 
@@ -480,7 +475,7 @@ async def test_a_claim_lost_before_the_record_is_a_deferral(scene: FlowScene, pa
     scene.target.script.append(slow)
     outcome = await scene.process()
     assert (outcome.kind, outcome.reason) == ("deferred", Reason.LEASE_LOST)
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.unanswered_writes) == (JobState.WRITING, 1)
 
 
@@ -523,19 +518,19 @@ async def test_unanswered_writes_survive_a_hold_and_reach_the_checkpoint(scene: 
     assert (await scene.flow.process(delivery)).kind == "deferred"
     # the checkpoint alone would have said 2
     assert [unanswered for unanswered, _ in scene.target.told] == [0, 1]
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.unanswered_writes) == (JobState.WRITING, 2)
     scene.in_flight.finish(delivery, Deferred(Reason.TARGET_FAULT))
     scene.in_flight.remove(delivery)
     assert (await scene.process(message(receive_count=2))).kind == "synced"
     assert scene.target.told[-1][0] == 2
-    assert (await rows(scene))[0].unanswered_writes == 0
+    assert (await scene.rows())[0].unanswered_writes == 0
 
 
 async def test_a_deferral_without_an_open_write_releases_the_row(scene: FlowScene) -> None:
     scene.target.then_raise(JobFault(Reason.TARGET_FAULT, "refused"), begun=1, answered=1)
     await scene.process()
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.unanswered_writes) == (JobState.RELEASED, 0)
 
 
@@ -546,7 +541,7 @@ async def test_a_deferral_before_the_target_was_asked_leaves_the_open_writes_of_
     await scene.process()
     scene.jobs.faults["tags"] = deque([JobFault(Reason.SAGEMAKER_FAULT, "odd")])
     await scene.process(message(event_body(Tags=None), receive_count=2))
-    [row] = await rows(scene)
+    [row] = await scene.rows()
     assert (row.state, row.unanswered_writes, row.attempts) == (JobState.WRITING, 1, 2)
 
 
@@ -674,7 +669,7 @@ async def test_a_job_claimed_elsewhere_during_a_hold_waits_for_the_others_lease(
 
 async def test_a_foreign_job_is_remembered_by_its_arn(scene: FlowScene) -> None:
     await scene.process(message(event_body(arn=arn_of("churn-1", account="999999999999"))))
-    [row] = await scene.checkpoint.history(HistoryFilter())
+    [row] = await scene.rows()
     assert (row.job_arn, row.reason) == (
         arn_of("churn-1", account="999999999999"),
         Reason.FOREIGN_ACCOUNT,

@@ -5,30 +5,23 @@ never half a run, never two.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 from collections import deque
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pytest
 import stamina
 
 from daemon.checkpoint.ports import JobState
-from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.modeldb_v2.store import new_id
 from daemon.errors import JobRefused
-from daemon.intake.in_flight import InFlight
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Synced
-from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.step import Step
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
-from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_doubles import (
     CREATED,
     TAGS,
@@ -36,6 +29,7 @@ from tests.support.flow_doubles import (
     arn_of,
     edge_fault,
     event_body,
+    flow_scene,
     mark_of,
     message,
 )
@@ -45,15 +39,14 @@ from tests.support.modeldb_v2_target import Settling, target_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from daemon.aws.ports import Message
     from daemon.checkpoint.ports import JobRecord
-    from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-    from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
     from daemon.targets.ports import Target
     from daemon.training_job.training_run import TrainingRun
+    from tests.support.flow_doubles import FlowScene
 
 CREATE = "createExperimentRun"
 DESCRIBED: dict[str, Any] = {
@@ -123,47 +116,14 @@ class SageMaker(MemoryTrainingJobs):
         self.faults["tags"] = deque([JobRefused(Reason.JOB_GONE, "no such job")] * 9)
 
 
-@dataclass
-class Process:
-    """One daemon from its start to its kill, as far as the flow."""
-
-    checkpoint: SqliteCheckpoint
-    flow: Flow
-    in_flight: InFlight = field(default_factory=InFlight)
-
-    def receive(self, received: Message | None = None) -> Delivery:
-        delivery = self.in_flight.add(received or message(), 30)
-        assert delivery is not None
-        return delivery
-
-    async def process(self, received: Message | None = None) -> Outcome:
-        delivery = self.receive(received)
-        outcome = await self.flow.process(delivery)
-        self.in_flight.finish(delivery, outcome)
-        self.in_flight.remove(delivery)
-        return outcome
-
-    async def row(self) -> JobRecord:
-        row = await self.checkpoint.job(mark_of("churn-1"))
-        assert row is not None
-        return row
+def daemon_on(
+    folder: Path, jobs: SageMaker, target: Target
+) -> AbstractAsyncContextManager[FlowScene]:
+    """A daemon with a new checkpoint, or with the one that its predecessor left."""
+    return flow_scene(folder / "checkpoint.db", age_seconds=0, jobs=jobs, target=target)
 
 
-@contextlib.asynccontextmanager
-async def process(path: Path, jobs: SageMaker, target: Target) -> AsyncIterator[Process]:
-    """Ends as a kill ends it: its claims go to the next one, the rows stay as they are."""
-    clock = FakeClock()
-    checkpoint = await open_sqlite_checkpoint(path / "checkpoint.db", clock=clock)
-    in_flight = InFlight()
-    flow = Flow(jobs, checkpoint, target, in_flight, FlowRules())
-    try:
-        with mock.patch("daemon.pipeline.flow.wall", clock):
-            yield Process(checkpoint, flow, in_flight)
-    finally:
-        await checkpoint.aclose()
-
-
-async def held_half_way(daemon: Process, delivery: Delivery) -> None:
+async def held_half_way(daemon: FlowScene, delivery: Delivery) -> None:
     outcome = await daemon.flow.process(delivery)
     assert isinstance(outcome, Held)
     assert outcome.fault.edge is Edge.TARGET
@@ -177,7 +137,7 @@ async def killed_half_way_v1(path: Path, jobs: SageMaker, server: ModelDbV1Stand
     server.faults.drop_before_execution(method="storeFitEvent")
     async with (
         target_on(server.port, metadata_store=True) as target,
-        process(path, jobs, target) as daemon,
+        daemon_on(path, jobs, target) as daemon,
     ):
         await held_half_way(daemon, daemon.receive())
 
@@ -191,7 +151,7 @@ async def killed_half_way_v2(
         server.faults.refuse_next(
             1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
         )
-    async with target_of(server.url) as target, process(path, jobs, target) as daemon:
+    async with target_of(server.url) as target, daemon_on(path, jobs, target) as daemon:
         await held_half_way(daemon, daemon.receive())
 
 
@@ -227,7 +187,7 @@ async def test_v1_held_half_way(
     v1.faults.drop_before_answer(method=lost)
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive()
         await held_half_way(daemon, delivery)
@@ -254,7 +214,7 @@ async def test_v2_held_half_way(
         v2.faults.refuse_next(
             1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
         )
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive()
         await held_half_way(daemon, delivery)
         vanish(jobs)
@@ -274,7 +234,7 @@ async def test_deleted_between_describe_and_list_tags(tmp_path: Path, v1: ModelD
     v1.faults.drop_before_answer(method="storeFitEvent")
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive(message(event_body(Tags=None)))
         await held_half_way(daemon, delivery)
@@ -290,7 +250,7 @@ async def test_another_outage_after_the_job_has_gone(tmp_path: Path, v1: ModelDb
     v1.faults.drop_before_answer(method="storeExperimentRunEvent")
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive()
         await held_half_way(daemon, delivery)
@@ -307,7 +267,7 @@ async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2Stand
     # gone then is rejected as ever.
     jobs = SageMaker()
     v2.faults.database_down = True
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive()
         assert isinstance(await daemon.flow.process(delivery), Held)
         v2.faults.database_down = False
@@ -330,7 +290,7 @@ async def test_v2_killed_half_way(
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2)
     vanish(jobs)
-    async with target_of(v2.url, settling) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         outcome = await daemon.process(message(receive_count=2))
         row = await daemon.row()
     assert isinstance(outcome, Synced)
@@ -354,7 +314,7 @@ async def test_v2_two_creates_are_healed_to_one(tmp_path: Path, v2: ModelDbV2Sta
         add_double(v2)
 
     settling.during = late
-    async with target_of(v2.url, settling) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive(message(receive_count=2))
         outcome = await daemon.flow.process(delivery)
     assert isinstance(outcome, Synced)
@@ -379,7 +339,7 @@ async def test_v2_a_create_that_comes_in_the_settle_time_is_found(
         v2.store.runs.insert(copy.deepcopy(row) | {"id": new_id()})
 
     settling.during = late
-    async with target_of(v2.url, settling) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)
 
 
@@ -391,7 +351,7 @@ async def test_v2_nothing_there(
     jobs, settling = SageMaker(), Settling()
     await killed_half_way_v2(tmp_path, jobs, v2, carried_out=False)
     vanish(jobs)
-    async with target_of(v2.url, settling) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         outcome = await daemon.process()
         row = await daemon.row()
         await daemon.process(message(receive_count=2))
@@ -409,7 +369,7 @@ async def test_v2_down_while_it_is_asked(tmp_path: Path, v2: ModelDbV2StandIn) -
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive()
         v2.faults.database_down = True
         await held_half_way(daemon, delivery)
@@ -430,7 +390,7 @@ async def test_v1_killed_half_way(
     vanish(jobs)
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         for receive_count in (2, 3):
             outcome = await daemon.process(message(receive_count=receive_count))
@@ -450,13 +410,13 @@ async def test_v1_nothing_there(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
     v1.faults.drop_before_execution(method="storeExperimentRunEvent")
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         await held_half_way(daemon, daemon.receive())
     jobs.delete()
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         assert await daemon.process() == GONE
         row = await daemon.row()
@@ -473,7 +433,7 @@ async def test_v1_a_run_that_is_still_being_stored_is_found(
     jobs = SageMaker()
     async with (
         target_on(v1.port, metadata_store=True) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         hold = v1.faults.hold_before_execution(method="storeExperimentRunEvent")
         delivery = daemon.receive()
@@ -504,7 +464,7 @@ async def test_v1_a_process_that_is_not_the_writer_leaves_it_to_the_writer(
     permit.holds = False
     async with (
         target_on(v1.port, metadata_store=True, permit=permit) as target,
-        process(tmp_path, jobs, target) as daemon,
+        daemon_on(tmp_path, jobs, target) as daemon,
     ):
         outcome = await daemon.process()
         assert (outcome.kind, outcome.reason) == ("deferred", Reason.STANDING_BY)
@@ -518,7 +478,7 @@ async def test_v1_a_process_that_is_not_the_writer_leaves_it_to_the_writer(
 async def test_nothing_was_ever_begun(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
     jobs = SageMaker()
     jobs.delete()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert await daemon.process() == GONE
         assert await daemon.checkpoint.job(mark_of("churn-1")) is None
     assert not v2.requests
@@ -533,7 +493,7 @@ async def test_the_half_written_run_of_an_older_job_of_this_name_is_not_this_job
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
     later = event_body(CreationTime=round((CREATED + timedelta(seconds=1)).timestamp() * 1000))
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert await daemon.process(message(later, "m-2")) == GONE
         assert (await daemon.row()).state is JobState.WRITING
         assert isinstance(await daemon.process(), Synced)
@@ -545,7 +505,7 @@ async def test_a_message_without_a_creation_time_means_whatever_is_half_written(
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(message(event_body(CreationTime=None))), Synced)
 
 
@@ -557,7 +517,7 @@ async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
     jobs = SageMaker()
     await killed_half_way_v1(tmp_path, jobs, v1)
     jobs.delete()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert await daemon.process() == GONE
         assert (await daemon.row()).state is JobState.WRITING
     assert not v2.requests
@@ -569,7 +529,7 @@ async def test_a_checkpoint_that_cannot_be_read_holds(
     jobs = SageMaker()
     await killed_half_way_v2(tmp_path, jobs, v2)
     jobs.delete()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         asked: list[str] = []
 
         async def failing(job_arn: str) -> list[JobRecord]:
@@ -593,7 +553,7 @@ async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gon
     # delivery came, the job had been deleted, and a message of a job that is in ModelDB went to the
     # dead-letter queue.
     jobs = SageMaker()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)
         vanish(jobs)
         again = await daemon.process()
@@ -608,7 +568,7 @@ async def test_a_message_without_a_creation_time_is_no_duplicate_of_an_earlier_j
     # The job that is recorded may be another one than the message's: taken for done, the message
     # would vanish without a word.
     jobs = SageMaker()
-    async with target_of(v2.url) as target, process(tmp_path, jobs, target) as daemon:
+    async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)
         jobs.delete()
         assert await daemon.process(message(event_body(CreationTime=None))) == GONE

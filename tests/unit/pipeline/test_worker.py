@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.checkpoint.ports import Claim, HistoryFilter, JobState
+from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Reason
@@ -36,19 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from daemon.checkpoint.ports import JobRecord
     from daemon.errors import EdgeFault
     from daemon.pipeline.delivery import Delivery
     from tests.support.flow_doubles import FlowScene
 
 MARK = mark_of("churn-1")
 STORAGE = edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
-
-
-async def row(scene: FlowScene) -> JobRecord:
-    record = await scene.checkpoint.job(MARK)
-    assert record is not None
-    return record
 
 
 def fail(scene: FlowScene, call: str, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
@@ -319,7 +312,10 @@ async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_tim
     delivery.give_back()
     await ended(task)
     assert scene.queue.hidden == [("m-1/1", SETTLE_SECONDS)]
-    assert ((await row(scene)).state, (await row(scene)).unanswered_writes) == (JobState.WRITING, 1)
+    assert ((await scene.row()).state, (await scene.row()).unanswered_writes) == (
+        JobState.WRITING,
+        1,
+    )
 
 
 # Own faults
@@ -348,7 +344,7 @@ async def test_a_message_that_fails_three_times_while_the_step_works_for_others_
     assert [outcome.kind for _, outcome in scene.outcomes] == ["held", "held", "held", "deferred"]
     assert scene.outcomes[-1][1].reason is reason
     assert not await scene.is_claimed(path)
-    [recorded] = await scene.checkpoint.history(HistoryFilter())
+    [recorded] = await scene.rows()
     assert (recorded.state, recorded.reason, recorded.attempts) == (JobState.RELEASED, reason, 1)
     [(_, seconds)] = scene.queue.hidden
     assert 10 <= seconds <= 20
@@ -445,7 +441,7 @@ async def test_a_record_under_way_is_let_finish(
     await a_while()
     waiting.go_on.set()
     await ended(task)
-    assert (await row(scene)).state is JobState.SYNCED
+    assert (await scene.row()).state is JobState.SYNCED
     assert scene.queue.deleted == ["m-1/1"]
 
 
@@ -471,7 +467,10 @@ async def test_an_abandoned_create_keeps_its_row_and_its_message_hidden_for_the_
     await ended(task)
     assert waiting.cancelled
     assert scene.queue.hidden == [("m-1/1", SETTLE_SECONDS)]
-    assert ((await row(scene)).state, (await row(scene)).unanswered_writes) == (JobState.WRITING, 1)
+    assert ((await scene.row()).state, (await scene.row()).unanswered_writes) == (
+        JobState.WRITING,
+        1,
+    )
     assert not await scene.is_claimed(path)
 
 
@@ -492,13 +491,13 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
     scene.clock.now += 61
     other = await open_sqlite_checkpoint(path, clock=scene.clock)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
-    before = await row(scene)
+    before = await scene.row()
     delivery.lose_claim()
     assert delivery.job.claim is None  # nothing to renew or to give back any more
     await ended(task)
     assert waiting.cancelled
     assert scene.outcomes[-1][1].reason is Reason.LEASE_LOST
-    assert await row(scene) == before
+    assert await scene.row() == before
     assert not scene.queue.deleted
     [(_, seconds)] = scene.queue.hidden
     assert 5 <= seconds <= 10
@@ -704,7 +703,7 @@ async def test_a_joined_rejection_is_one_row_of_one_job(scene: FlowScene) -> Non
     await asyncio.gather(
         *(scene.start(message(event_body(Tags=None), f"m-{number}"))[1] for number in range(2))
     )
-    assert len(await scene.checkpoint.history(HistoryFilter())) == 1
+    assert len(await scene.rows()) == 1
 
 
 async def test_a_lease_lost_in_a_hold_and_claimed_again_is_given_back_at_the_stop(
