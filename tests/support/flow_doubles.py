@@ -491,6 +491,17 @@ class FlowScene:
             )
         )
 
+    def fail_checkpoint(self, call: str, *faults: Exception) -> None:
+        """The next calls of this name raise."""
+        left, real = deque(faults), getattr(self.checkpoint, call)
+
+        async def failing(*args: Any, **members: Any) -> Any:
+            if left:
+                raise left.popleft()
+            return await real(*args, **members)
+
+        setattr(self.checkpoint, call, failing)
+
     async def rows(self) -> list[JobRecord]:
         """All jobs in the checkpoint."""
         return list(await self.checkpoint.history(HistoryFilter()))

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    import pytest
-
     from daemon.pipeline.delivery import Delivery
     from tests.support.flow_doubles import FlowScene
 
@@ -219,24 +217,14 @@ async def test_a_lost_claim_ends_the_attempt(scene: FlowScene, path: Path) -> No
     await other.aclose()
 
 
-async def test_a_checkpoint_that_fails_is_told_and_tried_again(
-    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_checkpoint_that_fails_is_told_and_tried_again(scene: FlowScene) -> None:
     waiting = scene.target.then_wait(begun=False)
     _, task = scene.start()
     await waiting.reached.wait()
-    real, calls = scene.checkpoint.renew, []
-
-    async def renew(*args: object) -> object:
-        calls.append(args)
-        if len(calls) == 1:
-            raise edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
-        return await real(*args)  # type: ignore[arg-type] # passed on as they came
-
-    monkeypatch.setattr(scene.checkpoint, "renew", renew)
+    scene.fail_checkpoint("renew", edge_fault(Edge.CHECKPOINT, Reason.STORAGE))
     async with beating(scene) as heart:
-        await until(lambda: len(calls) >= 3)
-        assert heart.pulse.rounds >= 3
+        await until(lambda: scene.faults)
+        await heart.rounds(2)
     assert [fault.edge for fault in scene.faults] == [Edge.CHECKPOINT]
     assert not waiting.cancelled
     waiting.go_on.set()

@@ -424,13 +424,13 @@ async def test_a_bug_costs_the_message_a_retry_and_quotes_nothing(scene: FlowSce
     ],
 )
 async def test_an_outage_holds_the_message_with_its_claim(
-    scene: FlowScene, path: Path, where: str, edge: Edge, monkeypatch: pytest.MonkeyPatch
+    scene: FlowScene, path: Path, where: str, edge: Edge
 ) -> None:
     fault = EdgeFault(edge, Reason.THROTTLED, "slow down", curable=False)
     if where == "sync":
         scene.target.then_raise(fault)
     elif where == "begin_write":
-        fail_once(scene, "begin_write", fault, monkeypatch)
+        scene.fail_checkpoint("begin_write", fault)
     else:
         scene.jobs.faults[where] = deque([fault])
     delivery = scene.receive(message(event_body(Tags=None)))
@@ -443,9 +443,7 @@ async def test_an_outage_holds_the_message_with_its_claim(
 
 
 @pytest.mark.parametrize("outcome", ["synced", "rejected", "deferred", "skipped", "duplicate"])
-async def test_no_outcome_counts_before_it_is_recorded(
-    scene: FlowScene, outcome: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_outcome_counts_before_it_is_recorded(scene: FlowScene, outcome: str) -> None:
     record = f"record_{outcome}"
     if outcome == "duplicate":
         await scene.process(message(message_id="m-0"))
@@ -457,7 +455,7 @@ async def test_no_outcome_counts_before_it_is_recorded(
         scene.jobs.put("churn-1", TrainingJobStatus="InProgress")
     elif outcome == "skipped":
         scene.jobs.put("churn-1", tags={})
-    fail_once(scene, record, edge_fault(Edge.CHECKPOINT, Reason.STORAGE), monkeypatch)
+    scene.fail_checkpoint(record, edge_fault(Edge.CHECKPOINT, Reason.STORAGE))
     delivery = scene.receive(message(event_body(Tags=None if outcome == "skipped" else TAGS)))
     held = await scene.flow.process(delivery)
     assert isinstance(held, Held)
@@ -545,19 +543,6 @@ async def test_a_deferral_before_the_target_was_asked_leaves_the_open_writes_of_
     assert (row.state, row.unanswered_writes, row.attempts) == (JobState.WRITING, 1, 2)
 
 
-def fail_once(
-    scene: FlowScene, call: str, fault: EdgeFault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next call of the checkpoint fails."""
-    real = getattr(scene.checkpoint, call)
-
-    async def failing(*_args: object, **_kwargs: object) -> None:
-        monkeypatch.setattr(scene.checkpoint, call, real)
-        raise fault
-
-    monkeypatch.setattr(scene.checkpoint, call, failing)
-
-
 async def test_a_description_without_a_creation_time_puts_its_job_off(scene: FlowScene) -> None:
     """Without it there is no mark, and a job without a mark would be recorded twice."""
     scene.jobs.put("churn-1", CreationTime=None)
@@ -621,18 +606,12 @@ async def test_what_another_process_began_while_the_lease_was_lost_is_known(
 
 
 async def test_a_run_that_could_not_be_recorded_is_looked_up_before_it_is_written_again(
-    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+    scene: FlowScene,
 ) -> None:
     """The create was answered, then the disk was full: meanwhile a person may have renamed the run
     or changed the project's tag.
     """
-    record = scene.checkpoint.record_synced
-
-    async def disk_full(*_arguments: Any, **_members: Any) -> None:
-        monkeypatch.setattr(scene.checkpoint, "record_synced", record)
-        raise edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
-
-    monkeypatch.setattr(scene.checkpoint, "record_synced", disk_full)
+    scene.fail_checkpoint("record_synced", edge_fault(Edge.CHECKPOINT, Reason.STORAGE))
     delivery = scene.receive()
     assert (await scene.flow.process(delivery)).kind == "held"
     await scene.flow.process(delivery)
@@ -641,12 +620,9 @@ async def test_a_run_that_could_not_be_recorded_is_looked_up_before_it_is_writte
 
 
 async def test_a_bug_while_an_outcome_is_recorded_costs_the_message_a_retry(
-    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+    scene: FlowScene,
 ) -> None:
-    async def broken(*_arguments: Any, **_members: Any) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(scene.checkpoint, "record_synced", broken)
+    scene.fail_checkpoint("record_synced", KeyError("a bug"))
     outcome = await scene.process()
     assert isinstance(outcome, Deferred)
     assert outcome.reason is Reason.INTERNAL_ERROR

@@ -44,19 +44,6 @@ MARK = mark_of("churn-1")
 STORAGE = edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
 
 
-def fail(scene: FlowScene, call: str, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
-    """The next calls of the checkpoint fail as on a full disk."""
-    real = getattr(scene.checkpoint, call)
-    left = [STORAGE] * times
-
-    async def failing(*args: object, **kwargs: object) -> object:
-        if left:
-            raise left.pop()
-        return await real(*args, **kwargs)
-
-    monkeypatch.setattr(scene.checkpoint, call, failing)
-
-
 async def ended(task: asyncio.Task[None]) -> None:
     async with asyncio.timeout(5):
         await task
@@ -105,12 +92,10 @@ async def test_a_rejection_is_recorded_then_sent_then_deleted(scene: FlowScene) 
 
 
 @pytest.mark.parametrize("call", ["record_synced", "record_rejected", "record_skipped"])
-async def test_a_record_that_fails_holds_the_message(
-    scene: FlowScene, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_record_that_fails_holds_the_message(scene: FlowScene, call: str) -> None:
     tags = {"record_rejected": {"MODEL_DB_SYNC": ""}, "record_skipped": {}}.get(call, TAGS)
     scene.jobs.put("churn-1", tags=tags)
-    fail(scene, call, monkeypatch)
+    scene.fail_checkpoint(call, STORAGE)
     scene.back[Edge.CHECKPOINT].clear()
     _, task = scene.start(message(event_body(Tags=None)))
     await scene.waiting_for(Edge.CHECKPOINT)
@@ -195,11 +180,9 @@ async def test_a_body_that_cannot_be_a_dead_letter_is_kept(
     assert not scene.faults
 
 
-async def test_a_body_that_cannot_be_kept_leaves_the_message(
-    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_cannot_be_kept_leaves_the_message(scene: FlowScene) -> None:
     scene.dead_letter_url = None
-    fail(scene, "keep_body", monkeypatch)
+    scene.fail_checkpoint("keep_body", STORAGE)
     assert (await scene.handle(message("no event"))).reason is Reason.DEAD_LETTER_FAILED
     assert not scene.queue.deleted
     assert len(scene.queue.hidden) == 1
@@ -259,14 +242,14 @@ async def test_the_newest_receipt_handle_is_used(scene: FlowScene) -> None:
 
 @pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER, Edge.CHECKPOINT])
 async def test_a_held_message_stays_with_its_claim_and_is_tried_again_when_the_edge_is_back(
-    scene: FlowScene, path: Path, edge: Edge, monkeypatch: pytest.MonkeyPatch
+    scene: FlowScene, path: Path, edge: Edge
 ) -> None:
     if edge is Edge.TARGET:
         scene.target.then_raise(edge_fault(edge))
     elif edge is Edge.SAGEMAKER:
         scene.jobs.faults["describe"] = deque([edge_fault(edge)])
     else:
-        fail(scene, "begin_write", monkeypatch)
+        scene.fail_checkpoint("begin_write", STORAGE)
     scene.back[edge].clear()
     delivery, task = scene.start()
     await scene.waiting_for(edge)
@@ -379,10 +362,8 @@ async def test_a_message_is_not_at_fault_while_the_step_works_for_nobody_else(
     assert [outcome.kind for _, outcome in scene.outcomes] == ["held"] * 6 + ["synced"]
 
 
-async def test_a_checkpoint_that_fails_is_never_the_messages_fault(
-    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail(scene, "record_synced", monkeypatch, times=5)
+async def test_a_checkpoint_that_fails_is_never_the_messages_fault(scene: FlowScene) -> None:
+    scene.fail_checkpoint("record_synced", *[STORAGE] * 5)
     scene.back[Edge.CHECKPOINT].clear()
     _, task = scene.start()
     for failures in range(1, 6):
