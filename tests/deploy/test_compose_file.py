@@ -162,6 +162,10 @@ def test_it_may_do_nothing_but_its_work(service: str) -> None:
     assert not {"privileged", "user", "cap_add"} & set(given)
 
 
+def test_the_demo_runs_in_one_image_which_has_boto3() -> None:
+    assert SERVICES["demo-jobs"]["image"] == SERVICES["demo-aws"]["image"]
+
+
 def test_its_state_is_a_volume() -> None:
     settings = settings_of_demo()
     assert f"checkpoint:{settings.checkpoint.path.parent}" in DAEMON["volumes"]

@@ -1,9 +1,8 @@
-"""A stand-in for an AWS account in which the queue and the rule of this daemon are there already:
-moto's server, wired.
+"""An AWS emulator (moto's server) in which the daemon's queues and its EventBridge rule exist.
 
-Runs in moto's image, as service ``demo-aws`` of ``docker-compose.yml``. Nobody is let in before the
-wiring is done: to the daemon a missing queue is a mistake in its configuration, while an AWS that
-does not answer yet is waited for.
+Runs in moto's image, as service ``demo-aws`` of ``docker-compose.yml``. It listens only once the
+queues exist: the daemon waits for an AWS that does not answer yet, but takes a missing queue for a
+configuration error.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def main() -> None:
 
 
 def wire(url: str) -> None:
-    """Makes what deploy/cloudformation makes on AWS: the two queues, the rule and its target."""
+    """Creates what deploy/cloudformation creates on AWS: both queues, the rule and its target."""
     aws = boto3.Session(region_name=REGION)
     sqs, events = (aws.client(service, endpoint_url=url) for service in ("sqs", "events"))
     redrive = json.dumps({"deadLetterTargetArn": queue_arn(DEAD_LETTERS), "maxReceiveCount": 10})

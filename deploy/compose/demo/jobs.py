@@ -1,9 +1,9 @@
-"""What data scientists and AWS do, on the stand-in for AWS: a few training jobs end, and
-EventBridge tells of it. Then it ends itself.
+"""Plays data scientists and AWS on the AWS emulator: completes a few training jobs, sends their
+EventBridge events and exits.
 
-Runs in the daemon's image, as service ``demo-jobs`` of ``docker-compose.yml``. Where AWS is and who
-asks comes from the environment (``AWS_ENDPOINT_URL``, ``AWS_REGION``, …). Not for a real account:
-AWS lets nobody but itself tell of training jobs.
+Runs in moto's image, as service ``demo-jobs`` of ``docker-compose.yml``. The endpoint and the
+credentials come from the environment (``AWS_ENDPOINT_URL``, ``AWS_REGION``, …). It cannot work on a
+real account: only AWS may send events with the source ``aws.sagemaker``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import boto3
 from botocore.exceptions import BotoCoreError
 
 ACCOUNT = "123456789012"
-"""The stand-in's own."""
+"""Moto's own."""
 WAIT_SECONDS = 120
 
 FULL_TAGS = {
@@ -37,8 +37,7 @@ JOBS: dict[str, dict[str, str]] = {
     "scratch-nobody-cares": {"team": "growth"},
     "churn-half-tagged": {"MODEL_DB_SYNC": "true", "MODEL_DB_PROJECT_NAME": "customer-churn"},
 }
-"""Tags by the beginning of the job's name: two to be recorded, one that is none of the daemon's
-business, one to be rejected."""
+"""Tags by the prefix of the job's name: two jobs to sync, one to skip, one to reject."""
 
 
 def main() -> None:
@@ -57,10 +56,10 @@ def main() -> None:
 
 
 def wait_for(sagemaker: Any) -> None:  # noqa: ANN401 - boto3 makes its clients at run time
-    """Until AWS answers.
+    """Waits until AWS answers.
 
     Raises:
-        SystemExit: it did not within `WAIT_SECONDS`.
+        SystemExit: no answer within `WAIT_SECONDS`.
     """
     give_up = time.monotonic() + WAIT_SECONDS
     while True:
@@ -75,7 +74,7 @@ def wait_for(sagemaker: Any) -> None:  # noqa: ANN401 - boto3 makes its clients 
 
 
 def train(sagemaker: Any, name: str, tags: dict[str, str]) -> None:  # noqa: ANN401 - as `wait_for`
-    """Makes a training job; the stand-in's are finished at once."""
+    """Creates a training job; moto completes it at once."""
     sagemaker.create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={
