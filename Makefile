@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test test-all test-real coverage simulate soak lint audit lock dist sbom licenses image clean
+.PHONY: demo check test test-all test-real coverage simulate soak lint audit lock dist sbom licenses docs image clean
 
 # Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
 # --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
@@ -79,6 +79,9 @@ dist: $(VENV)/.dev ## wheel and source archive, in dist/
 
 sbom: $(VENV)/.dev ## bill of materials of the runtime lock (CycloneDX), in dist/
 	$(BIN)/python -m tools.sbom dist/sagemaker-modeldb-sync.cdx.json
+
+docs: $(VENV)/.dev ## writes docs/configuration.md from the settings
+	$(BIN)/python -m tools.configuration_docs
 
 licenses: $(VENV)/.dev ## writes docs/third-party-licenses.md anew (after make lock)
 	{ printf '# Licences of the runtime dependencies\n\nWhat `requirements/runtime.txt` installs, as the packages declare it. Written by `make licenses`; their texts are in the image, in each\npackage'"'"'s `dist-info`. The base image (Python, Debian) has its own, in `/usr/share/doc/*/copyright`.\n\n'; \

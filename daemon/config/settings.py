@@ -44,33 +44,32 @@ else:
 
 
 class AwsSettings(Section):
-    """Where AWS is."""
+    """The section ``aws``."""
 
     region: Region | None = Field(
         None,
         description="Region of the queue and of SageMaker. null: AWS_REGION, AWS_DEFAULT_REGION, "
-        "the AWS profile's, else the"
-        " one in queue.url.",
+        "the region of the AWS profile or the one in queue.url, in this order.",
     )
     account_id: AccountId | None = Field(
         None,
-        description="Account whose training jobs are synced: 12 digits in quotes. null: asked of "
-        "STS once; where STS does not"
-        " answer, each job's ARN is compared with the one that DescribeTrainingJob returns.",
+        description="Account whose training jobs are synced: 12 digits in quotes. null: looked up "
+        "once through STS; if STS does not answer, each job's ARN is compared with the one that "
+        "DescribeTrainingJob returns.",
     )
     sqs_endpoint_url: BaseUrl | None = Field(
         None,
-        description="Base URL of SQS, for VPC endpoints and tests. null: the region's public "
+        description="SQS endpoint URL, for VPC endpoints and tests. null: the region's public "
         "endpoint.",
     )
     sagemaker_endpoint_url: BaseUrl | None = Field(
         None,
-        description="Base URL of SageMaker, for VPC endpoints and tests. null: the region's "
+        description="SageMaker endpoint URL, for VPC endpoints and tests. null: the region's "
         "public endpoint.",
     )
     sts_endpoint_url: BaseUrl | None = Field(
         None,
-        description="Base URL of STS, for VPC endpoints and tests. null: the region's public "
+        description="STS endpoint URL, for VPC endpoints and tests. null: the region's public "
         "endpoint.",
     )
 
@@ -86,7 +85,7 @@ class AwsSettings(Section):
 
 
 class RetrySettings(Section):
-    """How long a deferred message is hidden."""
+    """The section ``queue.retry``."""
 
     initial_seconds: Whole = Field(
         10,
@@ -99,9 +98,8 @@ class RetrySettings(Section):
         900,
         ge=1,
         le=43_200,
-        description="Longest delay, in seconds (1 to 43200, not below initial_seconds). The "
-        "queue's redrive policy decides how"
-        " many receives a message gets.",
+        description="Maximum delay, in seconds (1 to 43200, at least initial_seconds). The "
+        "queue's redrive policy limits the number of receives.",
     )
 
     @field_validator("max_seconds")
@@ -114,42 +112,42 @@ class RetrySettings(Section):
 
 
 class QueueSettings(Section):
-    """The SQS queue."""
+    """The section ``queue``."""
 
     url: QueueUrl = Field(
         description="URL of the standard SQS queue that the EventBridge rule sends to. Required. "
-        "FIFO queues are refused."
+        "FIFO queues are not supported."
     )
     dead_letter_url: QueueUrl | None = Field(
         None,
-        description="URL of the queue for rejected messages. null: found from the queue's redrive "
-        "policy.",
+        description="URL of the dead-letter queue for rejected messages. null: taken from the "
+        "queue's redrive policy.",
     )
-    pollers: Whole = Field(1, ge=1, le=10, description="Concurrent long polls (1 to 10).")
+    pollers: Whole = Field(1, ge=1, le=10, description="Number of concurrent long polls (1 to 10).")
     wait_seconds: Whole = Field(
         20,
         ge=0,
         le=20,
-        description="Longest wait of one long poll, in seconds (0 to 20). A lower value costs "
-        "more requests and makes a stop"
-        " shorter, which waits for the running poll.",
+        description="Wait time of one long poll, in seconds (0 to 20). Lower values mean more "
+        "requests but faster shutdown, which waits for the current poll.",
     )
     max_in_flight: Whole = Field(
         64,
         ge=1,
         le=1000,
-        description="Messages held at once, from receive to acknowledgement (1 to 1000).",
+        description="Maximum number of messages in flight, from receive to acknowledgement (1 to "
+        "1000).",
     )
     visibility_seconds: Whole | None = Field(
         None,
         ge=30,
         le=43_200,
-        description="How long a received message stays hidden from others, in seconds (30 to "
-        "43200); renewed while it is worked"
-        " on. After a crash messages come back this much later. null: the queue's own.",
+        description="Visibility timeout of received messages, in seconds (30 to 43200); extended "
+        "while a message is in flight. After a crash, messages become visible again after this "
+        "time. null: the queue's own.",
     )
     retry: RetrySettings = Field(
-        RetrySettings(), description="How long a deferred message is hidden, with jitter."
+        RetrySettings(), description="Exponential backoff, with jitter, of deferred messages."
     )
 
     @field_validator("dead_letter_url")
@@ -163,26 +161,26 @@ class QueueSettings(Section):
 
 
 class TagKeySettings(Section):
-    """Keys of the six tags that a training job carries for ModelDB."""
+    """The section ``jobs.tag_keys``."""
 
     sync: TagKey = Field(
-        "MODEL_DB_SYNC", description="A job with this tag is synced, whatever the tag's value."
+        "MODEL_DB_SYNC",
+        description="Only jobs with this tag are synced; the value of the tag does not matter.",
     )
     project_name: TagKey = Field(
-        "MODEL_DB_PROJECT_NAME", description="Its value names the project."
+        "MODEL_DB_PROJECT_NAME", description="Tag that holds the project name."
     )
     project_user: TagKey = Field(
-        "MODEL_DB_PROJECT_USER", description="Its value names the project's user."
+        "MODEL_DB_PROJECT_USER", description="Tag that holds the user of the project."
     )
     project_description: TagKey = Field(
-        "MODEL_DB_PROJECT_DESC", description="Its value describes the project."
+        "MODEL_DB_PROJECT_DESC", description="Tag that holds the description of the project."
     )
     model_name: TagKey = Field(
-        "MODEL_DB_MODEL_NAME", description="Its value names the model, and so the experiment."
+        "MODEL_DB_MODEL_NAME",
+        description="Tag that holds the model name, which is also the name of the experiment.",
     )
-    model_type: TagKey = Field(
-        "MODEL_DB_MODEL_TYPE", description="Its value tells the type of the model."
-    )
+    model_type: TagKey = Field("MODEL_DB_MODEL_TYPE", description="Tag that holds the model type.")
 
     @field_validator("*")
     @classmethod
@@ -193,22 +191,21 @@ class TagKeySettings(Section):
         return value
 
     def as_tag_keys(self) -> TagKeys:
-        """The same as plain data, for the code that knows no configuration."""
+        """The same as plain data, for code that does not import the configuration."""
         return TagKeys(**self.model_dump())
 
 
 class JobSettings(Section):
-    """Which jobs are synced and how they are read."""
+    """The section ``jobs``."""
 
     statuses: tuple[JobStatus, ...] = Field(
         ("Completed",),
         min_length=1,
-        description="Statuses that are synced: any of Completed, Stopped, Failed.",
+        description="Job statuses that are synced: any of Completed, Stopped, Failed.",
     )
     tag_keys: TagKeySettings = Field(
         TagKeySettings(),
-        description="Keys of the six tags: 1 to 128 characters, all different; upper and lower "
-        "case count.",
+        description="Keys of the six tags: 1 to 128 characters, all different, case-sensitive.",
     )
     redact: tuple[KeyPattern, ...] = Field(
         (
@@ -223,9 +220,9 @@ class JobSettings(Section):
             "*credential*",
             "*private_key*",
         ),
-        description="Hyperparameters whose key matches one of these patterns (with * and ?, "
-        "compared without case) get the value"
-        ' "[redacted]"; the keys stay. []: none.',
+        description="Values of hyperparameters and tags whose key matches one of these "
+        'case-insensitive patterns (wildcards * and ?) are replaced by "[redacted]"; the keys '
+        "stay. []: nothing is redacted.",
     )
 
     @field_validator("statuses")
@@ -237,34 +234,34 @@ class JobSettings(Section):
 
 
 class ReconcileSettings(Section):
-    """How far back things may come again."""
+    """The section ``reconcile``."""
 
     look_back_seconds: Whole = Field(
         DAY_SECONDS,
         ge=60,
         le=365 * DAY_SECONDS,
-        description="In seconds (60 to 31536000). A checkpoint younger than this may have "
-        "forgotten jobs: the target is asked for a"
-        " job that it does not know before the job is written.",
+        description="In seconds (60 to 31536000). While the checkpoint is younger than this, it "
+        "may lack earlier jobs: a job that it does not know is looked up in the target before it "
+        "is written.",
     )
 
 
 class SqliteSettings(Section):
-    """The checkpoint in one SQLite file."""
+    """The section ``checkpoint``: one SQLite file."""
 
     kind: Literal["sqlite"] = Field(
-        "sqlite", description="Kind of checkpoint: sqlite, one file for the processes of one host."
+        "sqlite",
+        description="Kind of checkpoint: sqlite, one file shared by the processes of one host.",
     )
     path: Path = Field(
         Path("/var/lib/modeldb-sync/checkpoint.db"),
-        description="The file, on a disk that outlives the process; never on a network file "
-        "system.",
+        description="Path of the file, on a persistent disk; never on a network file system.",
     )
     keep_days: Whole = Field(
         400,
         ge=1,
         le=36_500,
-        description="Days after which finished jobs are forgotten (1 to 36500, never below "
+        description="Retention of finished jobs, in days (1 to 36500, at least "
         "reconcile.look_back_seconds).",
     )
 
@@ -289,32 +286,32 @@ class SqliteSettings(Section):
 
 
 class HttpSettings(Section):
-    """Where Prometheus and health checks ask."""
+    """The section ``http``."""
 
     host: Word = Field(
         "0.0.0.0",  # noqa: S104 - Prometheus and the kubelet come from outside the container
-        description="Address to listen on. 0.0.0.0: every IPv4 address of the machine.",
+        description="Address to listen on. 0.0.0.0: all IPv4 addresses of the machine.",
     )
     port: Whole = Field(
         9090,
         ge=0,
         le=65_535,
         description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a "
-        "container leave host and port alone, "
-        "or set the port by MODELDB_SYNC_HTTP__PORT: the image's health check reads that.",
+        "container, keep host and port as they are, or set the port with MODELDB_SYNC_HTTP__PORT: "
+        "the image's health check reads that variable.",
     )
 
 
 class LogSettings(Section):
-    """What is logged."""
+    """The section ``log``."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged: debug, info, warning, error."
+        "info", description="Minimum level that is logged: debug, info, warning, error."
     )
     format: Literal["json", "console"] | None = Field(
         None,
-        description="json, one object per line, or console, for people. null: console on a "
-        "terminal, else json.",
+        description="json (one object per line) or console (easier to read). null: console on a "
+        "terminal, otherwise json.",
     )
 
     @field_validator("level", mode="before")
@@ -324,15 +321,14 @@ class LogSettings(Section):
 
 
 class ShutdownSettings(Section):
-    """How the daemon stops."""
+    """The section ``shutdown``."""
 
     grace_seconds: Whole = Field(
         25,
         ge=5,
         le=3600,
-        description="Longest time from SIGTERM to the end, in seconds (5 to 3600, at least "
-        "queue.wait_seconds + 5). Keep it below"
-        " the container's own.",
+        description="Maximum time from SIGTERM to exit, in seconds (5 to 3600, at least "
+        "queue.wait_seconds + 5). Keep it below the container's stop timeout.",
     )
 
 
@@ -340,24 +336,27 @@ class Settings(Section):
     """The whole configuration."""
 
     aws: AwsSettings = Field(
-        AwsSettings(), description="Where AWS is. Credentials come from the usual AWS chain."
+        AwsSettings(),
+        description="AWS region, account and endpoints. Credentials come from the usual AWS "
+        "credential chain.",
     )
     queue: QueueSettings = Field(description="The SQS queue with the training job events.")
     jobs: JobSettings = Field(
-        JobSettings(), description="Which jobs are synced and how they are read."
+        JobSettings(),
+        description="Which jobs are synced, and how their tags and hyperparameters are read.",
     )
     reconcile: ReconcileSettings = Field(
-        ReconcileSettings(), description="How far back things may come again."
+        ReconcileSettings(), description="Deduplication window after the checkpoint is lost."
     )
     target: _AnyTarget = Field(discriminator="kind", description="Where the runs are written.")
     checkpoint: SqliteSettings = Field(
-        SqliteSettings(), description="Where the daemon remembers what is done."
+        SqliteSettings(), description="Where the daemon records which jobs are done."
     )
     http: HttpSettings = Field(
-        HttpSettings(), description="Where Prometheus and health checks ask."
+        HttpSettings(), description="HTTP server for metrics and health checks."
     )
-    log: LogSettings = Field(LogSettings(), description="What is logged, to standard error.")
-    shutdown: ShutdownSettings = Field(ShutdownSettings(), description="How the daemon stops.")
+    log: LogSettings = Field(LogSettings(), description="Logging, to standard error.")
+    shutdown: ShutdownSettings = Field(ShutdownSettings(), description="Graceful shutdown.")
 
     @field_validator("target", mode="before")
     @classmethod
