@@ -348,7 +348,7 @@ class Settings(Section):
     reconcile: ReconcileSettings = Field(
         ReconcileSettings(), description="Deduplication window after the checkpoint is lost."
     )
-    target: _AnyTarget = Field(discriminator="kind", description="Where the runs are written.")
+    target: _AnyTarget = Field(discriminator="kind", description="Where runs are written.")
     checkpoint: SqliteSettings = Field(
         SqliteSettings(), description="Where the daemon records which jobs are done."
     )

@@ -18,54 +18,50 @@ class ModelDbV1Settings(TargetSettings):
     """ModelDB V1 over its Thrift interface, the "Light API"."""
 
     kind: Literal["modeldb-v1"] = Field(
-        description="modeldb-v1: ModelDB V1 over Thrift. It takes one writer only: switch off "
-        "every other program that writes to"
-        " it, such as the rule of AWS's sample."
+        description="modeldb-v1: ModelDB V1 over Thrift. It supports a single writer: disable "
+        "every other program that writes to it, such as the rule of AWS's sample."
     )
     host: Host = Field(
         description="Host name or IP address of the server, without scheme, port and path. "
         "Required."
     )
     port: Whole = Field(
-        6543, ge=1, le=65_535, description="Port of its Thrift interface (1 to 65535)."
+        6543, ge=1, le=65_535, description="Port of the Thrift interface (1 to 65535)."
     )
     tls: bool = Field(
         False,
-        description="true: TLS, only where a TLS terminator stands in front: ModelDB V1 has none.",
+        description="Whether to use TLS. Only for a TLS terminator in front of the server: "
+        "ModelDB V1 itself has no TLS.",
     )
     ca_file: ExistingFile | None = Field(
         None,
-        description="PEM file of the authorities to trust, only with tls: true. null: the "
-        "system's.",
+        description="PEM file with the trusted certificate authorities; only with tls: true. "
+        "null: the system's.",
     )
     server_id: Word | None = Field(
         None,
-        description="Names the right to write to this server, the writer lease in the checkpoint. "
-        "Every process that writes to one"
-        " server must use the same. null: host:port in lower case.",
+        description="Name of the writer lease in the checkpoint. All processes that write to one "
+        "server must use the same name. null: host:port in lower case.",
     )
     metadata_store: bool = Field(
         True,
-        description="Whether the server has its MongoDB. true: model name, type and path go into "
-        "the model's metadata, and the"
-        " server needs MongoDB to take them. false: they go into fields that SQL keeps (the "
-        "spec's tag, key-values of the training"
-        " data frame).",
+        description="Whether the server has its MongoDB. true: model name, type and path are "
+        "stored in the model's metadata, which needs MongoDB. false: they are stored in SQL "
+        "fields (the spec's tag, key-values of the training data frame).",
     )
     timeout_seconds: Number = Field(
         45,
         ge=31,
         le=300,
-        description="Deadline of one call, in seconds (31 to 300). Above the server's own wait of "
-        "30 s for MongoDB.",
+        description="Timeout of one call, in seconds (31 to 300). Longer than the 30 s for which "
+        "the server itself waits for MongoDB.",
     )
     settle_seconds: Number = Field(
         5,
         ge=1,
         le=3600,
-        description="In seconds (1 to 3600). How long after a lost connection the server may "
-        "still be writing what was sent on it;"
-        " nothing is written meanwhile.",
+        description="How long after a lost connection the server may still be processing requests "
+        "sent on it, in seconds (1 to 3600). Nothing is written during this time.",
     )
 
     @property

@@ -33,19 +33,17 @@ headers (error 500, code 13), and the client adds its own."""
 
 
 class NoAuth(Section):
-    """The target asks for no login."""
+    """No authentication."""
 
     kind: Literal["none"] = Field(
-        "none", description="none: no login; open-source ModelDB has none."
+        "none", description="none: no authentication; open-source ModelDB has none."
     )
 
 
 class BasicAuth(Section):
     """HTTP basic authentication."""
 
-    kind: Literal["basic"] = Field(
-        description="basic: a user name and a password (HTTP basic authentication)."
-    )
+    kind: Literal["basic"] = Field(description="basic: HTTP basic authentication.")
     username: Annotated[
         str,
         matching(
@@ -59,7 +57,7 @@ class BearerAuth(Section):
     """A bearer token."""
 
     kind: Literal["bearer"] = Field(description="bearer: a token in the Authorization header.")
-    token: SecretWord = Field(description="The token, without the word Bearer. Secret.")
+    token: SecretWord = Field(description="Token, without the word Bearer. Secret.")
 
 
 class VertaAuth(Section):
@@ -89,51 +87,50 @@ class ModelDbV2Settings(TargetSettings):
         "modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1."
     )
     url: BaseUrl = Field(
-        description="Base URL of ModelDB's REST API. Required. The proxy's is "
-        "http://HOST:8080/v1, the web front-end's"
-        " http://HOST:3000/api/v1/modeldb."
+        description="Base URL of ModelDB's REST API. Required. Through the proxy: "
+        "http://HOST:8080/v1; through the web front-end: http://HOST:3000/api/v1/modeldb."
     )
     auth: Auth = Field(
         NoAuth(),
         discriminator="kind",
-        description="How to log in, by kind: none, basic, bearer, verta.",
+        description="Authentication, by kind: none, basic, bearer, verta.",
     )
     headers: Headers = Field(
         default_factory=dict,
-        description="More request headers, as name: value. Values are secrets. With auth below 7 "
-        "kB. As a variable: JSON.",
+        description="Additional request headers, as name: value. Values are treated as secrets. "
+        "Together with auth at most 7 kB. As an environment variable: a JSON object.",
     )
     ca_file: ExistingFile | None = Field(
-        None, description="PEM file of the authorities to trust. null: the system's."
+        None, description="PEM file with the trusted certificate authorities. null: the system's."
     )
     client_cert_file: ExistingFile | None = Field(
-        None, description="PEM file of the client certificate. null: none is sent."
+        None, description="PEM file with the client certificate. null: none is sent."
     )
     client_key_file: ExistingFile | None = Field(
         None,
-        description="PEM file of the client certificate's key. null: it is in client_cert_file.",
+        description="PEM file with the private key of the client certificate. null: it is in "
+        "client_cert_file.",
     )
     timeout_seconds: Number = Field(
         30,
         ge=10,
         le=300,
-        description="Deadline of one request, in seconds (10 to 300). The server takes 5.1 s to "
-        "tell that its database is down,"
-        " and a request that was cut off has an unknown outcome.",
+        description="Request timeout, in seconds (10 to 300). ModelDB takes 5.1 s to report that "
+        "its database is down, and a request that times out has an unknown outcome.",
     )
     max_concurrency: Whole = Field(
         4,
         ge=1,
         le=8,
-        description="Concurrent requests (1 to 8). Beyond 8 the server gets no faster and may "
-        "wedge.",
+        description="Maximum number of concurrent requests (1 to 8). More than 8 make the server "
+        "no faster and may make it hang.",
     )
     settle_seconds: Number = Field(
         30,
         ge=1,
         le=3600,
-        description="In seconds (1 to 3600). A write without an answer is taken to be over, done "
-        "or not, after this time.",
+        description="How long a request without a response may still be processed by the server, "
+        "in seconds (1 to 3600).",
     )
     workspace: Word | None = Field(
         None,
@@ -142,8 +139,8 @@ class ModelDbV2Settings(TargetSettings):
     )
     ui_url: BaseUrl | None = Field(
         None,
-        description="Base URL of ModelDB's web front-end, http://HOST:3000, for links to runs. "
-        "null: no links.",
+        description="Base URL of ModelDB's web front-end, http://HOST:3000, used for links to "
+        "runs. null: no links.",
     )
 
     @property
