@@ -1,4 +1,4 @@
-"""The daemon's one stop path, whatever began the stop, and what it says of parts that hang."""
+"""The daemon's only stop path, and the log lines about parts that hang during it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.app import Daemon, _closing
-from tests.support.flow_doubles import message
+from tests.support.flow_scene import message
 from tests.support.log_lines import log_lines
 from tests.support.settings_factory import settings
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 async def lonely(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Daemon, asyncio.Task[None]]]:
-    """A running daemon that reaches nobody."""
+    """A running daemon that can reach no edge."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     nowhere = "http://127.0.0.1:9"
@@ -84,7 +84,7 @@ async def test_a_daemon_that_is_cancelled_stops_on_the_same_path(
     assert [line["event"] for line in logs if line["event"] in STOP] == STOP
 
 
-async def test_a_long_poll_that_outlives_the_stop_is_told(path: Path) -> None:
+async def test_a_long_poll_that_outlives_the_stop_is_logged(path: Path) -> None:
     poll = asyncio.create_task(asyncio.Event().wait())
     with capture_logs() as logs:
         await Daemon(settings(path))._end_polls([poll], 0.01)  # type: ignore[list-item] # a poll that never ends

@@ -50,7 +50,7 @@ async def test_a_failed_job_stops_the_daemon() -> None:
     assert isinstance(supervisor.failure, ValueError)
 
 
-async def test_a_task_that_ends_is_told_by_name() -> None:
+async def test_a_task_that_ends_is_logged_by_name() -> None:
     stop = asyncio.Event()
 
     async def dies() -> None:

@@ -1,6 +1,4 @@
-"""Acknowledgements: gathered into batches of ten; every refused entry is looked at and tried again,
-a stale one is not.
-"""
+"""Acknowledgements: sent in batches of ten; refused entries are retried, stale ones are not."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
 from daemon.outcome import Edge
 from daemon.pipeline.delivery import Delivery
-from tests.support.flow_doubles import (
+from tests.support.flow_scene import (
     CountingBackoff,
     MemoryQueue,
     Waiting,
@@ -155,7 +153,7 @@ async def test_it_is_given_up_after_some_tries() -> None:
         assert scene.backoff.asked == list(range(1, ATTEMPTS))
 
 
-async def test_an_outage_is_told_and_the_batch_tried_again() -> None:
+async def test_an_outage_is_reported_and_the_batch_retried() -> None:
     async with acknowledgement_scene() as scene:
         scene.queue.faults["delete"] = deque([edge_fault(Edge.QUEUE)])
         assert all(await asyncio.gather(scene.delete(delivery(1)), scene.delete(delivery(2))))
@@ -184,7 +182,7 @@ async def test_a_caller_that_is_gone_does_not_spoil_the_batch() -> None:
         assert await scene.delete(delivery(2))
 
 
-async def test_an_error_reaches_everybody_who_waits_and_the_next_batch_goes() -> None:
+async def test_an_error_reaches_every_caller_and_the_next_batch_is_sent() -> None:
     answers: deque[Exception | None] = deque([ValueError("odd"), None])
 
     async def send(items: Sequence[int]) -> Sequence[int]:
@@ -222,7 +220,7 @@ async def test_the_end_waits_for_the_batches_that_are_under_way() -> None:
     assert scene.queue.deleted == ["m-1/1"]
 
 
-async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
+async def test_an_acknowledgement_that_is_given_up_is_logged() -> None:
     async with acknowledgement_scene() as scene:
         scene.queue.refusals["m-1/1"] = deque([AGAIN] * ATTEMPTS)
         with capture_logs() as logs:
@@ -236,7 +234,7 @@ async def test_an_acknowledgement_that_is_given_up_is_told() -> None:
     assert line["detail"] == "InternalError: try again"
 
 
-async def test_an_old_receipt_handle_alarms_nobody() -> None:
+async def test_an_old_receipt_handle_is_logged_without_a_warning() -> None:
     async with acknowledgement_scene() as scene:
         scene.queue.refusals["m-1/1"] = deque([STALE])
         with capture_logs() as logs:

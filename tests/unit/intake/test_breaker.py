@@ -1,4 +1,4 @@
-"""The breaker: open until proven, one probe at a time, back-off that only a real success resets."""
+"""The breaker: open until proven, one probe at a time, backoff that only a real success resets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.intake.breaker import Breaker
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
 from daemon.pipeline.step import Step
-from tests.support.flow_doubles import CountingBackoff
+from tests.support.flow_scene import CountingBackoff
 
 if TYPE_CHECKING:
     from typing import Self
@@ -26,7 +26,7 @@ FAULT = EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, "the database is down")
 
 
 class Probe:
-    """Fails as often as told, and counts how many calls overlap."""
+    """Fails a number of times, and counts overlapping calls."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
@@ -108,7 +108,7 @@ async def test_backoff_goes_on_growing_while_probes_pass_and_calls_fail(
         assert backoff.asked[-1] == 1
 
 
-async def test_success_of_others_is_told_apart_by_step_and_message(
+async def test_success_of_others_is_distinguished_by_step_and_message(
     backoff: CountingBackoff,
 ) -> None:
     breaker = Breaker(Edge.SAGEMAKER, Probe(), backoff, lambda _open: None, proven=True)
@@ -131,7 +131,7 @@ def probes_told(logs: list[EventDict]) -> list[tuple[str, str]]:
     return [(line["log_level"], line["reason"]) for line in logs if line["event"] == "probe failed"]
 
 
-async def test_an_outage_is_told_once_until_it_says_something_new(backoff: CountingBackoff) -> None:
+async def test_an_outage_is_logged_once_until_its_reason_changes(backoff: CountingBackoff) -> None:
     faults = [FAULT, FAULT, EdgeFault(Edge.TARGET, Reason.UNREACHABLE, "connection refused"), FAULT]
 
     async def probe() -> None:
@@ -158,7 +158,7 @@ async def test_an_outage_is_told_once_until_it_says_something_new(backoff: Count
     ]
 
 
-async def test_the_next_missing_permission_is_told(backoff: CountingBackoff) -> None:
+async def test_the_next_missing_permission_is_logged(backoff: CountingBackoff) -> None:
     missing = [
         "sagemaker:DescribeTrainingJob",
         "sagemaker:DescribeTrainingJob",
@@ -182,7 +182,7 @@ async def test_the_next_missing_permission_is_told(backoff: CountingBackoff) -> 
     ] == ["DescribeTrainingJob", "ListTags"]
 
 
-async def test_a_long_outage_is_told_again(
+async def test_a_long_outage_is_logged_again(
     backoff: CountingBackoff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.intake.breaker.REMIND_SECONDS", 0.0)

@@ -18,7 +18,7 @@ from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Edge, Reason
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
-from tests.support.flow_doubles import CountingPulse, arn_of, edge_fault, message, until
+from tests.support.flow_scene import CountingPulse, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.pipeline.delivery import Delivery
-    from tests.support.flow_doubles import FlowScene
+    from tests.support.flow_scene import FlowScene
 
 VISIBILITY = 30
 LEASE = 0.08
@@ -133,7 +133,7 @@ async def test_a_refused_entry_is_counted_and_tried_again(scene: FlowScene) -> N
     assert scene.queue.hidden == [("m-2/1", VISIBILITY), ("m-1/1", VISIBILITY)]
 
 
-async def test_an_outage_of_the_queue_is_counted_told_and_tried_again(scene: FlowScene) -> None:
+async def test_an_outage_of_the_queue_is_counted_reported_and_retried(scene: FlowScene) -> None:
     received(scene, 1)
     scene.queue.faults["hide"] = deque([edge_fault(Edge.QUEUE)])
     async with beating(scene) as heart:
@@ -217,7 +217,7 @@ async def test_a_lost_claim_ends_the_attempt(scene: FlowScene, path: Path) -> No
     await other.aclose()
 
 
-async def test_a_checkpoint_that_fails_is_told_and_tried_again(scene: FlowScene) -> None:
+async def test_a_checkpoint_that_fails_is_reported_and_retried(scene: FlowScene) -> None:
     waiting = scene.target.then_wait(begun=False)
     _, task = scene.start()
     await waiting.reached.wait()
@@ -233,7 +233,7 @@ async def test_a_checkpoint_that_fails_is_told_and_tried_again(scene: FlowScene)
     assert scene.target.created == ["churn-1"]
 
 
-async def test_a_refused_heartbeat_is_told_with_the_queues_words(scene: FlowScene) -> None:
+async def test_a_refused_heartbeat_is_logged_with_the_queues_words(scene: FlowScene) -> None:
     received(scene, 1)
     scene.queue.refusals["m-1/1"] = deque([Failed("AccessDenied", "not allowed", stale=False)])
     with capture_logs() as logs:
@@ -248,7 +248,7 @@ async def test_a_refused_heartbeat_is_told_with_the_queues_words(scene: FlowScen
     assert heart.beats["failed"] == 1
 
 
-async def test_a_lost_claim_is_told_with_its_job(scene: FlowScene, path: Path) -> None:
+async def test_a_lost_claim_is_logged_with_its_job(scene: FlowScene, path: Path) -> None:
     waiting = scene.target.then_wait(begun=True)
     _, task = scene.start()
     await waiting.reached.wait()

@@ -15,7 +15,7 @@ from daemon.intake.in_flight import InFlight, Joined, Slots
 from daemon.outcome import Deferred, Duplicate, Outcome, Reason, Rejected, Synced
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
-from tests.support.flow_doubles import event_body
+from tests.support.flow_scene import event_body
 
 if TYPE_CHECKING:
     from daemon.pipeline.delivery import Delivery

@@ -1,5 +1,5 @@
-"""The poller: every edge works and a slot is free before it receives; what comes after the stop
-goes back at once.
+"""The poller: it receives when every edge is available and a slot is free; messages that arrive
+after the stop are returned at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECOND
 from daemon.observability.watchdog import Pulse
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
-from tests.support.flow_doubles import MemoryQueue, a_while, edge_fault, message, until
+from tests.support.flow_scene import MemoryQueue, a_while, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PollerScene:
         await a_while()
 
     async def free(self) -> int:
-        """Slots that nobody has."""
+        """The number of free slots."""
         return await self.slots.take(1000) if self.slots._free else 0
 
 
@@ -136,8 +136,7 @@ async def test_nothing_is_received_while_an_edge_does_not_work() -> None:
 
 
 async def test_a_receive_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    # an answer that drips in byte by byte runs into no time-out of the client, and everything else
-    # looks well
+    # a response that trickles in byte by byte hits no timeout of the client
     monkeypatch.setattr("daemon.intake.poller.RECEIVE_DEADLINE_SECONDS", 0.05 - WAIT_SECONDS)
     async with PollerScene(slots=4) as scene:
         await until(lambda: len(scene.faults) == 2)
@@ -151,7 +150,7 @@ async def test_giving_up_comes_before_the_loop_counts_as_hanging() -> None:
     assert 60 < RECEIVE_DEADLINE_SECONDS < RECEIVE_MARGIN_SECONDS
 
 
-async def test_an_outage_of_the_queue_is_told_and_does_not_end_the_poller() -> None:
+async def test_an_outage_of_the_queue_is_reported_and_does_not_end_the_poller() -> None:
     async with PollerScene(slots=4) as scene:
         await scene.answer(edge_fault(Edge.QUEUE))
         assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
@@ -160,7 +159,7 @@ async def test_an_outage_of_the_queue_is_told_and_does_not_end_the_poller() -> N
         assert len(scene.started) == 1
 
 
-async def test_a_running_poll_is_let_finish_and_what_it_brings_goes_back_at_once() -> None:
+async def test_a_running_poll_is_not_cancelled_and_its_messages_are_returned_at_once() -> None:
     async with PollerScene(slots=4) as scene:
         scene.stop.set()
         await a_while()
@@ -242,7 +241,7 @@ async def test_the_visibility_is_counted_from_before_the_answer_but_never_below_
         assert 29 < delivery.visible_at - delivery.received_at <= 30
 
 
-async def test_a_message_that_comes_again_while_in_flight_alarms_nobody() -> None:
+async def test_a_message_received_again_while_in_flight_is_logged_without_a_warning() -> None:
     async with PollerScene() as scene:
         with capture_logs() as logs:
             await scene.answer([message()])

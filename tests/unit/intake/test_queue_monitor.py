@@ -9,7 +9,7 @@ import pytest
 from daemon.errors import EdgeFault
 from daemon.intake.queue_monitor import LEAST_VISIBILITY_SECONDS, QueueMonitor
 from daemon.outcome import Edge
-from tests.support.flow_doubles import DEAD_LETTER_URL, MemoryQueue, edge_fault
+from tests.support.flow_scene import DEAD_LETTER_URL, MemoryQueue, edge_fault
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.watchdog import Watchdog
 from daemon.outcome import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
-from tests.support.flow_doubles import CountingBackoff
+from tests.support.flow_scene import CountingBackoff
 
 
 @pytest.fixture

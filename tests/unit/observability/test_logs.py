@@ -329,7 +329,7 @@ class TestLevels:
 
 
 class TestConsole:
-    def test_a_line_for_people(self, stream: io.StringIO) -> None:
+    def test_a_console_line(self, stream: io.StringIO) -> None:
         configure_logging("info", "console", stream)
         structlog.get_logger("daemon.pipeline.flow").info("job outcome", job="a", seconds=1)
         text = stream.getvalue()

@@ -87,7 +87,7 @@ def test_names_and_labels_are_the_contract(metrics: Metrics) -> None:
     assert found == {name: set(labels) for name, labels in CONTRACT.items()}
 
 
-def test_what_was_told_is_shown(metrics: Metrics) -> None:
+def test_recorded_values_are_shown(metrics: Metrics) -> None:
     use_everything(metrics)
     assert value(metrics, "messages_received_total") == 2
     assert value(metrics, "last_poll_timestamp_seconds") == NOW

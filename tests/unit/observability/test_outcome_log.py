@@ -18,7 +18,7 @@ from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Sk
 from daemon.pipeline.delivery import Delivery
 from daemon.pipeline.step import Step
 from daemon.training_job.event import TrainingJobEvent, parse_event
-from tests.support.flow_doubles import event_body, message
+from tests.support.flow_scene import event_body, message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,9 @@ async def test_one_line_and_one_count_for_each_outcome(
     assert scene.sample("jobs_total", outcome=outcome.kind, reason=outcome.reason) == 1
 
 
-async def test_a_synced_job_tells_its_age_notes_and_healed_doubles(scene: ReportScene) -> None:
+async def test_a_synced_job_is_logged_with_its_age_notes_and_healed_duplicates(
+    scene: ReportScene,
+) -> None:
     delivery = await delivery_of(notes=("name shortened",), healed=2)
     line = scene.report(delivery, Synced(Reason.CREATED, {"run_id": "r-1"}))
     assert (line["notes"], line["healed"], line["event_to_sync_seconds"]) == (

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.flow_doubles import flow_scene
+from tests.support.flow_scene import flow_scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.flow_doubles import FlowScene
+    from tests.support.flow_scene import FlowScene
 
 
 @pytest.fixture

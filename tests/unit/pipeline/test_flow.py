@@ -1,6 +1,4 @@
-"""The flow: what comes out of a message, what is recorded of it, and what is asked of whom
-before.
-"""
+"""The flow: the outcome of a message, what is recorded, and which calls are made before."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Sk
 from daemon.pipeline.flow import FlowRules
 from daemon.pipeline.step import Step
 from daemon.training_job.identity import Home
-from tests.support.flow_doubles import (
+from tests.support.flow_scene import (
     CREATED,
     DAY,
     TAGS,
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.training_run import TrainingRun
-    from tests.support.flow_doubles import FlowScene
+    from tests.support.flow_scene import FlowScene
 
 MARK = mark_of("churn-1")
 
@@ -97,7 +95,7 @@ async def test_a_job_that_is_done_is_a_duplicate_and_the_target_is_not_touched(
     assert await scene.rows() == before
 
 
-async def test_the_steps_are_timed_and_their_success_is_told_to_the_right_edge(
+async def test_the_steps_are_timed_and_their_success_is_noted_for_the_right_edge(
     scene: FlowScene,
 ) -> None:
     scene.jobs.put("churn-1", tags=TAGS)
@@ -132,7 +130,7 @@ async def test_an_event_with_all_tags_needs_no_list_tags(scene: FlowScene) -> No
 
 
 @pytest.mark.parametrize(
-    "told",
+    "event_tags",
     [
         None,
         {},
@@ -143,10 +141,10 @@ async def test_an_event_with_all_tags_needs_no_list_tags(scene: FlowScene) -> No
     ],
 )
 async def test_no_job_is_skipped_or_rejected_by_the_tags_of_its_event_alone(
-    scene: FlowScene, told: Mapping[str, str] | None
+    scene: FlowScene, event_tags: Mapping[str, str] | None
 ) -> None:
     scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "as listed"})
-    assert (await scene.process(message(event_body(Tags=told)))).kind == "synced"
+    assert (await scene.process(message(event_body(Tags=event_tags)))).kind == "synced"
     assert scene.target.runs[0].project_name == "as listed"
     assert scene.target.runs[0].all_tags["MODEL_DB_MODEL_NAME"] == "churn-xgb"
 
@@ -195,17 +193,17 @@ async def test_list_tags_is_asked_with_the_arn_as_describe_writes_it(scene: Flow
     assert ("tags", arn_of("Churn-1")) in scene.jobs.asked
 
 
-async def test_a_message_that_came_back_takes_its_tags_from_list_tags_only(
+async def test_a_redriven_message_takes_its_tags_from_list_tags_only(
     scene: FlowScene,
 ) -> None:
-    scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "mended"})
+    scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "fixed"})
     await scene.process(
         message(attributes={"reason": "target_refused", "detail": "no such project"})
     )
-    assert scene.target.runs[0].project_name == "mended"
+    assert scene.target.runs[0].project_name == "fixed"
 
 
-async def test_a_message_that_came_back_is_judged_by_list_tags(scene: FlowScene) -> None:
+async def test_a_redriven_message_is_judged_by_list_tags(scene: FlowScene) -> None:
     scene.jobs.put("churn-1", tags={})
     outcome = await scene.process(message(attributes={"reason": "target_refused"}))
     assert outcome.reason is Reason.NOT_TAGGED
@@ -216,7 +214,7 @@ async def test_a_message_that_came_back_is_judged_by_list_tags(scene: FlowScene)
 
 
 @pytest.mark.parametrize("elsewhere", [{"account": "999999999999"}, {"region": "eu-west-2"}])
-async def test_a_job_of_another_account_or_region_is_rejected_unasked(
+async def test_a_job_of_another_account_or_region_is_rejected_without_a_request(
     scene: FlowScene, elsewhere: dict[str, str]
 ) -> None:
     outcome = await scene.process(message(event_body(arn=arn_of("churn-1", **elsewhere))))
@@ -237,7 +235,7 @@ async def test_with_an_unknown_account_the_described_arn_is_compared(scene: Flow
     assert (await scene.process(message(message_id="m-2"))).kind == "synced"
 
 
-async def test_a_message_without_an_arn_is_at_home(scene: FlowScene) -> None:
+async def test_a_message_without_an_arn_gets_the_home_account(scene: FlowScene) -> None:
     assert (await scene.process(message('{"TrainingJobName": "churn-1"}'))).kind == "synced"
     scene.jobs.home = Home(None, "eu-west-1")
     outcome = await scene.process(message('{"TrainingJobName": "churn-1"}', "m-2"))
@@ -263,7 +261,7 @@ async def test_within_a_second_it_is_the_same_job(scene: FlowScene, seconds: flo
     assert (await scene.process()).kind == "synced"
 
 
-async def test_an_event_that_tells_no_creation_time_is_taken_as_described(scene: FlowScene) -> None:
+async def test_an_event_without_a_creation_time_matches_the_described_job(scene: FlowScene) -> None:
     assert (await scene.process(message(event_body(CreationTime=None)))).kind == "synced"
     assert scene.target.runs[0].mark == MARK
 
@@ -311,7 +309,7 @@ async def test_a_job_that_is_gone_is_rejected_under_its_arn(scene: FlowScene) ->
         (event_body(TrainingJobStatus="Failed"), Reason.STATUS_NOT_CONFIGURED),
     ],
 )
-async def test_what_is_not_ours_is_skipped_unasked_and_unrecorded(
+async def test_other_events_and_statuses_are_skipped_without_request_or_record(
     scene: FlowScene, body: str, reason: Reason
 ) -> None:
     outcome = await scene.process(message(body))
@@ -496,7 +494,7 @@ async def test_a_job_that_the_checkpoint_cannot_vouch_for_is_looked_up_first(
 ) -> None:
     async with flow_scene(path, age_seconds=age_seconds) as scene:
         await scene.process(message(event_body(envelope=envelope), receive_count=receive_count))
-        assert scene.target.told == [(0, first)]
+        assert scene.target.attempts == [(0, first)]
 
 
 async def test_a_job_that_was_begun_under_this_checkpoint_is_known_by_its_row(path: Path) -> None:
@@ -504,7 +502,7 @@ async def test_a_job_that_was_begun_under_this_checkpoint_is_known_by_its_row(pa
         scene.target.then_raise(JobFault(Reason.TARGET_FAULT, "refused"), begun=1, answered=1)
         await scene.process()
         await scene.process(message(receive_count=2))
-        assert scene.target.told == [(0, True), (0, False)]
+        assert scene.target.attempts == [(0, True), (0, False)]
 
 
 async def test_unanswered_writes_survive_a_hold_and_reach_the_checkpoint(scene: FlowScene) -> None:
@@ -515,13 +513,13 @@ async def test_unanswered_writes_survive_a_hold_and_reach_the_checkpoint(scene: 
     assert delivery.job.outcome_unknown
     assert (await scene.flow.process(delivery)).kind == "deferred"
     # the checkpoint alone would have said 2
-    assert [unanswered for unanswered, _ in scene.target.told] == [0, 1]
+    assert [unanswered for unanswered, _ in scene.target.attempts] == [0, 1]
     [row] = await scene.rows()
     assert (row.state, row.unanswered_writes) == (JobState.WRITING, 2)
     scene.in_flight.finish(delivery, Deferred(Reason.TARGET_FAULT))
     scene.in_flight.remove(delivery)
     assert (await scene.process(message(receive_count=2))).kind == "synced"
-    assert scene.target.told[-1][0] == 2
+    assert scene.target.attempts[-1][0] == 2
     assert (await scene.rows())[0].unanswered_writes == 0
 
 
@@ -551,7 +549,7 @@ async def test_a_description_without_a_creation_time_puts_its_job_off(scene: Flo
     assert not scene.target.runs
 
 
-async def test_a_bug_is_told_with_its_step_and_traceback(scene: FlowScene) -> None:
+async def test_a_bug_is_logged_with_its_step_and_traceback(scene: FlowScene) -> None:
     scene.target.then_raise(ZeroDivisionError("division"))
     with capture_logs() as logs:
         assert (await scene.handle()).reason is Reason.INTERNAL_ERROR
@@ -578,7 +576,7 @@ async def test_a_row_of_a_job_that_was_never_written_vouches_for_nothing(
         await scene.process(message(event_body(Tags=None)))
         scene.jobs.put("churn-1", tags=TAGS)
         await scene.process(message(event_body(Tags=None), receive_count=2))
-        unanswered, looks_first = scene.target.told[-1]
+        unanswered, looks_first = scene.target.attempts[-1]
         assert (unanswered, looks_first) == (0, True)
 
 
@@ -601,21 +599,21 @@ async def test_what_another_process_began_while_the_lease_was_lost_is_known(
     await other.aclose()
     delivery.lose_claim()
     await scene.flow.process(delivery)
-    unanswered, _ = scene.target.told[-1]
+    unanswered, _ = scene.target.attempts[-1]
     assert unanswered > 0
 
 
 async def test_a_run_that_could_not_be_recorded_is_looked_up_before_it_is_written_again(
     scene: FlowScene,
 ) -> None:
-    """The create was answered, then the disk was full: meanwhile a person may have renamed the run
-    or changed the project's tag.
+    """The create was answered, then the disk was full: meanwhile the run may have been renamed
+    or the project's tag changed.
     """
     scene.fail_checkpoint("record_synced", edge_fault(Edge.CHECKPOINT, Reason.STORAGE))
     delivery = scene.receive()
     assert (await scene.flow.process(delivery)).kind == "held"
     await scene.flow.process(delivery)
-    _, looks_first = scene.target.told[-1]
+    _, looks_first = scene.target.attempts[-1]
     assert looks_first
 
 

@@ -1,5 +1,5 @@
-"""A job that is deleted in SageMaker, or whose name is used again, while its write is half-way:
-never half a run, never two.
+"""A job that is deleted in SageMaker, or whose name is used again, during its write: never half a
+run, never two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Sy
 from daemon.pipeline.step import Step
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import training_run
-from tests.support.flow_doubles import (
+from tests.support.flow_scene import (
     CREATED,
     TAGS,
     MemoryTrainingJobs,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from daemon.pipeline.delivery import Delivery
     from daemon.targets.ports import Target
     from daemon.training_job.training_run import TrainingRun
-    from tests.support.flow_doubles import FlowScene
+    from tests.support.flow_scene import FlowScene
 
 CREATE = "createExperimentRun"
 DESCRIBED: dict[str, Any] = {
@@ -121,14 +121,14 @@ def daemon_on(
     return flow_scene(folder / "checkpoint.db", age_seconds=0, jobs=jobs, target=target)
 
 
-async def held_half_way(daemon: FlowScene, delivery: Delivery) -> None:
+async def held_mid_write(daemon: FlowScene, delivery: Delivery) -> None:
     outcome = await daemon.flow.process(delivery)
     assert isinstance(outcome, Held)
     assert outcome.fault.edge is Edge.TARGET
     assert (await daemon.row()).state is JobState.WRITING
 
 
-async def killed_half_way_v1(path: Path, jobs: SageMaker, server: ModelDbV1StandIn) -> None:
+async def killed_mid_write_v1(path: Path, jobs: SageMaker, server: ModelDbV1StandIn) -> None:
     """Before the model, so that ModelDB has a run and nothing in it, and only SageMaker knows what
     belongs there.
     """
@@ -137,10 +137,10 @@ async def killed_half_way_v1(path: Path, jobs: SageMaker, server: ModelDbV1Stand
         target_on(server.port, metadata_store=True) as target,
         daemon_on(path, jobs, target) as daemon,
     ):
-        await held_half_way(daemon, daemon.receive())
+        await held_mid_write(daemon, daemon.receive())
 
 
-async def killed_half_way_v2(
+async def killed_mid_write_v2(
     path: Path, jobs: SageMaker, server: ModelDbV2StandIn, *, carried_out: bool = True
 ) -> None:
     if carried_out:
@@ -150,7 +150,7 @@ async def killed_half_way_v2(
             1, 503, {"code": 14, "message": "transport is closing"}, operation=CREATE
         )
     async with target_of(server.url) as target, daemon_on(path, jobs, target) as daemon:
-        await held_half_way(daemon, daemon.receive())
+        await held_mid_write(daemon, daemon.receive())
 
 
 def add_double(server: ModelDbV2StandIn) -> None:
@@ -175,11 +175,11 @@ def vanish(request: pytest.FixtureRequest) -> Callable[[SageMaker], None]:
 @pytest.mark.parametrize(
     "lost", ["storeExperimentRunEvent", "storeFitEvent", "storeDataFrame", "storeMetricEvent"]
 )
-async def test_v1_held_half_way(
+async def test_v1_held_mid_write(
     tmp_path: Path, v1: ModelDbV1StandIn, lost: str, vanish: Callable[[SageMaker], None]
 ) -> None:
     # ModelDB goes down between two of the calls of a run; while the message is held, the job is
-    # deleted. A rejection would leave the run without its model or metrics for ever.
+    # deleted. A rejection would leave the run without its model or metrics forever.
     jobs = SageMaker()
     expected = await jobs.expected()
     v1.faults.drop_before_answer(method=lost)
@@ -188,7 +188,7 @@ async def test_v1_held_half_way(
         daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive()
-        await held_half_way(daemon, delivery)
+        await held_mid_write(daemon, delivery)
         vanish(jobs)
         outcome = await daemon.flow.process(delivery)
         row = await daemon.row()
@@ -199,7 +199,7 @@ async def test_v1_held_half_way(
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-async def test_v2_held_half_way(
+async def test_v2_held_mid_write(
     tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None], *, carried_out: bool
 ) -> None:
     # The answer of the create is lost, with the create or after it; while the message is held, the
@@ -214,7 +214,7 @@ async def test_v2_held_half_way(
         )
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive()
-        await held_half_way(daemon, delivery)
+        await held_mid_write(daemon, delivery)
         vanish(jobs)
         outcome = await daemon.flow.process(delivery)
         row = await daemon.row()
@@ -235,7 +235,7 @@ async def test_deleted_between_describe_and_list_tags(tmp_path: Path, v1: ModelD
         daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive(message(event_body(Tags=None)))
-        await held_half_way(daemon, delivery)
+        await held_mid_write(daemon, delivery)
         jobs.delete_after_describe()
         assert isinstance(await daemon.flow.process(delivery), Synced)
     assert wrong(v1, [expected], metadata_store=True) == []
@@ -251,17 +251,17 @@ async def test_another_outage_after_the_job_has_gone(tmp_path: Path, v1: ModelDb
         daemon_on(tmp_path, jobs, target) as daemon,
     ):
         delivery = daemon.receive()
-        await held_half_way(daemon, delivery)
+        await held_mid_write(daemon, delivery)
         jobs.delete()
         for lost in ("storeFitEvent", "storeMetricEvent"):
             v1.faults.drop_before_answer(method=lost)
-            await held_half_way(daemon, delivery)
+            await held_mid_write(daemon, delivery)
         assert isinstance(await daemon.flow.process(delivery), Synced)
     assert wrong(v1, [expected], metadata_store=True) == []
 
 
 async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
-    # The outage comes before the intent of the first create: nothing is half-way, and a job that is
+    # The outage comes before the intent of the first create: nothing was begun, and a job that is
     # gone then is rejected as ever.
     jobs = SageMaker()
     v2.faults.database_down = True
@@ -280,13 +280,13 @@ async def test_held_before_anything_was_begun(tmp_path: Path, v2: ModelDbV2Stand
 # ---
 
 
-async def test_v2_killed_half_way(
+async def test_v2_killed_mid_write(
     tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]
 ) -> None:
     # The create is carried out, its answer never read, and the daemon killed; the job is deleted
     # before the next one starts. A run of V2 is complete or not there: so this job is synced.
     jobs, settling = SageMaker(), Settling()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     vanish(jobs)
     async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         outcome = await daemon.process(message(receive_count=2))
@@ -304,7 +304,7 @@ async def test_v2_two_creates_are_healed_to_one(tmp_path: Path, v2: ModelDbV2Sta
     # A create without an answer is carried out late, when the next daemon already looks for it: it
     # has to wait for that, and then there are two, of which one is deleted.
     jobs, settling = SageMaker(), Settling()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     [first] = v2.runs()
 
@@ -326,7 +326,7 @@ async def test_v2_a_create_that_comes_in_the_settle_time_is_found(
     # Looked for at once, nothing would be there, and the message would be rejected while its run
     # comes.
     jobs, settling = SageMaker(), Settling()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     [row] = v2.runs()
     stored = v2.store.runs.by_id(row["id"])
@@ -347,7 +347,7 @@ async def test_v2_nothing_there(
     # The create was lost on its way: after the settle time it will not come any more, so nothing is
     # unanswered.
     jobs, settling = SageMaker(), Settling()
-    await killed_half_way_v2(tmp_path, jobs, v2, carried_out=False)
+    await killed_mid_write_v2(tmp_path, jobs, v2, carried_out=False)
     vanish(jobs)
     async with target_of(v2.url, settling) as target, daemon_on(tmp_path, jobs, target) as daemon:
         outcome = await daemon.process()
@@ -361,30 +361,29 @@ async def test_v2_nothing_there(
     assert v2.runs() == []
 
 
-async def test_v2_down_while_it_is_asked(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
+async def test_v2_down_during_the_lookup(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
     # An outage of the target holds this message as any other; the row still says that a create is
     # unanswered.
     jobs = SageMaker()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         delivery = daemon.receive()
         v2.faults.database_down = True
-        await held_half_way(daemon, delivery)
+        await held_mid_write(daemon, delivery)
         assert delivery.job.step is Step.SYNC
         assert delivery.job.outcome_unknown
         v2.faults.database_down = False
         assert isinstance(await daemon.flow.process(delivery), Synced)
 
 
-async def test_v1_killed_half_way(
+async def test_v1_killed_mid_write(
     tmp_path: Path, v1: ModelDbV1StandIn, vanish: Callable[[SageMaker], None]
 ) -> None:
-    # What is missing in the run was known to the killed daemon and to SageMaker alone: a person has
-    # to look, and is told where. Also when the message comes once more because the dead-letter
-    # queue did not take it.
+    # Only the killed daemon and SageMaker knew what is missing in the run, so the rejection says
+    # where it is. The same when the message is received again because the dead-letter queue failed.
     jobs = SageMaker()
-    await killed_half_way_v1(tmp_path, jobs, v1)
+    await killed_mid_write_v1(tmp_path, jobs, v1)
     vanish(jobs)
     async with (
         target_on(v1.port, metadata_store=True) as target,
@@ -410,7 +409,7 @@ async def test_v1_nothing_there(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
         target_on(v1.port, metadata_store=True) as target,
         daemon_on(tmp_path, jobs, target) as daemon,
     ):
-        await held_half_way(daemon, daemon.receive())
+        await held_mid_write(daemon, daemon.receive())
     jobs.delete()
     async with (
         target_on(v1.port, metadata_store=True) as target,
@@ -425,8 +424,8 @@ async def test_v1_nothing_there(tmp_path: Path, v1: ModelDbV1StandIn) -> None:
 async def test_v1_a_run_that_is_still_being_stored_is_found(
     tmp_path: Path, v1: ModelDbV1StandIn
 ) -> None:
-    # The attempt is cancelled while the server works on the run, on a connection that lives on for
-    # the other jobs. The message comes again, its job is gone: read over another connection, the
+    # The attempt is cancelled while the server works on the run, on a connection that other jobs go
+    # on using. The message is received again, its job is gone: read over another connection, the
     # run would not be there yet.
     jobs = SageMaker()
     async with (
@@ -456,7 +455,7 @@ async def test_v1_a_process_that_is_not_the_writer_leaves_it_to_the_writer(
 ) -> None:
     # Only the writer can know that nothing is being written any more.
     jobs = SageMaker()
-    await killed_half_way_v1(tmp_path, jobs, v1)
+    await killed_mid_write_v1(tmp_path, jobs, v1)
     jobs.delete()
     permit = Permit()
     permit.holds = False
@@ -488,7 +487,7 @@ async def test_the_half_written_run_of_an_older_job_of_this_name_is_not_this_job
     # The name was used twice and both jobs are gone. The message of the second must not become
     # synced by the run of the first.
     jobs = SageMaker()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     later = event_body(CreationTime=round((CREATED + timedelta(seconds=1)).timestamp() * 1000))
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
@@ -501,7 +500,7 @@ async def test_a_message_without_a_creation_time_means_whatever_is_half_written(
     tmp_path: Path, v2: ModelDbV2StandIn
 ) -> None:
     jobs = SageMaker()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(message(event_body(CreationTime=None))), Synced)
@@ -513,7 +512,7 @@ async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
     # The configuration names another ModelDB since. That this one has no such run says nothing
     # about the other.
     jobs = SageMaker()
-    await killed_half_way_v1(tmp_path, jobs, v1)
+    await killed_mid_write_v1(tmp_path, jobs, v1)
     jobs.delete()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert await daemon.process() == GONE
@@ -523,7 +522,7 @@ async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
 
 async def test_a_checkpoint_that_cannot_be_read_holds(tmp_path: Path, v2: ModelDbV2StandIn) -> None:
     jobs = SageMaker()
-    await killed_half_way_v2(tmp_path, jobs, v2)
+    await killed_mid_write_v2(tmp_path, jobs, v2)
     jobs.delete()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         daemon.fail_checkpoint("described", edge_fault(Edge.CHECKPOINT, Reason.STORAGE))
@@ -537,9 +536,8 @@ async def test_a_checkpoint_that_cannot_be_read_holds(tmp_path: Path, v2: ModelD
 async def test_a_message_of_a_synced_job_is_a_duplicate_also_when_the_job_is_gone(
     tmp_path: Path, v2: ModelDbV2StandIn, vanish: Callable[[SageMaker], None]
 ) -> None:
-    # Killed between the record and the deletion of the message, or told of twice: when the second
-    # delivery came, the job had been deleted, and a message of a job that is in ModelDB went to the
-    # dead-letter queue.
+    # Killed between the record and the deletion of the message, or two events: by the second
+    # delivery the job has been deleted. A job that is in ModelDB must not become a dead letter.
     jobs = SageMaker()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert isinstance(await daemon.process(), Synced)

@@ -1,5 +1,5 @@
 """The worker: a message is acknowledged only after its outcome is durable, held while an edge is
-down, and given back in good order.
+unavailable, and given back at the stop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from daemon.errors import JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Reason
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.pipeline.step import Step
-from tests.support.flow_doubles import (
+from tests.support.flow_scene import (
     DEAD_LETTER_URL,
     SETTLE_SECONDS,
     TAGS,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from daemon.errors import EdgeFault
     from daemon.pipeline.delivery import Delivery
-    from tests.support.flow_doubles import FlowScene
+    from tests.support.flow_scene import FlowScene
 
 MARK = mark_of("churn-1")
 STORAGE = edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
@@ -319,7 +319,7 @@ async def test_a_message_that_fails_three_times_while_the_step_works_for_others_
     fail_often(scene, edge, step, 4)
     scene.back[edge].clear()
     _, task = scene.start(message(event_body(Tags=None), receive_count=2))
-    for failures in (1, 2, 3):  # the first one was met before the step worked for anybody
+    for failures in (1, 2, 3):  # the first failed before the step had worked for anyone
         await held_times(scene, failures)
         scene.breakers.succeeded(step, "another message")
         await let_back(scene, edge)
@@ -343,7 +343,7 @@ async def test_a_message_that_fails_three_times_while_the_step_works_for_others_
         ("another message", Step.SYNC, (0, 1, 2)),  # the first was before the message began
     ],
 )
-async def test_a_message_is_not_at_fault_while_the_step_works_for_nobody_else(
+async def test_a_message_is_not_at_fault_unless_the_step_works_for_others(
     scene: FlowScene, who: str, step: Step, after: Sequence[int]
 ) -> None:
     def others(failures: int) -> None:
@@ -393,7 +393,7 @@ async def test_what_has_not_begun_to_write_is_given_back_at_once(
     assert not scene.target.created
 
 
-async def test_a_create_under_way_is_let_finish(scene: FlowScene) -> None:
+async def test_a_create_under_way_is_not_cancelled(scene: FlowScene) -> None:
     waiting = scene.target.then_wait(begun=True)
     delivery, task = scene.start()
     await waiting.reached.wait()
@@ -406,7 +406,7 @@ async def test_a_create_under_way_is_let_finish(scene: FlowScene) -> None:
     assert scene.queue.deleted == ["m-1/1"]
 
 
-async def test_a_record_under_way_is_let_finish(
+async def test_a_record_under_way_is_not_cancelled(
     scene: FlowScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting, real = Waiting(), scene.checkpoint.record_synced
@@ -533,7 +533,7 @@ async def test_two_messages_of_one_job_share_one_attempt_and_its_outcome(
             assert sorted(scene.queue.hidden) == [("m-1/1", 7), ("m-2/1", 7)]
 
 
-async def test_who_joins_a_held_message_waits_with_it(scene: FlowScene) -> None:
+async def test_a_message_that_joins_a_held_one_waits_with_it(scene: FlowScene) -> None:
     _, first = await held(scene, edge_fault())
     _, second = scene.start(message(message_id="m-2"))
     await a_while()
@@ -650,7 +650,7 @@ def fail_often(scene: FlowScene, edge: Edge, step: Step, times: int) -> None:
         ),
     ],
 )
-async def test_a_dead_letter_that_is_not_taken_is_told(
+async def test_a_dead_letter_that_is_not_taken_is_logged(
     scene: FlowScene, error: Exception, event: str, outcome: str
 ) -> None:
     scene.queue.faults["send"] = deque([error])
@@ -676,7 +676,7 @@ async def test_a_write_without_an_answer_is_still_known_when_its_message_was_hel
     assert scene.outcomes[-1][1].reason is Reason.HELD_TOO_LONG
     scene.back[Edge.TARGET].set()
     assert (await scene.handle(message(receive_count=2))).kind == "synced"
-    assert [unanswered for unanswered, _ in scene.target.told] == [0, 1]
+    assert [unanswered for unanswered, _ in scene.target.attempts] == [0, 1]
 
 
 async def test_a_joined_rejection_is_one_row_of_one_job(scene: FlowScene) -> None:

@@ -305,7 +305,7 @@ class ScriptedTarget:
     Attributes:
         script: the next attempts.
         runs: the run of every attempt.
-        told: (unanswered writes, look up first) as every attempt found them.
+        attempts: (unanswered writes, look up first) as every attempt found them.
         created: names of the jobs that were created.
     """
 
@@ -314,12 +314,12 @@ class ScriptedTarget:
     def __init__(self) -> None:
         self.script: deque[Callable[[TrainingRun, WriteJournal], Awaitable[TargetRun]]] = deque()
         self.runs: list[TrainingRun] = []
-        self.told: list[tuple[int, bool]] = []
+        self.attempts: list[tuple[int, bool]] = []
         self.created: list[str] = []
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
         self.runs.append(run)
-        self.told.append((journal.unanswered_writes, journal.look_up_first))
+        self.attempts.append((journal.unanswered_writes, journal.look_up_first))
         return await (self.script.popleft() if self.script else self.create)(run, journal)
 
     async def create(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
@@ -397,7 +397,7 @@ class FlowScene:
         back: by edge: a probe passes only while this is set.
         outcomes: (message id, outcome) of each that was reported.
         faults: each fault that was reported.
-        steps: each step whose time was told.
+        steps: each step that was measured.
         real_target: used instead of `target`.
         slots: all taken by `flow_scene`, so that what a worker gives back can be counted.
     """
