@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -81,10 +83,7 @@ def redacted_body(body: str) -> str:
 
 
 def _attribute_text(text: str) -> str:
-    cleaned = _NOT_XML.sub("\ufffd", text).strip()
-    if len(cleaned) <= MAX_DETAIL_CHARACTERS:
-        return cleaned
-    return cleaned[: MAX_DETAIL_CHARACTERS - 1] + "…"
+    return shortened(_NOT_XML.sub("\ufffd", text).strip(), MAX_DETAIL_CHARACTERS)
 
 
 def _attribute_size(name: str, value: str) -> int:

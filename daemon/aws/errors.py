@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 
 from daemon.errors import EdgeFault
 from daemon.outcome import Edge, Reason
-from daemon.training_job.text import one_line
+from daemon.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ from daemon.aws.errors import (
 from daemon.aws.ports import Failed, Message, QueueState
 from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Edge, Reason
-from daemon.training_job.text import one_line
+from daemon.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from annotated_types import Ge, Le
 
 from daemon.config.keys import alternatives
+from daemon.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,7 +201,7 @@ class Layers:
         if key.endswith("username") and ":" in str(value):  # user and password, as curl takes them
             return ""
         text = repr(value) if isinstance(value, str) else str(value)
-        return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+        return shortened(text, _SHOWN_CHARACTERS)
 
     def _allowed(self, key: str, error: ErrorDetails) -> str:
         """What may stand there, in words that continue "key = value:"."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,8 +19,10 @@ import aiohttp
 from yarl import URL
 
 from daemon.targets.addresses import host_and_port
+from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -223,6 +224,6 @@ def speaks_neither(address: Address) -> str:
 
 
 async def _server(address: Address, ca_file: Path | None) -> Server:
-    tls = ssl.create_default_context(cafile=ca_file) if address.encrypted else None
+    tls = tls_context(ca_file) if address.encrypted else None
     paths = tuple(dict.fromkeys((address.path, *V2_PATHS)))
     return await which_server(address.host, address.port, tls=tls, v2_paths=paths)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import untaken
 from daemon.training_job.field_readers import section, sections, text
-from daemon.training_job.text import untaken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import is_plain, one_line
 from daemon.training_job.identity import JOB_NAME, JobArn
-from daemon.training_job.text import is_plain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

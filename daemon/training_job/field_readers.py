@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.training_job.text import cleaned
+from daemon.text import cleaned
 
 MAX_EXACT = 2**53
 """The largest whole number up to which every one is exact as a double, which is what targets

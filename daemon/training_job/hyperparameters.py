@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import cleaned, untaken
 from daemon.training_job.field_readers import MAX_EXACT, texts
 from daemon.training_job.redaction import REDACTED, is_secret
-from daemon.training_job.text import cleaned, untaken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.training_job.text import one_line
+from daemon.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

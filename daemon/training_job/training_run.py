@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import cleaned, one_line
 from daemon.training_job.channels import Channel, read_channels
 from daemon.training_job.field_readers import flag, moment, section, text, texts, whole
 from daemon.training_job.hyperparameters import Hyperparameter, decoded, read_hyperparameters
@@ -19,7 +20,6 @@ from daemon.training_job.identity import JOB_NAME, JobArn, JobMark
 from daemon.training_job.instances import read_instances
 from daemon.training_job.metrics import Metric, read_metrics
 from daemon.training_job.redaction import REDACTED, is_secret, secrets_in, without_secrets
-from daemon.training_job.text import cleaned, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

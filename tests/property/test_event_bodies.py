@@ -17,8 +17,8 @@ from daemon.aws.dead_letter import (
     redacted_body,
 )
 from daemon.outcome import Reason
+from daemon.text import is_plain
 from daemon.training_job.event import MalformedBody, OtherEvent, TrainingJobEvent, parse_event
-from daemon.training_job.text import is_plain
 from tests.property.bodies import bodies, changed_documents, made_up
 from tests.property.descriptions import MOST_CHARACTERS
 from tests.property.texts import json_values, texts

@@ -31,8 +31,8 @@ from daemon.targets.modeldb_v2.limits import (
 )
 from daemon.targets.modeldb_v2.mapping import EMPTY, distinct_run_name, map_run
 from daemon.targets.modeldb_v2.runs import carries
+from daemon.text import cleaned
 from daemon.training_job.channels import Channel
-from daemon.training_job.text import cleaned
 from tests.property.descriptions import runs
 from tests.property.texts import sendable_texts, texts
 

@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.targets.addresses import host_and_port
 from daemon.targets.modeldb_v1.codec import MalformedMessageError, decode_reply, encode_call
 from daemon.targets.modeldb_v1.dialling import connected_socket, words_of
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed, classify
@@ -105,7 +106,7 @@ class Connection:
         Raises:
             CallFailed: no connection, or no TLS on it; nothing was sent.
         """
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = host_and_port(host, port)
 
         def failed(kind: CallErrorKind, detail: str) -> CallFailed:
             return CallFailed(kind, "connect", f"{address}: {detail}", sent=False)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.codec import INTERNAL_ERROR, UNKNOWN_METHOD, ApplicationException
+from daemon.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,11 +60,8 @@ class CallFailed(Exception):
         answered: bool = False,
         sent: bool = True,
     ) -> None:
-        detail = " ".join(
-            "".join(letter if letter.isprintable() else " " for letter in detail).split()
-        )
-        if len(detail) > DETAIL_CHARACTERS:
-            detail = f"{detail[: DETAIL_CHARACTERS - 1]}…"
+        printable = "".join(letter if letter.isprintable() else " " for letter in detail)
+        detail = shortened(" ".join(printable.split()), DETAIL_CHARACTERS)
         super().__init__(f"{method}: {detail}")
         self.kind = kind
         self.method = method

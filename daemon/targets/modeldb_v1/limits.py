@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from daemon.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,4 +59,4 @@ def too_much(sizes: Mapping[Key, int], budget: int) -> list[Key]:
 
 def shown(text: str) -> str:
     """A name as notes quote it."""
-    return repr(text if len(text) <= 100 else f"{text[:99]}…")  # noqa: PLR2004 - the length of a line that people read
+    return repr(shortened(text, 100))

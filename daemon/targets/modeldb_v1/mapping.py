@@ -36,6 +36,7 @@ from daemon.targets.modeldb_v1.limits import (
     too_much,
 )
 from daemon.targets.modeldb_v1.metadata_document import channel_words, metadata_document
+from daemon.text import shortened
 from daemon.training_job.identity import iso_milliseconds
 
 if TYPE_CHECKING:
@@ -247,9 +248,8 @@ def _words_without_store(
     for key, value in told.items():
         if value and len(value) > VALUE_CHARACTERS:
             notes.append(f"{shown(key)} of {len(value)} characters shortened")
-            words.append((key, f"{value[: VALUE_CHARACTERS - 1]}…"))
-        elif value:
-            words.append((key, value))
+        if value:
+            words.append((key, shortened(value, VALUE_CHARACTERS)))
     return words
 
 

@@ -4,13 +4,12 @@ job is in `job_sync`.
 
 from __future__ import annotations
 
-import ssl
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
+from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.outcome import Edge, Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
@@ -20,6 +19,7 @@ from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe
 from daemon.targets.modeldb_v1.run_index import RunIndex
 from daemon.targets.modeldb_v1.write_session import STAND_BY_SECONDS, WriteSession
 from daemon.targets.ports import TargetRun
+from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,7 +76,7 @@ def open_modeldb_v1(
         Connection.open,
         settings.host,
         settings.port,
-        ssl_context=_ssl_context(settings),
+        ssl_context=tls_context(settings.ca_file) if settings.tls else None,
         observe=observe,
     )
     return ModelDBV1Target(
@@ -228,14 +228,3 @@ def fault_of(failed: CallFailed) -> DaemonError:
     if failed.kind in _REFUSALS:
         return JobRefused(Reason.TARGET_REFUSED, detail)
     return JobFault(Reason.TARGET_FAULT, detail)
-
-
-def _ssl_context(settings: ModelDbV1Settings) -> ssl.SSLContext | None:
-    if not settings.tls:
-        return None
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SetupFault(
-            f"target.ca_file {settings.ca_file}: not a PEM file of certificates ({error})"
-        ) from error

@@ -27,7 +27,7 @@ from daemon.targets.modeldb_v2.errors import (
     Question,
     judged,
     not_the_api,
-    shortened,
+    shortened_line,
 )
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ class ModelDbV2Client:
                 ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True
             ) from error
         except aiohttp.ClientResponseError as error:
-            what = f"{question.url} does not speak HTTP 1 ({shortened(self._scrub(error.message), 80)})"  # noqa: E501
+            what = f"{question.url} does not speak HTTP 1 ({shortened_line(self._scrub(error.message), 80)})"  # noqa: E501
             hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"  # noqa: E501
             raise lost(ApiErrorKind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -413,4 +413,4 @@ def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _said(error: Exception) -> str:
-    return shortened(str(error), 200) or type(error).__name__
+    return shortened_line(str(error), 200) or type(error).__name__

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from daemon.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -189,7 +191,8 @@ def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
     """
     came = f"{answer.status} {_content_type(answer, question) or 'without a content type'}"
     if answer.status in _REDIRECT:
-        came += f", a redirect to {shortened(question.scrub(answer.location), 200) or 'nowhere'}"
+        place = shortened_line(question.scrub(answer.location), 200)
+        came += f", a redirect to {place or 'nowhere'}"
     elif first_words := _first_words(answer, question):
         came += f" {first_words!r}"
     because = f" ({why})" if why else ""
@@ -202,10 +205,9 @@ def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
     )
 
 
-def shortened(text: str, limit: int) -> str:
+def shortened_line(text: str, limit: int) -> str:
     """One line of at most `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return shortened(" ".join(text.split()), limit)
 
 
 _READ_BYTES = 4096
@@ -219,11 +221,11 @@ def _first_words(answer: Answer, question: Question) -> str:
         answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace")
     )
     whole = len(answer.body) <= _READ_BYTES + _LONGEST_SECRET_BYTES
-    return shortened(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
+    return shortened_line(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
 
 
 def _content_type(answer: Answer, question: Question) -> str:
-    return shortened(question.scrub(answer.content_type), 80)
+    return shortened_line(question.scrub(answer.content_type), 80)
 
 
 def _json_object(answer: Answer) -> dict[str, Any] | None:
@@ -245,7 +247,7 @@ def _from_the_api(status: int, content: dict[str, Any], question: Question) -> A
     code: int = content["code"]
     text = str(content.get("message") or content.get("error") or "")
     kind = _kind_of(code, text, question)
-    words = shortened(question.scrub(text), 500) or "no text"
+    words = shortened_line(question.scrub(text), 500) or "no text"
     hint = ""
     if kind is ApiErrorKind.HEADERS:
         hint = (

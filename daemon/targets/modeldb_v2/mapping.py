@@ -38,6 +38,7 @@ from daemon.targets.modeldb_v2.limits import (
     shortened_tag,
     shortened_value,
 )
+from daemon.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,12 +140,8 @@ def _description(run: TrainingRun) -> str:
         "Failure": run.failure_reason,
     }
     return "\n".join(
-        f"{label}: {_cut(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value
+        f"{label}: {shortened(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value
     )
-
-
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def _duration(seconds: int | None) -> str | None:
@@ -354,7 +351,7 @@ def _note_hashed(
 
 
 def _quoted(text: str) -> str:
-    return repr(_cut(text, 100))
+    return repr(shortened(text, 100))
 
 
 def _fit(body: dict[str, Any], notes: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.outcome import Edge, Reason
-from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
+from daemon.targets.modeldb_v2.auth import auth_headers
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
@@ -25,6 +25,7 @@ from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
 from daemon.targets.modeldb_v2.placement import Placement
 from daemon.targets.modeldb_v2.retries import patiently
 from daemon.targets.modeldb_v2.runs import Runs, carries
+from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -76,7 +77,7 @@ def open_modeldb_v2(
         settings.url,
         headers={name: value.get_secret_value() for name, value in settings.headers.items()}
         | auth_headers(settings.auth),
-        tls=ssl_context(settings.ca_file, settings.client_cert_file, settings.client_key_file),
+        tls=tls_context(settings.ca_file, settings.client_cert_file, settings.client_key_file),
         timeout_seconds=settings.timeout_seconds,
         max_concurrency=settings.max_concurrency,
         workspace=settings.workspace,

@@ -495,5 +495,5 @@ async def test_a_ca_file_that_is_none(target: ModelDBV1Target, tmp_path: Path) -
     settings = ModelDbV1Settings(
         kind="modeldb-v1", host="127.0.0.1", port=1, tls=True, ca_file=file
     )
-    with pytest.raises(SetupFault, match=r"target\.ca_file .*ca\.pem: not a PEM file"):
+    with pytest.raises(SetupFault, match=r"target\.ca_file: no certificate authorities .*ca\.pem"):
         open_modeldb_v1(settings, lambda _method, _result: None, NoPermit())

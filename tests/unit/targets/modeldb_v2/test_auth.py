@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from daemon.errors import SetupFault
-from daemon.targets.modeldb_v2.auth import auth_headers, ssl_context
+from daemon.targets.modeldb_v2.auth import auth_headers
 from daemon.targets.modeldb_v2.errors import ApiErrorKind
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
+from daemon.targets.tls import tls_context
 from tests.support.modeldb_v2_scripted import asking, error_of, json_answer, serving
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ async def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None
     async with serving(no_projects, ssl=serving_as(authority.issue("server"))) as url:
         async with asking(url) as client:
             error = await error_of(client.create_experiment_run({}))
-        async with asking(url, tls=ssl_context(authority.file, None, None)) as client:
+        async with asking(url, tls=tls_context(authority.file)) as client:
             assert await client.get_projects_page() == ()
 
     assert (error.kind, error.outcome_unknown) == (ApiErrorKind.CONNECTION, False)
@@ -165,9 +166,9 @@ async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
     both.write_bytes(cert_file.read_bytes() + key_file.read_bytes())
     async with serving(no_projects, ssl=serving_as(authority.issue("server"), authority)) as url:
         for files in ((cert_file, key_file), (both, None)):
-            async with asking(url, tls=ssl_context(authority.file, *files)) as client:
+            async with asking(url, tls=tls_context(authority.file, *files)) as client:
                 assert await client.get_projects_page() == ()
-        async with asking(url, tls=ssl_context(authority.file, None, None)) as client:
+        async with asking(url, tls=tls_context(authority.file)) as client:
             assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.CONNECTION
 
 
@@ -185,7 +186,9 @@ async def test_a_url_with_the_wrong_scheme_is_told(tmp_path: Path) -> None:
 
 
 def test_without_files_the_systems_authorities_are_trusted() -> None:
-    assert ssl_context(None, None, None) is None
+    context = tls_context(None)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
@@ -210,5 +213,5 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         ),
     ]:
         with pytest.raises(SetupFault) as caught:
-            ssl_context(*files)
+            tls_context(*files)
         assert all(word in str(caught.value) for word in words)

@@ -32,6 +32,11 @@ def one_line(text: str) -> str:
     return _SURROGATE.sub(_REPLACEMENT, _CONTROL.sub(" ", text)).strip()
 
 
+def shortened(text: str, limit: int) -> str:
+    """Text of at most `limit` characters; the last one of a text that was cut is ``…``."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def is_plain(text: str) -> bool:
     """Whether text holds neither control characters nor lone surrogates."""
     return not (_CONTROL.search(text) or _SURROGATE.search(text))
