@@ -39,10 +39,9 @@ def policy_file(name: str) -> Any:
     return json.loads((ROOT / "deploy/iam" / name).read_text(encoding="utf-8"))
 
 
-def readme_policy() -> Any:
-    blocks = re.findall(
-        r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
-    )
+def guide_policy() -> Any:
+    guide = (ROOT / "docs/aws-setup.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```json\n(.*?)```", guide, flags=re.DOTALL)
     [policy] = [block for block in map(json.loads, blocks) if "Statement" in block]
     return policy
 
@@ -74,7 +73,7 @@ def test_the_policy_for_the_task_is_what_the_code_calls() -> None:
 
 
 def test_the_policy_in_the_readme_is_what_the_code_calls() -> None:
-    assert granted(readme_policy()) == permissions(CALLS)
+    assert granted(guide_policy()) == permissions(CALLS)
 
 
 @pytest.mark.parametrize(

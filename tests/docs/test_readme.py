@@ -1,4 +1,4 @@
-"""What the README says of files, keys, metrics and words is so."""
+"""The README, and the guides split from it, agree with files, keys, metrics and outcomes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import yaml
 
 from daemon.config.settings import Settings
 from daemon.observability.metrics import Metrics
-from daemon.outcome import REASONS, Reason
+from daemon.outcome import REASONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+AWS_SETUP = (ROOT / "docs/aws-setup.md").read_text(encoding="utf-8")
+MONITORING = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    found: list[str] = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str) -> list[str]:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
     return found
 
 
@@ -28,34 +30,28 @@ def without_sids(policy: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_its_json_is_that_of_the_files_it_names() -> None:
-    pattern, policy = map(json.loads, blocks("json"))
+def test_the_json_of_the_aws_setup_is_that_of_the_files_it_names() -> None:
+    pattern, policy = map(json.loads, blocks("json", AWS_SETUP))
     assert pattern == json.loads((ROOT / "deploy/eventbridge/rule-pattern.json").read_text())
     assert policy == without_sids(json.loads((ROOT / "deploy/iam/task-policy.json").read_text()))
     json.loads((ROOT / "deploy/eventbridge/queue-policy.json").read_text())
 
 
-def test_its_attributes_of_a_queue_are_json_within_json() -> None:
-    [text] = re.findall(r"--attributes '(\{.*?\})'", README, flags=re.DOTALL)
+def test_the_attributes_of_the_queue_are_json_within_json() -> None:
+    [text] = re.findall(r"--attributes '(\{.*?\})'", AWS_SETUP, flags=re.DOTALL)
     attributes = json.loads(text)
     assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == "10"
 
 
 def test_its_shortest_configuration_is_one() -> None:
-    Settings.model_validate(yaml.safe_load(blocks("yaml")[0]))
+    Settings.model_validate(yaml.safe_load(blocks("yaml", README)[0]))
 
 
-def test_its_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_its_metrics_are_all_there_are() -> None:
+def test_the_metrics_of_the_monitoring_guide_are_all_there_are() -> None:
     told = set(
         re.findall(
             r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`",
-            README,
+            MONITORING,
         )
     )
     own = {
@@ -67,16 +63,6 @@ def test_its_metrics_are_all_there_are() -> None:
     assert {name.removeprefix("modeldb_sync_") for name in own} <= told
 
 
-def test_its_words_for_outcomes_and_reasons_are_the_programs() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ", README, flags=re.MULTILINE)
-    assert set(REASONS) <= set(rows)
-    for word in (
-        "found_in_target",
-        "target_fault",
-        "sagemaker_fault",
-        "credentials",
-        "access_denied",
-        "throttled",
-    ):
-        assert word in README
-        assert Reason(word)
+def test_its_outcomes_are_the_programs() -> None:
+    outcomes = README.partition("\n## Message outcomes\n")[2]
+    assert set(re.findall(r"(?m)^\| `(\w+)` \| ", outcomes)) == set(REASONS)
