@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from daemon import clock
 from daemon.checkpoint.ports import WriterElsewhere
+from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class WriterLeaseKeeper:
         """
         if self._lease is None:
             return 0.0
-        return min(self._expires - clock.monotonic(), self._wall_expires - clock.wall())
+        return min(self._expires - monotonic(), self._wall_expires - wall())
 
     def on_end(self, end: Callable[[], None]) -> None:
         self._on_end.append(end)
@@ -148,7 +148,7 @@ class WriterLeaseKeeper:
 
     async def _take_or_renew(self) -> None:
         # Counted from before the call, so that the lease never seems longer here than it is.
-        begun, wall_begun = clock.monotonic(), clock.wall()
+        begun, wall_begun = monotonic(), wall()
         if self._lease is not None:
             if await self._checkpoint.renew_writer_lease(self._lease, self._lease_seconds):
                 self._extend(begun, wall_begun)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from daemon import clock
 from daemon.app import Daemon
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs
@@ -279,7 +278,7 @@ class SimulatedDatabase(Database):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        super().__init__(world.checkpoint, clock=clock.wall, busy_seconds=0.0)
+        super().__init__(world.checkpoint, busy_seconds=0.0)
 
     def apply(self, operations: Sequence[Operation[Any]]) -> list[Answer]:
         if self._world.disk_full:
@@ -313,7 +312,7 @@ class SimulatedParts:
         database = self._replica.database = SimulatedDatabase(self._world)
         commits = GroupCommit(database)
         await commits.open()
-        return SqliteCheckpoint(database, commits, clock.wall)
+        return SqliteCheckpoint(database, commits)
 
     @contextlib.asynccontextmanager
     async def aws(

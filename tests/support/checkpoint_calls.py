@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
@@ -34,13 +35,23 @@ class FakeClock:
         return self.now
 
 
+@contextlib.contextmanager
+def checkpoints_at(clock: Callable[[], float]) -> Iterator[None]:
+    """The wall clock of every checkpoint as long as the context lasts."""
+    with (
+        mock.patch("daemon.checkpoint.sqlite.store.wall", clock),
+        mock.patch("daemon.checkpoint.sqlite.database.wall", clock),
+    ):
+        yield
+
+
 @contextlib.asynccontextmanager
-async def several_owners(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
+async def several_owners(path: Path) -> AsyncIterator[Start]:
     """A function that opens one more checkpoint, that is one more owner, on the same file."""
     opened: list[SqliteCheckpoint] = []
 
     async def start() -> SqliteCheckpoint:
-        opened.append(await open_sqlite_checkpoint(path, clock=clock, busy_seconds=0.2))
+        opened.append(await open_sqlite_checkpoint(path, busy_seconds=0.2))
         return opened[-1]
 
     yield start

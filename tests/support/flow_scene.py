@@ -32,7 +32,7 @@ from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.targets.ports import TargetRun
 from daemon.training_job.identity import Home, JobArn, JobMark
-from tests.support.checkpoint_calls import FakeClock
+from tests.support.checkpoint_calls import FakeClock, checkpoints_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -514,7 +514,7 @@ class FlowScene:
 
     async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
         """Whether another process would have to wait for the job."""
-        other = await open_sqlite_checkpoint(path, clock=self.clock)
+        other = await open_sqlite_checkpoint(path)
         try:
             return type(await other.claim(arn_of(name), 1.0)).__name__ == "ClaimedElsewhere"
         finally:
@@ -542,33 +542,33 @@ async def flow_scene(
         target: None: a scripted one.
     """
     clock = FakeClock()
-    checkpoint = await open_sqlite_checkpoint(path, clock=clock)
-    clock.now += age_seconds
-    made = FlowScene(
-        MemoryQueue(),
-        jobs or MemoryTrainingJobs(),
-        ScriptedTarget(),
-        checkpoint,
-        clock,
-        target,
-        rules=rules or FlowRules(),
-    )
-    if jobs is None:
-        made.jobs.put("churn-1")
-    await made.slots.take(1)
-    loops = [
-        asyncio.create_task(made.acknowledgements.run_deletes()),
-        asyncio.create_task(made.acknowledgements.run_hides()),
-    ]
-    loops += [
-        asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None))
-        for breaker in made.breakers
-    ]
-    try:
-        with mock.patch("daemon.pipeline.flow.wall", clock):
+    with checkpoints_at(clock), mock.patch("daemon.pipeline.flow.wall", clock):
+        checkpoint = await open_sqlite_checkpoint(path)
+        clock.now += age_seconds
+        made = FlowScene(
+            MemoryQueue(),
+            jobs or MemoryTrainingJobs(),
+            ScriptedTarget(),
+            checkpoint,
+            clock,
+            target,
+            rules=rules or FlowRules(),
+        )
+        if jobs is None:
+            made.jobs.put("churn-1")
+        await made.slots.take(1)
+        loops = [
+            asyncio.create_task(made.acknowledgements.run_deletes()),
+            asyncio.create_task(made.acknowledgements.run_hides()),
+        ]
+        loops += [
+            asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None))
+            for breaker in made.breakers
+        ]
+        try:
             yield made
-    finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        await checkpoint.aclose()
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await checkpoint.aclose()

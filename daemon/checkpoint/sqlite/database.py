@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from daemon.checkpoint.sqlite.process_locks import ProcessLocks, release_all_of
 from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
+from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import Edge, Reason
 
@@ -56,7 +57,6 @@ class Database:
 
     Args:
         path: of the file; symbolic links are resolved once, now.
-        clock: epoch seconds.
         busy_seconds: how long a transaction waits for one of another process.
     """
 
@@ -64,12 +64,10 @@ class Database:
         self,
         path: Path,
         *,
-        clock: Callable[[], float],
         busy_seconds: float,
     ) -> None:
         self.path = Path(os.path.realpath(path))
         self.created_at = 0.0
-        self._clock = clock
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
@@ -131,7 +129,7 @@ class Database:
     def prove_writable(self, connection: sqlite3.Connection) -> None:
         """An operation that always writes: only a write finds a read-only file or a full disk."""
         connection.execute(
-            "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)", (self._clock(),)
+            "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)", (wall(),)
         )
 
     def close(self) -> None:
@@ -203,7 +201,7 @@ class Database:
                 damaged = sqlite3.DatabaseError(verdict)
                 damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise damaged
-        migrate(connection, self.path, self._clock(), MIGRATIONS)
+        migrate(connection, self.path, wall(), MIGRATIONS)
         self._use_wal(connection)
         (self.created_at,) = connection.execute(
             "SELECT value FROM meta WHERE name = 'created_at'"
@@ -212,13 +210,13 @@ class Database:
         return connection
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + self._busy_seconds
+        deadline = monotonic() + self._busy_seconds
         while True:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError as error:
                 # SQLite's busy timeout does not apply while another process opens the same new file
-                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                     raise
                 time.sleep(0.01)
                 continue

@@ -34,26 +34,23 @@ class _Change(Protocol):
     def __call__(self, row: JobRecord, *, now: float) -> JobRecord: ...
 
 
-async def open_sqlite_checkpoint(
-    path: Path, *, clock: Callable[[], float] = wall, busy_seconds: float = 5.0
-) -> SqliteCheckpoint:
+async def open_sqlite_checkpoint(path: Path, *, busy_seconds: float = 5.0) -> SqliteCheckpoint:
     """Opens the checkpoint, creates it where there is none, and releases the claims of processes
     that are gone.
 
     Args:
         path: of the database; ``-wal``, ``-shm`` and ``.owner-<id>`` files appear beside it, all
             with mode 0600.
-        clock: epoch seconds; shared by all processes that use the file.
         busy_seconds: how long a call waits while another process writes.
 
     Raises:
         SetupFault: the file cannot be used (damaged, not ours, newer than this program, not
             writable); says what to do.
     """
-    database = Database(path, clock=clock, busy_seconds=busy_seconds)
+    database = Database(path, busy_seconds=busy_seconds)
     commits = GroupCommit(database)
     await commits.open()
-    return SqliteCheckpoint(database, commits, clock)
+    return SqliteCheckpoint(database, commits)
 
 
 class SqliteCheckpoint:
@@ -61,13 +58,10 @@ class SqliteCheckpoint:
     failed.
     """
 
-    def __init__(
-        self, database: Database, commits: GroupCommit, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, database: Database, commits: GroupCommit) -> None:
         self._database = database
         self._owners = database.owners
         self._commits = commits
-        self._clock = clock
 
     @property
     def created_at(self) -> float:
@@ -76,7 +70,7 @@ class SqliteCheckpoint:
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
         def operation(connection: sqlite3.Connection) -> Claim | ClaimedElsewhere:
             held = claim_rows.find(connection, job_arn.lower())
-            now = self._clock()
+            now = wall()
             row = rules.claim(
                 held,
                 Claim(job_arn.lower(), self._owners.me, claim_rows.new_fence(connection)),
@@ -95,7 +89,7 @@ class SqliteCheckpoint:
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
         def operation(connection: sqlite3.Connection) -> list[Claim]:
             lost = []
-            lease_until = self._clock() + lease_seconds
+            lease_until = wall() + lease_seconds
             for claim in claims:
                 held = claim_rows.find(connection, claim.job_arn)
                 row = rules.renew(held, claim, lease_until=lease_until)
@@ -124,7 +118,7 @@ class SqliteCheckpoint:
         """As the protocol says. The lock's lease is the claim's."""
 
         def operation(connection: sqlite3.Connection) -> JobRecord:
-            now = self._clock()
+            now = wall()
             held = self._require_lease(connection, claim, now)
             lock = rules.NameLockRow(lock_name, claim, held.lease_until)
             self._lock(connection, lock, now)
@@ -135,7 +129,7 @@ class SqliteCheckpoint:
 
     async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
         def operation(connection: sqlite3.Connection) -> None:
-            now = self._clock()
+            now = wall()
             self._require_lease(connection, claim, now)
             known = job_rows.find(connection, mark.arn, mark.creation_time)
             job_rows.put(connection, rules.note_steps(known, claim, steps, now=now))
@@ -151,7 +145,7 @@ class SqliteCheckpoint:
                 held,
                 server_id,
                 self._owners.me,
-                now=self._clock(),
+                now=wall(),
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
                 holder_gone=held is not None
@@ -167,7 +161,7 @@ class SqliteCheckpoint:
     async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
         def operation(connection: sqlite3.Connection) -> bool:
             held = writer_lease_rows.find(connection, lease.server_id)
-            row = rules.renew_writer_lease(held, lease, lease_until=self._clock() + lease_seconds)
+            row = rules.renew_writer_lease(held, lease, lease_until=wall() + lease_seconds)
             if row is not None:
                 writer_lease_rows.put(connection, row)
             return row is not None
@@ -185,7 +179,7 @@ class SqliteCheckpoint:
 
     async def lock_name(self, claim: Claim, name: str, lease_seconds: float) -> None:
         def operation(connection: sqlite3.Connection) -> None:
-            now = self._clock()
+            now = wall()
             self._require_lease(connection, claim, now)
             self._lock(connection, rules.NameLockRow(name, claim, now + lease_seconds), now)
 
@@ -220,7 +214,7 @@ class SqliteCheckpoint:
             known = job_rows.find(connection, mark.arn, mark.creation_time)
             if not rules.may_record_synced(held, claim, known):
                 return
-            now = self._clock()
+            now = wall()
             self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
             claim_rows.delete(connection, claim)
 
@@ -232,7 +226,7 @@ class SqliteCheckpoint:
         change = partial(rules.record_skipped, reason=reason, message_id=message_id)
 
         def operation(connection: sqlite3.Connection) -> None:
-            now = self._clock()
+            now = wall()
             self._require_lease(connection, claim, now)
             self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
             claim_rows.delete(connection, claim)
@@ -265,7 +259,7 @@ class SqliteCheckpoint:
         )
 
         def operation(connection: sqlite3.Connection) -> None:
-            now = self._clock()
+            now = wall()
             if claim is not None:
                 self._require_lease(connection, claim, now)
             if arn:
@@ -283,7 +277,7 @@ class SqliteCheckpoint:
     async def keep_body(self, message_id: str, body: str) -> None:
         def operation(connection: sqlite3.Connection) -> None:
             known = job_rows.find_message(connection, message_id)
-            message = rules.keep_body(known, message_id, body, now=self._clock())
+            message = rules.keep_body(known, message_id, body, now=wall())
             job_rows.put_message(connection, message)
 
         await self._write(operation)
@@ -309,7 +303,7 @@ class SqliteCheckpoint:
         )
 
         def operation(connection: sqlite3.Connection) -> None:
-            now = self._clock()
+            now = wall()
             self._require_lease(connection, claim, now)
             self._change(connection, claim.job_arn, creation_time, job_name, change, now)
             claim_rows.delete(connection, claim)

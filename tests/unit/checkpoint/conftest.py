@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.checkpoint_calls import FakeClock, several_owners
+from tests.support.checkpoint_calls import FakeClock, checkpoints_at, several_owners
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> Iterator[FakeClock]:
+    """The wall clock of every checkpoint."""
+    clock = FakeClock()
+    with checkpoints_at(clock):
+        yield clock
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def start(path: Path, clock: FakeClock) -> AsyncIterator[Start]:
     """Opens the checkpoint once more, as another process would."""
-    async with several_owners(path, clock) as start:
+    async with several_owners(path) as start:
         yield start
 
 

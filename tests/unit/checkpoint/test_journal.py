@@ -144,6 +144,7 @@ async def test_a_lock_that_another_process_has_is_waited_for(
 ) -> None:
     # Two replicas met a project that was new to both: the slower one released its message for a
     # minute, which used up a receive.
+    monkeypatch.setattr("daemon.checkpoint.journal.LOCK_RETRY_SECONDS", 0.0)
     mine, other = (
         journal_of(checkpoint, await claimed(checkpoint)),
         journal_of(checkpoint, await claimed(checkpoint, f"{ARN}-2")),

@@ -26,12 +26,11 @@ FAULT = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    """Both clocks of the program."""
-    both = FakeClock()
-    monkeypatch.setattr("daemon.clock.monotonic", both)
-    monkeypatch.setattr("daemon.clock.wall", both)
-    return both
+def clock(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Both clocks, of the keeper and of every checkpoint."""
+    monkeypatch.setattr("daemon.checkpoint.writer_lease.monotonic", clock)
+    monkeypatch.setattr("daemon.checkpoint.writer_lease.wall", clock)
+    return clock
 
 
 class RestingPulse(Pulse):
@@ -127,7 +126,7 @@ async def test_a_wall_clock_that_is_set_forward_ends_the_right_at_once(
 ) -> None:
     # The lease is kept by the wall clock. The process that stood by saw it expire, while the
     # holder, whose monotonic clock had not jumped, wrote on until its next renewal: two writers.
-    monkeypatch.setattr("daemon.clock.monotonic", FakeClock())
+    monkeypatch.setattr("daemon.checkpoint.writer_lease.monotonic", FakeClock())
     await first.round()
     clock.now += LEASE + GRACE
     await second.round()

@@ -59,9 +59,8 @@ async def test_a_message_is_deleted_after_its_outcome_is_durable(
     seen: list[tuple[str, JobState]] = []
 
     async def witness(call: str) -> None:
-        other = await open_sqlite_checkpoint(
-            path, clock=scene.clock
-        )  # as another process would find it
+        # as another process would find it
+        other = await open_sqlite_checkpoint(path)
         record = await other.job(MARK)
         await other.aclose()
         assert record is not None
@@ -219,7 +218,7 @@ async def test_no_message_is_hidden_beyond_12_hours_from_its_receive(scene: Flow
 async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(
     scene: FlowScene, path: Path
 ) -> None:
-    other = await open_sqlite_checkpoint(path, clock=scene.clock)
+    other = await open_sqlite_checkpoint(path)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     assert (await scene.handle(message(receive_count=9))).reason is Reason.CLAIMED_ELSEWHERE
     assert scene.queue.hidden == [("m-1/9", 42)]
@@ -470,7 +469,7 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
     delivery, task = scene.start()
     await waiting.reached.wait()
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path, clock=scene.clock)
+    other = await open_sqlite_checkpoint(path)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     before = await scene.row()
     delivery.lose_claim()

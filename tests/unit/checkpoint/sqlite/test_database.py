@@ -48,7 +48,7 @@ class TestFile:
         former = os.umask(0)
         try:
             path = tmp_path / "state" / "checkpoint.db"
-            checkpoint = await open_sqlite_checkpoint(path, clock=clock)
+            checkpoint = await open_sqlite_checkpoint(path)
             await checkpoint.probe()
             modes = {
                 file.name.partition(".owner")[0]: file.stat().st_mode & 0o777
@@ -276,7 +276,7 @@ class TestUnusableFile:
 
     def test_nothing_stays_open(self, path: Path) -> None:
         make_newer(path)
-        database = Database(path, clock=FakeClock(), busy_seconds=0)
+        database = Database(path, busy_seconds=0)
 
         with pytest.raises(SetupFault):
             database.open()
@@ -313,7 +313,7 @@ class TestWal:
     def test_it_is_turned_on_once_another_process_has_finished(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        database = Database(path, clock=FakeClock(), busy_seconds=60)
+        database = Database(path, busy_seconds=60)
         with (
             contextlib.closing(sqlite3.connect(path)) as ours,
             contextlib.closing(sqlite3.connect(path)) as other,
@@ -328,7 +328,7 @@ class TestWal:
             assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_it_does_not_wait_for_ever(self, path: Path) -> None:
-        database = Database(path, clock=FakeClock(), busy_seconds=0.05)
+        database = Database(path, busy_seconds=0.05)
         ours = sqlite3.connect(path)
         with (
             contextlib.closing(ours),
@@ -338,7 +338,7 @@ class TestWal:
             database._use_wal(ours)
 
     def test_a_file_system_without_shared_memory_is_refused(self, path: Path) -> None:
-        database = Database(path, clock=FakeClock(), busy_seconds=0)
+        database = Database(path, busy_seconds=0)
         in_memory = sqlite3.connect(":memory:")
         with (
             contextlib.closing(in_memory),

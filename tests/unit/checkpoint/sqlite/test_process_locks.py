@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.checkpoint.ports import ClaimedElsewhere
+from daemon.checkpoint.ports import ClaimedElsewhere, WriterElsewhere, WriterLease
 from daemon.errors import EdgeFault
 from tests.support.checkpoint_calls import (
     ARN,
@@ -98,6 +99,21 @@ async def test_a_name_lock_is_taken_over_from_an_owner_that_is_gone(
     await checkpoint.lock_name(await claimed(checkpoint), f"project/{arn_of(1)}", LEASE)
 
     await claimed(checkpoint, arn_of(1))
+
+
+async def test_a_writer_lease_is_taken_over_from_an_owner_that_is_gone_without_grace(
+    checkpoint: SqliteCheckpoint, path: Path
+) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("INSERT INTO writer_leases VALUES ('modeldb', 'gone', 3, 9e9)")
+    take = partial(checkpoint.take_writer_lease, "modeldb", LEASE, grace_seconds=50.0)
+    assert isinstance(await take(), WriterElsewhere)
+    (path.parent / "checkpoint.db.owner-gone").touch()
+
+    lease = await take()
+
+    assert isinstance(lease, WriterLease)
+    assert lease.term == 4
 
 
 async def test_an_owner_without_a_lock_file_is_not_known_to_be_gone(

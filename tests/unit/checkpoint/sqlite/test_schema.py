@@ -58,7 +58,7 @@ async def test_a_file_of_the_first_version_keeps_its_jobs(path: Path, clock: Fak
             "'{}', 'm-1', 100, 100)",
             (MARK.arn, MARK.creation_time),
         )
-    checkpoint = await open_sqlite_checkpoint(path, clock=clock)
+    checkpoint = await open_sqlite_checkpoint(path)
     record = await row(checkpoint)
     assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
     assert isinstance(
