@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.demo.modeldb_v1 import writes as calls
-from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents
-from daemon.demo.modeldb_v1.mongo_json import parse_document
+from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents, parse_document
 from daemon.demo.modeldb_v1.reads import run_details
 from daemon.demo.modeldb_v1.store import Store
 from daemon.targets.modeldb_v1 import requests

@@ -34,10 +34,13 @@ ANSWER_SECONDS = 60.0
 
 CHANCE = "what clients saw while three connections wrote at once is chance"
 
+ANNOTATED = "annotations"
 _LENGTH = struct.Struct("!i")
 _STORY = ("project_experiment", "run", "fit", "metric", "read", "metadata", "trouble")
 """The files that were recorded one after the other on one server, once for each of the prefixes."""
 _OBJECT_ID = re.compile(r'"\$oid" : "[0-9a-f]{24}"')
+_DRIVER = re.compile(r"(JSONParseException|ClassCastException): .*", re.DOTALL)
+"""What MongoDB's driver says of a text that is no document: only the class is compared."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,3}")
 _EXPERIMENT = 1
 """In which the unrecorded runs were made."""
@@ -295,10 +298,12 @@ def _reply(frame: bytes) -> object:
 def _without_chance(value: Any) -> Any:
     match value:
         case str():
-            return _TIME.sub("<time>", _OBJECT_ID.sub('"$oid" : "<id>"', value))
+            known = _OBJECT_ID.sub('"$oid" : "<id>"', _DRIVER.sub(r"\1", value))
+            return _TIME.sub("<time>", known)
         case tuple() | list():
             return [_without_chance(item) for item in value]
         case dict():
-            return {key: _without_chance(item) for key, item in value.items()}
+            # nothing that is replayed annotates a model
+            return {key: _without_chance(item) for key, item in value.items() if key != ANNOTATED}
         case _:
             return value

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from thriftpy2.thrift import TException
 
-from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents
-from daemon.demo.modeldb_v1.mongo_json import parse_document
+from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents, parse_document
 from daemon.demo.modeldb_v1.reads import READING, project_ids_statement
 from daemon.demo.modeldb_v1.store import ServerError, Store, null_pointer
 from daemon.demo.modeldb_v1.writes import STORING
 from daemon.targets.modeldb_v1.codec import (
     INTERFACE,
-    METHODS,
     ApplicationException,
     encode_application_exception,
     encode_exception,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN_METHOD, _INTERNAL_ERROR = 1, 6
 _SQL_CALLS = {**STORING, **READING}
-_WITHOUT_STORAGE = {"testConnection", *(METHODS - _SQL_CALLS.keys())}
+_WITHOUT_STORAGE = {"testConnection", "getModelIds"}
 _INSERT_RUN = "insert into ExperimentRun (id, experiment, description, created) values (?, ?, ?, ?)"
 
 
@@ -59,7 +57,7 @@ class Backend:
             be closed.
             daemon.demo.modeldb_v1.faults.ServerDiedError: in the middle of it.
         """
-        if call.method not in METHODS:
+        if call.method not in {"getModelIds", *_SQL_CALLS}:
             return refusal(
                 call, ApplicationException(_UNKNOWN_METHOD, f"Invalid method name: '{call.method}'")
             )
@@ -74,17 +72,18 @@ class Backend:
     async def _perform(self, method: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result of the interface
         if method not in _WITHOUT_STORAGE:
             await self._faults.reach_storage(_first_statement(method, arguments))
-        if method not in _SQL_CALLS:
-            return await self._perform_in_mongo(method, arguments)
+        if method == "getModelIds":
+            if arguments["keyValuePairs"] is None:
+                raise null_pointer()
+            await self._faults.reach_mongo(to_write=False)
+            return self._documents.model_ids(arguments["keyValuePairs"])
         result = _SQL_CALLS[method](self._store, arguments)
-        match method:
-            case "storeFitEvent":
-                await self._store_document(result.modelId, arguments["fe"].metadata)
-            case "getModel":
-                await self._add_metadata(result)
-            case "getExperimentRunDetails":
-                for model in result.modelResponses:
-                    await self._add_metadata(model)
+        if method == "storeFitEvent":
+            await self._store_document(result.modelId, arguments["fe"].metadata)
+        elif method == "getExperimentRunDetails":
+            for model in result.modelResponses:
+                await self._faults.reach_mongo(to_write=False)
+                model.metadata = self._documents.printed_of(model.id)
         return result
 
     async def _store_document(self, model_id: int, metadata: str | None) -> None:
@@ -93,35 +92,6 @@ class Backend:
             document[MODEL_ID] = model_id
             await self._faults.reach_mongo(to_write=True)
             self._documents.insert(document)
-
-    async def _add_metadata(self, model: Any) -> None:  # noqa: ANN401 - a struct of the interface
-        await self._faults.reach_mongo(to_write=False)
-        model.metadata = self._documents.printed_of(model.id)
-
-    async def _perform_in_mongo(self, method: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any result of the interface
-        if method == "getModelIds" and arguments["keyValuePairs"] is None:
-            raise null_pointer()
-        await self._faults.reach_mongo(to_write=method != "getModelIds")
-        documents, model_id = self._documents, arguments.get("modelId", 0)
-        match method:
-            case "getModelIds":
-                return documents.model_ids(arguments["keyValuePairs"])
-            case "createVectorField":
-                return documents.create_vector(model_id, arguments["vectorName"])
-            case "appendToVectorField":
-                return documents.append_to_vector(
-                    model_id, arguments["vectorName"], arguments["value"], arguments["valueType"]
-                )
-            case "updateVectorField":
-                if arguments["key"] is None:
-                    raise null_pointer()
-                name = f"{arguments['key']}.{arguments['valueIndex']}"
-                return documents.set_scalar(
-                    model_id, name, arguments["value"], arguments["valueType"]
-                )
-        return documents.set_scalar(
-            model_id, arguments["key"], arguments["value"], arguments["valueType"]
-        )
 
 
 def refusal(call: Call, exception: object) -> bytes:

@@ -1,37 +1,34 @@
-"""The metadata documents of the ModelDB V1 stand-in: what the server keeps in MongoDB, and its
-calls for them.
+"""The metadata documents of the ModelDB V1 stand-in: what the server keeps in MongoDB.
 
-Watched on the real server with a look-alike of MongoDB behind it: a model may have several
-documents, of which reads and changes see the first; a search finds all. A condition is the equality
-of a text, its name may lead into documents and lists by dots.
+As on the real server, a model may have several documents: reads see the first, a search finds all.
+A condition is the equality of a text; dots in its name lead into documents and lists. Documents are
+printed as its MongoDB driver (3.4) prints them.
 
-Unlike it: a condition whose name begins with "$" finds nothing, changes of ``_id`` and of names
-that begin with "$" are not refused, a time must be one that Python reads, and a list in the text of
-an error is printed as in a document.
+Unlike the real server, a text must be strict JSON: the driver's own dialect (names without quotes,
+extended JSON) is refused, with fewer words than the driver has.
 """
 
 from __future__ import annotations
 
-import re
+import json
+import math
 import secrets
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
-from daemon.demo.modeldb_v1.mongo_json import Moment, ObjectId, check_names, printed
 from daemon.demo.modeldb_v1.store import ServerError, null_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from daemon.demo.modeldb_v1.mongo_json import Document
-
+Document = dict[str, Any]
 MODEL_ID = "MODELDB_model_id"
 
-_WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_FRACTION = re.compile(
-    r"([+-]?)(NaN|Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[dDfF]?", re.ASCII
-)
-_BITS = {"int": 31, "long": 63}
+_LONGS: Final = range(-(2**63), 2**63)
+_WORDS: Final = {None: " null ", True: "true", False: "false"}
+_PRINTED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b"}
+_PLAIN: Final = (1e-3, 1e7)
+"""Between these Java prints a number without an exponent."""
 
 
 class Documents:
@@ -50,17 +47,12 @@ class Documents:
             ServerError: a name in it, or an ``_id`` that is taken.
         """
         check_names(document)
-        own_id = document.get("_id", ObjectId(secrets.token_hex(12)))
+        own_id = document.get("_id", {"$oid": secrets.token_hex(12)})
         if any(other["_id"] == own_id for other in self._documents):
-            shown = own_id.text if isinstance(own_id, ObjectId) else printed(own_id)
-            error = (
-                f"E11000 duplicate key error collection: modeldb_metadata.model_metadata index: "
-                f"_id_ dup "
-                f"key: {{ _id: {shown} }}"
-            )
             raise ServerError(
-                f"DuplicateKeyException: Write failed with error code 11000 and error message "
-                f"'{error}'"
+                "DuplicateKeyException: Write failed with error code 11000 and error message "
+                "'E11000 duplicate key error collection: modeldb_metadata.model_metadata index: "
+                f"_id_ dup key: {{ _id: {printed(own_id)} }}'"
             )
         self._documents.append(
             {"_id": own_id, **{name: value for name, value in document.items() if name != "_id"}}
@@ -68,11 +60,12 @@ class Documents:
 
     def printed_of(self, model_id: int) -> str:
         """A model's first document as the driver prints it; "" when it has none."""
-        document = self._first(model_id)
+        found = (document for document in self._documents if document[MODEL_ID] == model_id)
+        document = next(found, None)
         return "" if document is None else printed(document)
 
     def model_ids(self, conditions: Mapping[str, str]) -> list[int]:
-        """Of the documents that meet every condition."""
+        """The model ids of the documents that meet every condition."""
         return [
             document[MODEL_ID]
             for document in self._documents
@@ -81,106 +74,91 @@ class Documents:
             )
         ]
 
-    def set_scalar(
-        self, model_id: int, name: str | None, value: str | None, kind: str | None
-    ) -> bool:
-        """Sets a field; dots in the name lead into documents and lists. False: the model has no
-        document.
 
-        Raises:
-            ServerError: the value is none of its kind, or what the name leads into is a plain
-                value.
-        """
-        typed = _typed(value, kind)
-        document = self._first(model_id)
-        if document is None:
-            return False
-        _set(document, _given(name).split("."), typed)
-        return True
+def parse_document(text: str) -> Document:
+    """The document that a metadata text is stored as.
 
-    def create_vector(self, model_id: int, name: str | None) -> bool:
-        """Sets a field to an empty list, in the first document that lacks it; False: there is
-        none.
-        """
-        path = _given(name, "IllegalArgumentException: BSON field name can not be null").split(".")
-        of_model = (document for document in self._documents if document[MODEL_ID] == model_id)
-        document = next(
-            (document for document in of_model if not list(_reached(document, path))), None
-        )
-        if document is None:
-            return False
-        _set(document, path, [])
-        return True
-
-    def append_to_vector(
-        self, model_id: int, name: str | None, value: str | None, kind: str | None
-    ) -> bool:
-        """Adds a value to a list, which need not exist. False: the model has no document, or the
-        field is no list.
-        """
-        typed = _typed(value, kind)
-        document = self._first(model_id)
-        if document is None:
-            return False
-        path = _given(name).split(".")
-        vector = next(_reached(document, path), None)
-        if vector is None:
-            _set(document, path, [typed])
-        elif isinstance(vector, list):
-            vector.append(typed)
-        else:
-            return False
-        return True
-
-    def _first(self, model_id: int) -> Document | None:
-        return next(
-            (document for document in self._documents if document[MODEL_ID] == model_id), None
-        )
-
-
-def _given(text: str | None, otherwise: str = "NullPointerException: null") -> str:
-    if text is None:
-        raise ServerError(otherwise)
-    return text
-
-
-def _typed(value: str | None, kind: str | None) -> Any:  # noqa: ANN401 - a value of a document
-    """A field call's value; raises `ServerError` when it is none of its kind."""
-    if value is None or kind is None:
+    Raises:
+        ServerError: it is no JSON object, or has a number that the driver does not read.
+    """
+    try:
+        value = json.loads(text, parse_int=_long, parse_constant=_nan) if text else None
+    except ValueError as error:
+        raise ServerError(f"JSONParseException: \n{text}") from error
+    if value is None:
         raise null_pointer()
-    match kind:
-        case "string":
-            return value
-        case "int" | "long":
-            if (
-                not _WHOLE.fullmatch(value)
-                or not -(2 ** _BITS[kind]) <= int(value) < 2 ** _BITS[kind]
-            ):
-                raise ServerError(f'NumberFormatException: For input string: "{value}"')
-            return int(value)
-        case "double":
-            found = _FRACTION.fullmatch(value.strip())
-            if found is None:
+    if isinstance(value, list):
+        raise ServerError(
+            "IllegalArgumentException: BasicBSONList can only work with numeric keys, "
+            f"not: [{MODEL_ID}]"
+        )
+    if not isinstance(value, dict):
+        raise ServerError("ClassCastException: the value cannot be cast to com.mongodb.DBObject")
+    return value
+
+
+def _long(text: str) -> int:
+    number = int(text)
+    if number not in _LONGS:
+        raise ValueError
+    return number
+
+
+def _nan(text: str) -> float:
+    if text != "NaN":
+        raise ValueError
+    return math.nan
+
+
+def check_names(value: object) -> None:
+    """Raises `ServerError` for a name, at any depth, that the driver does not insert."""
+    if isinstance(value, list):
+        for item in value:
+            check_names(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if "." in name or name.startswith("$"):
+                raise ServerError(f"IllegalArgumentException: Invalid BSON field name {name}")
+            if "\0" in name:
+                where = f"because it contains a null character at index {name.index(chr(0))}"
                 raise ServerError(
-                    f"NumberFormatException: "
-                    f"{f'For input string: {chr(34)}{value}{chr(34)}' if value else 'empty String'}"
+                    f"BsonSerializationException: BSON cstring '{name}' is not valid {where}"
                 )
-            return float(found[1] + found[2])
-        case "bool":
-            return value.lower() == "true"
-        case "datetime":
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError as error:
-                raise ServerError(f'IllegalArgumentException: Invalid format: "{value}"') from error
-            return Moment(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
-    raise ServerError(f"IllegalArgumentException: Unsupported value type: {kind}")
+            check_names(item)
+
+
+def printed(value: object) -> str:
+    """A document, or a value in one, as the driver prints it."""
+    match value:
+        case None | bool():
+            return _WORDS[value]
+        case int():
+            return str(value)
+        case float():
+            return printed_double(value)
+        case list():
+            return f"[ {' , '.join(map(printed, value))}]"
+        case dict():
+            members = [f"{printed(name)} : {printed(item)}" for name, item in value.items()]
+            return f"{{ {' , '.join(members)}}}"
+    signs = (_PRINTED.get(sign, sign if sign >= " " else "") for sign in str(value))
+    return f'"{"".join(signs)}"'
+
+
+def printed_double(value: float) -> str:
+    """A number as Java prints a double."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    smallest, limit = _PLAIN
+    if value == 0 or smallest <= abs(value) < limit:
+        return repr(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    first, *rest = map(str, digits)
+    return f"{'-' if sign else ''}{first}.{''.join(rest) or '0'}E{int(exponent) + len(digits) - 1}"
 
 
 def _reached(value: object, path: Sequence[str]) -> Iterator[object]:
-    """What a path leads to: in a list, by a number or into every item; of a list itself also its
-    items.
-    """
+    """What a path leads to: in a list, by a number or into every item; of a list also its items."""
     if not path:
         yield value
         if isinstance(value, list):
@@ -195,26 +173,3 @@ def _reached(value: object, path: Sequence[str]) -> Iterator[object]:
         for item in value:
             if isinstance(item, dict):
                 yield from _reached(item, path)
-
-
-def _set(document: Document, path: Sequence[str], value: object) -> None:
-    holder: Any = document
-    before = ""
-    for name, following in zip(path, [*path[1:], None], strict=True):
-        if isinstance(holder, list) and name.isdecimal():
-            holder.extend([None] * (int(name) + 1 - len(holder)))
-            key: str | int = int(name)
-        elif isinstance(holder, dict):
-            key = name
-        else:
-            error = f"Cannot create field '{name}' in element {{{before}: {printed(holder)}}}"
-            raise ServerError(
-                f"WriteConcernException: Write failed with error code 28 and error message "
-                f"'{error}'"
-            )
-        if following is None:
-            holder[key] = value
-            return
-        if isinstance(holder, dict):
-            holder.setdefault(name, {})
-        holder, before = holder[key], name

@@ -1,26 +1,19 @@
-"""What the ModelDB V1 stand-in's calls that read from SQL give back, the server's oddities
-included.
+"""What the ModelDB V1 stand-in's calls that read from SQL return, the server's oddities included.
 
-A call takes the store and its arguments, as those in `modeldb_v1_calls` do. What the server reads
-from MongoDB is added by its caller.
-
-Unlike the server: projects come in the order of their ids where the server's order is that of a
-hash table.
+A call takes the store and its arguments, as those in `writes` do. `dispatch` adds what the server
+reads from MongoDB. Nothing served here annotates a model.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from daemon.demo.modeldb_v1.store import (
-    ServerError,
     database_error,
-    null_pointer,
     printed_time,
     single,
 )
-from daemon.demo.modeldb_v1.writes import annotation_text, given
+from daemon.demo.modeldb_v1.writes import given
 from daemon.targets.modeldb_v1.codec import INTERFACE
 
 if TYPE_CHECKING:
@@ -69,23 +62,6 @@ def _equals(stored: object, text: str) -> bool:
     return stored == text
 
 
-def project_overviews(store: Store, _arguments: Arguments) -> list[Any]:
-    """Fails as soon as one project has no run."""
-    runs = Counter(
-        {project["id"]: len(store.runs_in_project(project["id"])) for project in store.projects}
-    )
-    if not all(runs[project["id"]] for project in store.projects):
-        raise null_pointer()
-    return [
-        INTERFACE.ProjectOverviewResponse(
-            _project(project),
-            len(store.experiments.where("project", project["id"])),
-            runs[project["id"]],
-        )
-        for project in store.projects
-    ]
-
-
 def runs_and_experiments(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
     """All runs of a project, and those of its experiments that have one."""
     project_id = arguments["projId"]
@@ -100,17 +76,6 @@ def runs_and_experiments(store: Store, arguments: Arguments) -> Any:  # noqa: AN
         [_experiment(row, is_default=row["id"] == first) for row in experiments],
         [_run(run) for run in runs],
     )
-
-
-def runs_in_experiment(store: Store, arguments: Arguments) -> list[Any]:
-    """What the server gives instead: the runs whose experiment has the number of a run of this
-    experiment.
-    """
-    experiment = store.experiments.get(arguments["experimentId"])
-    if experiment is None or store.projects.get(experiment["project"]) is None:
-        return []
-    numbers = {run["id"] for run in store.runs.where("experiment", experiment["id"])}
-    return [_run(run) for run in store.runs if run["experiment"] in numbers]
 
 
 def run_details(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
@@ -136,10 +101,6 @@ def run_details(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a 
     return INTERFACE.ExperimentRunDetailsResponse(
         _project(project), _experiment(experiment, is_default=is_default), _run(run), models
     )
-
-
-def get_model(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    return model_response(store, arguments["modelId"])
 
 
 def model_response(store: Store, model_id: int) -> Any:  # noqa: ANN401 - a struct of the interface
@@ -173,7 +134,7 @@ def model_response(store: Store, model_id: int) -> Any:  # noqa: ANN401 - a stru
         labelColumns=_columns(fit["labelColumns"]),
         predictionColumns=_columns(fit["predictionColumns"]),
         metrics=metrics,
-        annotations=_annotations(store, model_id),
+        annotations=[],
         sha=run["sha"],
         filepath=printed_time(run["created"]),  # the server has these two the wrong way round
         timestamp=model["filepath"],
@@ -205,45 +166,6 @@ def model_ancestry(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 -
         _problem_type(fit),
     )
     return INTERFACE.ModelAncestryResponse(model_id, event, [])
-
-
-def compare_hyperparameters(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    first, second = (_parameters(store, arguments[name]) for name in ("modelId1", "modelId2"))
-    return INTERFACE.CompareHyperParametersResponse(
-        {name: value for name, value in first.items() if name not in second},
-        {name: value for name, value in second.items() if name not in first},
-        {
-            name: INTERFACE.StringPair(value, second[name])
-            for name, value in first.items()
-            if name in second
-        },
-    )
-
-
-def _parameters(store: Store, model_id: int) -> dict[str, str]:
-    problem = f"Could not find TransformerSpec for Transformer {model_id} because it doesn't exist"
-    fit = _found(single(store.fits.where("transformer", model_id)), problem)
-    parameters: dict[str, str] = {}
-    for row in store.hyperparameters.where("spec", fit["transformerSpec"]):
-        name, value = row["paramName"], row["paramValue"]
-        if name in parameters:
-            clash = f"attempted merging values {parameters[name]} and {value}"
-            raise ServerError(f"IllegalStateException: Duplicate key {name} ({clash})")
-        parameters[name] = value
-    return parameters
-
-
-def model_path(store: Store, arguments: Arguments) -> str:
-    model_id = arguments["transformerId"]
-    model = _found(
-        store.models.get(model_id),
-        f"Could not find path to model file of Transformer with id {model_id}",
-    )
-    if not model["filepath"]:
-        raise INTERFACE.InvalidFieldException(
-            f"The Transformer with id {model_id} does not have a model file"
-        )
-    return str(model["filepath"])
 
 
 def _found(row: Row | None, problem: str) -> Row:
@@ -320,28 +242,10 @@ def _columns(joined: str) -> Sequence[str]:
     return columns if any(columns) or "," not in joined else []
 
 
-def _annotations(store: Store, model_id: int) -> list[str]:
-    annotation_ids = dict.fromkeys(
-        row["annotation"] for row in store.annotation_fragments.where("transformer", model_id)
-    )
-    return [
-        " ".join(
-            annotation_text(row)
-            for row in store.annotation_fragments.where("annotation", annotation_id)
-        ).strip()
-        for annotation_id in annotation_ids
-    ]
-
-
 READING: Mapping[str, Perform] = {
     "testConnection": answer_200,
     "getProjectIds": project_ids,
-    "getProjectOverviews": project_overviews,
     "getRunsAndExperimentsInProject": runs_and_experiments,
-    "getRunsInExperiment": runs_in_experiment,
     "getExperimentRunDetails": run_details,
-    "getModel": get_model,
     "computeModelAncestry": model_ancestry,
-    "compareHyperparameters": compare_hyperparameters,
-    "pathForTransformer": model_path,
 }

@@ -7,20 +7,16 @@
 or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v1.server
 --port 6543 --latency 0.02``.
 
-What it is like: ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata), for the 23 of
-its 49 methods that this program's interface (``modeldb_v1.thrift``) has. It answers the exchanges
-that were recorded from the real server (tests/data/modeldb_v1; tests/support/modeldb_v1_replay.py
-sends them to either) with the same results and the same error texts: 521 of the 535, and byte for
-byte all that the original Python client exchanged. The other 14 are what three clients saw that
-wrote at once, which is chance. How requests are read is in `modeldb_v1_frames`, what the calls do
-in `modeldb_v1_calls`, `modeldb_v1_reads` and `modeldb_v1_metadata`, what can be made to go wrong in
-`modeldb_v1_faults`.
+It imitates ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata) for the 13 methods
+that this project calls; others get "Invalid method name". It gives the recorded answers of the real
+server (tests/data/modeldb_v1), errors included. `frames` reads requests, `dispatch` carries them
+out with `writes`, `reads` and `metadata`, `faults` breaks things.
 
 As on the server, one connection's calls are carried out strictly in order, up to 100 connections
 are served at once, and the next one is accepted, waits and is closed after 20 s, the one after that
 20 s later.
 
-What it is unlike, beside what those modules say:
+Differences, besides those named in the other modules:
 
 * A call's rows are stored in one go: connections that write at once do each other no harm.
   `Faults.foreign_writer` does it.

@@ -166,12 +166,6 @@ class Store:
             "MetricEvent", "transformer! df! metricType! metricValue! experimentRun!", "transformer"
         )
         self.events = Table("Event", "eventType! eventId! experimentRun!", "eventId")
-        self.annotations = Table("Annotation", "posted! experimentRun!")
-        self.annotation_fragments = Table(
-            "AnnotationFragment",
-            "annotation! fragmentIndex! type! transformer DataFrame spec message experimentRun!",
-            "annotation transformer",
-        )
         self.read_back: Callable[[Table, Row], int | None] = lambda _table, row: int(row["id"])
         """Asked after each insert for the id that the server reads back, which is not always that
         of its row."""

@@ -24,15 +24,10 @@ from daemon.targets.modeldb_v1.codec import INTERFACE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from daemon.demo.modeldb_v1.store import Row, Store
+    from daemon.demo.modeldb_v1.store import Store
 
     Arguments = Mapping[str, Any]
     Perform = Callable[[Store, Arguments], Any]
-
-_MESSAGE = "message"
-_DATA_FRAME = "dataframe"
-_SPEC = "spec"
-_MODEL = "transformer"
 
 
 class ConnectionBrokenError(Exception):
@@ -196,55 +191,6 @@ def store_metric(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a
     )
 
 
-def store_annotation(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    annotation = _event(arguments, "ae")
-    run_id = annotation.experimentRunId
-    _check_run(store, run_id)
-    annotation_id = store.insert(store.annotations, posted=now(), experimentRun=run_id)
-    targets = [_annotated(store, fragment, run_id) for fragment in given(annotation.fragments)]
-    for place, (fragment, target) in enumerate(zip(annotation.fragments, targets, strict=True)):
-        kind = fragment.type
-        store.insert(
-            store.annotation_fragments,
-            annotation=annotation_id,
-            fragmentIndex=place,
-            type=kind,
-            transformer=target if kind == _MODEL else None,
-            DataFrame=target if kind == _DATA_FRAME else None,
-            spec=target if kind == _SPEC else None,
-            message=fragment.message if kind == _MESSAGE else None,
-            experimentRun=run_id,
-        )
-    responses = [
-        INTERFACE.AnnotationFragmentResponse(each.type, unboxed(target))
-        for each, target in zip(annotation.fragments, targets, strict=True)
-    ]
-    return INTERFACE.AnnotationEventResponse(unboxed(annotation_id), responses)
-
-
-def _annotated(store: Store, fragment: Any, run_id: int) -> int | None:  # noqa: ANN401 - a struct of the interface
-    match given(fragment.type):
-        case "dataframe":
-            return _data_frame(store, fragment.df, run_id)
-        case "spec":
-            return _spec(store, fragment.spec, run_id)
-        case "transformer":
-            return _model(store, fragment.transformer, run_id)
-    return -1
-
-
-def annotation_text(fragment: Row) -> str:
-    """A fragment as reads show it."""
-    match fragment["type"]:
-        case "dataframe":
-            return f"DataFrame({fragment['DataFrame']})"
-        case "spec":
-            return f"TransformerSpec({fragment['spec']})"
-        case "transformer":
-            return f"Transformer({fragment['transformer']})"
-    return "null" if fragment["message"] is None else str(fragment["message"])
-
-
 def _data_frame(store: Store, frame: Any, run_id: int) -> int | None:  # noqa: ANN401 - a struct of the interface
     known = store.data_frames.get(given(frame).id)
     if known is not None:
@@ -321,6 +267,5 @@ STORING: Mapping[str, Perform] = {
     "storeDataFrame": store_data_frame,
     "storeFitEvent": store_fit,
     "storeMetricEvent": store_metric,
-    "storeAnnotationEvent": store_annotation,
     "updateProject": update_project,
 }

@@ -52,7 +52,7 @@ class TestMongo:
             "MongoTimeoutException: Timed out after 30000 ms while waiting for a server that "
             "matches Writable"
         )
-        _, text = await client.error("getModel", modelId=1)
+        _, text = await client.error("getExperimentRunDetails", experimentRunId=run_id)
         assert "ReadPreferenceServerSelector{readPreference=primary}" in text
         assert (len(server.fits), server.documents) == (2, [])
 

@@ -33,12 +33,12 @@ def test_every_recorded_exception_means_something() -> None:
             assert failed.detail
             kinds[failed.kind] += 1
     assert kinds == {
-        CallErrorKind.OTHER_WRITER: 48,
-        CallErrorKind.BAD_VALUE: 37,
-        CallErrorKind.NOT_FOUND: 12,
+        CallErrorKind.OTHER_WRITER: 42,
+        CallErrorKind.BAD_VALUE: 33,
+        CallErrorKind.NOT_FOUND: 6,
         CallErrorKind.UNKNOWN: 8,  # ids and columns that we never choose
         CallErrorKind.UNKNOWN_RUN: 8,
-        CallErrorKind.METADATA_STORE_DOWN: 7,
+        CallErrorKind.METADATA_STORE_DOWN: 5,
         CallErrorKind.TWIN_ROWS: 6,
         CallErrorKind.STORAGE: 4,
         CallErrorKind.NOT_THE_API: 2,
