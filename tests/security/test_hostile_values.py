@@ -86,8 +86,8 @@ async def printed(daemon: DaemonProcess, *arguments: str) -> str:
         "daemon",
         *arguments,
         "--config",
-        str(daemon._config),
-        env=dict(daemon._environment),
+        str(daemon.config),
+        env=dict(daemon.environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -139,8 +139,8 @@ class WatchedDaemon(DaemonProcess):
                 "daemon",
                 "run",
                 "--config",
-                str(self._config),
-                env=dict(self._environment),
+                str(self.config),
+                env=dict(self.environment),
                 stdout=output,
                 stderr=asyncio.subprocess.PIPE,
                 limit=2**22,
@@ -208,7 +208,7 @@ async def planted_daemon(
         "AWS_SECRET_ACCESS_KEY": planted.word("secret key"),
         "AWS_SESSION_TOKEN": planted.word("session token"),
     }
-    daemon = WatchedDaemon(made._config, port, {**made._environment, **credentials, **environment})
+    daemon = WatchedDaemon(made.config, port, {**made.environment, **credentials, **environment})
     daemon.stdout = scene.home.parent / f"{scene.home.name}-stdout"
     await daemon.start()
     try:
@@ -238,8 +238,8 @@ async def verb(daemon: WatchedDaemon, *arguments: str) -> dict[str, bytes]:
         "daemon",
         *arguments,
         "--config",
-        str(daemon._config),
-        env=dict(daemon._environment),
+        str(daemon.config),
+        env=dict(daemon.environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -53,8 +53,8 @@ class SoakDaemon(DaemonProcess):
                 "daemon",
                 "run",
                 "--config",
-                str(self._config),
-                env=dict(self._environment),
+                str(self.config),
+                env=dict(self.environment),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,
             )

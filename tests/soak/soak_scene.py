@@ -65,7 +65,7 @@ def make_daemon(
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "MODELDB_"))
     }
-    return SoakDaemon(made._config, port, environment | CREDENTIALS, log_file, clock_file)
+    return SoakDaemon(made.config, port, environment | CREDENTIALS, log_file, clock_file)
 
 
 class SmallDisk:

@@ -91,9 +91,12 @@ _EVENT: dict[str, Any] = json.loads((DATA / "events" / "tags-map.json").read_tex
 class DaemonProcess:
     """``python -m daemon run`` as a process of its own, with its log."""
 
-    def __init__(self, config: Path, port: int, environment: Mapping[str, str]) -> None:
-        self._config = config
-        self._environment = environment
+    def __init__(
+        self, config: Path, port: int, environment: Mapping[str, str], program: str = "daemon"
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self._program = program
         self.url = f"http://127.0.0.1:{port}"
         self.log: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
@@ -104,11 +107,11 @@ class DaemonProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "daemon",
+            self._program,
             "run",
             "--config",
-            str(self._config),
-            env=dict(self._environment),
+            str(self.config),
+            env=dict(self.environment),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=2**22,
@@ -226,6 +229,8 @@ class DaemonScene:
         self.target = target
         self.home = home
         self._sqs = sqs
+        self.program = "daemon"
+        """The module that `python -m` runs."""
         self.queue_url = ""
         self.dead_letter_url = ""
         self._processes: list[DaemonProcess] = []
@@ -318,7 +323,7 @@ class DaemonScene:
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "MODELDB_SYNC_"))
         }
-        process = DaemonProcess(config, free_port, environment | CREDENTIALS)
+        process = DaemonProcess(config, free_port, environment | CREDENTIALS, self.program)
         self._processes.append(process)
         return process
 
