@@ -1,4 +1,4 @@
-"""Input channels: where a job's data (and sometimes its code) came from."""
+"""Input channels: the sources of a job's data and sometimes of its code."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _FILE_SYSTEMS = {"EFS": "efs", "FSxLustre": "fsx-lustre"}
 
 _SDK_DRIVERS = "sm_drivers"
 _SDK_CODE = frozenset({"code", _SDK_DRIVERS})
-"""The channels in which the Python SDK's ModelTrainer (version 3) passes source code. The second
-marks that it made the job: without it, a channel named `code` is somebody's data."""
+"""The channels in which the Python SDK's ModelTrainer (version 3) passes source code. Without the
+second, the job is not ModelTrainer's, and a channel named `code` holds data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One entry of InputDataConfig. None: not told."""
+    """One entry of InputDataConfig. None: absent."""
 
     name: str
     uri: str | None
@@ -31,7 +31,7 @@ class Channel:
     """``s3``, ``efs``, ``fsx-lustre`` (another file system: its type in lower case), ``dataset``,
     ``unknown``."""
     is_code: bool = False
-    """Source code of the job: no data set."""
+    """Source code of the job, not a data set."""
     s3_data_type: str | None = None
     distribution: str | None = None
     content_type: str | None = None
@@ -41,8 +41,8 @@ class Channel:
 
 
 def read_channels(description: Mapping[str, Any]) -> tuple[Channel, ...]:
-    """InputDataConfig in the order described, each under a name of its own: one that is missing or
-    repeated gets a number.
+    """Reads InputDataConfig in order. Names are made unique: a missing or repeated one gets a
+    number.
     """
     named: dict[str, Mapping[str, Any]] = {}
     for number, item in enumerate(sections(description, "InputDataConfig"), 1):
@@ -71,14 +71,14 @@ def _channel(name: str, item: Mapping[str, Any], *, is_code: bool) -> Channel:
 
 
 def _location(source: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Kind and URI. DataSource is a union without a required member; botocore makes `{}` of a kind
-    it does not know.
+    """Kind and URI. DataSource is a union without required members; botocore returns `{}` for a
+    kind it does not know.
     """
     if s3 := section(source, "S3DataSource"):
         return "s3", text(s3, "S3Uri")
     if files := section(source, "FileSystemDataSource"):
-        told = text(files, "FileSystemType") or "file-system"
-        kind = _FILE_SYSTEMS.get(told, told.lower())
+        system_type = text(files, "FileSystemType") or "file-system"
+        kind = _FILE_SYSTEMS.get(system_type, system_type.lower())
         system, path = text(files, "FileSystemId"), (text(files, "DirectoryPath") or "").lstrip("/")
         return kind, None if system is None else f"{kind}://{system}/{path}"
     if dataset := section(source, "DatasetSource"):

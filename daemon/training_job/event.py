@@ -1,13 +1,15 @@
-"""What a message means: from a body of any form to an event of a training job, or why it is none.
+"""Parses the body of an SQS message into a training job event, or says why it is not one.
 
-Forms (AWS: "Automating Amazon SageMaker AI with Amazon EventBridge"; EventBridge user guide,
-"Transform input")::
+Accepted forms (AWS: "Automating Amazon SageMaker AI with Amazon EventBridge"; EventBridge user
+guide, "Transform input"):
 
-    {"detail-type": …, "source": …, "detail": {…}}           the whole event; from an archive with "replay-name"
-    {"TrainingJobName": …, "TrainingJobArn": …, …}           the detail only (InputPath $.detail), or what names the job
-    {"name": …, "arn": …}                                    an InputTransformer with member names of its own
-    {"Type": "Notification", "TopicArn": …, "Message": …}    one of the above inside SNS
-"""  # noqa: E501
+- ``{"detail-type": …, "source": …, "detail": {…}}``: the whole event; replayed from an archive it
+  also has ``replay-name``
+- ``{"TrainingJobName": …, "TrainingJobArn": …, …}``: only the detail (InputPath ``$.detail``), or
+  at least a name or an ARN
+- ``{"name": …, "arn": …}``: an InputTransformer with its own member names
+- ``{"Type": "Notification", "TopicArn": …, "Message": …}``: one of the above, inside SNS
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,6 @@ _DETAIL_LIMIT = 300
 _QUOTE_LIMIT = 80
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
-_EVENT_ID = re.compile(r"[!-~]{1,128}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].+")
@@ -52,71 +53,63 @@ _PARTITIONS = {  # botocore's endpoints.json, regionRegex of each partition but 
 _MAY_BE_SECRET = re.compile(
     r"hyper_?parameters|environment|passw|secret|token|api_?-?key|credential|private", re.IGNORECASE
 )
-"""Where a quotation of a body that nobody understands must end at the latest."""
+"""An unparsed body is quoted in an error only up to the first match."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJobEvent:
-    """A state change of a training job, as far as the message tells. What it does not tell,
-    SageMaker is asked.
-    """
+    """A state change of a training job. What the message lacks is looked up in SageMaker."""
 
     name: str
     """TrainingJobName as given, else the name in the ARN."""
     arn: JobArn | None = None
-    """None: the message gives neither ARN nor account and region."""
+    """None: the message has neither an ARN nor account and region."""
     status: str | None = None
-    """TrainingJobStatus; words that do not exist today pass. None: not told."""
-    secondary_status: str | None = None
+    """TrainingJobStatus; unknown words are accepted. None: absent."""
     creation_time: datetime | None = None
-    """In UTC. None: not told or not understood."""
+    """In UTC. None: absent or unreadable."""
     tags: Mapping[str, str] | None = None
-    """None: absent, null, empty, or of a shape or with characters that the service does not write;
-    ListTags knows."""
+    """None: absent, null, empty, or of a shape or with characters that SageMaker does not write;
+    ListTags is authoritative."""
     event_time: datetime | None = None
     """The envelope's time, in UTC: when the state changed."""
-    event_id: str | None = None
     replayed: bool = False
-    """From an EventBridge archive: old, and the job may be gone."""
+    """From an EventBridge archive: the event is old, and the job may have been deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherEvent:
-    """Understood, and not ours."""
+    """A valid event that is not about a training job."""
 
     what: str
-    """One line for people."""
+    """One line for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class MalformedBody:
-    """Cannot be understood, or contradicts itself."""
+    """Not a known form of event, or contradicts itself."""
 
     detail: str
     """One line, at most 300 characters, that never quotes hyperparameters or environment."""
-    name: str | None = None
-    """The job's name, where at least that could be read."""
 
 
 class _Malformed(Exception):
-    def __init__(self, detail: str, name: str | None = None) -> None:
-        super().__init__(detail)
-        self.name = name
+    """The body is malformed; the text says why."""
 
 
 def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
-    """Reads the body of an SQS message. Raises nothing, whatever the body is."""
+    """Parses the body of an SQS message. Never raises, whatever the body is."""
     try:
         document = _object(body, "the body")
         if isinstance(document.get("TopicArn"), str) and isinstance(document.get("Type"), str):
             return _notification(document)
         return _event(document)
     except _Malformed as problem:
-        return MalformedBody(one_line(str(problem))[:_DETAIL_LIMIT], problem.name)
+        return MalformedBody(one_line(str(problem))[:_DETAIL_LIMIT])
 
 
 def _notification(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
-    """What SNS delivers: a notification, or a request to confirm something, whose link must not be
+    """SNS delivers notifications and confirmation requests; the latter's link is never
     followed.
     """
     if document["Type"] != "Notification":
@@ -165,13 +158,11 @@ def _envelope(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
 
 
 def _other_notice(document: Mapping[str, Any]) -> OtherEvent | None:
-    """What a queue gets that is wired to other services or to the details of other SageMaker
-    events, too.
-    """
+    """Recognises S3 notifications and the details of other SageMaker events."""
     if "TrainingJobName" in document:
         return None
     other_job = next((member for member in document if member.endswith("JobName")), None)
-    # before TrainingJobArn: a debugger's processing job names its training job
+    # before TrainingJobArn: a debugger's processing job refers to its training job
     if other_job is not None:
         return OtherEvent(f"detail with {_shown(other_job)}")
     if document.get("Event") == "s3:TestEvent":
@@ -184,22 +175,19 @@ def _other_notice(document: Mapping[str, Any]) -> OtherEvent | None:
 
 def _training_job(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> TrainingJobEvent:
     name, arn = _identity(detail, envelope)
-    event_id = envelope.get("id")
     return TrainingJobEvent(
         name=name,
         arn=arn,
-        status=_status(detail.get("TrainingJobStatus"), name),
-        secondary_status=_word(detail.get("SecondaryStatus")),
+        status=_status(detail.get("TrainingJobStatus")),
         creation_time=_time(detail.get("CreationTime")),
         tags=_tags(detail.get("Tags")),
         event_time=_time(envelope.get("time")),
-        event_id=event_id if isinstance(event_id, str) and _EVENT_ID.fullmatch(event_id) else None,
         replayed=envelope.get("replay-name") is not None,
     )
 
 
 def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[str, JobArn | None]:
-    """Name and ARN; they, the account and the region must not contradict each other."""
+    """Name and ARN, checked against each other and against account and region."""
     name, arn_text = detail.get("TrainingJobName"), detail.get("TrainingJobArn")
     if name is not None and not (isinstance(name, str) and JOB_NAME.fullmatch(name)):
         raise _Malformed(
@@ -215,13 +203,9 @@ def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[s
     except ValueError:
         arn = None
     if arn is None:
-        raise _Malformed(
-            f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job", name
-        )
+        raise _Malformed(f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job")
     if name is not None and name.lower() != arn.name.lower():
-        raise _Malformed(
-            f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs", name
-        )
+        raise _Malformed(f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs")
     for member, value in (("account", arn.account), ("region", arn.region)):
         told = envelope.get(member)
         if isinstance(told, str) and told != value:
@@ -250,17 +234,12 @@ def _arn_of(name: str, envelope: Mapping[str, Any]) -> JobArn | None:
         return None
 
 
-def _status(value: object, name: str) -> str | None:
+def _status(value: object) -> str | None:
     if value is None or value == "":
         return None
-    status = _word(value)
-    if status is None:
-        raise _Malformed(f"TrainingJobStatus is {_shown(value)}, not a word", name)
-    return status
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise _Malformed(f"TrainingJobStatus is {_shown(value)}, not a word")
+    return value
 
 
 def _tags(value: object) -> Mapping[str, str] | None:
@@ -284,8 +263,8 @@ def _tags(value: object) -> Mapping[str, str] | None:
 
 
 def _time(value: object) -> datetime | None:
-    """A moment from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC unless it
-    says), else None.
+    """A time from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC by default),
+    else None.
     """
     try:
         if isinstance(value, str):
@@ -313,7 +292,7 @@ def _object(text: str, what: str) -> dict[str, Any]:
         document = json.loads(text)
     except RecursionError:
         raise _Malformed(f"{what} is nested too deeply: {_quoted(text)}") from None
-    # also integers of more digits than Python reads, which is no JSONDecodeError
+    # an integer with more digits than Python reads is a plain ValueError
     except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
         raise _Malformed(f"{what} is not JSON ({reason}): {_quoted(text)}") from None
@@ -323,9 +302,7 @@ def _object(text: str, what: str) -> dict[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    """The beginning of a body that is not understood, up to the first word after which a secret may
-    stand.
-    """
+    """The beginning of an unparsed body, up to the first word that a secret may follow."""
     start = text[:_QUOTE_LIMIT]
     risk = _MAY_BE_SECRET.search(text[: 2 * _QUOTE_LIMIT])
     if risk is not None:
@@ -334,7 +311,7 @@ def _quoted(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: text shortened, of other types only the type."""
+    """A value for an error text: text is shortened, other values are shown by their type."""
     return one_line(value[:_QUOTE_LIMIT]) if isinstance(value, str) else _type(value)
 
 

@@ -1,8 +1,7 @@
-"""Reading a description of which any part may be absent: a member of a wrong type counts as absent,
-nothing raises.
+"""Tolerant readers for the fields of an AWS response: a field of the wrong type counts as absent,
+and nothing raises.
 
-botocore enforces neither required members nor types on answers, and hands explicit values such as
-"NaN" on as they are.
+botocore enforces neither required members nor types on responses.
 """
 
 from __future__ import annotations
@@ -14,31 +13,30 @@ from typing import Any
 from daemon.text import cleaned
 
 MAX_EXACT = 2**53
-"""The largest whole number up to which every one is exact as a double, which is what targets
-store."""
+"""Whole numbers up to this are exact as doubles, which is what targets store."""
 
 
 def section(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A structure; an empty one when absent."""
+    """A structure; empty when absent."""
     value = source.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def sections(source: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """A list of structures; an empty one when absent."""
+    """A list of structures; empty when absent."""
     value = source.get(name)
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def texts(source: Mapping[str, Any], name: str) -> dict[str, str]:
-    """A map of texts to texts, as they are."""
+    """A map of texts to texts, unchanged."""
     return {
         str(key): value for key, value in section(source, name).items() if isinstance(value, str)
     }
 
 
 def text(source: Mapping[str, Any], name: str) -> str | None:
-    """A text that is not blank, `cleaned` of what targets cannot store."""
+    """A text that is not blank, `cleaned`."""
     value = source.get(name)
     return cleaned(value) if isinstance(value, str) and value.strip() else None
 
@@ -62,7 +60,7 @@ def flag(source: Mapping[str, Any], name: str) -> bool | None:
 
 
 def moment(source: Mapping[str, Any], name: str) -> datetime | None:
-    """A time, in UTC (botocore gives the local time zone)."""
+    """A time in UTC (botocore uses the local time zone)."""
     value = source.get(name)
     if not isinstance(value, datetime):
         return None

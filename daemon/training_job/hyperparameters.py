@@ -1,7 +1,7 @@
-"""Hyperparameters, and what their texts mean.
+"""Hyperparameters and their typed values.
 
-SageMaker stores texts only. The Python SDK's framework estimators put JSON into them (number `0.1`,
-text `"adam"` with its quotes, `true`, `[1, 2]`), everything else puts plain text. Decoding must not
+SageMaker stores only texts. The Python SDK's framework estimators store JSON in them (number `0.1`,
+text `"adam"` with its quotes, `true`, `[1, 2]`); other clients store plain text. Decoding must not
 change what only looks like JSON: `00420`, `1e-3`, `1.10`.
 """
 
@@ -38,13 +38,13 @@ class Hyperparameter:
 def read_hyperparameters(
     description: Mapping[str, Any], redact: Sequence[str]
 ) -> tuple[Hyperparameter, ...]:
-    """HyperParameters in the order described; text and value are ``[redacted]`` where a pattern
-    matches the key.
+    """Reads HyperParameters in order. Text and value are ``[redacted]`` if a pattern matches the
+    key.
     """
     found: dict[str, Hyperparameter] = {}
-    for told, text in texts(description, "HyperParameters").items():
-        key = untaken(cleaned(told), found)
-        shown = REDACTED if is_secret(told, redact) else cleaned(text)
+    for described_key, text in texts(description, "HyperParameters").items():
+        key = untaken(cleaned(described_key), found)
+        shown = REDACTED if is_secret(described_key, redact) else cleaned(text)
         found[key] = Hyperparameter(key, shown, decoded(shown))
     return tuple(found.values())
 
@@ -52,10 +52,10 @@ def read_hyperparameters(
 def decoded(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """The typed value of a hyperparameter.
 
-    A JSON string loses its quotes; `true`, `false` and `null` become what they say; a JSON list or
-    object is decoded; a number becomes a number when writing it again gives the same text (whole
-    ones up to 2**53, so that they are exact as doubles). All other text stays text, also numbers in
-    another spelling, and JSON with NaN or with numbers beyond a double.
+    JSON strings lose their quotes; `true`, `false`, `null`, lists and objects are decoded. A number
+    becomes a number if formatting it again gives the same text (whole numbers up to 2**53, which
+    are exact as doubles). Everything else stays text, including numbers in another spelling and
+    JSON with NaN or with numbers beyond a double.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -78,9 +78,7 @@ def _decoded_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value whose texts can be stored: escapes in it may stand for what the text itself has
-    been cleaned of.
-    """
+    """A JSON value with its texts `cleaned`, because escapes may contain control characters."""
     if isinstance(value, str):
         return cleaned(value)
     if isinstance(value, list):

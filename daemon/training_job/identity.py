@@ -1,4 +1,6 @@
-"""Which job is it? An ARN names a job only until the job is deleted: names can be used again."""
+"""Identity of a training job: its ARN together with its creation time, because names can be reused
+after a job is deleted.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ _ARN = re.compile(
 )
 
 _LAST_MILLISECOND = 253_402_300_799_999
-"""Of the year 9999: what rounds up from there is in no calendar."""
+"""Of the year 9999, the last that `datetime` supports."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobArn:
-    """The ARN of a training job, taken apart.
+    """The parsed ARN of a training job.
 
-    The service has written the name's letters in lower case and as they are, at different times and
-    in different calls (boto3 #4606), so ARNs are compared by `key` alone.
+    SageMaker has returned the name both in lower case and as it was given, depending on time and
+    call (boto3 #4606), so ARNs are compared by `key` only.
     """
 
     partition: str
@@ -33,7 +35,7 @@ class JobArn:
     account: str
     name: str
     text: str
-    """As it was given: ListTags wants the case that Describe returned."""
+    """As it was given: ListTags needs the case that DescribeTrainingJob returned."""
 
     @property
     def key(self) -> str:
@@ -41,7 +43,7 @@ class JobArn:
 
     @classmethod
     def parse(cls, text: str) -> JobArn:
-        """Takes an ARN apart.
+        """Parses an ARN.
 
         Raises:
             ValueError: it is not the ARN of a training job.
@@ -59,7 +61,7 @@ class JobArn:
 
     @classmethod
     def of(cls, home: Home, name: str) -> JobArn:
-        """The ARN that a job of this name has at home."""
+        """The ARN of a job in this account and region."""
         return cls.parse(
             f"arn:{home.partition}:sagemaker:{home.region}:{home.account}:training-job/{name}"
         )
@@ -70,14 +72,14 @@ class Home:
     """The account and region whose jobs DescribeTrainingJob describes."""
 
     account: str | None
-    """12 digits, perhaps with leading zeros; None when neither configured nor told by STS."""
+    """12 digits, possibly with leading zeros; None when neither configured nor known from STS."""
     region: str
     partition: str = "aws"
 
 
 @dataclass(frozen=True, slots=True)
 class JobMark:
-    """The proof of ownership that every target stores: together these two never name two jobs."""
+    """The mark: proof of ownership that every target stores. Unique for each job."""
 
     arn: str
     """In lower case."""
@@ -90,14 +92,12 @@ class JobMark:
 
     @property
     def short_hash(self) -> str:
-        """8 hex digits that tell apart two jobs of one name."""
+        """8 hex digits that distinguish two jobs of the same name."""
         return hashlib.sha256(f"{self.arn}\n{self.creation_time}".encode()).hexdigest()[:8]
 
 
 def iso_milliseconds(moment: datetime) -> str:
-    """A moment as ISO 8601 text in UTC with milliseconds, rounded (floats carry 1763628000.05 as
-    …049…).
-    """
+    """ISO 8601 text in UTC, rounded to milliseconds (as a float, 1763628000.05 is …049…)."""
     thousandths = min(round(moment.timestamp() * 1000), _LAST_MILLISECOND)
     whole = datetime.fromtimestamp(thousandths // 1000, UTC).replace(
         tzinfo=None, microsecond=thousandths % 1000 * 1000

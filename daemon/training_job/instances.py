@@ -1,4 +1,4 @@
-"""Instances: on what a job ran."""
+"""The instances that a job ran on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """None: not told. Serverless jobs have none."""
+    """None: absent, as in serverless jobs."""
 
     summary: str | None
-    """For people, in one line."""
+    """One line, for display."""
     type: str | None
-    """Of instance groups: their types, joined by commas."""
+    """For instance groups: their types, joined by commas."""
     count: int | None
-    """Of instance groups: all together."""
+    """For instance groups: the total."""
 
 
 def read_instances(resources: Mapping[str, Any]) -> Instances:
-    """ResourceConfig: one type and count, or instance groups, or preferences of which nobody tells
-    which was met.
+    """Reads ResourceConfig: one type and count, instance groups, or preferences (the response does
+    not say which one was used).
     """
     single = _line(resources)
     if single is not None:

@@ -1,4 +1,4 @@
-"""Metrics: the last values that SageMaker read from a job's log."""
+"""Metrics: the final values that SageMaker extracted from a job's log."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class Metric:
 
 
 def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], dict[str, str]]:
-    """The newest value of each name in FinalMetricDataList, finite ones as metrics, others as name
-    to ``NaN`` and the like.
+    """Reads FinalMetricDataList.
 
-    Names repeat: the newest timestamp wins, at the same instant the later in the list; a value
-    without a timestamp counts as older than any with one. An entry without a name or without a
-    number is left out.
+    Names may repeat: the newest timestamp wins, and of equal timestamps the later entry. A value
+    without a timestamp is older than any with one. Entries without a name or a number are left out.
+
+    Returns:
+        The finite metrics, and the names of the others with ``NaN``, ``Infinity`` or
+        ``-Infinity``.
     """
     newest: dict[str, Metric] = {}
     for item in sections(description, "FinalMetricDataList"):
@@ -51,9 +53,7 @@ def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], di
 
 
 def _number(value: object) -> float | None:
-    """A value as a float: botocore gives float, int, or the text "NaN" or "Infinity", whatever was
-    on the wire.
-    """
+    """A value as a float. botocore returns a float, an int, or the text "NaN" or "Infinity"."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What must not leave SageMaker: values whose key says that they are secret."""
+"""Redaction of values whose key marks them as secret."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 
 _SHORTEST_SECRET = 4
-"""Shorter values are not looked for in other texts: `1` is everywhere."""
+"""Shorter values are not searched for in other texts: `1` is everywhere."""
 
 
 def is_secret(key: str, patterns: Sequence[str]) -> bool:
-    """Whether a key matches one of the patterns (`*` and `?`), compared without case."""
+    """Whether a key matches one of the patterns (wildcards `*` and `?`, case-insensitive)."""
     return _any_of(tuple(patterns)).match(key) is not None
 
 
@@ -32,8 +32,8 @@ def secrets_in(values: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """A text without the secrets it may quote: a failure reason quotes the command line,
-    hyperparameters and all.
+    """A text with the secrets that it quotes redacted. A failure reason, for example, quotes the
+    command line with all hyperparameters.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:

@@ -1,4 +1,4 @@
-"""What the tags of a job say: is it ours, and where does it belong?"""
+"""Reads the tags of a job: whether it is synced, and into which project and model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TagKeys:
-    """The keys of the six tags, as people configured them. Keys of tags are case-sensitive."""
+    """The configured keys of the six tags; case-sensitive."""
 
     sync: str = "MODEL_DB_SYNC"
     project_name: str = "MODEL_DB_PROJECT_NAME"
@@ -25,7 +25,7 @@ class TagKeys:
 
 @dataclass(frozen=True, slots=True)
 class JobTags:
-    """The values of the five tags that place a job. None of them is blank."""
+    """The values of the five tags that describe project and model. None of them is blank."""
 
     project_name: str
     project_user: str
@@ -36,12 +36,12 @@ class JobTags:
 
 @dataclass(frozen=True, slots=True)
 class SyncTagAbsent:
-    """The job is not ours, however well it is tagged otherwise."""
+    """Without the sync tag a job is ignored, whatever its other tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagsIncomplete:
-    """The job is ours, but cannot be placed."""
+    """The job has the sync tag but lacks others."""
 
     missing: tuple[str, ...]
     """The configured keys of the tags that are missing or blank."""
@@ -50,10 +50,8 @@ class TagsIncomplete:
 def read_tags(tags: Mapping[str, str], keys: TagKeys) -> JobTags | SyncTagAbsent | TagsIncomplete:
     """Reads the tags of a job.
 
-    The sync tag may have any value, also an empty one. The other values are taken as they are, but
-    without outer white space, with a space for a run of control characters and U+FFFD for a lone
-    surrogate: SageMaker allows neither, and no target could store them. A value of white space only
-    counts as missing.
+    The sync tag may have any value, even an empty one. The other values are normalised with
+    `one_line`; a value that is blank afterwards counts as missing.
     """
     if keys.sync not in tags:
         return SyncTagAbsent()

@@ -1,9 +1,8 @@
-"""`TrainingRun`: all that is known of a finished training job, once and neutral. Targets only
-translate it.
+"""`TrainingRun`: everything that is known about a finished training job, independent of the target.
 
-Members of DescribeTrainingJob that are left out on purpose: Environment, ContainerEntrypoint and
-ContainerArguments (may hold secrets under names that say nothing), MetricDefinitions, debugger and
-profiler rules, VPC, WarmPoolStatus (changes after the end).
+Left out of DescribeTrainingJob on purpose: Environment, ContainerEntrypoint and ContainerArguments
+(may contain secrets under inconspicuous names), MetricDefinitions, debugger and profiler rules,
+VPC, WarmPoolStatus (changes after the end).
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ _CONSOLES = {
 _PIPELINE_STEP_JOB = re.compile(
     r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
 )
-"""How SageMaker Pipelines names the jobs of its steps, cut steps included (seen; there is no
-documentation of it)."""
+"""How SageMaker Pipelines names the jobs of its steps; long step names are cut (observed,
+undocumented)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A finished training job. None: not told. Texts are never empty and can be stored anywhere;
-    times are in UTC.
+    """A finished training job. None: absent. Texts are not empty and can be stored anywhere; times
+    are in UTC.
     """
 
     mark: JobMark
     arn: JobArn
-    """As described, in the case that ListTags wants."""
+    """As described, in the case that ListTags needs."""
     name: str
     creation_time: datetime
 
@@ -71,11 +70,11 @@ class TrainingRun:
     """Values may be empty; those under secret keys are redacted."""
 
     status: str = ""
-    """Empty when not told."""
+    """Empty when absent."""
     secondary_status: str | None = None
     failure_reason: str | None = None
-    """May have several lines. Quotes no hyperparameter or environment value that has a secret
-    key."""
+    """May have several lines. Hyperparameters and environment values under secret keys are
+    redacted."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -86,12 +85,11 @@ class TrainingRun:
     max_runtime_seconds: int | None = None
 
     instances: str | None = None
-    """For people: `4 x ml.p4d.24xlarge`, instance groups joined, `one of` the preferences where
-    those are all that is told."""
+    """For display: `4 x ml.p4d.24xlarge`, instance groups joined, or `one of` the preferences."""
     instance_type: str | None = None
-    """Of instance groups: their types, joined by commas."""
+    """For instance groups: their types, joined by commas."""
     instance_count: int | None = None
-    """Of instance groups: all together."""
+    """For instance groups: the total."""
     volume_gb: int | None = None
     volume_kms_key: str | None = None
     managed_spot: bool | None = None
@@ -100,7 +98,7 @@ class TrainingRun:
 
     training_image: str | None = None
     algorithm_name: str | None = None
-    """Name or ARN of an algorithm resource, where there is no image."""
+    """Name or ARN of an algorithm resource, used instead of an image."""
     input_mode: str | None = None
     role_arn: str | None = None
     program: str | None = None
@@ -110,14 +108,14 @@ class TrainingRun:
 
     channels: tuple[Channel, ...] = ()
     hyperparameters: tuple[Hyperparameter, ...] = ()
-    """In the order described; values under secret keys are redacted."""
+    """In the order of the description; values under secret keys are redacted."""
     metrics: tuple[Metric, ...] = ()
     """The newest value of each name."""
     non_finite_metrics: Mapping[str, str] = field(default_factory=dict)
-    """Name to ``NaN``, ``Infinity`` or ``-Infinity``, where that is the newest value."""
+    """Metrics whose newest value is ``NaN``, ``Infinity`` or ``-Infinity``."""
 
     model_location: str | None = None
-    """Where the job was to put its model: told also when there is no object."""
+    """Where the job was to store its model; set even if there is no such object."""
     output_path: str | None = None
     output_compression: str | None = None
     output_kms_key: str | None = None
@@ -141,7 +139,7 @@ class TrainingRun:
     source_model_package_arn: str | None = None
 
     base_model_arn: str | None = None
-    """With the next four: of serverless customisation jobs."""
+    """This and the next four: of serverless customisation jobs."""
     serverless_job_type: str | None = None
     customization_technique: str | None = None
     peft: str | None = None
@@ -167,11 +165,12 @@ class TrainingRun:
 
     @property
     def console_url(self) -> str | None:
-        """The job's page in the AWS console; None in a partition whose console is not known."""
+        """The job's page in the AWS console; None in a partition without a known console."""
         console = _CONSOLES.get(self.partition)
         if console is None:
             return None
-        return f"{console.format(region=self.region)}/sagemaker/home?region={self.region}#/jobs/{self.name}"  # noqa: E501
+        page = f"sagemaker/home?region={self.region}#/jobs/{self.name}"
+        return f"{console.format(region=self.region)}/{page}"
 
 
 def described_identity(description: Mapping[str, Any]) -> tuple[JobArn, datetime]:
@@ -206,17 +205,17 @@ def training_run(
     all_tags: Mapping[str, str],
     redact: Sequence[str],
 ) -> TrainingRun:
-    """Makes a run of a described job.
+    """Builds the run of a described job.
 
     Args:
         description: DescribeTrainingJob as botocore parses it.
-        tags: the five tags that place the job.
+        tags: the five tags that describe project and model.
         all_tags: all tags of the job.
-        redact: patterns of the keys (hyperparameters and tags) whose values must not be taken over.
+        redact: patterns of the keys of hyperparameters and tags whose values are redacted.
 
     Raises:
-        ValueError: as `described_identity`. Whatever else is missing or of a wrong type counts as
-            not told.
+        ValueError: as `described_identity`. Any other field that is missing or of the wrong type
+            counts as absent.
     """
     arn, creation_time = described_identity(description)
     name = str(description["TrainingJobName"])

@@ -11,7 +11,7 @@ import pytest
 
 from daemon.aws.dead_letter import MAX_MESSAGE_BYTES, DeadLetter, dead_letter, redacted_body
 from daemon.outcome import Reason
-from tests.support.aws_vectors import EventVector, events
+from tests.support.aws_vectors import events
 
 BODIES = {event.file: event.body for event in events()}
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,14 +35,15 @@ def test_a_rejected_message_goes_with_its_reason_and_detail() -> None:
     )
 
 
-@pytest.mark.parametrize("event", events(), ids=lambda event: event.file)
-def test_every_recorded_body_becomes_a_letter_that_sqs_takes(event: EventVector) -> None:
-    letter = dead_letter(event.body, Reason.MALFORMED_BODY, f"bad\x00 \ud800 {event.body}")
+def test_every_recorded_body_becomes_a_letter_that_sqs_takes(subtests: pytest.Subtests) -> None:
+    for event in events():
+        with subtests.test(event.file):
+            letter = dead_letter(event.body, Reason.MALFORMED_BODY, f"bad\x00 \ud800 {event.body}")
 
-    assert letter is not None
-    assert letter.body == event.body
-    assert wire_size(letter) <= MAX_MESSAGE_BYTES
-    assert all(value and not NOT_XML.search(value) for value in letter.attributes.values())
+            assert letter is not None
+            assert letter.body == event.body
+            assert wire_size(letter) <= MAX_MESSAGE_BYTES
+            assert all(value and not NOT_XML.search(value) for value in letter.attributes.values())
 
 
 def test_a_body_of_exactly_the_limit_goes_without_attributes() -> None:

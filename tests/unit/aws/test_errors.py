@@ -34,81 +34,75 @@ def answer(
     return ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # the members that matter
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (botocore_errors.EndpointConnectionError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
-        (botocore_errors.ConnectTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
-        (botocore_errors.ReadTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
-        (botocore_errors.ConnectionClosedError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
-        (
-            botocore_errors.SSLError(
-                endpoint_url=ENDPOINT, error=OSError("self-signed certificate")
-            ),
-            Reason.UNREACHABLE,
-        ),
-        (botocore_errors.ProxyConnectionError(proxy_url="http://proxy:3128"), Reason.UNREACHABLE),
-        (botocore_errors.HTTPClientError(error="odd"), Reason.UNREACHABLE),
-        (answer("ThrottlingException", "Rate exceeded"), Reason.THROTTLED),
-        (answer("Throttling"), Reason.THROTTLED),
-        (answer("RequestThrottled"), Reason.THROTTLED),
-        (answer("RequestLimitExceeded", status=503), Reason.THROTTLED),
-        (answer("TooManyRequestsException"), Reason.THROTTLED),
-        (answer("SlowDown", status=503), Reason.THROTTLED),
-        (answer("KMS.ThrottlingException", query_code="KmsThrottled"), Reason.THROTTLED),
-        (answer("OverLimit"), Reason.THROTTLED),
-        (answer("429", status=429), Reason.THROTTLED),
-        (answer("ExpiredToken", status=403), Reason.CREDENTIALS),
-        (answer("ExpiredTokenException"), Reason.CREDENTIALS),
-        (answer("UnrecognizedClientException"), Reason.CREDENTIALS),
-        (answer("InvalidClientTokenId", status=403), Reason.CREDENTIALS),
-        (answer("InvalidAccessKeyId", status=403), Reason.CREDENTIALS),
-        (answer("SignatureDoesNotMatch", status=403), Reason.CREDENTIALS),
-        (
-            answer("AccessDenied", operation="AssumeRoleWithWebIdentity", status=403),
-            Reason.CREDENTIALS,
-        ),
-        (botocore_errors.NoCredentialsError(), Reason.CREDENTIALS),
-        (
-            botocore_errors.PartialCredentialsError(
-                provider="env", cred_var="AWS_SECRET_ACCESS_KEY"
-            ),
-            Reason.CREDENTIALS,
-        ),
-        (
-            botocore_errors.CredentialRetrievalError(provider="process", error_msg="no"),
-            Reason.CREDENTIALS,
-        ),
-        (botocore_errors.TokenRetrievalError(provider="sso", error_msg="no"), Reason.CREDENTIALS),
-        (botocore_errors.MetadataRetrievalError(error_msg="no"), Reason.CREDENTIALS),
-        (botocore_errors.UnauthorizedSSOTokenError(), Reason.CREDENTIALS),
-        (answer("AccessDeniedException", DENIED_TEXT), Reason.ACCESS_DENIED),
-        (answer("AccessDenied", status=403), Reason.ACCESS_DENIED),
-        (answer("KMS.AccessDeniedException", query_code="KmsAccessDenied"), Reason.ACCESS_DENIED),
-        (answer("KmsDisabled"), Reason.ACCESS_DENIED),
-        (
-            answer("AWS.SimpleQueueService.NonExistentQueue", query_code="QueueDoesNotExist"),
-            Reason.NOT_FOUND,
-        ),
-        (answer("QueueDoesNotExist"), Reason.NOT_FOUND),
-        (answer("AWS.Queue.OldName", query_code="QueueDoesNotExist"), Reason.NOT_FOUND),
-        (answer("InternalFailure", status=500), Reason.UNAVAILABLE),
-        (answer("ServiceUnavailable", status=503), Reason.UNAVAILABLE),
-        (answer("502", "Bad Gateway", status=502), Reason.UNAVAILABLE),
-        (answer("SomethingNew", "odd"), Reason.UNAVAILABLE),
-        (ResponseParserError("HTTP 200 with text/html, not JSON"), Reason.NOT_THE_API),
-        (answer("404", "", status=404), Reason.NOT_THE_API),
-        (answer("UnknownOperationException"), Reason.NOT_THE_API),
-    ],
-    ids=lambda value: (
-        value.response["Error"]["Code"] if isinstance(value, ClientError) else str(value)[:40]
+REASONS: list[tuple[Exception, Reason]] = [
+    (botocore_errors.EndpointConnectionError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
+    (botocore_errors.ConnectTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
+    (botocore_errors.ReadTimeoutError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
+    (botocore_errors.ConnectionClosedError(endpoint_url=ENDPOINT), Reason.UNREACHABLE),
+    (
+        botocore_errors.SSLError(endpoint_url=ENDPOINT, error=OSError("self-signed certificate")),
+        Reason.UNREACHABLE,
     ),
-)
-def test_every_error_has_its_reason(error: Exception, reason: Reason) -> None:
-    fault = edge_fault(error, Edge.QUEUE)
+    (botocore_errors.ProxyConnectionError(proxy_url="http://proxy:3128"), Reason.UNREACHABLE),
+    (botocore_errors.HTTPClientError(error="odd"), Reason.UNREACHABLE),
+    (answer("ThrottlingException", "Rate exceeded"), Reason.THROTTLED),
+    (answer("Throttling"), Reason.THROTTLED),
+    (answer("RequestThrottled"), Reason.THROTTLED),
+    (answer("RequestLimitExceeded", status=503), Reason.THROTTLED),
+    (answer("TooManyRequestsException"), Reason.THROTTLED),
+    (answer("SlowDown", status=503), Reason.THROTTLED),
+    (answer("KMS.ThrottlingException", query_code="KmsThrottled"), Reason.THROTTLED),
+    (answer("OverLimit"), Reason.THROTTLED),
+    (answer("429", status=429), Reason.THROTTLED),
+    (answer("ExpiredToken", status=403), Reason.CREDENTIALS),
+    (answer("ExpiredTokenException"), Reason.CREDENTIALS),
+    (answer("UnrecognizedClientException"), Reason.CREDENTIALS),
+    (answer("InvalidClientTokenId", status=403), Reason.CREDENTIALS),
+    (answer("InvalidAccessKeyId", status=403), Reason.CREDENTIALS),
+    (answer("SignatureDoesNotMatch", status=403), Reason.CREDENTIALS),
+    (
+        answer("AccessDenied", operation="AssumeRoleWithWebIdentity", status=403),
+        Reason.CREDENTIALS,
+    ),
+    (botocore_errors.NoCredentialsError(), Reason.CREDENTIALS),
+    (
+        botocore_errors.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        Reason.CREDENTIALS,
+    ),
+    (
+        botocore_errors.CredentialRetrievalError(provider="process", error_msg="no"),
+        Reason.CREDENTIALS,
+    ),
+    (botocore_errors.TokenRetrievalError(provider="sso", error_msg="no"), Reason.CREDENTIALS),
+    (botocore_errors.MetadataRetrievalError(error_msg="no"), Reason.CREDENTIALS),
+    (botocore_errors.UnauthorizedSSOTokenError(), Reason.CREDENTIALS),
+    (answer("AccessDeniedException", DENIED_TEXT), Reason.ACCESS_DENIED),
+    (answer("AccessDenied", status=403), Reason.ACCESS_DENIED),
+    (answer("KMS.AccessDeniedException", query_code="KmsAccessDenied"), Reason.ACCESS_DENIED),
+    (answer("KmsDisabled"), Reason.ACCESS_DENIED),
+    (
+        answer("AWS.SimpleQueueService.NonExistentQueue", query_code="QueueDoesNotExist"),
+        Reason.NOT_FOUND,
+    ),
+    (answer("QueueDoesNotExist"), Reason.NOT_FOUND),
+    (answer("AWS.Queue.OldName", query_code="QueueDoesNotExist"), Reason.NOT_FOUND),
+    (answer("InternalFailure", status=500), Reason.UNAVAILABLE),
+    (answer("ServiceUnavailable", status=503), Reason.UNAVAILABLE),
+    (answer("502", "Bad Gateway", status=502), Reason.UNAVAILABLE),
+    (answer("SomethingNew", "odd"), Reason.UNAVAILABLE),
+    (ResponseParserError("HTTP 200 with text/html, not JSON"), Reason.NOT_THE_API),
+    (answer("404", "", status=404), Reason.NOT_THE_API),
+    (answer("UnknownOperationException"), Reason.NOT_THE_API),
+]
 
-    assert (fault.edge, fault.reason) == (Edge.QUEUE, reason)
-    assert "\n" not in fault.detail
+
+def test_every_error_has_its_reason(subtests: pytest.Subtests) -> None:
+    for error, reason in REASONS:
+        with subtests.test(repr(error)[:60]):
+            fault = edge_fault(error, Edge.QUEUE)
+
+            assert (fault.edge, fault.reason) == (Edge.QUEUE, reason)
+            assert "\n" not in fault.detail
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,17 @@ def parsed(model: ServiceModel, operation: str, body: bytes) -> Any:
     return create_parser("json").parse(answer, shape)
 
 
-@pytest.mark.parametrize("file", [vector.file for vector in describes()])
 def test_descriptions_are_parsed_alike(
-    sagemaker: tuple[ServiceModel, ServiceModel], file: str
+    sagemaker: tuple[ServiceModel, ServiceModel], subtests: pytest.Subtests
 ) -> None:
-    lean, whole = (
-        parsed(model, "DescribeTrainingJob", describe_bytes(file)) for model in sagemaker
-    )
+    for file in [vector.file for vector in describes()]:
+        with subtests.test(file):
+            lean, whole = (
+                parsed(model, "DescribeTrainingJob", describe_bytes(file)) for model in sagemaker
+            )
 
-    assert lean["TrainingJobArn"]
-    assert repr(lean) == repr(whole)  # NaN is not equal to itself
+            assert lean["TrainingJobArn"]
+            assert repr(lean) == repr(whole)  # NaN is not equal to itself
 
 
 @pytest.mark.parametrize("file", ["full.json", "fifty.json", "paged-1.json", "absent-member.json"])

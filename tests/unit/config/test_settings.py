@@ -610,14 +610,15 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 class TestChecks:
-    @pytest.mark.parametrize(("key", "value", "said"), REFUSED)
-    def test_refused(self, here: Loader, key: str, value: object, said: str) -> None:
-        problem = here.problem(nested(key, value))
-        assert problem.startswith(key.rsplit(".", 1)[0])
-        assert said in problem
-        assert SECRET not in problem
-        if "is required;" not in problem:
-            assert f"(file {here.root}/config.yaml, line " in problem
+    def test_refused(self, here: Loader, subtests: pytest.Subtests) -> None:
+        for key, value, said in REFUSED:
+            with subtests.test(f"{key} = {value!r:.40}"):
+                problem = here.problem(nested(key, value))
+                assert problem.startswith(key.rsplit(".", 1)[0])
+                assert said in problem
+                assert SECRET not in problem
+                if "is required;" not in problem:
+                    assert f"(file {here.root}/config.yaml, line " in problem
 
     def test_a_long_value_is_cut(self, here: Loader) -> None:
         assert "= 'xxxxxxx" in (problem := here.problem({"log": {"level": "x" * 1000}}))

@@ -98,19 +98,22 @@ def verdict(
     return ("skip" if isinstance(told, SyncTagAbsent) else "sync"), ()
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.file)
-def test_corpus(vector: EventVector) -> None:
-    outcome, missing = verdict(vector)
-    assert outcome in vector.accept
-    assert outcome == vector.expect or len(vector.accept) > 1
-    if vector.missing:
-        assert missing == vector.missing
-    if vector.with_statuses:
-        assert verdict(vector, statuses=vector.with_statuses)[0] == vector.expect_with_statuses
-    if vector.with_tag_keys is not None:
-        assert verdict(vector, keys=vector.with_tag_keys)[0] == vector.expect_with_tag_keys
-    seen = repr(parse_event(vector.body))
-    assert not [text for text in vector.never_log if text in seen]
+def test_corpus(subtests: pytest.Subtests) -> None:
+    for vector in VECTORS:
+        with subtests.test(vector.file):
+            outcome, missing = verdict(vector)
+            assert outcome in vector.accept
+            assert outcome == vector.expect or len(vector.accept) > 1
+            if vector.missing:
+                assert missing == vector.missing
+            if vector.with_statuses:
+                assert (
+                    verdict(vector, statuses=vector.with_statuses)[0] == vector.expect_with_statuses
+                )
+            if vector.with_tag_keys is not None:
+                assert verdict(vector, keys=vector.with_tag_keys)[0] == vector.expect_with_tag_keys
+            seen = repr(parse_event(vector.body))
+            assert not [text for text in vector.never_log if text in seen]
 
 
 def test_corpus_is_whole() -> None:
@@ -126,11 +129,9 @@ def test_all_of_an_event() -> None:
         name="Job-1",
         arn=event.arn,
         status="Completed",
-        secondary_status="Completed",
         creation_time=CREATED,
         tags={"a": "1", "b": ""},
         event_time=datetime(2025, 11, 20, 8, 55, 43, tzinfo=UTC),
-        event_id="5a0c2eef-001f-4001-a011-1b2c3d019919",
         replayed=True,
     )
     assert event.arn is not None
@@ -253,12 +254,6 @@ def test_a_name_of_hyphens_is_not_longer_than_the_service_allows() -> None:
     assert "not the ARN" in malformed(
         {"TrainingJobArn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{longest}b"}
     )
-
-
-def test_malformed_tells_the_name_where_it_can_be_read() -> None:
-    event = parse_event(json.dumps(detail(TrainingJobArn="arn:garbage")))
-    assert isinstance(event, MalformedBody)
-    assert event.name == "Job-1"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from daemon.training_job.training_run import (
     described_status,
     training_run,
 )
-from tests.support.aws_vectors import DescribeVector, describe, describes, tags
+from tests.support.aws_vectors import describe, describes, tags
 
 REDACT = (
     "*password*",
@@ -61,24 +61,25 @@ def metric(name: object = "m", value: object = 1.0, second: int | None = None) -
     )
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.file)
-def test_corpus(vector: DescribeVector) -> None:
-    run = run_of_file(vector.file)
-    assert run.status == vector.status == described_status(describe(vector.file))
-    assert tuple(channel.name for channel in run.channels) == vector.channels
-    assert {metric.name: metric.value for metric in run.metrics} | dict(
-        run.non_finite_metrics
-    ) == vector.metrics
-    assert run.model_location == vector.model_location
-    values = {parameter.key: parameter.value for parameter in run.hyperparameters}
-    assert {key: values[key] for key in vector.hyperparameters} == vector.hyperparameters
-    assert not [secret for secret in vector.never_log if secret in repr(run)]
-    assert run.mark.creation_time == (
-        "2025-11-20T08:40:00.000Z"
-        if vector.file == "times-integers.json"
-        else "2025-11-20T08:40:00.050Z"
-    )
-    assert run.mark.arn == run.arn.text.lower()
+def test_corpus(subtests: pytest.Subtests) -> None:
+    for vector in VECTORS:
+        with subtests.test(vector.file):
+            run = run_of_file(vector.file)
+            assert run.status == vector.status == described_status(describe(vector.file))
+            assert tuple(channel.name for channel in run.channels) == vector.channels
+            assert {metric.name: metric.value for metric in run.metrics} | dict(
+                run.non_finite_metrics
+            ) == vector.metrics
+            assert run.model_location == vector.model_location
+            values = {parameter.key: parameter.value for parameter in run.hyperparameters}
+            assert {key: values[key] for key in vector.hyperparameters} == vector.hyperparameters
+            assert not [secret for secret in vector.never_log if secret in repr(run)]
+            assert run.mark.creation_time == (
+                "2025-11-20T08:40:00.000Z"
+                if vector.file == "times-integers.json"
+                else "2025-11-20T08:40:00.050Z"
+            )
+            assert run.mark.arn == run.arn.text.lower()
 
 
 def test_corpus_is_whole() -> None:
@@ -331,86 +332,86 @@ def test_status_that_is_not_told_is_empty() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        *[
-            ("adam", "adam"),
-            ('"adam"', "adam"),
-            ('"0.1"', "0.1"),
-            ('""', ""),
-            ("", ""),
-            (" ", " "),
-            ('"adam', '"adam'),
-            ('"a\\nb"', "a\nb"),
-        ],
-        *[("true", True), ("false", False), ("null", None), ("True", "True"), ("None", "None")],
-        *[
-            ("0", 0),
-            ("10", 10),
-            ("-3", -3),
-            ("9007199254740992", 2**53),
-            ("9007199254740993", "9007199254740993"),
-            ("-0", "-0"),
-        ],
-        *[
-            ("00420", "00420"),
-            ("+1", "+1"),
-            ("1_000", "1_000"),
-            ("\u0661", "\u0661"),
-            ("1" * 30, "1" * 30),
-            ("9" * 5000, "9" * 5000),
-        ],
-        *[
-            ("0.1", 0.1),
-            ("-2.5", -2.5),
-            ("0.0", 0.0),
-            ("1.0", 1.0),
-            ("1e-05", 1e-05),
-            ("1e+16", 1e16),
-            ("0.21340000000000003", 0.21340000000000003),
-        ],
-        *[
-            ("1.10", "1.10"),
-            ("1e-3", "1e-3"),
-            ("1E5", "1E5"),
-            (".5", ".5"),
-            ("1.", "1."),
-            ("1e3", "1e3"),
-            ("-0.0", "-0.0"),
-            ("1e999", "1e999"),
-        ],
-        *[
-            ("NaN", "NaN"),
-            ("nan", "nan"),
-            ("Infinity", "Infinity"),
-            ("-Infinity", "-Infinity"),
-            ("0.1 ", "0.1 "),
-            ("0x10", "0x10"),
-        ],
-        *[
-            ("[256, 0.5]", [256, 0.5]),
-            ('{"a": {"b": null}}', {"a": {"b": None}}),
-            ("[1, 2", "[1, 2"),
-            ("{not json}", "{not json}"),
-        ],
-        *[
-            ("[NaN]", "[NaN]"),
-            ("[1e999]", "[1e999]"),
-            ("[" * 100_000, "[" * 100_000),
-            ("[" * 900 + "]" * 900, None),
-        ],
-        *[('"\\ud800"', "\ufffd"), ('["\\u0000"]', ["\ufffd"]), ('{"\\ud800": 1}', {"\ufffd": 1})],
+DECODED: list[tuple[str, Any]] = [
+    *[
+        ("adam", "adam"),
+        ('"adam"', "adam"),
+        ('"0.1"', "0.1"),
+        ('""', ""),
+        ("", ""),
+        (" ", " "),
+        ('"adam', '"adam'),
+        ('"a\\nb"', "a\nb"),
     ],
-    ids=lambda item: repr(item)[:30],
-)
-def test_decoding_never_changes_what_only_looks_like_json(text: str, value: object) -> None:
-    read = decoded(text)
-    if value is None and text != "null":
-        assert read == text or json.dumps(read) == text
-    else:
-        assert read == value
-        assert type(read) is type(value)
+    *[("true", True), ("false", False), ("null", None), ("True", "True"), ("None", "None")],
+    *[
+        ("0", 0),
+        ("10", 10),
+        ("-3", -3),
+        ("9007199254740992", 2**53),
+        ("9007199254740993", "9007199254740993"),
+        ("-0", "-0"),
+    ],
+    *[
+        ("00420", "00420"),
+        ("+1", "+1"),
+        ("1_000", "1_000"),
+        ("\u0661", "\u0661"),
+        ("1" * 30, "1" * 30),
+        ("9" * 5000, "9" * 5000),
+    ],
+    *[
+        ("0.1", 0.1),
+        ("-2.5", -2.5),
+        ("0.0", 0.0),
+        ("1.0", 1.0),
+        ("1e-05", 1e-05),
+        ("1e+16", 1e16),
+        ("0.21340000000000003", 0.21340000000000003),
+    ],
+    *[
+        ("1.10", "1.10"),
+        ("1e-3", "1e-3"),
+        ("1E5", "1E5"),
+        (".5", ".5"),
+        ("1.", "1."),
+        ("1e3", "1e3"),
+        ("-0.0", "-0.0"),
+        ("1e999", "1e999"),
+    ],
+    *[
+        ("NaN", "NaN"),
+        ("nan", "nan"),
+        ("Infinity", "Infinity"),
+        ("-Infinity", "-Infinity"),
+        ("0.1 ", "0.1 "),
+        ("0x10", "0x10"),
+    ],
+    *[
+        ("[256, 0.5]", [256, 0.5]),
+        ('{"a": {"b": null}}', {"a": {"b": None}}),
+        ("[1, 2", "[1, 2"),
+        ("{not json}", "{not json}"),
+    ],
+    *[
+        ("[NaN]", "[NaN]"),
+        ("[1e999]", "[1e999]"),
+        ("[" * 100_000, "[" * 100_000),
+        ("[" * 900 + "]" * 900, None),
+    ],
+    *[('"\\ud800"', "\ufffd"), ('["\\u0000"]', ["\ufffd"]), ('{"\\ud800": 1}', {"\ufffd": 1})],
+]
+
+
+def test_decoding_never_changes_what_only_looks_like_json(subtests: pytest.Subtests) -> None:
+    for text, value in DECODED:
+        with subtests.test(repr(text)[:30]):
+            read = decoded(text)
+            if value is None and text != "null":
+                assert read == text or json.dumps(read) == text
+            else:
+                assert read == value
+                assert type(read) is type(value)
 
 
 def test_secret_values_are_left_behind_everywhere() -> None:

@@ -73,13 +73,14 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "said"), REFUSED)
-def test_refused(here: Loader, key: str, value: object, said: str) -> None:
-    problem = here.problem({"target": {key: value}})
-    assert problem.startswith(f"target.{key}")
-    assert said in problem
-    assert SECRET not in problem
-    assert f"(file {here.root}/config.yaml, line " in problem
+def test_refused(here: Loader, subtests: pytest.Subtests) -> None:
+    for key, value, said in REFUSED:
+        with subtests.test(f"{key} = {value!r:.40}"):
+            problem = here.problem({"target": {key: value}})
+            assert problem.startswith(f"target.{key}")
+            assert said in problem
+            assert SECRET not in problem
+            assert f"(file {here.root}/config.yaml, line " in problem
 
 
 @pytest.mark.parametrize(
