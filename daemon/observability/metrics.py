@@ -34,21 +34,7 @@ HEARTBEAT_RESULTS = ("renewed", "stale", "failed")
 
 STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """A step is one or two requests: usually a few ms, at worst a whole timeout."""
-EVENT_TO_SYNC_BUCKETS = (
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    120.0,
-    300.0,
-    600.0,
-    1800.0,
-    3600.0,
-    10_800.0,
-    21_600.0,
-)
+EVENT_TO_SYNC_BUCKETS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 21_600)
 """Usually seconds, hours after an outage."""
 
 # Global to the library: no extra series with the creation time of each counter and histogram.

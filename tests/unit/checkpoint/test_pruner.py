@@ -1,49 +1,38 @@
+"""The pruner: deletes old rows at its start, and survives a fault of the checkpoint."""
+
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
-from daemon.checkpoint.pruner import run_pruner
-from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
-from tests.support.checkpoint_calls import arn_of, claimed, mark_of, synced
+from structlog.testing import capture_logs
+
+from daemon.checkpoint import pruner
+from tests.support.flow_scene import DAY, edge_fault, flow_scene, until
+from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
-    from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-    from tests.support.checkpoint_calls import FakeClock
-
-DAY = 86400.0
+    from daemon.errors import EdgeFault
 
 
-async def test_old_rows_are_deleted_again_and_again_also_after_a_fault(
-    checkpoint: SqliteCheckpoint, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+async def test_old_rows_are_deleted_also_after_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.checkpoint.pruner.PRUNE_SECONDS", 0.0)
-    monkeypatch.setattr("daemon.checkpoint.pruner.wall", clock)
-    real = checkpoint.prune
-    fault = EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "disk full")
     faults: list[EdgeFault] = []
-    pruned: asyncio.Queue[int] = asyncio.Queue()
-
-    async def prune(older_than: float) -> int:
-        if not faults:
-            raise fault
-        pruned.put_nowait(await real(older_than))
-        return 0
-
-    monkeypatch.setattr(checkpoint, "prune", prune)
-    for number in range(2):
-        await synced(checkpoint, await claimed(checkpoint, arn_of(number)), mark_of(number))
-        clock.now += 3 * DAY
-    pruner = asyncio.create_task(run_pruner(checkpoint, 4, faults.append))
-    assert await pruned.get() == 1
-    clock.now += 3 * DAY
-    while not await pruned.get():
-        pass
-    pruner.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await pruner
-    assert faults == [fault]
+    async with flow_scene(tmp_path / "checkpoint.db") as scene:
+        await scene.process()
+        scene.clock.now += 31 * DAY
+        monkeypatch.setattr(pruner, "wall", scene.clock)
+        monkeypatch.setattr(pruner, "PRUNE_SECONDS", 0.0)
+        scene.fail_checkpoint("prune", fault := edge_fault())
+        with capture_logs() as logs:
+            loop = asyncio.create_task(pruner.run_pruner(scene.checkpoint, 30, faults.append))
+            await until(lambda: log_lines(logs, "old checkpoint rows deleted"))
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+        assert faults == [fault]
+        assert await scene.rows() == []

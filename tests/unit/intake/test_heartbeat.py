@@ -17,7 +17,7 @@ from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Edge, Reason
-from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
+from daemon.pipeline.delivery import RELEASE_AFTER_SECONDS
 from tests.support.flow_scene import CountingPulse, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
@@ -140,13 +140,6 @@ async def test_an_outage_of_the_queue_is_counted_reported_and_retried(scene: Flo
         await heart.rounds(3)
     assert heart.beats == {"failed": 1, "renewed": 1}
     assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
-
-
-async def test_near_the_12_hours_only_what_is_left_is_asked_for(scene: FlowScene) -> None:
-    delivery = received(scene, 1)
-    delivery.received_at -= RELEASE_AFTER_SECONDS - 1  # any later it is given back
-    delivery.received_at -= LONGEST_IN_FLIGHT_SECONDS - RELEASE_AFTER_SECONDS - 20
-    assert 5 <= delivery.hidable_seconds(VISIBILITY) <= 11
 
 
 async def test_after_eleven_and_a_half_hours_a_message_is_given_back_and_not_renewed(

@@ -1,0 +1,40 @@
+"""The sampler: updates the gauges of queue and checkpoint, and survives a fault of either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from daemon.intake.queue_monitor import QueueMonitor
+from daemon.observability import sampler
+from daemon.observability.metrics import Metrics
+from daemon.outcome import Edge
+from tests.support.flow_scene import CountingPulse, edge_fault, flow_scene, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+async def test_queue_and_checkpoint_are_sampled_also_after_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "SAMPLE_SECONDS", 0.0)
+    metrics, pulse = Metrics(version="1", target="modeldb-v2"), CountingPulse()
+    async with flow_scene(tmp_path / "checkpoint.db") as scene:
+        await scene.process()
+        scene.queue.faults["state"] = deque([edge_fault(Edge.QUEUE)])
+        monitor = QueueMonitor(scene.queue, None)
+        loop = asyncio.create_task(
+            sampler.run_sampler(monitor, scene.checkpoint, metrics, scene.faults.append, pulse)
+        )
+        await until(lambda: pulse.rounds > 2)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+    assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
+    assert monitor.visibility_seconds() == 30
+    value = metrics.registry.get_sample_value
+    assert value("modeldb_sync_queue_messages", {"state": "visible"}) == 0
+    assert value("modeldb_sync_checkpoint_rows", {"state": "synced"}) == 1
