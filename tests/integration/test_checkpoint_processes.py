@@ -75,9 +75,9 @@ def files(path: Path) -> list[str]:
 async def test_processes_that_open_a_new_file_at_once_all_succeed(path: Path) -> None:
     rounds = 20
     async with contextlib.AsyncExitStack() as stack:
-        begin_at = time.time() + 1.0
+        start_at = time.time() + 1.0
         children = [
-            await stack.enter_async_context(process("open_many", path, rounds, begin_at))
+            await stack.enter_async_context(process("open_many", path, rounds, start_at))
             for _ in range(4)
         ]
 

@@ -32,10 +32,10 @@ def say(*words: object) -> None:
     os.write(sys.stdout.fileno(), (" ".join(map(str, words)) + "\n").encode())
 
 
-async def open_many(path: Path, rounds: int, begin_at: float) -> None:
+async def open_many(path: Path, rounds: int, start_at: float) -> None:
     """Opens a new file per round, at the same moment as the other processes."""
     for number in range(rounds):
-        await asyncio.sleep(max(0.0, begin_at + number * OPENINGS_APART - time.time()))
+        await asyncio.sleep(max(0.0, start_at + number * OPENINGS_APART - time.time()))
         checkpoint = await open_sqlite_checkpoint(path.with_name(f"{number}-{path.name}"))
         await claimed(checkpoint, arn_of(os.getpid()))
         await checkpoint.aclose()
@@ -106,7 +106,7 @@ async def write(path: Path, first: int) -> None:
 
 
 async def fill_up(path: Path, bytes_more: int) -> None:
-    """Syncs jobs until no file may grow any more, and goes on once they may again."""
+    """Syncs jobs until no file may grow any more, and continues once they may again."""
     checkpoint = await open_sqlite_checkpoint(path)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_more, hard))

@@ -313,15 +313,15 @@ class TestJobRow:
         )
 
     @pytest.mark.parametrize(
-        ("told", "state", "left"), [(None, "writing", 2), (1, "writing", 1), (0, "released", 0)]
+        ("known", "state", "left"), [(None, "writing", 2), (1, "writing", 1), (0, "released", 0)]
     )
     def test_unanswered_writes_stay_until_it_is_known_better(
-        self, told: int | None, state: str, left: int
+        self, known: int | None, state: str, left: int
     ) -> None:
         row = row_in("writing", unanswered_writes=2)
-        deferred = record_deferred(row, unanswered_writes=told)
+        deferred = record_deferred(row, unanswered_writes=known)
         assert (deferred.state, deferred.unanswered_writes) == (state, left)
-        rejected = record_rejected(row, unanswered_writes=told)
+        rejected = record_rejected(row, unanswered_writes=known)
         assert (rejected.state, rejected.unanswered_writes) == (JobState.REJECTED, left)
 
     @pytest.mark.parametrize("state", STATES)

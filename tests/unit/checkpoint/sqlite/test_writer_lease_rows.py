@@ -1,5 +1,5 @@
 """The writer lease in the checkpoint: one holder at a time, over processes, terms and the grace of
-a lease that was not given back.
+a lease that was not released.
 """
 
 from __future__ import annotations
