@@ -1,3 +1,1 @@
-"""The target ModelDB V1: its Thrift "Light API", one pipelined connection per server, exactly one
-run per job.
-"""
+"""ModelDB V1: its Thrift API over one pipelined write connection, exactly one run per job."""

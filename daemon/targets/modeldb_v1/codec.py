@@ -1,9 +1,10 @@
-"""Messages of ModelDB V1: Thrift's binary protocol, from and to the structs of
+"""Codec for ModelDB V1 messages: Thrift's strict binary protocol and the structs of
 ``modeldb_v1.thrift``.
 
-thriftpy2 parses the interface and writes messages. Its reader trusts what it reads: of a message
-that is cut short, or in which a length or a type is a lie, it makes garbage, or gigabytes. So
-messages are read here.
+thriftpy2 parses the interface and encodes messages. Decoding is done here, because thriftpy2's C
+reader returns uninitialised memory when a message is too short. The reader checks every length
+against the bytes that are left and caps the nesting depth; the size of a frame is capped by the
+connection. It is not hardened beyond that: the configured server is trusted (SECURITY.md).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ INTERNAL_ERROR = 6
 
 
 class MalformedMessageError(ValueError):
-    """Bytes that are no message of this interface."""
+    """Bytes that are not a message of this interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class ApplicationException:
     """The server's answer to a call that it could not carry out at all."""
 
     number: int
-    """`UNKNOWN_METHOD`, or `INTERNAL_ERROR`: one that the interface does not declare. Thrift knows
-    more; the server sends no other."""
+    """`UNKNOWN_METHOD` or `INTERNAL_ERROR` (an undeclared exception); the server sends no other."""
     message: str
 
 
@@ -54,7 +54,7 @@ class Reply:
     method: str
     sequence_id: int
     result: Any
-    """None if and only if there is an exception."""
+    """None exactly if there is an exception."""
     exception: Any
     """None, an exception struct of the interface, or an `ApplicationException`."""
 
@@ -66,28 +66,31 @@ class Call:
     method: str
     sequence_id: int
     arguments: Mapping[str, Any]
-    """By the names of the interface; one that was not sent is None."""
+    """By their names in the interface; None if not sent."""
 
 
 def encode_call(method: str, arguments: Mapping[str, object], sequence_id: int) -> bytes:
-    """A request as one frame without its length.
+    """Encodes a request.
 
     Args:
         method: one of `METHODS`.
-        arguments: by the names of the interface; one that is left out or None is not sent.
-        sequence_id: comes back with the answer; 32 bits with sign.
+        arguments: by their names in the interface; one that is missing or None is not sent.
+        sequence_id: echoed in the answer; a signed 32-bit integer.
+
+    Returns:
+        A frame without its length prefix.
 
     Raises:
-        ValueError: a value does not fit its field; the text names the field, never the value.
+        ValueError: a value does not fit its field; the message names the field, never the value.
     """
     return _written(method, TMessageType.CALL, sequence_id, _struct_of(method, "args")(**arguments))
 
 
 def decode_reply(frame: bytes) -> Reply:
-    """An answer from one frame without its length.
+    """Decodes an answer from a frame without its length prefix.
 
     Raises:
-        MalformedMessageError: it is no answer of this interface.
+        MalformedMessageError: the frame is not an answer of this interface.
     """
     reader = _Reader(frame)
     method, kind, sequence_id = reader.header()
@@ -100,7 +103,7 @@ def decode_reply(frame: bytes) -> Reply:
             ApplicationException(failure.type or 0, failure.message or ""),
         )
     if kind != TMessageType.REPLY:
-        raise MalformedMessageError(f"a message of type {kind} is no answer")
+        raise MalformedMessageError(f"a message of type {kind} is not an answer")
     answer = reader.whole(_struct_of(method, "result"))
     for _, name, *_ in answer.thrift_spec.values():
         if name != "success" and (exception := getattr(answer, name)) is not None:
@@ -111,15 +114,15 @@ def decode_reply(frame: bytes) -> Reply:
 
 
 def decode_call(frame: bytes) -> Call:
-    """A request from one frame without its length; what a server reads.
+    """Decodes a request from a frame without its length prefix; the server's side.
 
     Raises:
-        MalformedMessageError: it is no request of this interface.
+        MalformedMessageError: the frame is not a request of this interface.
     """
     reader = _Reader(frame)
     method, kind, sequence_id = reader.header()
     if kind not in {TMessageType.CALL, TMessageType.ONEWAY}:
-        raise MalformedMessageError(f"a message of type {kind} is no request")
+        raise MalformedMessageError(f"a message of type {kind} is not a request")
     arguments = reader.whole(_struct_of(method, "args"))
     return Call(
         method,
@@ -129,17 +132,17 @@ def decode_call(frame: bytes) -> Call:
 
 
 def encode_reply(method: str, sequence_id: int, result: object) -> bytes:
-    """An answer with a result; what a server writes."""
+    """Encodes an answer with a result; the server's side."""
     return _written(
         method, TMessageType.REPLY, sequence_id, _struct_of(method, "result")(success=result)
     )
 
 
 def encode_exception(method: str, sequence_id: int, exception: object) -> bytes:
-    """An answer with an exception that the method declares.
+    """Encodes an answer with an exception.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the method does not declare it.
     """
     answer = _struct_of(method, "result")
     for _, name, declared, *_ in answer.thrift_spec.values():
@@ -151,9 +154,7 @@ def encode_exception(method: str, sequence_id: int, exception: object) -> bytes:
 def encode_application_exception(
     method: str, sequence_id: int, exception: ApplicationException
 ) -> bytes:
-    """An answer to a call that could not be carried out at all; the method need not be one of
-    `METHODS`.
-    """
+    """Encodes a protocol-level failure; the method need not be one of `METHODS`."""
     return _written(
         method,
         TMessageType.EXCEPTION,
@@ -163,8 +164,8 @@ def encode_application_exception(
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the interface
-    """A value of the interface as JSON data: fields that are unset left out, NaN and infinities as
-    words, map keys as text.
+    """A value of the interface as JSON data: without unset fields, NaN and infinities as strings,
+    map keys as strings.
     """
     if isinstance(value, TPayload):
         fields = {name: getattr(value, name) for _, name, *_ in value.thrift_spec.values()}
@@ -180,7 +181,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the interface
 
 def _struct_of(method: str, part: str) -> Any:  # noqa: ANN401 - a class that thriftpy2 made
     if method not in METHODS:
-        raise MalformedMessageError(f"{method[:80]!r} is no method of this interface")
+        raise MalformedMessageError(f"{method[:80]!r} is not a method of this interface")
     return getattr(INTERFACE.ModelDBService, f"{method}_{part}")
 
 
@@ -191,7 +192,7 @@ def _written(method: str, kind: int, sequence_id: int, body: Any) -> bytes:  # n
     try:
         protocol.write_struct(body)
     except TDecodeException as error:
-        # its own text holds the value, and so would the traceback of a cause
+        # the error's text contains the value, and so would the traceback of a cause
         raise ValueError(
             f"{error.struct_name}.{error.field} must be {error.type_repr}, in range and in Unicode"
         ) from None
@@ -202,9 +203,6 @@ def _written(method: str, kind: int, sequence_id: int, body: Any) -> bytes:  # n
 _VERSION_1 = 0x8001_0000
 _DEEPEST = 16
 """The interface nests 6 deep."""
-_LEAST_BYTES_OF_STRUCTS = 16
-"""On average: empty structs take a byte each in a message and some hundred in memory."""
-_SPARE_STRUCTS = 1_000
 
 _NUMBERS: Mapping[int, struct.Struct] = {
     TType.BOOL: struct.Struct("?"),
@@ -221,20 +219,18 @@ _STRING, _STRUCT, _MAP, _SET, _LIST = TType.STRING, TType.STRUCT, TType.MAP, TTy
 class _Reader:
     """Reads one message.
 
-    Every length is held against what is left of the message before anything is made of it. A field
-    of another type than the interface says is passed over, as Thrift does; within a list or a map
-    that is an error.
+    Unknown fields and fields of an unexpected type are skipped, as Thrift does. In a list or a map,
+    an unexpected type is an error.
     """
 
-    __slots__ = ("_at", "_frame", "_structs_left")
+    __slots__ = ("_at", "_frame")
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
         self._at = 0
-        self._structs_left = _SPARE_STRUCTS + len(frame) // _LEAST_BYTES_OF_STRUCTS
 
     def header(self) -> tuple[str, int, int]:
-        """Method, message type and sequence id."""
+        """The method, message type and sequence id."""
         try:
             first = self._number(_INT32)
             if first & 0xFFFF_0000 != _VERSION_1:
@@ -244,23 +240,23 @@ class _Reader:
             return self._text(), first & 0xFF, self._number(_INT32)
         except (struct.error, UnicodeDecodeError) as error:
             raise MalformedMessageError(
-                f"cut short or garbled: it begins with {self._frame[:8]!r}"
+                f"truncated or garbled: it begins with {self._frame[:8]!r}"
             ) from error
 
     def whole(self, made: Any) -> Any:  # noqa: ANN401 - a class that thriftpy2 made, and an instance of it
-        """The body, with which the message must end."""
+        """The body; nothing may follow it."""
         try:
             body = self._struct(made, _DEEPEST)
         except (struct.error, IndexError) as error:
-            raise MalformedMessageError("the message is cut short") from error
+            raise MalformedMessageError("the message is truncated") from error
         except UnicodeDecodeError as error:
-            raise MalformedMessageError("a text is not UTF-8") from error
+            raise MalformedMessageError("a string is not UTF-8") from error
         if self._at != len(self._frame):
             raise MalformedMessageError(f"{len(self._frame) - self._at} bytes follow the message")
         return body
 
     def _struct(self, made: Any, depth: int) -> Any:  # noqa: ANN401 - as above
-        self._count_struct(depth)
+        _check_depth(depth)
         frame, value, fields = self._frame, made(), made.thrift_spec
         while kind := frame[self._at]:
             (number,) = _INT16.unpack_from(frame, self._at + 1)
@@ -274,12 +270,12 @@ class _Reader:
         return value
 
     def _value(self, kind: int, of: Any, depth: int) -> Any:  # noqa: ANN401 - as the interface says
-        """A value.
+        """Reads a value.
 
         Args:
-            kind: its type.
-            of: the class of a struct; what a list or a map is of: a type, or a pair of a type and
-                this again. Else of no meaning.
+            kind: its Thrift type.
+            of: as in thriftpy2's ``thrift_spec``: the class of a struct; the item type of a list or
+                the pair of types of a map, each a type or a pair (type, `of`); otherwise unused.
             depth: how much deeper it may nest.
         """
         if kind == _STRING:
@@ -303,13 +299,13 @@ class _Reader:
         return [self._value(item, of_item, depth - 1) for _ in range(count)]
 
     def _skip(self, kind: int, depth: int) -> None:
-        """Passes over a value that this interface does not know."""
+        """Skips a value of an unknown field."""
         if kind == _STRING:
             self._bytes()
         elif kind in _NUMBERS:
             self._number(_NUMBERS[kind])
         elif kind == _STRUCT:
-            self._count_struct(depth)
+            _check_depth(depth)
             while inner := self._frame[self._at]:
                 self._at += 3
                 self._skip(inner, depth - 1)
@@ -317,23 +313,19 @@ class _Reader:
         elif kind in {_LIST, _SET, _MAP}:
             kinds = self._frame[self._at : self._at + (2 if kind == _MAP else 1)]
             count = self._count_of_items(kind, kinds, depth)
-            if all(inner in _NUMBERS for inner in kinds):  # at once: there can be millions
-                self._at += count * sum(_NUMBERS[inner].size for inner in kinds)
-            else:
-                for _ in range(count):
-                    for inner in kinds:
-                        self._skip(inner, depth - 1)
+            for _ in range(count):
+                for inner in kinds:
+                    self._skip(inner, depth - 1)
         else:
-            raise MalformedMessageError(f"{kind} is no type")
+            raise MalformedMessageError(f"{kind} is not a type")
 
     def _count_of_items(self, kind: int, kinds: Sequence[int], depth: int) -> int:
-        """How many items of these types a list, set or map says that it has."""
-        if depth <= 0:
-            raise MalformedMessageError("nested too deeply")
+        """Reads the head of a list, set or map with items of these types."""
+        _check_depth(depth)
         found = self._frame[self._at : self._at + len(kinds)]
         self._at += len(kinds)
         count = int(self._number(_INT32))
-        if not 0 <= count <= len(self._frame) - self._at:  # each takes a byte at least
+        if not 0 <= count <= len(self._frame) - self._at:  # each takes at least a byte
             raise MalformedMessageError(
                 f"a container of {count} items in a message of {len(self._frame)} bytes"
             )
@@ -343,13 +335,6 @@ class _Reader:
             )
         return count
 
-    def _count_struct(self, depth: int) -> None:
-        if depth <= 0:
-            raise MalformedMessageError("nested too deeply")
-        self._structs_left -= 1
-        if self._structs_left < 0:
-            raise MalformedMessageError("more structs than a message of its length can hold")
-
     def _text(self) -> str:
         return self._bytes().decode()
 
@@ -358,7 +343,7 @@ class _Reader:
         start, end = self._at, self._at + length
         if not start <= end <= len(self._frame):
             raise MalformedMessageError(
-                f"a text of {length} bytes in a message of {len(self._frame)}"
+                f"a string of {length} bytes in a message of {len(self._frame)}"
             )
         self._at = end
         return self._frame[start:end]
@@ -367,3 +352,8 @@ class _Reader:
         (number,) = layout.unpack_from(self._frame, self._at)
         self._at += layout.size
         return number
+
+
+def _check_depth(depth: int) -> None:
+    if depth <= 0:
+        raise MalformedMessageError("nested too deeply")

@@ -1,7 +1,7 @@
-"""What a call that failed means.
+"""Classification of failed calls.
 
-The server declares few exceptions and puts its Java errors into texts; only the words that tell are
-matched, never whole texts.
+The server declares few exceptions and puts Java errors into their messages. Only the telling words
+are matched, never whole messages.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ DETAIL_CHARACTERS = 500
 
 
 class CallErrorKind(StrEnum):
-    """Also the results in the metrics."""
+    """Why a call failed; also the value of the metrics' label `result`."""
 
-    UNREACHABLE = "unreachable"  # no connection, lost, no answer in time
-    NOT_THE_API = "not_the_api"  # something else answers, or not in this protocol
+    UNREACHABLE = "unreachable"  # no connection, connection lost, or no answer in time
+    NOT_THE_API = "not_the_api"  # not ModelDB V1's protocol, or not its methods
     STORAGE = "storage"  # the server's SQLite is locked, full, read-only, failing
     SCHEMA_MISSING = "schema_missing"  # its database has no tables
     # its MongoDB does not answer; what goes into SQL is stored
     METADATA_STORE_DOWN = "metadata_store_down"
     UNKNOWN_RUN = "unknown_run"
     NOT_FOUND = "not_found"
-    TWIN_ROWS = "twin_rows"  # what must be there once is there twice
+    TWIN_ROWS = "twin_rows"  # two rows where there must be one
     OTHER_WRITER = "other_writer"  # rows of two writers got mixed up
-    BAD_VALUE = "bad_value"  # something that this server cannot store
-    TOO_LARGE = "too_large"  # a frame that it does not take
-    NOT_WRITER = "not_writer"  # this process may not write
+    BAD_VALUE = "bad_value"  # a value that the server cannot store
+    TOO_LARGE = "too_large"  # a frame that the server does not accept
+    NOT_WRITER = "not_writer"  # this process does not hold the writer lease
     UNKNOWN = "unknown"
 
 
 class CallFailed(Exception):
-    """A call has no result.
+    """A call that has no result.
 
     Args:
-        kind: what it means.
-        method: of the interface; ``connect`` where there is no connection.
-        detail: why; kept on one line and within `DETAIL_CHARACTERS`. It must not hold what was
-            sent.
-        answered: the server itself said so. False: nobody knows what it did, unless nothing was
-            sent.
-        sent: False: the call never left this process, so nothing was done.
+        kind: why it failed.
+        method: of the interface; ``connect`` if there is no connection.
+        detail: the reason; reduced to one line of at most `DETAIL_CHARACTERS`. It must not contain
+            values that were sent.
+        answered: the server itself reported the failure. False: the outcome is unknown, unless
+            nothing was sent.
+        sent: False: the call never left this process, so it had no effect.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class CallFailed(Exception):
 _OTHER_WRITER_COLUMNS = (
     "spec|transformerSpec|transformer|df|dfId|metadataKvId|eventId|experimentRun|experiment|project"
 )
-"""Columns that hold ids, which the server itself looks up."""
+"""Columns of ids that the server itself looks up."""
 
 _WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
     (re.compile(words, re.DOTALL), kind)
@@ -84,8 +84,7 @@ _WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
             CallErrorKind.BAD_VALUE,
         ),
         (r"TooManyRowsException", CallErrorKind.TWIN_ROWS),
-        # with "null" behind the colon, from Java 15 on with a sentence: the rows that the server
-        # had just written were not there
+        # the rows that the server had just written were missing
         (r"NullPointerException", CallErrorKind.OTHER_WRITER),
         (
             r".*\[SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM)",
@@ -99,13 +98,13 @@ _WORDS: Sequence[tuple[re.Pattern[str], CallErrorKind]] = tuple(
         (r".*\[SQLITE_CONSTRAINT_NOTNULL\]", CallErrorKind.BAD_VALUE),
     )
 )
-"""What a text begins with, the first that fits."""
+"""Patterns for the beginning of a message; the first match counts."""
 
 _ECHOES = re.compile(r"((?:JSON|Json)ParseException|NumberFormatException)\b")
-"""Errors whose texts show what was sent."""
+"""Errors whose messages repeat what was sent."""
 
 _STATEMENT = re.compile(r"SQL \[.*?\]; ", re.DOTALL)
-"""Long, of no use to a person, and it may hold values."""
+"""Long, useless to operators, and it may contain values."""
 
 _BY_EXCEPTION = {
     "InvalidExperimentRunException": CallErrorKind.UNKNOWN_RUN,
@@ -115,14 +114,14 @@ _BY_EXCEPTION = {
 
 
 def classify(exception: Any, method: str) -> CallFailed:  # noqa: ANN401 - an exception of the interface has no type of its own
-    """What the server's own exception means.
+    """Classifies an exception that the server returned.
 
     Args:
         exception: as in `daemon.targets.modeldb_v1.codec.Reply`.
-        method: that was called.
+        method: the method called.
 
     Returns:
-        To be raised.
+        The error for the caller to raise.
     """
     if isinstance(exception, ApplicationException):
         return _of_application(exception, method)
@@ -136,9 +135,9 @@ def classify(exception: Any, method: str) -> CallFailed:  # noqa: ANN401 - an ex
 
 def _of_application(exception: ApplicationException, method: str) -> CallFailed:
     if exception.number == UNKNOWN_METHOD:
-        detail = f"the server does not know the method ({exception.message}); it is no ModelDB V1"
+        detail = f"the server does not know the method ({exception.message}); it is not ModelDB V1"
         return CallFailed(CallErrorKind.NOT_THE_API, method, detail, answered=True)
-    # not declared: the rows that the server had just written were not there
+    # undeclared: the rows that the server had just written were missing
     if exception.number == INTERNAL_ERROR:
         return CallFailed(
             CallErrorKind.OTHER_WRITER,

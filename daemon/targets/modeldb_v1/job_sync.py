@@ -1,11 +1,9 @@
-"""One attempt at one job: exactly one complete run, although hardly a call of ModelDB V1 can be
-repeated. Begin with `JobSync.sync`.
+"""One attempt to write one job as exactly one complete run. Start reading at `JobSync.sync`.
 
-A run takes several calls: project, experiment, run, fit, further data frames, metrics. What is done
-is noted in the journal; what was
-sent without an answer is looked up: the run by its mark in the index of the connection, the model
-and the metrics in the run's details. Then only what is missing is sent. At the end the run is read
-back.
+A run takes several calls: project, experiment, run, fit, further data frames, metrics; few of them
+are idempotent. What was answered is recorded in the journal. What was sent without an answer is
+looked up: the run by its mark in the index of the connection, the model and the metrics in the
+run's details. Then only what is missing is sent, and finally the run is read back.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
+from daemon.targets.modeldb_v1.model_search import ancestries, search_model
 from daemon.targets.modeldb_v1.readback import (
     StoredModel,
     data_frames_of_metrics,
@@ -41,17 +40,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MODELS_LOOKED_AT = 10_000
-"""How far back the model of a run is looked for where only the model's own number leads to it."""
-MODELS_ASKED_AT_ONCE = 32
-
 FITS_OF_ONE_RUN = 2
-"""After so many answered fits whose model does not read back as it was written, the last one is
-taken as it is: more would not help."""
+"""After this many answered fits whose model does not read back as written, the last one is accepted
+as it is: more would not help."""
 
 _WITHOUT_DOCUMENT = "without document"
-"""Noted of a fit whose metadata the server could not store: its SQL part is complete, so that it
-may be sent again to add them."""
+"""Step of a fit whose metadata the server could not store: its SQL part is complete, so the fit can
+be sent again to add them."""
 _METADATA_MISSING = (
     "the model's metadata are missing in ModelDB: the server ended while it stored them"
 )
@@ -64,13 +59,15 @@ class _Placed:
 
 
 class JobSync:
-    """See the module's text.
+    """Writes one job; see the module docstring.
 
     Args:
-        server_id: names the server in the checkpoint.
-        term: the settled connection.
-        connect_to_read: opens a second connection, for reads that may take 30 s.
-        metadata_store: the server is to have one.
+        server_id: the server's name in the checkpoint.
+        term: the settled write connection.
+        connect_to_read: opens another connection, for reads that may take 30 s.
+        job: what to write.
+        journal: records the steps.
+        metadata_store: whether the server has one.
     """
 
     def __init__(
@@ -85,20 +82,23 @@ class JobSync:
     ) -> None:
         self._server_id = server_id
         self._connection = term.connection
-        self._projects = term.projects
+        self._index = term.run_index
         self._connect_to_read = connect_to_read
         self._job = job
         self._journal = journal
         self._metadata_store = metadata_store
         self._notes: list[str] = list(job.notes)
-        self._taken_as_it_is = False
+        self._accepted_as_is = False
 
     async def sync(self) -> TargetRun:
-        """The job's run, complete.
+        """Writes what is missing of the job.
+
+        Returns:
+            The job's run, complete.
 
         Raises:
-            CallFailed: of any call.
-            LeaseLost, NameLocked, EdgeFault: of the journal.
+            CallFailed: a call failed.
+            LeaseLost, NameLocked, EdgeFault: raised by the journal.
         """
         _refuse_what_cannot_be_sent(self._job)
         found = await self._look_up()
@@ -130,27 +130,27 @@ class JobSync:
 
     async def _look_up(self) -> FoundRun | None:
         if self._journal.look_up_first or self._journal.unanswered_writes:
-            return await self._projects.marked_anywhere(self._job.marker)
-        await self._projects.project(self._job.project_name, self._job.project_user)
-        return self._projects.marked(self._job.marker)
+            return await self._index.marked_anywhere(self._job.marker)
+        await self._index.project(self._job.project_name, self._job.project_user)
+        return self._index.marked(self._job.marker)
 
     async def _make_run(self) -> _Placed:
         name, author = self._job.project_name, self._job.project_user
         project = None
         try:
-            project = await self._projects.project(name, author)
+            project = await self._index.project(name, author)
             run = await self._first_run(project) or await self._store_run(project)
             await self._prove_own(run)
         except BaseException:
-            self._projects.forget(name, author, project)
+            self._index.forget(name, author, project)
             raise
         return _Placed(run, created=True)
 
     async def _first_run(self, project: Project) -> FoundRun | None:
-        """Stores the run with what it needs around it; None when that is known."""
+        """Stores the run together with project and experiment; None if those are known."""
         if project.is_made():
             return None
-        # a project without a run breaks the server's start page: nobody comes between
+        # back to back: a project without a run breaks the server's start page
         async with project.making:
             if project.is_made():
                 return None
@@ -158,7 +158,7 @@ class JobSync:
             return await self._store_run(project)
 
     async def _make_place(self, project: Project) -> None:
-        """Finds or makes the project and its default experiment."""
+        """Finds or creates the project and its default experiment."""
         if project.id is None:
             key = {"name": self._job.project_name, "author": self._job.project_user}
             project.id = await oldest_project(
@@ -167,14 +167,14 @@ class JobSync:
         answer = await self._connection.call(
             "storeExperimentEvent", er=requests.default_experiment_event(project.id)
         )
-        if answer.experimentId < 1:  # the server's way of saying that the project has none
+        if answer.experimentId < 1:  # the project has none
             answer = await self._connection.call(
                 "storeExperimentEvent", er=requests.named_experiment_event(project.id)
             )
         project.experiment_id = answer.experimentId
 
     async def _store_run(self, project: Project) -> FoundRun:
-        assert project.id is not None  # noqa: S101 - made before; tells the type checker
+        assert project.id is not None  # noqa: S101 - set before; for the type checker
         assert project.experiment_id is not None  # noqa: S101 - as above
         answer = await self._connection.call(
             "storeExperimentRunEvent", er=requests.run_event(project.experiment_id, self._job)
@@ -182,9 +182,7 @@ class JobSync:
         return FoundRun(project.id, project.experiment_id, answer.experimentRunId)
 
     async def _prove_own(self, run: FoundRun) -> None:
-        """Reads the new run back: where somebody else writes, too, the server answers with the
-        number of another run.
-        """
+        """Reads the new run back: with another writer, the server may return another run's id."""
         details = await self._connection.call("getExperimentRunDetails", experimentRunId=run.run_id)
         if (
             details.experimentRun.description != self._job.marker
@@ -193,9 +191,9 @@ class JobSync:
         ):
             raise _mixed_up(
                 "storeExperimentRunEvent",
-                f"run {run.run_id} was given for a new one and is another job's",
+                f"run {run.run_id} was returned for a new one and is another job's",
             )
-        self._projects.add(self._job.marker, run)
+        self._index.add(self._job.marker, run)
         if details.project.description != self._job.project_description:
             await self._connection.call(
                 "updateProject",
@@ -207,8 +205,10 @@ class JobSync:
     # --- the model --------------------------------------------------------------------------------
 
     async def _fit(self, run: FoundRun) -> tuple[StoredModel, list[int]]:
-        """Stores the model with its training data, and the other channels. They need only the run,
-        so they go out together.
+        """Stores the model with its training data, and the other channels, concurrently.
+
+        Returns:
+            The model, and the ids of the data frames by channel.
         """
         others = range(1, len(self._job.data_frames))
         fit = self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job))
@@ -232,7 +232,7 @@ class JobSync:
         ]
 
     def _storing(self, run: FoundRun, channels: Iterable[int]) -> list[Awaitable[Any]]:
-        """The calls that store these channels' data frames."""
+        """The calls that store the data frames of these channels."""
         frames = [requests.data_frame(self._job.data_frames[channel]) for channel in channels]
         return [
             self._connection.call("storeDataFrame", df=frame, experimentRunId=run.run_id)
@@ -240,12 +240,12 @@ class JobSync:
         ]
 
     async def _stored_model(self, run: FoundRun) -> StoredModel | None:
-        """The job's model in a run that was there; None when the run is still empty."""
+        """The job's model in an existing run; None if it must be stored."""
         noted = self._noted("model_id")
         if noted is not None and not self._metadata_store:
-            (answer,) = await self._ancestries([noted])
+            (answer,) = await ancestries(self._connection, [noted])
             if answer is not None and answer.fitEvent.experimentRunId == run.run_id:
-                return from_ancestry(self._job, run.run_id, answer) or self._as_it_is(
+                return from_ancestry(self._job, run.run_id, answer) or self._accept_as_is(
                     noted, answer.fitEvent.df.id
                 )
         try:
@@ -253,28 +253,25 @@ class JobSync:
         except CallFailed as failed:
             if failed.kind is not CallErrorKind.METADATA_STORE_DOWN or self._metadata_store:
                 raise
-            # Only a run that has a model needs the metadata store to be read: so it has one, whose
-            # number must be found.
-            return await self._searched_model(run)
+            # reading a run needs the metadata store only if the run has a model, so it has one
+            return await search_model(self._connection, self._job, run.run_id)
         if (model := from_details(self._job, details.modelResponses)) is not None:
             return model
         if noted is None:
             return None
         frames = {each.id: each.trainingDataFrame.id for each in details.modelResponses}
-        return self._as_it_is(noted, frames.get(noted, self._noted("data_frame_0") or 0))
+        return self._accept_as_is(noted, frames.get(noted, self._noted("data_frame_0") or 0))
 
-    def _as_it_is(self, model_id: int, data_frame_id: int) -> StoredModel | None:
-        """A model of ours that does not read back as it was written; None while another fit may
-        mend that.
-        """
+    def _accept_as_is(self, model_id: int, data_frame_id: int) -> StoredModel | None:
+        """A model of ours that does not read back as written; None if another fit may fix that."""
         if self._fits < FITS_OF_ONE_RUN:
             return None
         self._notes.append(
-            f"ModelDB shows model {model_id} otherwise than it was written: somebody else writes "
-            f"to the server"
+            f"model {model_id} in ModelDB differs from what was written: another program writes "
+            "to the server"
         )
         log.error("a model does not read back as it was written", model_id=model_id)
-        self._taken_as_it_is = True
+        self._accepted_as_is = True
         return StoredModel(model_id, data_frame_id, None, has_document=True)
 
     async def _details(self, run: FoundRun) -> Any:  # noqa: ANN401 - a Thrift struct
@@ -282,83 +279,22 @@ class JobSync:
             return await self._connection.call(
                 "getExperimentRunDetails", experimentRunId=run.run_id
             )
-        # answered when all is carried out that an attempt cancelled before has sent
+        # the answer comes after all requests of cancelled attempts have been executed
         await self._connection.call("testConnection")
-        # the answer may take 30 s, during which nobody else's call is answered
+        # the answer may take 30 s, which would block all other calls
         reading = await self._connect_to_read()
         try:
             return await reading.call("getExperimentRunDetails", experimentRunId=run.run_id)
         finally:
             await reading.aclose()
 
-    async def _searched_model(self, run: FoundRun) -> StoredModel:
-        """The model of a run by trying the newest model numbers, downwards: nothing else leads to
-        it without a metadata store.
-        """
-        newest = await self._newest_model()
-        for top in range(newest, max(0, newest - MODELS_LOOKED_AT), -MODELS_ASKED_AT_ONCE):
-            for answer in await self._ancestries(
-                range(top, max(0, top - MODELS_ASKED_AT_ONCE), -1)
-            ):
-                if (
-                    answer is not None
-                    and (model := from_ancestry(self._job, run.run_id, answer)) is not None
-                ):
-                    log.warning(
-                        "found the model of a run by trying numbers",
-                        run_id=run.run_id,
-                        model_id=model.model_id,
-                    )
-                    return model
-        raise CallFailed(
-            CallErrorKind.NOT_FOUND,
-            "computeModelAncestry",
-            f"run {run.run_id} has a model that is not among the newest {MODELS_LOOKED_AT}: "
-            f"delete nothing; look at the run",
-            answered=True,
-        )
-
-    async def _newest_model(self) -> int:
-        """Above all models: doubled until nothing is there, then halved. Numbers without a fit are
-        few and single.
-        """
-        low, high = 0, MODELS_ASKED_AT_ONCE
-        while await self._any_model(high):
-            low, high = high, high * 2
-        while high - low > MODELS_ASKED_AT_ONCE:
-            middle = (low + high) // 2
-            low, high = (middle, high) if await self._any_model(middle) else (low, middle)
-        return high + MODELS_ASKED_AT_ONCE
-
-    async def _any_model(self, number: int) -> bool:
-        """Whether there is a model right behind a number."""
-        return any(
-            answer is not None
-            for answer in await self._ancestries(
-                range(number + 1, number + 1 + MODELS_ASKED_AT_ONCE)
-            )
-        )
-
-    async def _ancestries(self, numbers: Iterable[int]) -> list[Any]:
-        """What each model comes from; None for a number that has no fit."""
-
-        async def ask(number: int) -> Any:  # noqa: ANN401 - a Thrift struct
-            try:
-                return await self._connection.call("computeModelAncestry", modelId=number)
-            except CallFailed as failed:
-                if failed.kind in {CallErrorKind.NOT_FOUND, CallErrorKind.TWIN_ROWS}:
-                    return None
-                raise
-
-        return await all_of([ask(number) for number in numbers])
-
     async def _with_document(self, run: FoundRun, model: StoredModel) -> StoredModel:
-        """Adds the metadata that the metadata store could not take when the model was stored."""
+        """Adds metadata that could not be stored together with the model."""
         if not self._metadata_store or model.has_document or self._job.metadata is None:
             return model
         if not self._fits and self._journal.steps.get("fit") != _WITHOUT_DOCUMENT:
-            # Sent again after a crash of the server, the fit might become two, which no read of the
-            # run survives.
+            # after a crash of the server, a repeated fit could become two, and then no read of the
+            # run works any more
             if _METADATA_MISSING not in self._notes:
                 self._notes.append(_METADATA_MISSING)
                 log.warning(
@@ -373,7 +309,7 @@ class JobSync:
         return model
 
     async def _data_frames(self, run: FoundRun, model: StoredModel) -> list[int]:
-        """The data frames of all channels; those that nobody knows any more are stored anew."""
+        """The ids of the data frames by channel; those with unknown ids are stored again."""
         known = {0: model.data_frame_id, **data_frames_of_metrics(self._job, model)}
         for channel in range(1, len(self._job.data_frames)):
             noted = self._noted(f"data_frame_{channel}")
@@ -401,9 +337,7 @@ class JobSync:
         return int(text) if text.isdecimal() else None
 
     async def _note_run(self, placed: _Placed) -> None:
-        """Notes the run. What was noted of another one (the server's database has been replaced
-        since) is no longer true.
-        """
+        """Records the run. Drops steps of another run: the server's database was replaced."""
         run = placed.run
         steps = {
             "project_id": str(run.project_id),
@@ -414,9 +348,7 @@ class JobSync:
             await self._journal.note_steps({**dict.fromkeys(self._journal.steps, ""), **steps})
 
     async def _note_answers(self, answers: Sequence[Any], steps: Mapping[str, str]) -> None:
-        """Notes what calls that went out together have done, also if some failed, then raises the
-        first error.
-        """
+        """Records steps of concurrent calls, even if some failed; then raises the first error."""
         mixed_up = any(
             isinstance(each, CallFailed) and each.kind is CallErrorKind.OTHER_WRITER
             for each in answers
@@ -442,16 +374,16 @@ class JobSync:
     async def _read_back(
         self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]
     ) -> None:
-        """Proves that the run shows what was written, unless that has been tried often enough."""
-        if self._taken_as_it_is:
+        """Verifies that the run reads back as written, unless the model was accepted as it is."""
+        if self._accepted_as_is:
             return
         if not self._metadata_store:
-            (answer,) = await self._ancestries([model.model_id])
+            (answer,) = await ancestries(self._connection, [model.model_id])
             found = None if answer is None else from_ancestry(self._job, run.run_id, answer)
-            if found is None and self._as_it_is(model.model_id, model.data_frame_id) is None:
+            if found is None and self._accept_as_is(model.model_id, model.data_frame_id) is None:
                 raise _mixed_up(
                     "storeFitEvent",
-                    f"model {model.model_id} was given for a new one and is not that of run "
+                    f"model {model.model_id} was returned for a new one and is not in run "
                     f"{run.run_id}",
                 )
             return
@@ -460,16 +392,15 @@ class JobSync:
         if stored is None or missing_metrics(self._job, stored, data_frames):
             raise _mixed_up(
                 "storeFitEvent",
-                f"run {run.run_id} does not show the model and metrics that were just written to "
-                f"it",
+                f"run {run.run_id} lacks the model and metrics that were just written to it",
             )
-        # a metadata store that was killed may have forgotten its newest documents
+        # a metadata store that was killed may have lost its newest documents
         await self._with_document(run, stored)
 
 
 def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
-    """Raises `CallFailed` for a call that the server cannot take: before the first one, so that no
-    half of a job is stored.
+    """Raises `CallFailed` before the first call if the server cannot accept one of the job's calls,
+    so that no job is stored in part.
     """
     calls: list[tuple[str, dict[str, object]]] = [
         ("storeProjectEvent", {"pr": requests.project_event(job)}),
@@ -495,7 +426,7 @@ def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
 
 
 def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
-    """What is noted of data frames, by channel, without those whose call failed."""
+    """Steps of the data frames by channel, without those whose call failed."""
     return {
         f"data_frame_{channel}": str(frame)
         for channel, frame in data_frames.items()

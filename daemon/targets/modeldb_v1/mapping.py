@@ -1,24 +1,29 @@
-"""What a training run becomes in ModelDB V1: a run with one model, its data frames and metrics.
+"""Maps a training run to what is written to ModelDB V1: a run with one model, its data frames and
+metrics.
 
 | ModelDB V1 | from the job |
 |---|---|
 | project: name, author, description | the three project tags |
 | experiment | the project's default one |
 | run: description | the mark; nothing else leads back from a run to its job |
-| fit: spec (type, tag), transformer (type, tag) | model type, model name: the web pages show the tag also where MongoDB is missing |
+| fit: spec (type, tag) and transformer | model type, model name (visible without MongoDB) |
 | fit: hyperparameters | their texts as SageMaker has them |
-| fit: data frame | the training channel: `train`, else `training`, else the first one; other channels are data frames of their own |
+| fit: data frame | the training channel: `train`, else `training`, else the first one |
+| further data frames | the other channels |
 | fit: metadata (with a metadata store) | see `metadata_document` |
-| data frame: key-values (without one) | of the training data frame: model location, ARN, status, times, the other channels |
-| metrics | finite ones; `train:auc` on the training data frame, `x:auc` on that of the channel `x` if it exists, others on `test`'s |
+| key-values of the data frame (without one) | location, ARN, status, times, other channels, … |
+| metrics | finite ones, each on the data frame of its channel |
 
-Hyperparameters are sent with the quotes that SageMaker's SDK puts around texts, byte for byte as
-the original client sent them: the server compares models by these texts, and a model of today would
-differ from each of yesterday's otherwise. Without quotes they are in the metadata.
+A metric `x:auc` is stored on the data frame of the channel `x` if there is one (`train:auc` on the
+training data frame), other metrics on that of `test`, or without one on the training data frame.
 
-The server keeps metrics as 32-bit floats. What is beyond them, NaN and infinities are no numbers
-there: they are named in the notes, and in the metadata or key-values.
-"""  # noqa: E501
+Hyperparameters keep the quotes that SageMaker's SDK adds, byte for byte as the original client sent
+them: the server compares models by these texts, so a model of today would otherwise differ from all
+earlier ones. The metadata have them without quotes.
+
+The server stores metrics as 32-bit floats. Larger values, NaN and infinities are named in the notes
+and in the metadata or key-values instead.
+"""
 
 from __future__ import annotations
 
@@ -60,16 +65,16 @@ class MappedDataFrame:
     """A channel."""
 
     tag: str
-    """Its name; "" where there is no channel."""
+    """The channel's name; "" if there is no channel."""
     filepath: str
-    """Its URI; "" when it has none."""
+    """Its URI; "" if it has none."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Keys and values."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedMetric:
-    """A metric that the server can keep."""
+    """A metric that the server can store."""
 
     name: str
     value: float
@@ -80,7 +85,7 @@ class MappedMetric:
 
 @dataclass(frozen=True, slots=True)
 class MappedJob:
-    """What is to be written for a job."""
+    """Everything to write for a job."""
 
     marker: str
     """Description of the run."""
@@ -90,24 +95,25 @@ class MappedJob:
     model_name: str
     model_type: str
     model_location: str
-    """"" when it is not told."""
+    """"" if unknown."""
     hyperparameters: tuple[tuple[str, str], ...]
     """Names and texts."""
     data_frames: tuple[MappedDataFrame, ...]
-    """The training one first; an empty one where there is no channel."""
+    """The training one first; an empty one if there is no channel."""
     metrics: tuple[MappedMetric, ...]
     metadata: str | None
-    """JSON; None where the server has no metadata store."""
+    """JSON; None if the server has no metadata store."""
     notes: tuple[str, ...]
     """One line for everything that was left out, shortened or changed."""
 
 
 def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
-    """Translates a run. Pure: the same run gives the same records.
+    """Maps a run. Pure: the same run gives the same result.
 
     Args:
-        metadata_store: the server has a MongoDB. Without one, what a person needs of a model goes
-            to the training data frame.
+        run: the training run.
+        metadata_store: whether the server has a MongoDB. Without one, the most useful attributes
+            become key-values of the training data frame.
     """
     notes: list[str] = []
     channels = _channels(run)
@@ -136,20 +142,20 @@ def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
 
 
 def marker_of(mark: JobMark) -> str:
-    """The mark as it stands in a run's description."""
+    """The mark as written to a run's description."""
     return f"sagemaker-training-job {mark.arn} {mark.creation_time}"
 
 
 def mark_in(description: str | None) -> str | None:
-    """The mark that a run's description begins with, as `marker_of` writes it, whatever follows;
-    None where it has none.
+    """The mark at the beginning of a run's description, as `marker_of` writes it; None if there is
+    none.
     """
     found = _MARKER.match(description or "")
     return None if found is None else f"sagemaker-training-job {found[1].lower()} {found[2]}"
 
 
 def _channels(run: TrainingRun) -> list[Channel]:
-    """Those of data, the training one first."""
+    """The data channels, the training one first."""
     data = [channel for channel in run.channels if not channel.is_code]
     names = [channel.name for channel in data]
     training = next((names.index(name) for name in _TRAINING_CHANNELS if name in names), 0)
@@ -195,7 +201,7 @@ def _channel_of(metric: str, names: Sequence[str]) -> int:
 
 
 def _metrics_not_stored(run: TrainingRun, notes: list[str]) -> dict[str, str]:
-    """Those that are no numbers there, as text."""
+    """Values by name of the metrics that the server cannot store, as text."""
     beyond = {
         metric.name: repr(metric.value)
         for metric in run.metrics
@@ -218,10 +224,10 @@ def _words_without_store(
     metrics_not_stored: Mapping[str, str],
     notes: list[str],
 ) -> list[tuple[str, str]]:
-    """What else a person needs of a model, at the only place beside its type and name that SQL
-    keeps and the web pages show.
+    """Key-values of the training data frame: besides a model's type and name, the only place that
+    SQL stores and the web pages show.
     """
-    told = {
+    members = {
         "ModelArtifacts": run.model_location,
         "TrainingJobName": run.name,
         "TrainingJobArn": run.arn.text,
@@ -245,7 +251,7 @@ def _words_without_store(
         ),
     }
     words = []
-    for key, value in told.items():
+    for key, value in members.items():
         if value and len(value) > VALUE_CHARACTERS:
             notes.append(f"{shown(key)} of {len(value)} characters shortened")
         if value:

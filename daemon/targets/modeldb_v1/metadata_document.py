@@ -1,17 +1,19 @@
-"""The metadata of a model, which the server keeps in MongoDB and the web pages show in full.
+"""The metadata document of a model, which the server stores in MongoDB and its web pages show.
 
-| member | holds |
+| member | content |
 |---|---|
-| NAME, TYPE, PATH | model name ("Model Name" of the web pages), model type, model location |
+| NAME, TYPE, PATH | model name ("Model Name" in the web pages), model type, model location |
 | CONFIG | hyperparameters by key |
-| DATASETS | one {TAG, FILENAME, METADATA} per channel of data, the training one first |
-| JOB | name, arn and creation_time (as in the run's mark), then all else of the job, channels of code, metrics that are no numbers |
+| DATASETS | one {TAG, FILENAME, METADATA} per data channel, the training one first |
+| JOB | name, arn and creation_time (as in the run's mark), then the job's other attributes |
+| JOB.code_channels | channels of code |
+| JOB.metrics_not_stored | metrics that are not finite 32-bit floats |
 | TAGS | all tags of the job |
 
-NAME, TYPE, PATH and CONFIG are the original client's own words. The server finds models by equality
-of texts only, for example ``getModelIds({"CONFIG.optimizer": "adam"})``: so CONFIG holds texts,
-without the quotes that SageMaker's SDK puts around them.
-"""  # noqa: E501
+NAME, TYPE, PATH and CONFIG are the original client's keys. The server finds models only by string
+equality, for example ``getModelIds({"CONFIG.optimizer": "adam"})``, so CONFIG holds strings,
+without the quotes that SageMaker's SDK adds.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from daemon.training_job.channels import Channel
     from daemon.training_job.training_run import TrainingRun
 
-_IN_PLACES_OF_THEIR_OWN = ("model_name", "model_type", "model_artifact_uri")
+_IN_OTHER_MEMBERS = ("model_name", "model_type", "model_artifact_uri")
 _NEVER_LEFT_OUT = frozenset({"name", "arn", "creation_time"})
 _WHOLE_NUMBERS = range(-(2**63), 2**63)
 
@@ -38,17 +40,21 @@ def metadata_document(
     metrics_not_stored: Mapping[str, str],
     notes: list[str],
 ) -> str:
-    """A JSON object that the server's parser takes.
+    """Builds the document.
 
     Args:
-        channels: those of data, the training one first.
-        metrics_not_stored: by name, as text.
-        notes: gets a line for everything that is left out because the whole would be too large.
+        run: the training run.
+        channels: its data channels, the training one first.
+        metrics_not_stored: values by name, as text.
+        notes: receives a line for everything left out because the document would be too large.
+
+    Returns:
+        A JSON object that the server's parser accepts, at most `DOCUMENT_BYTES` long.
     """
     facts = {
         word: value
         for word, value in common_attributes(run).items()
-        if word not in _IN_PLACES_OF_THEIR_OWN
+        if word not in _IN_OTHER_MEMBERS
     }
     document: dict[str, Any] = {
         "NAME": run.model_name,
@@ -59,7 +65,7 @@ def metadata_document(
             for each in run.hyperparameters
         },
         "DATASETS": [_dataset(channel) for channel in channels],
-        "JOB": _told(
+        "JOB": _present(
             {
                 "name": run.name,
                 "arn": run.mark.arn,
@@ -81,8 +87,8 @@ def metadata_document(
 
 
 def channel_words(channel: Channel) -> dict[str, str]:
-    """How a channel was read; the first two are those that the original client sends."""
-    return _told(
+    """How a channel was read; the original client sends the first two."""
+    return _present(
         {
             "CompressionType": channel.compression,
             "RecordWrapperType": channel.record_wrapper,
@@ -94,12 +100,12 @@ def channel_words(channel: Channel) -> dict[str, str]:
 
 
 def _dataset(channel: Channel) -> dict[str, Any]:
-    words = channel_words(channel) | _told({"S3DataDistributionType": channel.distribution})
+    words = channel_words(channel) | _present({"S3DataDistributionType": channel.distribution})
     return {"TAG": channel.name, "FILENAME": channel.uri or "", "METADATA": words}
 
 
-def _told(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Without those that are not told."""
+def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that have a value."""
     return {
         key: value for key, value in members.items() if value is not None and value not in ("", {})
     }
@@ -118,7 +124,7 @@ def _leave_out(document: dict[str, Any], excess: int, notes: list[str]) -> None:
         name = f"{member} {shown(key)}" if member else key
         notes.append(
             f"{name} of {sizes[member, key]} bytes left out of the model's metadata, which would "
-            f"be too large"
+            "be too large"
         )
 
 
@@ -127,7 +133,7 @@ def _text(value: object) -> str:
 
 
 def _storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A value whose keys the metadata store takes, and whose whole numbers it can hold."""
+    """The value with keys and integers that the metadata store accepts."""
     if isinstance(value, dict):
         return {metadata_key(key): _storable(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,5 +1,5 @@
-"""Asks a ModelDB V1 whether it works, on a connection of its own, so that a slow answer does not
-stand in the way of a job's.
+"""Health probe of a ModelDB V1 server, on a separate connection so that a slow answer does not
+delay jobs.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.connection import Connection
 
 PENDING_SECONDS = 900.0
-"""How long a probe without an answer keeps its connection. A metadata store that accepts and never
-answers binds one of the server's 100 threads for each connection that waits for it, also after that
-was closed: so the next probes wait on the same connection."""
+"""How long an unanswered probe keeps its connection. While its metadata store hangs, each waiting
+connection occupies one of the server's 100 threads even after it was closed, so later probes wait
+on the same connection."""
 
 
 class Probe:
-    """One probe at a time.
+    """Runs one probe at a time.
 
     Args:
         connect: opens a connection whose calls may take `PENDING_SECONDS`.
-        call_seconds: how long one probe waits.
-        metadata_store: asks that, too.
+        call_seconds: deadline of one probe.
+        metadata_store: whether to read from the metadata store, too.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Probe:
         self._pending: Connection | None = None
 
     async def ask(self) -> None:
-        """Reads from the server's database and, if it is to have one, from its metadata store.
+        """Reads from the server's database and metadata store.
 
         Raises:
-            CallFailed: what does not work.
+            CallFailed: a read failed.
         """
         connection, self._pending = self._pending, None
         if connection is None or connection.closed:
@@ -64,7 +64,6 @@ class Probe:
                 CallErrorKind.UNREACHABLE,
                 "getModelIds" if self._metadata_store else "getProjectIds",
                 detail,
-                sent=True,
             ) from error
         except BaseException:
             await connection.aclose()

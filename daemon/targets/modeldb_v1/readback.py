@@ -1,8 +1,8 @@
-"""The model of a run as the server shows it, held against the job it should be.
+"""Compares the model that the server returns for a run with the job it should represent.
 
-Answers can be wrong without an error while somebody else writes to the same server, so a run is
-read back before it counts as done; and after a call without an answer this is how the next attempt
-learns what is there.
+If another program writes to the same server, answers can be wrong without an error, so each run is
+read back before it counts as done. After a lost answer, the next attempt finds out in the same way
+what has been stored.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A fit that is in a run."""
+    """A model (fit) stored in a run."""
 
     model_id: int
     data_frame_id: int
     """Of the training data."""
     metrics: Mapping[str, Mapping[int, float]] | None
-    """By name and data frame; None where they cannot be read (no metadata store)."""
+    """By name and data frame id; None if unreadable (no metadata store)."""
     has_document: bool
-    """Its metadata are in the metadata store."""
+    """The metadata store has its metadata."""
 
 
 def float32(value: float) -> float:
-    """The value as the server keeps it."""
+    """The value as the server stores it: rounded to 32 bits."""
     packed: tuple[float] = struct.unpack("<f", struct.pack("<f", value))
     return packed[0]
 
 
 def from_details(job: MappedJob, models: Iterable[Any]) -> StoredModel | None:
-    """The job's model among those of its run (``ModelResponse``), the oldest; somebody else's may
-    be there by mistake.
+    """The oldest model (``ModelResponse``) of a run that is the job's; others may be there by
+    mistake.
     """
     for model in sorted(models, key=lambda each: int(each.id)):
         spec, frame = model.specification, model.trainingDataFrame
@@ -53,8 +53,8 @@ def from_details(job: MappedJob, models: Iterable[Any]) -> StoredModel | None:
 
 
 def from_ancestry(job: MappedJob, run_id: int, answer: Any) -> StoredModel | None:  # noqa: ANN401 - a Thrift struct
-    """The job's model from ``computeModelAncestry``, which works without a metadata store; None
-    when it is another's.
+    """The model in an answer of ``computeModelAncestry``, which needs no metadata store; None if it
+    is not the job's.
     """
     fit = answer.fitEvent
     if (
@@ -67,9 +67,7 @@ def from_ancestry(job: MappedJob, run_id: int, answer: Any) -> StoredModel | Non
 
 
 def missing_metrics(job: MappedJob, model: StoredModel, data_frame_ids: Sequence[int]) -> list[int]:
-    """Indices of the job's metrics that the model does not show on their data frame; all of them
-    where they cannot be read.
-    """
+    """Indices of the job's metrics that the model lacks on their data frame; all if unreadable."""
     if model.metrics is None:
         return list(range(len(job.metrics)))
     return [
@@ -81,8 +79,8 @@ def missing_metrics(job: MappedJob, model: StoredModel, data_frame_ids: Sequence
 
 
 def data_frames_of_metrics(job: MappedJob, model: StoredModel) -> dict[int, int]:
-    """Data frames of further channels that an earlier attempt stored, by channel, as far as a
-    metric that hangs on them tells.
+    """Ids by channel of the other data frames that an earlier attempt stored, as far as metrics on
+    them are known.
     """
     found: dict[int, int] = {}
     for metric in job.metrics if model.metrics else ():

@@ -1,8 +1,7 @@
-"""The Thrift structs of a job's calls, filled as the original client fills them wherever that loses
-nothing.
+"""Builds the Thrift structs of a job's calls, as the original client does unless that loses data.
 
-Ids of -1 mean "make one". Lists are never unset: the server ends with an error in the middle of its
-rows.
+An id of -1 creates a row. Lists are always set: on an unset one the server fails after it has
+stored some of the rows.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ if TYPE_CHECKING:
 
 NEW = -1
 _LEAST, _MOST = 2.2250738585072014e-308, 1.7976931348623157e308
-"""The bounds that the original client gives every hyperparameter; the server makes 0 and infinity
-of them."""
+"""Bounds that the original client sends with each hyperparameter; stored as 0 and infinity."""
 
 
-def project_event(job: MappedJob) -> Any:  # noqa: ANN401 - a Thrift struct, as everywhere here
+def project_event(job: MappedJob) -> Any:  # noqa: ANN401 - a Thrift struct, as in this whole module
     project = INTERFACE.Project(
         id=NEW, name=job.project_name, author=job.project_user, description=job.project_description
     )
@@ -28,7 +26,7 @@ def project_event(job: MappedJob) -> Any:  # noqa: ANN401 - a Thrift struct, as 
 
 
 def default_experiment_event(project_id: int) -> Any:  # noqa: ANN401 - see above
-    """Asks for the project's default experiment, which the server makes with the project."""
+    """Finds the project's default experiment, which the server creates with the project."""
     experiment = INTERFACE.Experiment(
         id=NEW, projectId=project_id, name="", description="", isDefault=True
     )
@@ -36,9 +34,7 @@ def default_experiment_event(project_id: int) -> Any:  # noqa: ANN401 - see abov
 
 
 def named_experiment_event(project_id: int) -> Any:  # noqa: ANN401 - see above
-    """Finds or makes an experiment of the name that the server gives the default one, for a project
-    that has none.
-    """
+    """Finds or creates an experiment with the name of default ones, for a project without any."""
     experiment = INTERFACE.Experiment(
         id=NEW,
         projectId=project_id,
@@ -58,8 +54,9 @@ def fit_event(run_id: int, job: MappedJob, *, model_id: int = NEW) -> Any:  # no
     """The model with its training data.
 
     Args:
-        model_id: of a model that is stored and whose metadata are not: they are added, and nothing
-            else happens.
+        run_id: the run to store it in.
+        job: the model's job.
+        model_id: a stored model without metadata: the server adds only the metadata.
     """
     return INTERFACE.FitEvent(
         df=data_frame(job.data_frames[0]),
@@ -102,9 +99,7 @@ def data_frame(frame: MappedDataFrame) -> Any:  # noqa: ANN401 - see above
 
 
 def metric_event(run_id: int, model_id: int, data_frame_id: int, metric: MappedMetric) -> Any:  # noqa: ANN401 - see above
-    """A metric of a model on a data frame that is stored: with an id of -1, each metric would make
-    one more.
-    """
+    """A metric of a model on a stored data frame; each id of -1 would create one."""
     return INTERFACE.MetricEvent(
         df=INTERFACE.DataFrame(
             id=data_frame_id, schema=[], numRows=-1, tag="", filepath="", metadata=[]

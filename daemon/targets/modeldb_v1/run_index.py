@@ -1,12 +1,10 @@
-"""Which runs a ModelDB V1 has: projects, and the index of the marks that stand in their runs'
-descriptions.
+"""Index of the projects and runs of a ModelDB V1 server, by the marks in the runs' descriptions.
 
-The server has no look-up of a run by its description, so all runs of a project are read once per
-connection, and what this process writes on that connection is added. Nothing is ever deleted in
-ModelDB V1, and nobody else writes, so the index stays true as long as the connection lives. What is
-not certain any more (a write that failed or was given up) is forgotten and read anew: on the same
-connection, so that the answer comes after that write. A read that is under way at that moment does
-not count, for it may have come before it.
+The server cannot look up a run by its description, so all runs of a project are read once per
+connection, and runs that this process creates are added. The index stays valid as long as the
+connection lives, because ModelDB V1 never deletes anything and nothing else writes. After a failed
+or cancelled write, the project is dropped and read again on the same connection, so that the answer
+comes after that write. Reads in progress at that moment do not count: they may have come before it.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROJECTS_READ_AT_ONCE = 16
-"""Answers that may be under way while the runs of all projects are read: they can be large."""
+"""Limits concurrent reads of all projects' runs, whose answers can be large."""
 
 
 class Caller(Protocol):
     """A connection."""
 
-    async def call(self, method: str, **arguments: object) -> Any: ...  # noqa: ANN401 - each method has an answer of its own
+    async def call(self, method: str, **arguments: object) -> Any: ...  # noqa: ANN401 - each method has its own type of answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,12 @@ class FoundRun:
 
 @dataclass(slots=True)
 class Project:
-    """A project as this connection knows it.
+    """A project as known on this connection.
 
     Attributes:
-        id: None: there is none yet.
-        experiment_id: of its default experiment; None: not asked yet.
-        making: held while project, experiment and first run are made, one right after the other.
+        id: None: it does not exist yet.
+        experiment_id: of its default experiment; None: not yet known.
+        making: held while project, experiment and first run are created back to back.
     """
 
     id: int | None
@@ -56,12 +54,12 @@ class Project:
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_made(self) -> bool:
-        """A run can be stored in it."""
+        """Whether a run can be stored in it."""
         return self.experiment_id is not None
 
 
 class RunIndex:
-    """The projects and runs of one server, as long as one connection lives."""
+    """The projects and runs of one server; valid for the life of one connection."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -73,11 +71,10 @@ class RunIndex:
         self._reading = asyncio.Lock()
 
     async def project(self, name: str, author: str) -> Project:
-        """The project of this name and author, its runs read into the index. Of twins, the oldest
-        one.
+        """The project of this name and author (of twins, the oldest), its runs read into the index.
 
         Raises:
-            CallFailed: of its reads.
+            CallFailed: a read failed.
         """
         async with self._reading:
             known = self._projects.get((name, author))
@@ -94,14 +91,14 @@ class RunIndex:
             return known
 
     def marked(self, marker: str) -> FoundRun | None:
-        """The oldest run with this mark in the projects that have been read."""
+        """The oldest run with this mark in the projects read so far."""
         return self._runs.get(marker)
 
     async def marked_anywhere(self, marker: str) -> FoundRun | None:
         """The oldest run with this mark in any project of the server.
 
         Raises:
-            CallFailed: of its reads.
+            CallFailed: a read failed.
         """
         async with self._reading:
             if not self._all_read:
@@ -111,17 +108,19 @@ class RunIndex:
         return self.marked(marker)
 
     def add(self, marker: str, run: FoundRun) -> None:
-        """A run that this process has just made."""
+        """Adds a run."""
         known = self._runs.get(marker)
         if known is None or run.run_id < known.run_id:
             self._runs[marker] = run
 
     def forget(self, name: str, author: str, used: Project | None) -> None:
-        """What is known of a project may be wrong: it is read anew before it is used again.
+        """Drops a project whose state is uncertain, so that it is read again before its next use.
 
         Args:
-            used: by whoever knows no more; another attempt may have forgotten it, too, and made a
-                new one of the same project.
+            name: of the project.
+            author: of the project.
+            used: the object that the failed attempt used; another attempt may have dropped and
+                replaced it already.
         """
         self._all_read = False
         self._forgotten += 1
@@ -140,11 +139,11 @@ class RunIndex:
                 ]
             )
             for project_id, answer in zip(some, answers, strict=True):
-                self._take_over(project_id, answer)
+                self._add_runs(project_id, answer)
             if forgotten == self._forgotten:
                 self._read.update(some)
 
-    def _take_over(self, project_id: int, answer: Any) -> None:  # noqa: ANN401 - a Thrift struct
+    def _add_runs(self, project_id: int, answer: Any) -> None:  # noqa: ANN401 - a Thrift struct
         for run in answer.experimentRuns or ():
             marker = mark_in(run.description)
             if marker is not None:
@@ -152,8 +151,8 @@ class RunIndex:
 
 
 async def all_of(calls: Iterable[Any]) -> list[Any]:
-    """The answers of calls that go out together, in order. Waits for all of them, then raises the
-    first error.
+    """Runs calls concurrently and returns their answers in order. Waits for all of them before it
+    raises the first error.
     """
     answers = await asyncio.gather(*calls, return_exceptions=True)
     raise_first(answers)
@@ -161,21 +160,25 @@ async def all_of(calls: Iterable[Any]) -> list[Any]:
 
 
 def raise_first(answers: Iterable[Any]) -> None:
-    """Raises the first of them that is an error."""
+    """Raises the first exception among the answers, if any."""
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
 
 
 async def oldest_project(caller: Caller, event: object, key: Mapping[str, str]) -> int:
-    """Finds or makes a project.
+    """Finds or creates a project; of twins, the oldest.
 
     Args:
+        caller: the connection.
         event: the ``ProjectEvent``.
-        key: its name and author.
+        key: its name and author, as ``getProjectIds`` takes them.
+
+    Returns:
+        The project's id.
 
     Raises:
-        CallFailed: as the server says; never because there are twins, of which the oldest counts.
+        CallFailed: a call failed for another reason than twins.
     """
     try:
         answer = await caller.call("storeProjectEvent", pr=event)

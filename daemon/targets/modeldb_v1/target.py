@@ -1,5 +1,5 @@
-"""The target ModelDB V1: its parts put together, and whose fault an error is. What happens to one
-job is in `job_sync`.
+"""The target ModelDB V1: wiring, and the mapping of failed calls to faults. `job_sync` writes a
+job.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _OF_THE_EDGE = {
 _NOT_CURABLE = frozenset({CallErrorKind.NOT_THE_API, CallErrorKind.SCHEMA_MISSING})
 _REFUSALS = frozenset({CallErrorKind.BAD_VALUE, CallErrorKind.TOO_LARGE})
 _CONNECTION_WORTHLESS = frozenset({CallErrorKind.OTHER_WRITER, CallErrorKind.UNKNOWN_RUN})
-"""What has been read over the connection cannot be trusted any more."""
+"""What was read over the connection is no longer reliable."""
 
 _ADVICE = {
-    CallErrorKind.OTHER_WRITER: "somebody else writes to this server, and the rows get mixed up: "
-    "switch off every other writer (the rule of "
-    "AWS's sample, another daemon without this one's checkpoint or server_id)",
-    CallErrorKind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; where it has none, "
+    CallErrorKind.OTHER_WRITER: "another program writes to this server and mixes up its rows: "
+    "switch off every other writer (the rule of AWS's sample, another daemon without this one's "
+    "checkpoint or server_id)",
+    CallErrorKind.METADATA_STORE_DOWN: "the server's MongoDB does not answer; if it has none, "
     "set target.metadata_store to false",
     CallErrorKind.SCHEMA_MISSING: "the server's database has no tables: create them with "
     "ModelDB's createDb.sql",
@@ -62,15 +62,15 @@ _ADVICE = {
 def open_modeldb_v1(
     settings: ModelDbV1Settings, observe: Callable[[str, str], None], permit: WritePermit
 ) -> ModelDBV1Target:
-    """The target as configured, not yet connected.
+    """The configured target, not yet connected.
 
     Args:
         settings: the section ``target``.
-        observe: told (method, result) of each call.
-        permit: to write.
+        observe: called with (method, result) after each call.
+        permit: the writer lease.
 
     Raises:
-        SetupFault: the file that the settings name cannot be used.
+        SetupFault: `ca_file` cannot be used.
     """
     connect = partial(
         Connection.open,
@@ -94,11 +94,11 @@ class ModelDBV1Target:
 
     Args:
         connect: `Connection.open` with the address.
-        permit: to write.
-        server_id: names the server in the checkpoint.
-        metadata_store: the server has one.
+        permit: the writer lease.
+        server_id: the server's name in the checkpoint.
+        metadata_store: whether the server has one.
         call_seconds: deadline of one call.
-        settle_seconds: how long a lost connection goes on writing.
+        settle_seconds: how long the server may go on executing requests of a lost connection.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ModelDBV1Target:
     ) -> None:
         self._server_id = server_id
         self._metadata_store = metadata_store
-        self._line = WriteSession(
+        self._session = WriteSession(
             partial(connect, call_seconds=call_seconds, may_send=permit.may_send),
             permit,
             settle_seconds=settle_seconds,
@@ -130,12 +130,14 @@ class ModelDBV1Target:
         return "modeldb-v1"
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
-        """As the protocol says. Raises `JobFault` with ``standing_by`` where another process is the
-        writer.
+        """See `daemon.targets.ports.Target`.
+
+        Raises:
+            JobFault: ``standing_by``: another process is the writer.
         """
         job = map_job(run, metadata_store=self._metadata_store)
         try:
-            term = await self._line.term()
+            term = await self._session.term()
             return await JobSync(
                 self._server_id,
                 term,
@@ -145,18 +147,16 @@ class ModelDBV1Target:
                 metadata_store=self._metadata_store,
             ).sync()
         except CallFailed as failed:
-            raise self._fault_on_the_line(failed) from failed
+            raise self._session_fault(failed) from failed
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
-        """As the protocol says, but whether the run is complete cannot be known without the job.
+        """See `daemon.targets.ports.Target`. Without the job, `complete` is always False.
 
-        Without unanswered writes no right to write is needed: a connection of its own is enough.
+        Needs the writer lease only if there are unanswered writes.
         """
         marker = marker_of(mark)
         found = await (
-            self._found_on_the_line(marker)
-            if unanswered_writes
-            else self._found_beside_the_line(marker)
+            self._found_in_session(marker) if unanswered_writes else self._found_by_reading(marker)
         )
         if found is None:
             return None
@@ -169,17 +169,15 @@ class ModelDBV1Target:
             created=False, ids={word: str(number) for word, number in ids.items()}, complete=False
         )
 
-    async def _found_on_the_line(self, marker: str) -> FoundRun | None:
-        """Where the server works on this read only when all writes before it have been carried out,
-        as `sync` looks a job up.
-        """
+    async def _found_in_session(self, marker: str) -> FoundRun | None:
+        """Looks up the run on the write connection, where the read comes after all writes."""
         try:
-            term = await self._line.term()
-            return await term.projects.marked_anywhere(marker)
+            term = await self._session.term()
+            return await term.run_index.marked_anywhere(marker)
         except CallFailed as failed:
-            raise self._fault_on_the_line(failed) from failed
+            raise self._session_fault(failed) from failed
 
-    async def _found_beside_the_line(self, marker: str) -> FoundRun | None:
+    async def _found_by_reading(self, marker: str) -> FoundRun | None:
         try:
             connection = await self._connect_to_read()
             try:
@@ -189,9 +187,9 @@ class ModelDBV1Target:
         except CallFailed as failed:
             raise fault_of(failed) from failed
 
-    def _fault_on_the_line(self, failed: CallFailed) -> DaemonError:
+    def _session_fault(self, failed: CallFailed) -> DaemonError:
         if failed.kind in _CONNECTION_WORTHLESS:
-            self._line.cut()
+            self._session.cut()
         if failed.kind is CallErrorKind.OTHER_WRITER:
             log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)
         return fault_of(failed)
@@ -207,13 +205,11 @@ class ModelDBV1Target:
 
     async def aclose(self) -> None:
         await self._probe.aclose()
-        await self._line.aclose()
+        await self._session.aclose()
 
 
 def fault_of(failed: CallFailed) -> DaemonError:
-    """Whose fault a failed call is: the server's as a whole, this job's for now, or this job's for
-    good.
-    """
+    """The fault that a failed call means: of the whole server, or of the job, now or for good."""
     detail = (
         f"{failed.method}: {failed.detail}" if failed.method not in failed.detail else failed.detail
     )

@@ -1,12 +1,10 @@
-"""The line to a ModelDB V1: the one connection on which this process writes, made anew when it is
-lost.
+"""The write session with a ModelDB V1 server.
 
-ModelDB V1 serves each connection in a thread of its own and does not keep two writing threads
-apart: the rows of jobs that are written over two connections get mixed up. So everything goes over
-one, in order, and only while this process is the writer of the server. A connection that is lost
-goes on writing for a moment: after each connect, also the first (the last writer may just have been
-killed), the server is given `settle_seconds` of work before anything is read, and nothing is
-written before it has been read.
+ModelDB V1 is not safe for concurrent writers: rows written over two connections get mixed up. So
+all writes of this process share one connection, in order, and only while it holds the writer lease.
+The server may still execute requests of a lost connection. After every connect (also the first: the
+previous writer may just have been killed) the session therefore waits until they have drained
+(`settle_seconds`), then reads, and only then writes.
 """
 
 from __future__ import annotations
@@ -31,31 +29,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STAND_BY_SECONDS = 5.0
-"""After which a message that came while this process is not the writer is shown again."""
+"""Visibility timeout of a message received while another process is the writer."""
 
 SETTLE_STEP_SECONDS = 1.0
 PROMPT_SECONDS = 2.0
-"""A server at work answers the emptiest of calls within this time, also a loaded one: each
-connection has a thread of its own."""
+"""A running server answers an empty call within this time even under load, because each connection
+has its own thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A connection and what has been read and written over it."""
+    """A settled connection and the index of what has been read and written over it."""
 
     connection: Connection
-    projects: RunIndex
+    run_index: RunIndex
 
 
 class WriteSession:
-    """Gives every job the same connection.
+    """Provides the one write connection, reconnected when lost.
 
     Args:
         connect: opens a connection.
-        permit: says whether this process is the writer.
-        settle_seconds: after a connect, until the server has ended what was sent on an earlier
-            connection.
-        sleep: waits so many seconds.
+        permit: the writer lease.
+        settle_seconds: how long the server may go on executing requests of an earlier connection.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -75,11 +72,11 @@ class WriteSession:
         permit.on_end(self.cut)
 
     async def term(self) -> Term:
-        """The living connection, settled.
+        """The current connection, settled; connects if there is none.
 
         Raises:
             JobFault: this process is not the writer.
-            CallFailed: no connection can be had.
+            CallFailed: no connection, or it was lost while settling.
         """
         async with self._connecting:
             self._refuse_unless_writer()
@@ -107,32 +104,32 @@ class WriteSession:
         return Term(connection, RunIndex(connection))
 
     async def _settle(self, connection: Connection) -> None:
-        """Waits until the server has worked for the settle time: frozen, it does not carry out
-        either what it was sent before.
+        """Waits for the settle time. Only time during which the server answers promptly counts: a
+        frozen server is not draining earlier requests either.
         """
         settled = 0.0
         while settled < self._settle_seconds:
             part = min(SETTLE_STEP_SECONDS, self._settle_seconds - settled)
             await self._sleep(part)
-            self._refuse_unless_writer()  # no longer, perhaps
+            self._refuse_unless_writer()
             asked = monotonic()
             await connection.call("testConnection")
             late = monotonic() - asked
             if late > PROMPT_SECONDS:
                 log.warning(
-                    "ModelDB V1 answers late; it is given its settle time anew",
+                    "ModelDB V1 answers late; its settle time starts over",
                     late_seconds=round(late, 1),
                 )
             settled = settled + part if late <= PROMPT_SECONDS else 0.0
 
     def cut(self) -> None:
-        """Ends the connection at once; what is under way on it stays without an answer."""
+        """Ends the connection at once; unanswered calls have an unknown outcome."""
         if self._term is not None:
             self._term.connection.abort()
 
     async def aclose(self) -> None:
-        """Ends the connection, and gives the right to write back, unless something is or may be
-        under way on the server.
+        """Ends the connection, and releases the writer lease unless the server may still be
+        executing a call.
         """
         term = self._term
         clean = term is None or (not term.connection.closed and not term.connection.unanswered)

@@ -1,14 +1,12 @@
-"""The codec of ModelDB V1 against what the real server and the original client sent, and against
-what nobody should send.
+"""The codec on messages recorded from the real server and the original client, and on malformed
+ones.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import struct
-import time
-import tracemalloc
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,17 +32,20 @@ if TYPE_CHECKING:
 
 EXCHANGES = load()
 ANSWERED = [exchange for exchange in EXCHANGES if exchange.response_frame is not None]
+BY_FILE: dict[str, list[Exchange]] = defaultdict(list)
+for _exchange in EXCHANGES:
+    BY_FILE[_exchange.file].append(_exchange)
 
-# Recorded requests that are no calls of ours, with what is wrong with them.
+# Recorded requests that are not calls of the interface, and why.
 NO_CALLS = {
-    "empty-frame": "cut short",
+    "empty-frame": "truncated",
     "bad-version": "not Thrift's binary protocol",
     "non-strict": "not Thrift's binary protocol",
-    "unknown-method": "no method of this interface",
+    "unknown-method": "not a method of this interface",
     "trailing-bytes": "5 bytes follow",
 }
-# Those that we would write in another way: a field with a default is always sent, and nothing is
-# that the interface does not have.
+# Those that the codec encodes differently: it always sends fields with a default, and only fields
+# of the interface.
 WRITTEN_OTHERWISE = {
     "fit-tags-null": "left out the tags, whose default is an empty text",
     "fit-problem-type-null": "left out the problem type, whose default is UNDEFINED",
@@ -58,13 +59,36 @@ def short_name(exchange: Exchange) -> str:
     return exchange.name.partition("-")[2] if exchange.file != "light_api" else exchange.name
 
 
-def labels(exchanges: list[Exchange]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "exchange", [pytest.param(exchange, id=exchange.label) for exchange in exchanges]
-    )
+def call_problems(exchange: Exchange) -> list[str]:
+    """Where reading the recorded request and encoding it again differs from the recording."""
+    if (why := NO_CALLS.get(short_name(exchange))) is not None:
+        try:
+            decode_call(exchange.request_frame)
+        except MalformedMessageError as refused:
+            return [] if why in str(refused) else [f"refused with: {refused}"]
+        return ["not refused"]
+    call = decode_call(exchange.request_frame)
+    arguments = {name: plain(value) for name, value in call.arguments.items() if value is not None}
+    same = encode_call(call.method, call.arguments, call.sequence_id) == exchange.request_frame
+    checks = {
+        "method": call.method == exchange.method,
+        "arguments": arguments == exchange.request,
+        "encoding": same == (short_name(exchange) not in WRITTEN_OTHERWISE),
+    }
+    return [what for what, right in checks.items() if not right]
 
 
-CALLS = [exchange for exchange in EXCHANGES if short_name(exchange) not in NO_CALLS]
+def answer_problems(exchange: Exchange) -> list[str]:
+    if exchange.response_frame is None:
+        return []
+    reply = decode_reply(exchange.response_frame)
+    # that the encoding is the same byte for byte, including the order of map entries, is luck: no
+    # recorded map has two entries in an order of its own
+    checks = {
+        "answer": as_recorded(reply) == exchange.response,
+        "encoding of the answer": rewritten(reply) == exchange.response_frame,
+    }
+    return [what for what, right in checks.items() if not right]
 
 
 # Recorded exchanges
@@ -72,40 +96,19 @@ CALLS = [exchange for exchange in EXCHANGES if short_name(exchange) not in NO_CA
 
 
 def test_every_exchange_is_accounted_for() -> None:
-    otherwise = [exchange for exchange in EXCHANGES if short_name(exchange) in WRITTEN_OTHERWISE]
-    assert (len(EXCHANGES), len(CALLS), len(CALLS) - len(otherwise), len(ANSWERED)) == (
-        467,
-        457,
-        449,
-        461,
-    )
+    calls = [each for each in EXCHANGES if short_name(each) not in NO_CALLS]
+    same = [each for each in calls if short_name(each) not in WRITTEN_OTHERWISE]
+    assert (len(EXCHANGES), len(calls), len(same), len(ANSWERED)) == (467, 457, 449, 461)
 
 
-@labels(CALLS)
-def test_a_recorded_call_is_read_and_written_the_same(exchange: Exchange) -> None:
-    call = decode_call(exchange.request_frame)
-    assert call.method == exchange.method
-    assert {
-        name: plain(value) for name, value in call.arguments.items() if value is not None
-    } == exchange.request
-    same = encode_call(call.method, call.arguments, call.sequence_id) == exchange.request_frame
-    assert same == (short_name(exchange) not in WRITTEN_OTHERWISE)
-
-
-@labels([exchange for exchange in EXCHANGES if short_name(exchange) in NO_CALLS])
-def test_a_recorded_request_that_is_no_call_is_refused(exchange: Exchange) -> None:
-    with pytest.raises(MalformedMessageError, match=NO_CALLS[short_name(exchange)]):
-        decode_call(exchange.request_frame)
-
-
-@labels(ANSWERED)
-def test_a_recorded_answer_is_read_and_written_the_same(exchange: Exchange) -> None:
-    assert exchange.response_frame is not None
-    reply = decode_reply(exchange.response_frame)
-    assert as_recorded(reply) == exchange.response
-    # that it is the same byte for byte, order of map entries included, is luck: nothing recorded
-    # has two in an order of its own
-    assert rewritten(reply) == exchange.response_frame
+@pytest.mark.parametrize("file", sorted(BY_FILE))
+def test_recorded_messages_are_read_and_written_the_same(file: str) -> None:
+    problems = {
+        exchange.label: found
+        for exchange in BY_FILE[file]
+        if (found := call_problems(exchange) + answer_problems(exchange))
+    }
+    assert problems == {}
 
 
 def as_recorded(reply: Reply) -> dict[str, Any]:
@@ -161,17 +164,21 @@ def test_an_exception_that_the_method_does_not_declare_cannot_be_its_answer() ->
 
 
 def test_an_unknown_method_cannot_be_called() -> None:
-    with pytest.raises(ValueError, match="'storeEverything' is no method"):
+    with pytest.raises(ValueError, match="'storeEverything' is not a method"):
         encode_call("storeEverything", {}, 1)
 
 
-# Hostile answers
+# Malformed messages
 # ---
+
+STOP = b"\0"
+I32, STRING, STRUCT, LIST = 8, 11, 12, 15
+HUGE, NEGATIVE = struct.pack("!i", 2**31 - 1), struct.pack("!i", -1)
 
 
 def header(method: str = "getProjectIds", kind: int = 2) -> bytes:
     return (
-        struct.pack("!Ii", 0x80010000 | kind, len(method)) + method.encode() + struct.pack("!i", 7)
+        struct.pack("!Ii", 0x8001_0000 | kind, len(method)) + method.encode() + struct.pack("!i", 7)
     )
 
 
@@ -179,126 +186,81 @@ def field(kind: int, number: int = 0) -> bytes:
     return struct.pack("!bh", kind, number)
 
 
-STOP = b"\0"
-LIST_OF = {
-    "i32": b"\x08",
-    "string": b"\x0b",
-    "struct": b"\x0c",
-    "bool": b"\x02",
-    "list": b"\x0f",
-    "nothing": b"\x00",
-}
-HUGE = struct.pack("!i", 2**31 - 1)
-NEGATIVE = struct.pack("!i", -1)
-RUNS = header("getRunsInExperiment")
+def items(kind: int, content: bytes) -> bytes:
+    """A field with a list of items of a type; the content begins with their number."""
+    return field(LIST) + bytes([kind]) + content
 
-HOSTILE = {
-    "nothing": b"",
-    "a version and no more": b"\x80\x01\x00\x02",
-    "another version": b"\x80\x02" + header()[2:] + STOP,
-    "no version": header()[4:] + STOP,
-    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    "a huge name": b"\x80\x01\x00\x02" + HUGE + b"x",
-    "a negative name": b"\x80\x01\x00\x02" + NEGATIVE + b"x",
-    "a name that is no text": b"\x80\x01\x00\x02\x00\x00\x00\x01\xff\x00\x00\x00\x07\x00",
-    "no sequence id": header()[:-2],
-    "a call": header(kind=1) + STOP,
-    "a oneway call": header(kind=4) + STOP,
-    "an unknown message type": header(kind=9) + STOP,
-    "an unknown method": header("getEverything") + STOP,
-    "no body": header(),
-    "neither result nor exception": header() + STOP,
-    "a result of another type": header() + field(8) + HUGE + STOP,
-    "bytes behind it": header() + field(15) + LIST_OF["i32"] + b"\0\0\0\0" + STOP + b"\0",
-    "a field that is cut off": header() + b"\x0f\x00",
-    "a huge list": header() + field(15) + LIST_OF["i32"] + HUGE + STOP,
-    "a negative list": header() + field(15) + LIST_OF["i32"] + NEGATIVE + STOP,
-    "a list longer than its message": header()
-    + field(15)
-    + LIST_OF["i32"]
-    + b"\0\0\0\x05\0\0\0\x01"
-    + STOP,
-    "a list of other items": header()
-    + field(15)
-    + LIST_OF["string"]
-    + b"\0\0\0\x01\0\0\0\x01x"
-    + STOP,
-    "a list of other items that look alike": header()
-    + field(15)
-    + LIST_OF["string"]
-    + b"\0\0\0\x01\0\0\0\0"
-    + STOP,
-    "a list of nothing": header()
-    + field(15)
-    + LIST_OF["nothing"]
-    + b"\0\0\0\x05\0\0\0\0\0\0\0"
-    + STOP,
-    "a huge unknown list": header() + field(15, 99) + LIST_OF["bool"] + HUGE + STOP,
-    "an unknown list that is cut off": header()
-    + field(15, 99)
-    + LIST_OF["i32"]
-    + b"\0\0\0\x02\0\0\0\x01"
-    + STOP,
-    "a huge unknown text": header() + field(11, 99) + HUGE + b"x" + STOP,
-    "a negative unknown text": header() + field(11, 99) + NEGATIVE + b"x" + STOP,
-    "a text that leads back to itself": header() + field(11, 99) + struct.pack("!i", -7) + STOP,
-    "an unknown type": header() + field(1, 99) + STOP,
-    "a negative type": header() + field(-1, 99) + STOP,
-    "a huge unknown map": header() + field(13, 99) + b"\x08\x08" + HUGE + STOP,
-    "unknown structs without end": header() + field(12, 99) * 100_000,
-    "unknown lists without end": header()
-    + field(15, 99)
-    + (LIST_OF["list"] + b"\0\0\0\x01") * 100_000,
-    "a huge text": header("pathForTransformer") + field(11) + HUGE + b"x" + STOP,
-    "a text that is no UTF-8": header("pathForTransformer") + field(11) + b"\0\0\0\x01\xff" + STOP,
-    "a map with texts for numbers": header("getModel")
-    + field(12)
-    + field(13, 11)
-    + b"\x0b\x0d\0\0\0\x01"
-    + b"\0\0\0\x01m"
-    + b"\x0b\x04\0\0\0\x01"
-    + b"\x00\x00\x00\x04abcd"
-    + b"\0" * 8
-    + STOP
-    + STOP,
-    "an exception without end": header(kind=3) + field(11, 1) + HUGE,
-    "a million empty structs": RUNS
-    + field(15)
-    + LIST_OF["struct"]
-    + struct.pack("!i", 1_000_000)
-    + STOP * 1_000_001,
-    "a million empty unknown structs": header()
-    + field(15, 9)
-    + LIST_OF["struct"]
-    + struct.pack("!i", 1_000_000)
-    + STOP * 1_000_001,
+
+FIVE = items(I32, b"\0\0\0\x01\0\0\0\x05") + STOP
+"""The result [5] and the end of an answer of ``getProjectIds``."""
+
+MALFORMED = {
+    "nothing": (b"", "truncated or garbled"),
+    "only a version": (b"\x80\x01\x00\x02", "truncated or garbled"),
+    "another version": (b"\x80\x02" + header()[2:] + STOP, "not Thrift's binary protocol"),
+    "no version": (header()[4:] + STOP, "not Thrift's binary protocol"),
+    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not Thrift's binary protocol"),
+    "a long name": (b"\x80\x01\x00\x02" + HUGE + b"x", "a string of 2147483647 bytes"),
+    "a negative name": (b"\x80\x01\x00\x02" + NEGATIVE + b"x", "a string of -1 bytes"),
+    "a name that is not UTF-8": (b"\x80\x01\0\x02\0\0\0\x01\xff\0\0\0\x07\0", "garbled"),
+    "no sequence id": (header()[:-2], "truncated or garbled"),
+    "a call": (header(kind=1) + STOP, "a message of type 1 is not an answer"),
+    "a oneway call": (header(kind=4) + STOP, "a message of type 4 is not an answer"),
+    "an unknown message type": (header(kind=9) + STOP, "a message of type 9 is not an answer"),
+    "an unknown method": (header("getAll") + STOP, "'getAll' is not a method"),
+    "no body": (header(), "the message is truncated"),
+    "no result": (header() + STOP, "neither a result nor an exception"),
+    "a result of another type": (header() + field(I32) + HUGE + STOP, "neither a result"),
+    "bytes behind it": (header() + FIVE + b"\0", "1 bytes follow the message"),
+    "a truncated field": (header() + b"\x0f\x00", "the message is truncated"),
+    "a huge list": (header() + items(I32, HUGE) + STOP, "a container of 2147483647 items"),
+    "a negative list": (header() + items(I32, NEGATIVE) + STOP, "a container of -1 items"),
+    "a list longer than its message": (
+        header() + items(I32, b"\0\0\0\x06\0\0\0\x01") + STOP,
+        "a container of 6 items",
+    ),
+    "a list of other items": (
+        header() + items(STRING, b"\0\0\0\x01\0\0\0\0") + STOP,
+        "has items of types [11], not [8]",
+    ),
+    "a map of other items": (
+        header("getModel") + field(STRUCT) + field(13, 11) + b"\x0b\x08\0\0\0\x01" + b"\0" * 9,
+        "has items of types [11, 8], not [11, 13]",
+    ),
+    "a huge unknown text": (header() + field(STRING, 99) + HUGE + b"x" + STOP, "a string of 2147"),
+    "an unknown text that leads back": (
+        header() + field(STRING, 99) + struct.pack("!i", -7) + STOP,
+        "a string of -7 bytes",
+    ),
+    "an unknown type": (header() + field(1, 99) + STOP, "1 is not a type"),
+    "a huge unknown map": (header() + field(13, 99) + b"\x08\x08" + HUGE + STOP, "a container of"),
+    "unknown structs without end": (header() + field(STRUCT, 99) * 100_000, "nested too deeply"),
+    "unknown lists without end": (
+        header() + field(LIST, 99) + (bytes([LIST]) + b"\0\0\0\x01") * 100_000,
+        "nested too deeply",
+    ),
+    "a text that is not UTF-8": (
+        header("pathForTransformer") + field(STRING) + b"\0\0\0\x01\xff" + STOP,
+        "a string is not UTF-8",
+    ),
+    "an exception without end": (header(kind=3) + field(STRING, 1) + HUGE, "a string of 2147"),
 }
 
 
-@pytest.mark.parametrize("frame", HOSTILE.values(), ids=HOSTILE)
-def test_what_is_no_answer_is_refused_at_once(frame: bytes) -> None:
-    tracemalloc.start()
-    begun = time.monotonic()
-    try:
-        with pytest.raises(MalformedMessageError):
-            decode_reply(frame)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 64 * 1024 * 1024
-    assert time.monotonic() - begun < 5
+@pytest.mark.parametrize(("frame", "reason"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_answer_is_refused_with_the_reason(frame: bytes, reason: str) -> None:
+    with pytest.raises(MalformedMessageError) as caught:
+        decode_reply(frame)
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 1_000
 
 
-def test_the_longest_unknown_list_is_passed_over() -> None:
-    count = 16_000_000
-    frame = header() + field(15, 99) + LIST_OF["bool"] + struct.pack("!i", count) + b"\1" * count
-    frame += field(15) + LIST_OF["i32"] + b"\0\0\0\x01\0\0\0\x05" + STOP
-    begun = time.monotonic()
-    assert decode_reply(frame).result == [5]
-    assert time.monotonic() - begun < 1
+def test_an_answer_is_not_a_request() -> None:
+    with pytest.raises(MalformedMessageError, match="a message of type 2 is not a request"):
+        decode_call(encode_reply("testConnection", 1, 200))
 
 
-def test_unknown_fields_of_every_type_are_passed_over() -> None:
+def test_unknown_fields_of_every_type_are_skipped() -> None:
     unknown = (
         field(2, 90)
         + b"\x01"
@@ -310,10 +272,10 @@ def test_unknown_fields_of_every_type_are_passed_over() -> None:
         + b"\0" * 2
         + field(10, 94)
         + b"\0" * 8
-        + field(11, 95)
+        + field(STRING, 95)
         + b"\0\0\0\x01\xff"
-        + field(12, 96)
-        + field(8, 1)
+        + field(STRUCT, 96)
+        + field(I32, 1)
         + b"\0" * 4
         + STOP
         + field(13, 97)
@@ -326,37 +288,34 @@ def test_unknown_fields_of_every_type_are_passed_over() -> None:
         + field(14, 98)
         + b"\x0b\0\0\0\x01"
         + b"\0\0\0\x01v"
-        + field(15, 99)
+        + field(LIST, 99)
         + b"\x08\0\0\0\x02"
         + b"\0" * 8
     )
-    assert decode_reply(
-        header() + unknown + field(15) + LIST_OF["i32"] + b"\0\0\0\x01\0\0\0\x05" + STOP
-    ).result == [5]
+    assert decode_reply(header() + unknown + FIVE).result == [5]
 
 
-def test_as_many_runs_as_a_frame_takes_are_read() -> None:
-    runs = [
-        INTERFACE.ExperimentRun(id=number, experimentId=1, description="")
-        for number in range(100_000)
-    ]
-    assert len(decode_reply(encode_reply("getRunsInExperiment", 1, runs)).result) == len(runs)
+def test_truncated_messages_are_refused_wherever_they_are_cut() -> None:
+    """thriftpy2's own reader returns uninitialised memory for some of them."""
+    read = []
+    for exchange in ANSWERED[::20]:
+        for decode, frame in (
+            (decode_call, exchange.request_frame),
+            (decode_reply, exchange.response_frame or b""),
+        ):
+            for length in range(min(len(frame), 3_000)):
+                try:
+                    decode(frame[:length])
+                except MalformedMessageError:
+                    continue
+                read.append((exchange.label, length))
+    assert read == []
 
 
-@pytest.mark.parametrize(
-    "exchange", [pytest.param(exchange, id=exchange.label) for exchange in ANSWERED[::40]]
-)
-def test_an_answer_cut_short_anywhere_is_refused(exchange: Exchange) -> None:
-    assert exchange.response_frame is not None
-    for length in range(len(exchange.response_frame)):
-        with pytest.raises(MalformedMessageError):
-            decode_reply(exchange.response_frame[:length])
-
-
-def test_answers_with_wrong_bytes_never_end_in_another_error() -> None:
-    chance = random.Random(os.environ.get("MODELDB_V1_FUZZ_SEED", "5"))
+def test_changed_bytes_never_cause_another_error() -> None:
+    chance = random.Random(5)
     refused = 0
-    for _ in range(20_000):
+    for _ in range(10_000):
         frame = bytearray(chance.choice(ANSWERED).response_frame or b"")
         for _ in range(chance.randint(1, 4)):
             frame[chance.randrange(len(frame))] = chance.choice(
@@ -366,7 +325,7 @@ def test_answers_with_wrong_bytes_never_end_in_another_error() -> None:
             decode_reply(bytes(frame))
         except MalformedMessageError:
             refused += 1
-    assert 5_000 < refused < 20_000
+    assert 2_500 < refused < 10_000
 
 
 def test_every_method_has_its_structs() -> None:

@@ -196,8 +196,11 @@ NO_ANSWERS = {
         framed(encode_reply("storeDataFrame", FIRST_SEQUENCE_ID, 200)),
         f"the answer to call storeDataFrame {FIRST_SEQUENCE_ID} came",
     ),
-    "a call": (framed(encode_call("testConnection", {}, 0)), "a message of type 1 is no answer"),
-    "garbage": (framed(b"\x80\x01\x00\x02garbage"), "something else than ModelDB V1 answers"),
+    "a call": (
+        framed(encode_call("testConnection", {}, 0)),
+        "a message of type 1 is not an answer",
+    ),
+    "garbage": (framed(b"\x80\x01\x00\x02garbage"), "the server is not ModelDB V1"),
     "an unframed answer": (OK, "an answer of -2147418110 bytes"),
     "a frame of nothing": (framed(b""), "an answer of 0 bytes"),
     "a negative frame": (struct.pack("!i", -1), "an answer of -1 bytes"),
@@ -253,7 +256,10 @@ async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
     async with connected(handler) as connection:
         async with asyncio.timeout(5):
             await connection.wait_closed()
-        assert "nobody asked for" in (await failure_of(connection.call("testConnection"))).detail
+        assert (
+            "an answer without a call"
+            in (await failure_of(connection.call("testConnection"))).detail
+        )
 
 
 async def test_the_longest_answer_is_taken() -> None:

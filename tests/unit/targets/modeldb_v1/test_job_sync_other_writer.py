@@ -108,7 +108,7 @@ async def test_a_model_that_never_reads_back_is_taken_as_it_is_after_two_fits(
     journal = MemoryJournal()
     synced = await until_synced(target, full_job(), journal, attempts=4)
     assert len(server.fits) == 2
-    note = "ModelDB shows model 2 otherwise than it was written: somebody else writes to the server"
+    note = "model 2 in ModelDB differs from what was written: another program writes to the server"
     assert synced.notes == (note,)
     assert synced.ids["model_id"] == "2"
     assert journal.steps["fits"] == "2"
@@ -123,7 +123,7 @@ async def test_a_model_that_is_shown_in_another_run_is_not_stored_a_third_time(
     at_each_call(server, "storeMetricEvent", lambda: move_models(server))
     synced = await until_synced(target, full_job(), MemoryJournal(), attempts=4)
     assert len(server.fits) == 2
-    assert "otherwise than it was written" in synced.notes[0]
+    assert "differs from what was written" in synced.notes[0]
 
 
 async def test_a_metric_that_got_lost_is_noticed(

@@ -34,23 +34,23 @@ def settling() -> Settling:
 
 
 @pytest.fixture
-async def line(
+async def session(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> AsyncIterator[WriteSession]:
-    async with line_to(server, permit, settling) as made:
+    async with session_on(server, permit, settling) as made:
         yield made
 
 
 @contextlib.asynccontextmanager
-async def line_to(
+async def session_on(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> AsyncIterator[WriteSession]:
     connect = partial(Connection.open, "127.0.0.1", server.port, may_send=permit.may_send)
-    line = WriteSession(connect, permit, settle_seconds=5.0, sleep=settling)
+    session = WriteSession(connect, permit, settle_seconds=5.0, sleep=settling)
     try:
-        yield line
+        yield session
     finally:
-        await line.aclose()
+        await session.aclose()
 
 
 async def sync(term: Term) -> None:
@@ -63,7 +63,7 @@ async def sync(term: Term) -> None:
 
 
 async def test_connect_settle_read_write_after_each_connect(
-    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+    server: ModelDbV1StandIn, session: WriteSession, settling: Settling
 ) -> None:
     order: list[str] = []
 
@@ -74,7 +74,7 @@ async def test_connect_settle_read_write_after_each_connect(
     for expected in (1, 2):
         server.received.clear()
         order.clear()
-        term = await line.term()
+        term = await session.term()
         assert order == ["settling on 1 connection"] * 5
         assert server.calls == ["testConnection"] * 5, (
             "nothing else leaves before the server has settled"
@@ -89,9 +89,9 @@ async def test_connect_settle_read_write_after_each_connect(
 
 
 async def test_all_get_the_same_connection(
-    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+    server: ModelDbV1StandIn, session: WriteSession, settling: Settling
 ) -> None:
-    terms = await asyncio.gather(*(line.term() for _ in range(5)))
+    terms = await asyncio.gather(*(session.term() for _ in range(5)))
     assert {id(each) for each in terms} == {id(terms[0])}
     assert settling.slept == [1.0] * 5
     assert server.open_connections == 1
@@ -99,7 +99,7 @@ async def test_all_get_the_same_connection(
 
 async def test_a_server_that_was_frozen_meanwhile_settles_anew(
     server: ModelDbV1StandIn,
-    line: WriteSession,
+    session: WriteSession,
     settling: Settling,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,7 +108,7 @@ async def test_a_server_that_was_frozen_meanwhile_settles_anew(
     # when the server went on, it carried out both at once: two fits in one run.
     monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
     asked = server.faults.hold_before_answer(method="testConnection", nth=4)
-    getting = asyncio.create_task(line.term())
+    getting = asyncio.create_task(session.term())
     await asked.reached.wait()
     await asyncio.sleep(0.1)  # it is the time itself that counts
     asked.release()
@@ -116,52 +116,52 @@ async def test_a_server_that_was_frozen_meanwhile_settles_anew(
     assert settling.slept == [1.0] * (4 + 5)
 
 
-async def test_what_was_read_over_a_lost_connection_is_forgotten(line: WriteSession) -> None:
-    first = await line.term()
-    line.cut()
-    second = await line.term()
+async def test_what_was_read_over_a_lost_connection_is_forgotten(session: WriteSession) -> None:
+    first = await session.term()
+    session.cut()
+    second = await session.term()
     assert second.connection is not first.connection
-    assert second.projects is not first.projects
+    assert second.run_index is not first.run_index
 
 
 async def test_only_the_writer_connects(
-    server: ModelDbV1StandIn, line: WriteSession, permit: Permit
+    server: ModelDbV1StandIn, session: WriteSession, permit: Permit
 ) -> None:
     permit.holds = False
     with pytest.raises(JobFault) as caught:
-        await line.term()
+        await session.term()
     assert (caught.value.reason, caught.value.delay_seconds) == (Reason.STANDING_BY, 5.0)
     assert server.open_connections == 0
 
 
 async def test_a_living_connection_is_not_for_those_who_are_no_longer_the_writer(
-    line: WriteSession, permit: Permit
+    session: WriteSession, permit: Permit
 ) -> None:
-    await line.term()
+    await session.term()
     permit.holds = False
     with pytest.raises(JobFault, match="standing_by"):
-        await line.term()
+        await session.term()
 
 
 async def test_the_permit_ends_while_the_server_settles(
-    server: ModelDbV1StandIn, line: WriteSession, permit: Permit, settling: Settling
+    server: ModelDbV1StandIn, session: WriteSession, permit: Permit, settling: Settling
 ) -> None:
     async def end() -> None:
         permit.end()
 
     settling.during = end
     with pytest.raises(JobFault, match="standing_by"):
-        await line.term()
+        await session.term()
     await until(lambda: server.open_connections == 0)
     settling.during, permit.holds = None, True
-    await line.term()
+    await session.term()
     assert settling.slept == [1.0] * (1 + 5), "another process may have written meanwhile"
 
 
 async def test_the_end_of_the_permit_cuts_the_connection_with_what_is_under_way(
-    server: ModelDbV1StandIn, line: WriteSession, permit: Permit
+    server: ModelDbV1StandIn, session: WriteSession, permit: Permit
 ) -> None:
-    connection = (await line.term()).connection
+    connection = (await session.term()).connection
     hold = server.faults.hold_before_answer(method="getProjectIds")
     calling = asyncio.create_task(connection.call("getProjectIds", keyValuePairs={}))
     await hold.reached.wait()
@@ -173,15 +173,15 @@ async def test_the_end_of_the_permit_cuts_the_connection_with_what_is_under_way(
 
 
 async def test_the_end_of_the_permit_before_there_is_a_connection(
-    line: WriteSession, permit: Permit
+    session: WriteSession, permit: Permit
 ) -> None:
     permit.end()
     permit.holds = True
-    await line.term()
+    await session.term()
 
 
 async def test_whoever_is_cancelled_while_the_server_settles_leaves_no_connection(
-    server: ModelDbV1StandIn, line: WriteSession, settling: Settling
+    server: ModelDbV1StandIn, session: WriteSession, settling: Settling
 ) -> None:
     reached = asyncio.Event()
 
@@ -190,7 +190,7 @@ async def test_whoever_is_cancelled_while_the_server_settles_leaves_no_connectio
         await asyncio.Event().wait()
 
     settling.during = for_ever
-    waiting = asyncio.create_task(line.term())
+    waiting = asyncio.create_task(session.term())
     await reached.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -202,9 +202,9 @@ async def test_whoever_is_cancelled_while_the_server_settles_leaves_no_connectio
 async def test_the_permit_is_given_back_when_nothing_is_under_way(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling, *, connected: bool
 ) -> None:
-    async with line_to(server, permit, settling) as line:
+    async with session_on(server, permit, settling) as session:
         if connected:
-            term = await line.term()
+            term = await session.term()
             await term.connection.call("getProjectIds", keyValuePairs={})
     assert permit.released == 1
 
@@ -212,10 +212,10 @@ async def test_the_permit_is_given_back_when_nothing_is_under_way(
 async def test_the_permit_is_kept_while_something_is_under_way(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> None:
-    async with line_to(server, permit, settling) as line:
+    async with session_on(server, permit, settling) as session:
         hold = server.faults.hold_before_answer(method="getProjectIds")
         calling = asyncio.create_task(
-            (await line.term()).connection.call("getProjectIds", keyValuePairs={})
+            (await session.term()).connection.call("getProjectIds", keyValuePairs={})
         )
         await hold.reached.wait()
         calling.cancel()
@@ -226,8 +226,8 @@ async def test_the_permit_is_kept_while_something_is_under_way(
 async def test_the_permit_is_kept_when_the_connection_was_lost(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> None:
-    async with line_to(server, permit, settling) as line:
-        term = await line.term()
+    async with session_on(server, permit, settling) as session:
+        term = await session.term()
         server.faults.drop_before_answer()
         await failure_of(term.connection.call("getProjectIds", keyValuePairs={}))
     assert permit.released == 0
