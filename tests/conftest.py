@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from pathlib import Path
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
     from tests.support.daemon_process import DaemonScene
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 # Before any AWS library is imported: no test may find real credentials or ask for an instance's.
 for name in [name for name in os.environ if name.startswith(("AWS_", "MODELDB_SYNC_"))]:
@@ -64,7 +64,7 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 async def modeldb() -> AsyncIterator[ModelDbV2StandIn]:
     """A ModelDB V2 that tells quickly that its database is down."""
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
     async with ModelDbV2StandIn() as server:
         server.faults.database_answer_seconds = 0.05

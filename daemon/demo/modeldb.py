@@ -143,7 +143,7 @@ class DemoModelDbV2:
         self._server.faults.database_down = True
 
     def come_back(self) -> None:
-        self._server.faults.lose_next_answers(1, operation="createExperimentRun")
+        self._server.faults.lose_next_answer("createExperimentRun")
         self._server.faults.database_down = False
 
     async def runs(self) -> Sequence[ModelDbRun]:

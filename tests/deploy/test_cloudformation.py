@@ -17,7 +17,6 @@ import pytest
 from daemon import __version__
 from daemon.config.settings import JobSettings, TagKeySettings
 from daemon.config.sources import load_settings, setting_keys
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
@@ -47,6 +46,7 @@ from tests.support.daemon_process import (
     daemon_scene,
     mark_of,
 )
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.session import get_session
 
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.deploy.aws_calls import (
     ROOT,
     aws_calls,
@@ -22,6 +21,7 @@ from tests.deploy.aws_calls import (
 )
 from tests.deploy.stacks import EXTERNAL, FARGATE, Deployer, leave_no_value_out
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.deploy.prometheus import Prometheus, eventually, prometheus
 from tests.support.daemon_process import DaemonProcess, DaemonScene, daemon_scene
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 
 @dataclasses.dataclass(frozen=True)

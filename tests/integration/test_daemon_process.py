@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 
 def marks(modeldb: ModelDbV2StandIn) -> list[tuple[str, str]]:

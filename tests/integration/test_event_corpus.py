@@ -20,7 +20,6 @@ from daemon.aws.clients import AwsClients, Endpoints, open_clients
 from daemon.aws.ports import Message
 from daemon.aws.training_jobs import SageMakerTrainingJobs
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.modeldb_v2.store import Store
 from daemon.intake.in_flight import InFlight
 from daemon.observability.logs import configure_logging
@@ -30,6 +29,7 @@ from daemon.targets.registry import open_target
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.aws_vectors import EventVector, describe_bytes, events, tags_bytes
 from tests.support.daemon_process import CREDENTIALS, mark_of
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.sagemaker_stub import SageMakerStub
 from tests.support.settings_factory import settings
 

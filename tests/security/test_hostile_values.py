@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
     from tests.support.daemon_process import DaemonProcess, DaemonScene
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 FILES = {"checkpoint.db", "checkpoint.db-shm", "checkpoint.db-wal"}
 ESCAPES = TEXTS["escapes"] + TEXTS["bidi"] + TEXTS["line-ends"]

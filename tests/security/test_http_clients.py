@@ -21,8 +21,8 @@ from tests.support.daemon_process import jobs_named
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
     from tests.support.daemon_process import DaemonScene
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 IDLE_SECONDS = 0.4
 GOOD = HealthReport(ok=True, state="ready", checks={})

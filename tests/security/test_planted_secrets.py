@@ -32,7 +32,7 @@ from tests.support.modeldb_v2_scripted import serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 ROOT = Path(__file__).parent.parent.parent
 PATHS = [

@@ -20,9 +20,9 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 from multidict import MultiDict
 
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE, map_run
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
     import io

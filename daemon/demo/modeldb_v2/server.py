@@ -4,7 +4,7 @@
         ...  # server.url is the base URL to configure: http://127.0.0.1:PORT/v1
         server.faults.database_down = True
 
-or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v2.server
+or, in a process of its own: ``python -m daemon.demo.modeldb_v2.server
 --port 8080 --latency 0.02``.
 
 It imitates ModelDB 2.0.8.1 (the last open-source release: Go REST proxy, Java back-end,
@@ -21,7 +21,6 @@ Differences, besides those named in the other modules:
   is the duration of the first call, and chance.
 * Sizes: a body above 4 MiB is refused by its bytes of JSON; the real server counts its protobuf.
   What a database index takes is estimated (`store.check_columns`).
-* A frozen stand-in is a frozen proxy: nothing answers, a Grpc-Timeout included.
 * Headers other than Grpc-Timeout and those of `require_headers` are ignored; `Grpc-Metadata-…-bin`
   need not be base64.
 * What a deleted entity still answers is imitated for the calls that were watched only: reads by id,
@@ -43,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from daemon.demo.modeldb_v2.calls import EXPERIMENT_CALLS, PROJECT_CALLS, RUN_CALLS
-from daemon.demo.modeldb_v2.faults import Faults, Refusal
+from daemon.demo.modeldb_v2.faults import Faults
 from daemon.demo.modeldb_v2.messages import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -76,10 +75,6 @@ _HEADER_OVERHEAD = 32  # what HTTP/2 counts for a header beside its name and val
 _LARGEST_HEADER_READ = 64 * 1024
 _LARGEST_BODY_READ = 64 * _LARGEST_MESSAGE
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_WEB_PAGE = (
-    "<!DOCTYPE html><html><head><title>ModelDB</title></head><body>This is a web page, not "
-    "the API.</body></html>"
-)
 
 
 class Request(Protocol):
@@ -125,13 +120,13 @@ class ModelDbV2StandIn:
         self.port = port
         self.latency_seconds = latency_seconds
         self.require_headers = dict(require_headers or {})
-        self.faults = Faults()
+        self.faults = self._new_faults()
         self.store = Store()
         self.requests: Counter[str] = Counter()
         """How many calls of each operation (the last part of its path) have arrived, refused ones
         included."""
         self.max_concurrent = 0
-        """The most calls that waited for an answer at once, frozen ones included."""
+        """The most calls that waited for an answer at once."""
         self._under_way = 0
         self._arrival = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -229,45 +224,37 @@ class ModelDbV2StandIn:
         service, _, operation = request.path.removeprefix("/v1/").partition("/")
         call = _CALLS.get(service, {}).get(operation) if request.path.startswith("/v1/") else None
         if call is None:
-            await self.faults.thawed()
-            return _web_page() if self.faults.web_page else _plain_text(HTTPStatus.NOT_FOUND)
+            return await self._answer_unknown_path()
         self.requests[operation] += 1
         self._arrival.set()
         self._under_way += 1
         self.max_concurrent = max(self.max_concurrent, self._under_way)
         try:
-            await self.faults.thawed()
-            if self.faults.web_page:
-                return _web_page()
-            if call.method != request.method:
-                return _plain_text(HTTPStatus.METHOD_NOT_ALLOWED)
-            return await self._respond_to_call(request, body, service, operation, call)
+            return await self._answer(request, body, service, operation, call)
         except ApiError as error:
-            return _refuse(error)
+            return error_response(error)
         finally:
             self._under_way -= 1
 
-    async def _respond_to_call(
+    def _new_faults(self) -> Faults:
+        return Faults()
+
+    async def _answer_unknown_path(self) -> web.Response:
+        return _plain_text(HTTPStatus.NOT_FOUND)
+
+    async def _answer(
         self, request: Request, body: bytes, service: str, operation: str, call: Call
     ) -> web.Response | None:
+        if call.method != request.method:
+            return _plain_text(HTTPStatus.METHOD_NOT_ALLOWED)
         if any(request.headers.get(name) != value for name, value in self.require_headers.items()):
             raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
-        refusal, delay = self.faults.take_refusal(operation), self.faults.take_delay(operation)
-        lost = self.faults.take_lost_answer(operation)
-        if refusal is not None:
-            return _refuse(refusal)
-        if delay is not None and not delay.carry_out_first:
-            await asyncio.sleep(delay.seconds)
-        if (deadline := _deadline_seconds(request)) is None:
-            response = await self._carry_out(request, body, service, call)
-        else:
-            response = await self._carry_out_by(
-                deadline, self._carry_out(request, body, service, call)
-            )
-        if delay is not None and delay.carry_out_first:
-            await asyncio.sleep(delay.seconds)
-        await self.faults.thawed()
-        return response if lost is None else None
+        lost = self.faults.loses_answer(operation)
+        work = self._carry_out(request, body, service, call)
+        if (deadline := _deadline_seconds(request)) is not None:
+            work = self._carry_out_by(deadline, work)
+        response = await work
+        return None if lost else response
 
     async def _carry_out_by(
         self, deadline_seconds: float, work: Coroutine[Any, Any, web.Response]
@@ -287,12 +274,12 @@ class ModelDbV2StandIn:
         try:
             answer = await self._perform(request, body, service, call)
         except ApiError as error:
-            return _refuse(error)
+            return error_response(error)
         # Printed at once: the rows in an answer are the store's own.
         text = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
         if len(text) > _LARGEST_MESSAGE:
             problem = f"grpc: received message larger than max ({len(text)} vs. {_LARGEST_MESSAGE})"
-            return _refuse(ApiError(RESOURCE_EXHAUSTED, problem))
+            return error_response(ApiError(RESOURCE_EXHAUSTED, problem))
         return _json(HTTPStatus.OK, text)
 
     async def _perform(
@@ -341,18 +328,13 @@ def _json(status: int, body: bytes) -> web.Response:
     return web.Response(status=status, body=body, headers={"Content-Type": "application/json"})
 
 
-def _web_page() -> web.Response:
-    return web.Response(text=_WEB_PAGE, content_type="text/html")
-
-
 def _plain_text(status: HTTPStatus) -> web.Response:
     return web.Response(status=status, text=f"{status.phrase}\n")
 
 
-def _refuse(refusal: ApiError | Refusal) -> web.Response:
-    if isinstance(refusal.body, str):
-        return web.Response(status=refusal.status, text=refusal.body)
-    return _json(refusal.status, json.dumps(refusal.body).encode())
+def error_response(error: ApiError) -> web.Response:
+    """An error as the proxy writes it."""
+    return _json(error.status, json.dumps(error.body).encode())
 
 
 async def _serve(port: int, latency_seconds: float) -> None:

@@ -16,13 +16,13 @@ import aiohttp
 import pytest
 
 from daemon.demo.modeldb_v2.calls import EXPERIMENT_CALLS, PROJECT_CALLS, RUN_CALLS
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from tests.support.modeldb_v2_exchanges import Replay, Replayer, load
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-    from daemon.demo.modeldb_v2.faults import Faults
+    from tests.support.modeldb_v2_stand_in import InjectedFaults
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/"
 
@@ -116,7 +116,7 @@ def marked(name: str) -> list[dict[str, str]]:
 class Switchboard:
     """Drives the recorded outages."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: InjectedFaults) -> None:
         self.faults = faults
         faults.database_answer_seconds = 0.01
 

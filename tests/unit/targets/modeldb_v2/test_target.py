@@ -16,7 +16,6 @@ import pytest
 import stamina
 
 from daemon.checkpoint.ports import LeaseLost
-from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.modeldb_v2.store import new_id
 from daemon.errors import EdgeFault, JobFault, JobRefused, SetupFault
 from daemon.outcome import Edge, Reason
@@ -26,6 +25,7 @@ from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.modeldb_v2.target import open_modeldb_v2
+from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.modeldb_v2_target import CREATED, MemoryJournal, Settling, job, target_of
 
 if TYPE_CHECKING:
