@@ -1,9 +1,9 @@
 """The clients of SQS, SageMaker and STS: one session, one set of credentials, one client per
 service for the life of the process.
 
-Polling has a client of its own: a long poll occupies a connection for its whole time, and an
-acknowledgement must never wait for one. It makes no retries either, because a retried receive can
-hide messages that nobody got.
+Polling has its own client, because a long poll occupies a connection and acknowledgements must
+never wait for one. It does not retry: a retried receive can hide messages that were handed out to
+the first attempt.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 _QUEUE_HOST = re.compile(
     r"(?P<name>sqs\.|sqs-fips\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com(?:\.cn)?"
 )
-"""``sqs.eu-west-1.amazonaws.com``, the older ``eu-west-1.queue.amazonaws.com`` and their kin."""
+"""``sqs.eu-west-1.amazonaws.com``, the older ``eu-west-1.queue.amazonaws.com`` and variants."""
 
 _CONNECT_SECONDS = 3
 _READ_SECONDS = 15
 _STS_READ_SECONDS = 5
 _POLL_MARGIN_SECONDS = 10
-"""How much longer than WaitTimeSeconds an answer to a long poll may take: a poll given up too early
-hides messages."""
+"""How much longer than WaitTimeSeconds the response to a long poll may take: a poll that is given
+up too early hides messages."""
 _ATTEMPTS = 3
 _QUEUE_CONNECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Addresses to use in place of AWS's own; None: the usual chain (also
-    ``AWS_ENDPOINT_URL_<SERVICE>``).
+    """Endpoint URLs that replace AWS's own; None: botocore's usual resolution, including
+    ``AWS_ENDPOINT_URL_<SERVICE>``.
     """
 
     sqs: str | None = None
@@ -63,16 +63,16 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class QueueAddress:
-    """What the URL of a queue tells about where it is."""
+    """Region and endpoint, as far as the URL of a queue reveals them."""
 
     region: str | None
-    """None where the host does not tell: a VPC endpoint, another SQS."""
+    """None if the host does not contain it: a VPC endpoint, another SQS implementation."""
     endpoint: str | None
-    """Scheme and host for requests; None: the region's own public endpoint."""
+    """Scheme and host; None: the region's public endpoint."""
 
     @classmethod
     def of(cls, url: str) -> QueueAddress:
-        """Reads the URL of a queue."""
+        """Parses the URL of a queue."""
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         host = _QUEUE_HOST.fullmatch(parts.hostname or "")
@@ -89,11 +89,11 @@ class AwsClients:
     partition: str
     """``aws``, ``aws-cn``, ``aws-us-gov``, …"""
     sqs_polling: SQSClient
-    """For ReceiveMessage alone: no retries, and time for the whole long poll."""
+    """Only for ReceiveMessage: no retries, and a timeout that covers the long poll."""
     sqs: SQSClient
     sagemaker: SageMakerClient
     sts: Callable[[], AbstractAsyncContextManager[STSClient]]
-    """Opens a client of STS for the length of a block: it is asked once."""
+    """Opens an STS client for one call."""
 
 
 @asynccontextmanager
@@ -106,24 +106,24 @@ async def open_clients(
     wait_seconds: int = 20,
     job_connections: int = 16,
 ) -> AsyncIterator[AwsClients]:
-    """Opens the clients, and closes them when the block ends. End running polls first.
+    """Opens the clients and closes them at the end of the block. Finish running polls first.
 
     Args:
-        queue_url: ``queue.url``; its host says where SQS is, unless `endpoints` does.
+        queue_url: ``queue.url``; its host is the SQS endpoint, unless `endpoints` has one.
         region: ``aws.region``; None: AWS_REGION, else AWS_DEFAULT_REGION or the AWS profile's, else
             the region in the queue's URL.
-        endpoints: addresses to use in place of AWS's own.
+        endpoints: endpoint URLs that replace AWS's own.
         pollers: concurrent long polls.
-        wait_seconds: of a long poll.
-        job_connections: concurrent calls of SageMaker; more wait for a free connection.
+        wait_seconds: wait time of a long poll.
+        job_connections: concurrent SageMaker calls; further calls wait for a connection.
 
     Raises:
-        SetupFault: no region, another region than the queue's, or a value that botocore refuses.
-        EdgeFault: a credential provider failed; it may work later.
+        SetupFault: no region, a region other than the queue's, or a value that botocore rejects.
+        EdgeFault: a credential provider failed; it may recover.
     """
     session = AioSession()
     for service in ("sagemaker", "sqs"):
-        session.register(f"before-parse.{service}", _refuse_what_is_no_json)
+        session.register(f"before-parse.{service}", _refuse_non_json)
     address = QueueAddress.of(queue_url)
     sqs_endpoint = endpoints.sqs or address.endpoint
     sts = _config(read_timeout=_STS_READ_SECONDS, attempts=2)
@@ -144,8 +144,7 @@ async def open_clients(
                     )
                 )
 
-            # the largest model first: what its parsing leaves free is used again by all that
-            # follows
+            # the largest model first, so that the memory freed after parsing it is reused
             sagemaker = await client(
                 "sagemaker", endpoints.sagemaker, _config(connections=job_connections)
             )
@@ -173,14 +172,14 @@ async def open_clients(
 def _config(
     *, read_timeout: float = _READ_SECONDS, attempts: int = _ATTEMPTS, connections: int = 1
 ) -> AioConfig:
-    """Every choice made here, because botocore's own defaults change between its releases."""
+    """Sets every option explicitly, because botocore's defaults change between releases."""
     return AioConfig(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=read_timeout,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
-        # in a thread: the models are read from disk before the first call, not during it
+        # reads the models from disk in a thread, before the first call instead of during it
         warm_up_loader_caches=True,
     )
 
@@ -188,8 +187,7 @@ def _config(
 def _region(
     session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool
 ) -> str:
-    # botocore itself reads AWS_DEFAULT_REGION only; every other SDK, and what ECS and EKS put into
-    # a container, is AWS_REGION.
+    # botocore reads only AWS_DEFAULT_REGION; other SDKs, ECS and EKS use AWS_REGION
     region = (
         configured
         or os.environ.get("AWS_REGION")
@@ -215,20 +213,20 @@ def _partition(session: AioSession, region: str) -> str:
         return "aws"
 
 
-def _refuse_what_is_no_json(response_dict: dict[str, Any], **_event: object) -> None:
-    """Keeps botocore from taking a web page for an empty answer.
+def _refuse_non_json(response_dict: dict[str, Any], **_event: object) -> None:
+    """Keeps botocore from reading a web page as an empty response.
 
-    Its JSON parser makes ``{}`` of any text, so a proxy's page with status 200 reads like a queue
-    without messages.
+    Its JSON parser returns ``{}`` for any text, so a proxy's page with status 200 looks like a
+    queue without messages.
 
     Raises:
-        ResponseParserError: the answer is not from an AWS JSON API.
+        ResponseParserError: the response is not from an AWS JSON API.
     """
     body: bytes = response_dict["body"]
     if body.lstrip()[:1] == b"{":
         return
     status = response_dict["status_code"]
-    if status >= 500:  # noqa: PLR2004 - HTTP: a gateway speaks for a service that cannot; the status says all
+    if status >= 500:  # noqa: PLR2004 - HTTP: a gateway answers for the service; only the status matters
         response_dict["body"] = b""
         return
     kind = response_dict["headers"].get("content-type", "no content type")

@@ -1,9 +1,9 @@
-"""What a rejected message looks like in the dead-letter queue, and what is kept of it where no
+"""The form of a rejected message in the dead-letter queue, and the redacted body that is kept if no
 queue takes it.
 
-SQS's own rules (API reference, SendMessage and MessageAttributeValue): body and attributes together
-at most 1 MiB, an attribute counts with its name, type and value, no value is empty, and both hold
-only the characters of XML 1.0.
+SQS's limits (API reference, SendMessage and MessageAttributeValue): body and attributes together
+are at most 1 MiB, where an attribute counts with its name, type and value; values are not empty;
+only characters of XML 1.0.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ MAX_DETAIL_CHARACTERS = 1_000
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _PRIVATE_KEYS = {"hyperparameters", "environment", "failurereason"}
-"""A failure reason quotes the command line, hyperparameters and all."""
+"""A failure reason quotes the command line with all hyperparameters."""
 _MAX_DEPTH = 64
-"""No event nests so deep; what is deeper in a kept body is left out, unseen."""
+"""Events are never nested this deeply; anything deeper is dropped from a kept body."""
 _MAX_DIGITS = 4_300
-"""Python refuses to make a number of more digits."""
+"""Python refuses to parse an integer with more digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message as SQS takes it."""
+    """A message that SQS accepts."""
 
     body: str
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """String attributes by name; empty when they do not fit beside the body."""
+    """String attributes by name; empty if they do not fit beside the body."""
 
 
 def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
@@ -52,10 +52,10 @@ def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
     Args:
         body: as it was received.
         reason: why it was rejected.
-        detail: what a person needs to mend it; shortened and cleaned here.
+        detail: what is needed to fix it; shortened and cleaned here.
 
     Returns:
-        None when SQS will not take the body at all: keep `redacted_body` of it.
+        None if SQS does not accept the body at all: keep its `redacted_body`.
     """
     if not body or _NOT_XML.search(body):
         return None
@@ -72,11 +72,10 @@ def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
 
 
 def redacted_body(body: str) -> str:
-    """A body to keep: without hyperparameters, environment and failure reason, wherever they are in
-    it.
+    """A body without hyperparameters, environment and failure reason at any depth, to be kept.
 
-    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is no JSON, or
-    holds none of them, is returned as it is.
+    JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is not JSON or
+    contains none of them is returned unchanged.
     """
     parsed, found = _redacted_text(body, 0)
     return parsed if found else body
@@ -91,11 +90,11 @@ def _attribute_size(name: str, value: str) -> int:
 
 
 def _redacted_text(text: str, depth: int) -> tuple[str, bool]:
-    """JSON text without what is private, and whether there was any."""
+    """JSON text without private members, and whether it had any."""
     if not text.lstrip().startswith(("{", "[", '"')):
         return text, False
     try:
-        # an object as its pairs: a key that comes twice must not hide what stands under the first
+        # objects as pairs: a repeated key must not hide the value of its first occurrence
         value = json.loads(text, parse_int=_whole_number, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         return text, False

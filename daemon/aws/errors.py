@@ -1,11 +1,11 @@
-"""What an error of AWS means: whose fault it is, and what to do about it.
+"""Classifies AWS errors: whose fault it is, and what to do about it.
 
-An error of the service has a code, and codes have several spellings: with and without
-``Exception``, with the prefix of SQS's old protocol, under another name in ElasticMQ. They are
-compared by their core, together with the class that botocore makes of them.
+Error codes have several spellings: with and without ``Exception``, with the prefix of SQS's old
+protocol, under another name in ElasticMQ. They are compared without prefix and suffix, together
+with the name of botocore's exception class.
 
-Texts are made from what the service said, except for credentials: AWS's answer to a wrong signature
-quotes the request, and a credential provider's error may quote what it printed.
+Error texts quote the service's message, except for credentials: AWS's response to a wrong signature
+quotes the request, and a credential provider's error may quote the provider's output.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""What a call of a client of `daemon.aws.clients` raises."""
+"""What calls of the clients of `daemon.aws.clients` raise."""
 
 
 class CallResult(StrEnum):
-    """How a call ended: a closed set, for metrics."""
+    """The result of a call: a closed set, used as metric label."""
 
     OK = "ok"
     NOT_FOUND = "not_found"
-    REFUSED = "refused"  # the service finds this one request invalid
+    REFUSED = "refused"  # this request is invalid; others are not affected
     THROTTLED = "throttled"
     CREDENTIALS = "credentials"
     DENIED = "denied"
@@ -48,18 +48,18 @@ class CallResult(StrEnum):
 
 
 class Observe(Protocol):
-    """Told of each call of a service, for metrics."""
+    """Called after each call of a service, for metrics."""
 
     def __call__(self, service: str, operation: str, result: CallResult) -> None: ...
 
 
 def unobserved(service: str, operation: str, result: CallResult) -> None:
-    """Tells nobody."""
+    """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How a service is named to people, in IAM actions (and metrics) and in our configuration."""
+    """Names of a service: for display, in IAM actions and metrics, and in the configuration."""
 
     name: str
     prefix: str
@@ -174,7 +174,7 @@ CREDENTIAL_ERRORS = (
 _UNREACHABLE = (botocore_errors.ConnectionError, botocore_errors.HTTPClientError)
 
 _GETS_CREDENTIALS = re.compile(r"AssumeRole\w*|CreateToken\w*|GetRoleCredentials|GetSessionToken")
-"""Calls that botocore makes by itself, inside another, when it needs credentials."""
+"""Calls that botocore makes implicitly to get credentials."""
 _MISSING_JOB = re.compile(r"not found|not exist|could not find", re.IGNORECASE)
 _NOT_AUTHORIZED = re.compile(
     r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: "
@@ -185,20 +185,16 @@ _LOGIN = re.compile(r"//[^/@\s]*@")
 _OF_A_REQUEST = re.compile(
     r"(security-?token\W{1,4}|\bsignature\W{1,4})[^\s\"',;&<>]+", re.IGNORECASE
 )
-"""What a signed request carries, where a proxy or a canonical string in an error repeats it."""
+"""Parts of a signed request that a proxy or an error message may repeat."""
 
 
 @contextmanager
 def observed(observe: Observe, service: Service, operation: str) -> Iterator[None]:
-    """Counts the one call made inside.
-
-    Raises:
-        AWS_ERRORS: as the call raised them.
-    """
+    """Counts the call made in the block; errors of `AWS_ERRORS` pass through."""
     try:
         yield
     except RuntimeError as error:
-        # botocore has no class of its own for a provider whose fresh credentials are expired
+        # botocore raises a plain RuntimeError if refreshed credentials are already expired
         if "credentials" not in str(error):
             raise
         observe(service.prefix, operation, CallResult.CREDENTIALS)
@@ -214,7 +210,7 @@ def observed(observe: Observe, service: Service, operation: str) -> Iterator[Non
 
 @contextmanager
 def edge_call(observe: Observe, edge: Edge, operation: str) -> Iterator[None]:
-    """Counts the one call made inside, and makes its error the edge's.
+    """Counts the call made in the block.
 
     Raises:
         EdgeFault: the call failed.
@@ -227,7 +223,7 @@ def edge_call(observe: Observe, edge: Edge, operation: str) -> Iterator[None]:
 
 
 def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
-    """An error of AWS as the fault of a whole edge, with what to do next.
+    """An AWS error as the fault of a whole edge, with advice.
 
     Args:
         error: one of `AWS_ERRORS`.
@@ -244,7 +240,7 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
 
 
 def call_result(error: Exception) -> CallResult:
-    """The word under which a failed call is counted."""
+    """The metric label of a failed call."""
     if job_is_missing(error):
         return CallResult.NOT_FOUND
     if request_is_refused(error):
@@ -259,9 +255,9 @@ def call_result(error: Exception) -> CallResult:
 
 
 def job_is_missing(error: Exception) -> bool:
-    """Whether SageMaker says that it does not have this job.
+    """Whether SageMaker reports that the job does not exist.
 
-    The model promises ``ResourceNotFound``; the service answers ``ValidationException`` with one of
+    The API model has ``ResourceNotFound``; the service sends ``ValidationException`` with one of
     two texts (boto3 #2808, #4606).
     """
     names = _names(error)
@@ -271,12 +267,12 @@ def job_is_missing(error: Exception) -> bool:
 
 
 def request_is_refused(error: Exception) -> bool:
-    """Whether the service finds this one request invalid: no other request is concerned."""
+    """Whether the service rejects this request as invalid; other requests are not affected."""
     return not _names(error).isdisjoint(_REFUSED)
 
 
 def said(error: Exception) -> str:
-    """What the service said: one line, shortened, without what a login can be made of."""
+    """The service's message: one line, shortened, without credentials."""
     text = _message(error) if isinstance(error, ClientError) else str(error)
     return _OF_A_REQUEST.sub(r"\1***", _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text))))[
         :300
@@ -284,41 +280,37 @@ def said(error: Exception) -> str:
 
 
 def advice(error: Exception, service: Service) -> str:
-    """What was seen and what to do, in one line.
+    """The error and what to do about it, in one line.
 
     Args:
         error: one of `AWS_ERRORS`.
-        service: the service that was asked.
+        service: the service that was called.
     """
     code = error_code(error)
     match _reason(error):
         case Reason.THROTTLED:
-            text = (
-                f"{service.name} throttles ({code}): it is asked less often until it answers again"
-            )
+            text = f"{service.name} throttles requests ({code}): the daemon backs off and retries"
         case Reason.CREDENTIALS:
             text = _credentials_advice(error, service)
         case Reason.ACCESS_DENIED:
             text = _permission_advice(error, service)
         case Reason.NOT_FOUND:
             text = (
-                f"SQS knows no such queue, or not for these credentials ({code}): check queue.url "
-                f"and the "
-                f"account"
+                f"SQS does not know this queue, or not with these credentials ({code}): "
+                "check queue.url and the account"
             )
         case Reason.UNREACHABLE:
             text = (
-                f"{service.name} cannot be reached ({said(error)}): check network, proxy and "
-                f"{service.endpoint_key}"
+                f"{service.name} cannot be reached ({said(error)}): "
+                f"check network, proxy and {service.endpoint_key}"
             )
         case Reason.UNAVAILABLE:
-            text = f"{service.name} cannot serve now ({code}): wait, it is asked again"
+            text = f"{service.name} is unavailable ({code}): the daemon backs off and retries"
         case Reason.NOT_THE_API:
             seen = said(error) or f"HTTP {code}"
             text = (
-                f"something else than {service.name} answers ({seen}): check "
-                f"{service.endpoint_key} and "
-                f"the proxy"
+                f"the response is not from {service.name} ({seen}): "
+                f"check {service.endpoint_key} and the proxy"
             )
         case _:
             text = f"{service.name} cannot be used ({code}): {said(error)}"
@@ -327,7 +319,7 @@ def advice(error: Exception, service: Service) -> str:
 
 def _reason(error: Exception) -> Reason | None:
     if isinstance(error, ClientError):
-        return _reason_of_answer(error)
+        return _reason_of_response(error)
     if isinstance(error, CREDENTIAL_ERRORS):
         return Reason.CREDENTIALS
     if isinstance(error, _UNREACHABLE):
@@ -335,7 +327,7 @@ def _reason(error: Exception) -> Reason | None:
     return Reason.NOT_THE_API if isinstance(error, ResponseParserError) else None
 
 
-def _reason_of_answer(error: ClientError) -> Reason | None:
+def _reason_of_response(error: ClientError) -> Reason | None:
     names = _names(error)
     for reason, codes in _CODES:
         if names & codes:
@@ -348,7 +340,7 @@ def _reason_of_answer(error: ClientError) -> Reason | None:
         return Reason.THROTTLED
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Reason.UNAVAILABLE
-    # botocore's stand-in for an answer without a code: AWS always has one
+    # botocore uses the HTTP status if the response has no code; AWS always sends one
     if error_code(error).isdecimal():
         return Reason.NOT_THE_API
     return None
@@ -357,7 +349,8 @@ def _reason_of_answer(error: ClientError) -> Reason | None:
 def _credentials_advice(error: Exception, service: Service) -> str:
     if isinstance(error, ClientError):
         if _GETS_CREDENTIALS.fullmatch(error.operation_name):
-            return f"no AWS credentials, {error.operation_name} is refused: {_permission_advice(error, STS)}"  # noqa: E501
+            missing = _permission_advice(error, STS)
+            return f"no AWS credentials, {error.operation_name} is refused: {missing}"
         cause = (
             "check the clock and the secret key"
             if _names(error) & _WRONG_SIGNATURE
@@ -365,7 +358,10 @@ def _credentials_advice(error: Exception, service: Service) -> str:
         )
         return f"{service.name} refuses the AWS credentials ({error_code(error)}): {cause}"
     if isinstance(error, botocore_errors.NoCredentialsError):
-        return "no AWS credentials: none in the environment, the profile, the container or the instance"  # noqa: E501
+        return (
+            "no AWS credentials: none in the environment, the profile, the container or the "
+            "instance"
+        )
     if isinstance(error, botocore_errors.PartialCredentialsError):
         return f"no AWS credentials: {said(error)}"
     source = getattr(error, "kwargs", {}).get("provider", "the configured provider")
@@ -373,7 +369,7 @@ def _credentials_advice(error: Exception, service: Service) -> str:
 
 
 def _permission_advice(error: Exception, service: Service) -> str:
-    """Which permission is missing, as far as the service says."""
+    """Which permission is missing, if the service says so."""
     if _names(error) & _KMS:
         return (
             f"the queue's KMS key cannot be used ({error_code(error)}: {said(error)}): "
@@ -390,10 +386,10 @@ def _permission_advice(error: Exception, service: Service) -> str:
 
 
 def _names(error: Exception) -> set[str]:
-    """The core of the error's codes and class: ``ThrottlingException`` → ``Throttling``."""
+    """Codes and class name without prefix and suffix: ``ThrottlingException`` → ``Throttling``."""
     spellings = (
         error_code(error),
-        str(_answer(error).get("QueryErrorCode", "")),
+        str(_error_member(error).get("QueryErrorCode", "")),
         type(error).__name__,
     )
     return {
@@ -405,18 +401,18 @@ def _names(error: Exception) -> set[str]:
 
 
 def error_code(error: Exception) -> str:
-    """The service's code; the name of the class when there was no answer."""
-    return str(_answer(error).get("Code") or type(error).__name__)
+    """The service's code; the exception's class name if there was no response."""
+    return str(_error_member(error).get("Code") or type(error).__name__)
 
 
 def _message(error: Exception) -> str:
-    return str(_answer(error).get("Message") or "")
+    return str(_error_member(error).get("Message") or "")
 
 
 def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _answer(error: Exception) -> dict[str, Any]:
-    """The ``Error`` member of the service's answer; empty when there was no answer."""
+def _error_member(error: Exception) -> dict[str, Any]:
+    """The ``Error`` member of the response; empty if there was no response."""
     return dict(error.response.get("Error", {})) if isinstance(error, ClientError) else {}

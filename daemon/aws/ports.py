@@ -1,5 +1,5 @@
-"""What the daemon needs of AWS: a queue and SageMaker's training jobs, as protocols without any AWS
-library.
+"""Protocols of what the daemon needs from AWS: a queue and SageMaker's training jobs. Imports no
+AWS library.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One receive of an SQS message."""
+    """A received SQS message."""
 
     message_id: str
     receipt_handle: str
-    """Of this receive; an older receive's handle is stale."""
+    """Of this receive. The handles of earlier receives are stale."""
     body: str
     receive_count: int
-    """ApproximateReceiveCount: 1 at the first receive. 1 when the server does not tell."""
+    """ApproximateReceiveCount: 1 at the first receive, or if the server does not send it."""
     sent_at: float | None
-    """SentTimestamp in epoch seconds; survives a move to a dead-letter queue."""
+    """SentTimestamp in epoch seconds; kept when SQS moves the message to a dead-letter queue."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """String message attributes, by name (a redriven message carries our ``reason`` and
     ``detail``)."""
@@ -32,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """GetQueueAttributes of the main queue, and of its dead-letter queue where there is one."""
+    """GetQueueAttributes of the queue, and of its dead-letter queue if there is one."""
 
     visible: int
     in_flight: int
@@ -47,17 +47,17 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An entry of a batch that the queue refused."""
+    """A batch entry that the queue rejected."""
 
     code: str
     detail: str
     stale: bool
-    """The receipt handle is no longer the newest one or the message is visible again: it will be
-    delivered again, nothing more."""
+    """The receipt handle is outdated or the message is visible again, so it will be delivered
+    again."""
 
 
 class Queue(Protocol):
-    """An SQS standard queue. Every call raises `EdgeFault` with `Edge.QUEUE` when the queue as a
+    """An SQS standard queue. Every call raises `EdgeFault` with `Edge.QUEUE` if the queue as a
     whole does not work.
     """
 
@@ -66,33 +66,31 @@ class Queue(Protocol):
     ) -> Sequence[Message]:
         """One long poll for at most `limit` (1 to 10) messages.
 
-        Must not be cancelled while it runs: a cancelled long poll can still take a message and hide
-        it (AWS, moto and ElasticMQ).
+        Must not be cancelled: SQS may already have handed out messages that would then stay
+        invisible (seen with AWS, moto and ElasticMQ).
         """
 
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
-        """Deletes up to ten messages. Returns one entry per handle, in order: None where it
-        worked.
-        """
+        """Deletes up to ten messages. Returns one entry per handle, in order: None on success."""
 
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
-        """Sets the remaining visibility timeout (seconds from now, 0 = visible at once) of up to
-        ten (handle, seconds).
+        """Sets the visibility timeout of up to ten messages, given as (handle, seconds from now);
+        0 makes a message visible at once. Returns as `delete`.
         """
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
         """Sends one message to a dead-letter queue.
 
         Raises:
-            JobRefused: SQS will not take this body or these attributes (size, characters).
+            JobRefused: SQS does not accept this body or these attributes (size, characters).
         """
 
     async def state(self) -> QueueState: ...
 
 
 class TrainingJobs(Protocol):
-    """SageMaker's training jobs at home. Calls raise `EdgeFault` with `Edge.SAGEMAKER`, `JobFault`
-    or `JobRefused`.
+    """SageMaker's training jobs in one account and region, `home`. Calls raise `EdgeFault` with
+    `Edge.SAGEMAKER`, `JobFault` or `JobRefused`.
     """
 
     @property
@@ -102,12 +100,12 @@ class TrainingJobs(Protocol):
         """DescribeTrainingJob, as botocore parses it (times as datetime).
 
         Raises:
-            JobRefused: no such job (`Reason.JOB_GONE`), or a name the service refuses
+            JobRefused: no such job (`Reason.JOB_GONE`), or a name that the service rejects
                 (`Reason.JOB_REFUSED`).
         """
 
     async def tags(self, arn: str) -> Mapping[str, str]:
-        """All tags of a job, every page of ListTags.
+        """All tags of a job, from all pages of ListTags.
 
         Args:
             arn: exactly as DescribeTrainingJob returned it (boto3 #4606).
@@ -117,8 +115,8 @@ class TrainingJobs(Protocol):
         """
 
     async def probe(self) -> None:
-        """Asks the calls that the flow uses.
+        """Tests the calls that the flow uses.
 
         Raises:
-            EdgeFault: what is wrong and what to do.
+            EdgeFault: with what is wrong and what to do.
         """

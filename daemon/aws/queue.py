@@ -55,19 +55,19 @@ BATCH_SIZE = 10
 
 _STALE = {"MessageNotInflight", "ReceiptHandleIsInvalid"}
 _ABOUT_THE_HANDLE = re.compile(r"receipt ?handle|total visibility ?timeout", re.IGNORECASE)
-"""InvalidParameterValue is also what SQS says of an old handle, and of one whose message was hidden
-for 12 hours in all."""
+"""SQS also sends InvalidParameterValue for an outdated handle, and for a message that has been
+hidden for 12 hours in total."""
 
 
 class SqsQueue:
     """A standard queue and its dead-letter queue.
 
     Args:
-        polling: the client for ReceiveMessage alone.
+        polling: the client used only for ReceiveMessage.
         client: the client for everything else.
         url: of the queue.
-        dead_letter_url: None: found from the queue's redrive policy.
-        observe: told of each call.
+        dead_letter_url: None: taken from the queue's redrive policy.
+        observe: called after each call.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SqsQueue:
     @property
     def dead_letter_problem(self) -> str | None:
         """Why the last `state` could not find or count the dead-letter queue, and what to do; None
-        when it could.
+        if it could.
         """
         return self._dead_letters.problem
 
@@ -196,8 +196,8 @@ class SqsQueue:
         entries: list[_Entry],
         send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]],
     ) -> list[Failed | None]:
-        """What became of each entry, in order. A batch that is refused for one of its entries is
-        sent one by one.
+        """The result of each entry, in order. If the whole batch is rejected, its entries are sent
+        one by one.
         """
         if not 1 <= len(entries) <= BATCH_SIZE:
             raise ValueError(f"a batch has 1 to {BATCH_SIZE} entries, not {len(entries)}")
@@ -221,8 +221,8 @@ class SqsQueue:
 
 
 class _DeadLetterQueue:
-    """Where the dead-letter queue is and how much is in it. A missing permission for it is told,
-    once, and no failure.
+    """Finds the dead-letter queue and counts its messages. A missing permission is logged once and
+    is not a failure.
     """
 
     def __init__(self, client: SQSClient, url: str | None, observe: Observe) -> None:
@@ -233,7 +233,7 @@ class _DeadLetterQueue:
         self._urls: dict[str, str] = {}
 
     async def look(self, queue_arn: str, arn: str | None) -> tuple[str | None, int | None]:
-        """The queue's URL and its number of messages, as far as there is one and they can be had.
+        """The queue's URL and its number of messages; None for what does not exist or is unknown.
 
         Args:
             queue_arn: of the main queue.
@@ -250,9 +250,9 @@ class _DeadLetterQueue:
         except EdgeFault as fault:
             if fault.reason not in {Reason.ACCESS_DENIED, Reason.NOT_FOUND}:
                 raise
-            self._tell(_of_dead_letters(fault, url or arn).detail)
+            self._report(_of_dead_letters(fault, url or arn).detail)
             return url, None
-        self._tell(None)
+        self._report(None)
         return url, messages
 
     async def _find(self, queue_arn: str, arn: str) -> str:
@@ -273,20 +273,20 @@ class _DeadLetterQueue:
             )
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
-    def _tell(self, problem: str | None) -> None:
+    def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
             log.warning("dead-letter queue cannot be watched", detail=problem)
         self.problem = problem
 
 
 def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
-    """A fault as that of the dead-letter queue alone: the daemon can go on without it, so waiting
-    is right.
+    """The same fault, attributed to the dead-letter queue and curable: the daemon can work without
+    it.
     """
     detail = fault.detail
     if fault.reason is Reason.NOT_FOUND:
         detail = (
-            "it does not exist, or not for these credentials: check the redrive policy and "
+            "it does not exist, or not with these credentials: check the redrive policy and "
             "queue.dead_letter_url"
         )
     return EdgeFault(fault.edge, fault.reason, f"dead-letter queue {queue}: {detail}")

@@ -1,9 +1,8 @@
-"""botocore's service models, with only the parts this program uses.
+"""botocore's service models, reduced to the parts that this program uses.
 
-SageMaker's model alone holds 12 MB of parsed operations, shapes and documentation, for two
-operations; the table of endpoints names 400 services. botocore reads them through an object that
-can be given (`botocore.loaders.Loader.file_loader`); this one leaves out what is never asked for.
-What remains is byte for byte botocore's own, so it moves with every release of it.
+SageMaker's parsed model takes 12 MB, of which two operations are used; the table of endpoints has
+400 services. botocore reads both through `botocore.loaders.Loader.file_loader`, which is replaced
+here by a loader that drops the rest. What remains is unchanged, so it follows botocore's releases.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from botocore.loaders import Loader
 
 OPERATIONS: Mapping[str, Collection[str]] = {"sagemaker": ("DescribeTrainingJob", "ListTags")}
-"""The operations of the services whose models are large. Other services keep all of theirs."""
+"""The operations to keep, for services with large models. Other services keep all of theirs."""
 
 ENDPOINTS = ("api.sagemaker", "sqs", "sts")
-"""Endpoint prefixes as in botocore's ``endpoints.json``. Services that are not in the table get the
+"""Endpoint prefixes to keep, as in botocore's ``endpoints.json``. Other services use the
 partition's defaults."""
 
 _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {
@@ -37,8 +36,8 @@ _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {
 
 @functools.cache
 def lean_loader(search_path: str | None = None) -> Loader:
-    """A botocore loader of lean models, to be registered as a session's ``data_loader``. Each file
-    is read once per process.
+    """A botocore loader of reduced models, for a session's ``data_loader`` component. Each file is
+    read once per process.
 
     Args:
         search_path: the session's ``data_path`` (``AWS_DATA_PATH``).
@@ -49,13 +48,13 @@ def lean_loader(search_path: str | None = None) -> Loader:
 
 
 class LeanFileLoader(JSONFileLoader):
-    """Reads botocore's data files without what this program never asks for."""
+    """Reads botocore's data files and drops what this program does not use."""
 
     def load_file(self, file_path: str) -> dict[str, Any] | None:
-        """The content of a data file, or None if there is none.
+        """The content of a data file, or None if it does not exist.
 
         Args:
-            file_path: without its ending, as botocore gives it:
+            file_path: without extension, as botocore passes it:
                 ``…/sagemaker/2017-07-24/service-2``.
         """
         for ending, opened in _OPENERS.items():
@@ -89,7 +88,7 @@ def _lean(path: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reachable(operations: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """The shapes that the operations' input, output and errors are made of."""
+    """The shapes that the operations refer to, directly or indirectly."""
     wanted = list(_references(operations))
     found: dict[str, Any] = {}
     while wanted:

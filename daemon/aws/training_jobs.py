@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PROBE_NAME = "modeldb-sync-probe"
-"""A job to ask for before any is known. That SageMaker does not have it is a healthy answer."""
+"""The job that the probe describes before any is known. "Not found" is a healthy response."""
 
 STS_SECONDS = 15.0
-"""Without an endpoint for STS in a VPC nothing answers at all, and the daemon works without it."""
+"""In a VPC without an STS endpoint nothing answers, and the daemon works without STS."""
 
 _PAGE_SIZE = 100
 _MAX_PAGES = 100
-"""A job has at most 50 tags: more pages than this never end."""
+"""A job has at most 50 tags, so more pages than this mean an endless loop."""
 
 
 async def resolve_home(
@@ -51,9 +51,9 @@ async def resolve_home(
 
     Args:
         clients: the open clients.
-        account: ``aws.account_id``; None: asked of STS. If that fails, the account is unknown until
-            STS is asked again.
-        observe: told of the call.
+        account: ``aws.account_id``; None: looked up through STS. If that fails, the account is
+            unknown until the next lookup.
+        observe: called after the call.
     """
     if account is None:
         try:
@@ -71,11 +71,11 @@ class SageMakerTrainingJobs:
     """The training jobs of one account and region.
 
     Args:
-        client: of SageMaker.
-        home: where the client's jobs are.
-        resolve: asked at a probe while the account is unknown, so that a start does not wait for
+        client: the SageMaker client.
+        home: account and region of the client's jobs.
+        resolve: called by the probe while the account is unknown, so that startup does not wait for
             STS; None: it stays unknown.
-        observe: told of each call.
+        observe: called after each call.
     """
 
     def __init__(
@@ -137,11 +137,13 @@ class SageMakerTrainingJobs:
             if token == page.get("NextToken"):
                 break
             page = {"NextToken": token}
-        raise JobFault(Reason.SAGEMAKER_FAULT, f"ListTags of {arn} hands out pages without end")
+        raise JobFault(
+            Reason.SAGEMAKER_FAULT, f"ListTags of {arn} returns an endless sequence of pages"
+        )
 
     async def probe(self) -> None:
-        """See `daemon.aws.ports.TrainingJobs.probe`. Asks for the job that was described last,
-        whose tags can be listed too.
+        """See `daemon.aws.ports.TrainingJobs.probe`. Uses the job that was described last, whose
+        tags can also be listed.
         """
         name, arn = self._last_described or (PROBE_NAME, None)
         await self._ask(
@@ -149,14 +151,12 @@ class SageMakerTrainingJobs:
         )
         if arn is not None:
             await self._ask("ListTags", self._client.list_tags(ResourceArn=arn))
-        # last: while AWS does not answer at all, that STS does not either is no news
+        # last, so that an outage of all of AWS is not reported a second time for STS
         if self._home.account is None and self._resolve is not None:
             self._home = await self._resolve()
 
     async def _ask(self, operation: str, call: Awaitable[object]) -> None:
-        """A call that has passed when the service itself has answered, whatever it says of the
-        job.
-        """
+        """Succeeds if the service itself has responded, whatever it says about the job."""
         try:
             with observed(self._observe, SAGEMAKER, operation):
                 await call
@@ -167,7 +167,7 @@ class SageMakerTrainingJobs:
 
 
 def _fault(error: Exception, job: str) -> EdgeFault | JobRefused:
-    """Whose fault an error of a call about one job is."""
+    """Whether an error of a call about one job is the fault of the edge or of the job."""
     if job_is_missing(error):
         return JobRefused(Reason.JOB_GONE, f"SageMaker does not have {job}: {said(error)}")
     if request_is_refused(error):

@@ -178,6 +178,7 @@ async def test_without_credentials_the_first_call_says_so(monkeypatch: pytest.Mo
     assert caught.value.reason is Reason.CREDENTIALS
 
 
+@pytest.mark.usefixtures("no_backoff")
 async def test_polls_are_never_repeated_and_other_calls_are() -> None:
     operations: list[str] = []
 

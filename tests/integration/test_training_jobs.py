@@ -29,6 +29,8 @@ from tests.support.sagemaker_stub import Answer, SageMakerStub
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.usefixtures("no_backoff")
+
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
 WEB_PAGE = Answer(200, b"<html><body>Please log in</body></html>", "text/html")
