@@ -13,6 +13,7 @@ import structlog
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.outcome import Edge, Reason
+from daemon.waiting import unless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -79,7 +80,7 @@ class Poller:
         """
         while not stop.is_set():
             pulse.rest()
-            taken = await _unless(stop, self._ready)
+            taken = await unless(stop, self._ready())
             if taken is None:
                 return
             if stop.is_set():
@@ -147,18 +148,3 @@ class Poller:
                 Reason.UNREACHABLE,
                 f"a receive did not complete within {deadline:.0f} s",
             ) from error
-
-
-async def _unless(stop: asyncio.Event, wait: Callable[[], Awaitable[int]]) -> int | None:
-    """The result of `wait`, or None if the stop came first."""
-    waiting = asyncio.ensure_future(wait())
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            return waiting.result()
-        return None
-    finally:
-        waiting.cancel()
-        stopping.cancel()
-        await asyncio.gather(waiting, stopping, return_exceptions=True)

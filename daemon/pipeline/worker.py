@@ -4,7 +4,6 @@ acknowledges.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +12,7 @@ from daemon.aws.dead_letter import dead_letter, redacted_body
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.waiting import unless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,16 +145,7 @@ class Worker:
 
     async def _hold(self, delivery: Delivery, breaker: Breaker) -> bool:
         """Waits for an edge. False if the message is to be given back first."""
-        waiting = {
-            asyncio.ensure_future(breaker.wait_closed()),
-            asyncio.ensure_future(delivery.released.wait()),
-        }
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await unless(delivery.released, breaker.wait_closed())
         return not delivery.released.is_set()
 
     async def _given_back(self, delivery: Delivery, detail: str = "") -> Deferred:
