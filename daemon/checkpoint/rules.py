@@ -7,10 +7,9 @@ named after the methods of `daemon.checkpoint.ports.Checkpoint` they decide.
 
 A job's row, one per ARN and creation time::
 
-    claim ──> begin_write ──> writing ──> record_synced ──> synced
-                │    ▲           │
-                └────┘           └──> crash, stop, timeout: the row stays "writing"
-      one more unanswered write
+    claim ── begin_write ──> writing ── record_synced ──> synced
+                             │     ▲
+                             └─────┘ begin_write: one more unanswered write
 
     event             no row    released  skipped   rejected  writing        synced
     begin_write       writing   writing   writing   writing   writing        writing
@@ -22,8 +21,8 @@ A job's row, one per ARN and creation time::
                                                               writing while
                                                               unanswered
 
-"writing" means that the outcome in the target is unknown: the next attempt sees
-`unanswered_writes` > 0 and looks the job up in the target first.
+After a crash, a stop or a timeout the row stays in state writing: what is in the target is unknown,
+so the next attempt, which sees `unanswered_writes` > 0, looks the job up there first.
 
 Claims, name locks and writer leases are leases of one owner (a process):
 

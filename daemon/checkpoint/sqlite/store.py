@@ -225,13 +225,7 @@ class SqliteCheckpoint:
     ) -> None:
         change = partial(rules.record_skipped, reason=reason, message_id=message_id)
 
-        def operation(connection: sqlite3.Connection) -> None:
-            now = wall()
-            self._require_lease(connection, claim, now)
-            self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
-            claim_rows.delete(connection, claim)
-
-        await self._write(operation)
+        await self._end(claim, mark.creation_time, job_name, change)
 
     async def record_rejected(
         self,
@@ -302,13 +296,7 @@ class SqliteCheckpoint:
             message_id=message_id,
         )
 
-        def operation(connection: sqlite3.Connection) -> None:
-            now = wall()
-            self._require_lease(connection, claim, now)
-            self._change(connection, claim.job_arn, creation_time, job_name, change, now)
-            claim_rows.delete(connection, claim)
-
-        await self._write(operation)
+        await self._end(claim, creation_time, job_name, change)
 
     async def history(self, wanted: HistoryFilter) -> Sequence[JobRecord]:
         return await self._read(lambda connection: job_rows.history(connection, wanted))
@@ -333,6 +321,17 @@ class SqliteCheckpoint:
 
     async def _read(self, run: Callable[[sqlite3.Connection], T]) -> T:
         return await self._commits.run(Operation(run, writes=False))
+
+    async def _end(self, claim: Claim, creation_time: str, job_name: str, change: _Change) -> None:
+        """Changes a claimed job's row and ends the claim."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            now = wall()
+            self._require_lease(connection, claim, now)
+            self._change(connection, claim.job_arn, creation_time, job_name, change, now)
+            claim_rows.delete(connection, claim)
+
+        await self._write(operation)
 
     def _require_lease(
         self, connection: sqlite3.Connection, claim: Claim, now: float

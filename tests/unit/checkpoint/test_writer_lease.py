@@ -225,8 +225,8 @@ async def test_a_checkpoint_that_hangs_costs_the_lease(
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("daemon.checkpoint.writer_lease.CALL_SECONDS", 0.01)
     await first.round()
+    monkeypatch.setattr("daemon.checkpoint.writer_lease.CALL_SECONDS", 0.01)
 
     async def hang(*_arguments: object) -> bool:
         clock.now += LEASE

@@ -149,19 +149,6 @@ class TestNameLocks:
                 await other.lock_name(await claimed(other, arn), "project/churn", 20)
             assert caught.value.delay_seconds == 15
 
-    async def test_the_same_claim_takes_its_lock_again(
-        self, start: Start, clock: FakeClock
-    ) -> None:
-        ours, theirs = await start(), await start()
-        claim, other = await claimed(ours, arn_of(1)), await claimed(theirs, arn_of(2))
-        await ours.lock_name(claim, "project/churn", 20)
-        clock.now += 15
-        await ours.lock_name(claim, "project/churn", 20)
-        clock.now += 15
-
-        with pytest.raises(NameLocked):
-            await theirs.lock_name(other, "project/churn", 20)
-
     async def test_a_lock_is_free_after_unlock_and_only_its_holder_unlocks(
         self, start: Start
     ) -> None:
@@ -340,18 +327,6 @@ class TestSynced:
 
         assert (await row(checkpoint)).state is JobState.SYNCED
 
-    async def test_a_former_holder_cannot_record(self, start: Start, clock: FakeClock) -> None:
-        ours, theirs = await start(), await start()
-        former = await claimed(ours)
-        await begin(ours, former)
-        clock.now += LEASE
-        await claimed(theirs)
-
-        with pytest.raises(LeaseLost):
-            await synced(ours, former)
-
-        assert (await row(ours)).state is JobState.WRITING
-
     async def test_a_former_holder_is_content_when_the_next_one_has_synced_the_job(
         self, start: Start, clock: FakeClock
     ) -> None:
@@ -527,15 +502,6 @@ class TestRejected:
 
         (message,) = await checkpoint.rejected_messages()
         assert (message.body, message.reason) == ('{"detail": ', "tags_incomplete")
-
-    async def test_a_body_is_kept_even_if_its_message_is_unknown(
-        self, checkpoint: SqliteCheckpoint
-    ) -> None:
-        await checkpoint.keep_body("m-9", "body")
-
-        assert [
-            (message.message_id, message.body) for message in await checkpoint.rejected_messages()
-        ] == [("m-9", "body")]
 
     async def test_text_that_is_no_unicode_is_kept_as_its_escape(
         self, checkpoint: SqliteCheckpoint
