@@ -42,7 +42,7 @@ class FaultProxy:
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
@@ -53,11 +53,14 @@ class FaultProxy:
         await asyncio.gather(*self._open, return_exceptions=True)
         await self._server.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # no coroutine: Python 3.11 reports one that ends cancelled as an error
+        task = asyncio.create_task(self._serve(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _task: writer.close())  # also if it never began
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         numbers: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         with contextlib.closing(writer):
             try:
@@ -71,10 +74,6 @@ class FaultProxy:
                 ]
                 try:
                     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                except asyncio.CancelledError:
-                    # by `aclose`; asyncio of Python 3.11 reports a handler that ends cancelled as
-                    # an error
-                    pass
                 finally:
                     for way in ways:
                         way.cancel()
