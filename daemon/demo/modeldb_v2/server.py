@@ -250,10 +250,9 @@ class ModelDbV2StandIn:
         if any(request.headers.get(name) != value for name, value in self.require_headers.items()):
             raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
         lost = self.faults.loses_answer(operation)
+        deadline = _deadline_seconds(request)
         work = self._carry_out(request, body, service, call)
-        if (deadline := _deadline_seconds(request)) is not None:
-            work = self._carry_out_by(deadline, work)
-        response = await work
+        response = await (work if deadline is None else self._carry_out_by(deadline, work))
         return None if lost else response
 
     async def _carry_out_by(
