@@ -1,4 +1,4 @@
-"""Servers that answer connections to a ModelDB V1 as a test says."""
+"""Connections to scripted ModelDB V1 servers."""
 
 from __future__ import annotations
 
@@ -13,50 +13,17 @@ import pytest
 from daemon.targets.modeldb_v1.codec import Call, decode_call, encode_reply
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallFailed
+from tests.support.scripted_addresses import listening
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """A server that gives each connection to the handler and closes it after that. Gives the
-    port.
-    """
-    handling: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handling.add(task)
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
-                await handler(reader, writer)
-        finally:
-            writer.close()
-            # Python 3.11 would report a cancelled handler as an error
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, host, 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in handling:
-            task.cancel()
-        await asyncio.gather(*handling, return_exceptions=True)
-        await server.wait_closed()
+    from tests.support.scripted_addresses import Handler
 
 
 @contextlib.asynccontextmanager
 async def connected(handler: Handler, **options: Any) -> AsyncIterator[Connection]:
-    async with serving(handler) as port:
+    async with listening(handler) as port:
         connection = await Connection.open("127.0.0.1", port, **options)
         try:
             yield connection
@@ -90,11 +57,6 @@ async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     while True:
         writer.write(framed(answer_to(await read_call(reader))))
         await writer.drain()
-
-
-async def stay_silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    while await reader.read(65_536):
-        pass
 
 
 async def failure_of(call: Awaitable[object]) -> CallFailed:

@@ -1,4 +1,4 @@
-"""Addresses at which something answers as a test says, byte by byte."""
+"""Servers that answer byte by byte as a test says."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 WIRE = Path(__file__).parents[1] / "data" / "modeldb_v1" / "wire.jsonl"
 _LONGEST_FRAME = 16_384_000
 _SEQUENCE_ID = slice(-5, -1)
-"""Where a call without arguments has it."""
+"""Its position in a call without arguments."""
 _SEQUENCE_ID_IN_REPLY = slice(22, 26)
 
 
@@ -31,42 +31,40 @@ def recorded(name: str) -> tuple[bytes, bytes]:
 
 @contextlib.asynccontextmanager
 async def listening(
-    serve: Serve, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """A server for as long as the block lasts; its connections are closed when `serve` returns.
-    Gives its port.
+    """A server that passes each connection to the handler and closes it when the handler returns.
+    Yields its port.
     """
-    under_way: set[asyncio.Task[None]] = set()
+    handling: set[asyncio.Task[Any]] = set()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        under_way.add(task)
+        handling.add(task)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await serve(reader, writer)
-                await writer.drain()
-        except asyncio.CancelledError:
-            pass  # the block has ended; asyncio's own callback would report it as an error
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+                await handler(reader, writer)
         finally:
-            under_way.discard(task)
             writer.close()
+            # Python 3.11 would report a cancelled handler as an error
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
 
-    server = await asyncio.start_server(handle, host, 0, ssl=tls)
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        waiting = list(under_way)
-        for task in waiting:
+        for task in handling:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*handling, return_exceptions=True)
         await server.wait_closed()
 
 
 class ModelDBV1:
-    """Knows ``testConnection`` and closes the connection on everything else, as the real server
-    does on what is no call.
+    """Answers ``testConnection`` and closes the connection on everything else, as the real server
+    does on malformed calls.
     """
 
     def __init__(self) -> None:
@@ -98,8 +96,8 @@ async def silence(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -
         pass
 
 
-def saying(answer: bytes) -> Serve:
-    """Reads what comes first, sends these bytes and closes the connection."""
+def saying(answer: bytes) -> Handler:
+    """Reads once, sends these bytes and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)

@@ -28,13 +28,12 @@ from tests.support.modeldb_v1_connections import (
     failure_of,
     framed,
     read_call,
-    serving,
-    stay_silent,
     until,
 )
+from tests.support.scripted_addresses import listening, silence
 
 if TYPE_CHECKING:
-    from tests.support.modeldb_v1_connections import Handler
+    from tests.support.scripted_addresses import Handler
 
 OK = encode_reply("testConnection", FIRST_SEQUENCE_ID, 200)
 """The answer to the first call of a connection."""
@@ -49,7 +48,7 @@ def sending(raw: bytes) -> Handler:
         await read_call(reader)
         writer.write(raw)
         await writer.drain()
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     return handler
 
@@ -65,7 +64,7 @@ async def test_200_calls_at_once_are_sent_before_the_first_answer_and_each_gets_
         calls = [await read_call(reader) for _ in range(200)]
         came.extend(call.arguments["transformerId"] for call in calls)
         writer.write(b"".join(framed(answer_to(call)) for call in calls))
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     async with connected(handler) as connection:
         answers = await asyncio.gather(
@@ -82,7 +81,7 @@ async def test_an_answer_may_come_in_pieces() -> None:
         for byte in framed(answer_to(await read_call(reader))):
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     async with connected(handler) as connection:
         assert await connection.call("testConnection") == 200
@@ -102,7 +101,7 @@ async def test_an_exception_in_the_middle_is_the_failure_of_its_call_only() -> N
             )
             + framed(answer_to(fourth))
         )
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     observed = Observed()
     async with connected(handler, observe=observed) as connection:
@@ -134,21 +133,32 @@ async def test_sequence_ids_begin_anew_after_the_largest() -> None:
 
 
 async def test_the_deadline_of_a_call_begins_when_the_one_before_it_is_answered() -> None:
+    go = asyncio.Semaphore(0)
+
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for call in [await read_call(reader) for _ in range(4)]:
-            await asyncio.sleep(0.3)  # the server works
+            await go.acquire()
             writer.write(framed(answer_to(call)))
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
-    async with connected(handler, call_seconds=0.6) as connection:
-        # 1.2 s
-        answers = await asyncio.gather(*(connection.call("testConnection") for _ in range(4)))
-        assert answers == [200] * 4
+    loop = asyncio.get_running_loop()
+    async with connected(handler, call_seconds=60.0) as connection:
+        calls = [asyncio.create_task(connection.call("testConnection")) for _ in range(4)]
+        await until(lambda: connection.unanswered == 4)
+        for left in (3, 2, 1, 0):
+            deadline, before = connection._deadline, loop.time()
+            assert deadline is not None
+            go.release()
+            await until(lambda left=left: connection.unanswered == left)  # type: ignore[misc] # the loop's own
+            assert deadline.cancelled()
+            assert connection._deadline is None or connection._deadline.when() >= before + 60.0
+        assert connection._deadline is None
+        assert await asyncio.gather(*calls) == [200] * 4
 
 
 async def test_when_the_oldest_call_is_not_answered_in_time_all_have_an_unknown_outcome() -> None:
     observed = Observed()
-    async with connected(stay_silent, call_seconds=0.2, observe=observed) as connection:
+    async with connected(silence, call_seconds=0.2, observe=observed) as connection:
         failures = await asyncio.gather(
             *(failure_of(connection.call("testConnection")) for _ in range(3))
         )
@@ -166,7 +176,7 @@ async def test_when_the_oldest_call_is_not_answered_in_time_all_have_an_unknown_
 
 async def test_calls_that_come_later_do_not_put_off_the_deadline_of_the_oldest() -> None:
     loop = asyncio.get_running_loop()
-    async with connected(stay_silent, call_seconds=0.3) as connection:
+    async with connected(silence, call_seconds=0.3) as connection:
         begun, calls = loop.time(), []
         while not connection.closed:
             calls.append(asyncio.create_task(failure_of(connection.call("testConnection"))))
@@ -251,7 +261,7 @@ async def test_what_is_no_answer_ends_the_connection_and_every_call_on_it(
 async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(framed(OK))
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     async with connected(handler) as connection:
         async with asyncio.timeout(5):
@@ -319,7 +329,7 @@ async def test_after_a_lost_connection_the_next_one_works() -> None:
         if connections > 1:
             await answer_all(reader, writer)
 
-    async with serving(handler) as port:
+    async with listening(handler) as port:
         first = await Connection.open("127.0.0.1", port)
         await first.wait_closed()
         assert first.closed
@@ -359,7 +369,7 @@ async def test_a_cancelled_caller_leaves_its_call_in_the_line() -> None:
 
 
 async def test_a_caller_may_go_in_the_moment_in_which_its_call_fails() -> None:
-    async with connected(stay_silent) as connection:
+    async with connected(silence) as connection:
         call = asyncio.create_task(connection.call("testConnection"))
         await until(lambda: connection.unanswered == 1)
         connection.abort()
@@ -405,7 +415,7 @@ async def test_a_call_that_is_too_long_is_refused_and_the_longest_is_sent() -> N
         call = await read_call(reader)
         lengths.append(len(call.arguments["value"]))
         writer.write(framed(answer_to(call)))
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
     empty = len(
         encode_call("updateProject", {"projectId": 1, "key": "description", "value": ""}, 0)
@@ -513,7 +523,7 @@ async def test_calls_that_waited_outside_when_the_connection_ended_were_not_sent
 @pytest.mark.parametrize("how", ["aclose", "abort"])
 async def test_closing_fails_the_calls_without_an_answer(how: str) -> None:
     observed = Observed()
-    async with connected(stay_silent, observe=observed) as connection:
+    async with connected(silence, observe=observed) as connection:
         calls = [asyncio.create_task(connection.call("testConnection")) for _ in range(2)]
         await until(lambda: connection.unanswered == 2)
         if how == "aclose":
@@ -537,7 +547,7 @@ async def test_closing_is_seen_by_the_server_at_once() -> None:
     ended = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
         ended.set()
 
     async with connected(handler) as connection:

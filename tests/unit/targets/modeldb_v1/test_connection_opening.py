@@ -21,9 +21,8 @@ from daemon.targets.modeldb_v1.errors import CallErrorKind
 from tests.support.modeldb_v1_connections import (
     answer_all,
     failure_of,
-    serving,
-    stay_silent,
 )
+from tests.support.scripted_addresses import listening, silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,14 +80,14 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 async def test_names_and_addresses_of_both_kinds(host: str) -> None:
     try:
-        async with serving(answer_all, host="127.0.0.1" if host == "localhost" else host) as port:
+        async with listening(answer_all, host="127.0.0.1" if host == "localhost" else host) as port:
             assert await answers(host, port)
     except OSError as error:
         pytest.skip(f"no {host} here: {error}")
 
 
 async def test_small_frames_leave_at_once_and_a_silent_peer_is_noticed() -> None:
-    async with serving(stay_silent) as port:
+    async with listening(silence) as port:
         connection = await Connection.open("127.0.0.1", port)
         sock = connection._writer.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -100,7 +99,7 @@ async def test_small_frames_leave_at_once_and_a_silent_peer_is_noticed() -> None
 async def test_the_first_address_that_takes_a_connection_is_used(
     names: dict[str, list[str]],
 ) -> None:
-    async with serving(answer_all) as port:
+    async with listening(answer_all) as port:
         names["modeldb"] = ["127.0.0.2", "127.0.0.1"]  # nobody listens on the first
         assert await answers("modeldb", port)
         with silent("127.0.0.3", port):
@@ -199,14 +198,14 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 
 
 async def test_over_tls(with_tls: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    async with serving(answer_all, tls=with_tls) as port:
+    async with listening(answer_all, tls=with_tls) as port:
         assert await answers("127.0.0.1", port, ssl_context=trusting)
 
 
 async def test_a_connection_over_tls_is_closed_with_calls_on_it(
     with_tls: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
-    async with serving(stay_silent, tls=with_tls) as port:
+    async with listening(silence, tls=with_tls) as port:
         connection = await Connection.open("127.0.0.1", port, ssl_context=trusting)
         call = asyncio.create_task(connection.call("testConnection"))
         await asyncio.sleep(0)
@@ -215,7 +214,7 @@ async def test_a_connection_over_tls_is_closed_with_calls_on_it(
 
 
 async def test_a_certificate_that_is_not_trusted(with_tls: ssl.SSLContext) -> None:
-    async with serving(answer_all, tls=with_tls) as port:
+    async with listening(answer_all, tls=with_tls) as port:
         failed = await failure_of(
             Connection.open("127.0.0.1", port, ssl_context=ssl.create_default_context())
         )
@@ -230,7 +229,7 @@ async def test_a_certificate_of_another_name(
     with_tls: ssl.SSLContext, trusting: ssl.SSLContext, names: dict[str, list[str]]
 ) -> None:
     names["modeldb"] = ["127.0.0.1"]
-    async with serving(answer_all, tls=with_tls) as port:
+    async with listening(answer_all, tls=with_tls) as port:
         failed = await failure_of(Connection.open("modeldb", port, ssl_context=trusting))
         assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
         assert "modeldb" in failed.detail.partition("its certificate is not trusted")[2]
@@ -240,7 +239,7 @@ async def test_tls_with_a_name_that_no_certificate_can_have(
     trusting: ssl.SSLContext, names: dict[str, list[str]]
 ) -> None:
     names[".modeldb"] = ["127.0.0.1"]
-    async with serving(stay_silent) as port:
+    async with listening(silence) as port:
         failed = await failure_of(Connection.open(".modeldb", port, ssl_context=trusting))
         assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
 
@@ -248,9 +247,9 @@ async def test_tls_with_a_name_that_no_certificate_can_have(
 async def test_tls_with_a_server_that_answers_something_else(trusting: ssl.SSLContext) -> None:
     async def handler(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
-        await stay_silent(_reader, writer)
+        await silence(_reader, writer)
 
-    async with serving(handler) as port:
+    async with listening(handler) as port:
         failed = await failure_of(Connection.open("127.0.0.1", port, ssl_context=trusting))
         assert (failed.kind, failed.sent) == (CallErrorKind.NOT_THE_API, False)
         assert "is target.tls right?" in failed.detail
@@ -260,14 +259,14 @@ async def test_tls_with_a_server_that_closes_as_modeldb_does(trusting: ssl.SSLCo
     async def handler(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read(4)  # no length that it takes
 
-    async with serving(handler) as port:
+    async with listening(handler) as port:
         failed = await failure_of(Connection.open("127.0.0.1", port, ssl_context=trusting))
         assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
         assert failed.detail.endswith(" in the TLS handshake; is target.tls right?")
 
 
 async def test_tls_with_a_server_that_does_not_answer(trusting: ssl.SSLContext) -> None:
-    async with serving(stay_silent) as port:
+    async with listening(silence) as port:
         failed = await failure_of(
             Connection.open("127.0.0.1", port, ssl_context=trusting, connect_seconds=0.2)
         )

@@ -738,12 +738,17 @@ def test_hyperparameters_that_are_too_large_for_a_frame_are_left_out_the_largest
     )
 
 
-def test_many_small_hyperparameters_are_bounded_too() -> None:
-    job = mapped(HyperParameters={str(number): "" for number in range(60_000)})
-    assert 50_000 < len(job.hyperparameters) < 60_000
-    assert len([note for note in job.notes if note.startswith("hyperparameter ")]) == 60_000 - len(
-        job.hyperparameters
-    )
+def test_many_small_hyperparameters_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.targets.modeldb_v1.mapping.HYPERPARAMETER_BYTES", 40_000)
+    job = mapped(HyperParameters={str(number): "" for number in range(700)})
+    kept = len(job.hyperparameters)
+    assert 500 < kept < 700
+    assert len([note for note in job.notes if note.startswith("hyperparameter ")]) == 700 - kept
+    sizes = [
+        len(encode_call("storeFitEvent", {"fe": requests.fit_event(1, each)}, 0))
+        for each in (job, replace(job, hyperparameters=()))
+    ]
+    assert sizes[0] - sizes[1] < 40_000
 
 
 def test_a_document_that_is_too_large_loses_its_largest_members() -> None:

@@ -17,11 +17,10 @@ from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.probe import Probe
 from tests.support.modeldb_v1_connections import (
     failure_of,
-    serving,
-    stay_silent,
     until,
 )
 from tests.support.modeldb_v1_target import Permit, target_on
+from tests.support.scripted_addresses import listening, silence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,9 +82,9 @@ async def test_an_http_server_on_the_port(server: ModelDbV1StandIn) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await stay_silent(reader, writer)
+        await silence(reader, writer)
 
-    async with serving(answer) as port:
+    async with listening(answer) as port:
         fault = await fault_on(port)
     assert (fault.reason, fault.curable) == (Reason.NOT_THE_API, False)
     assert "an HTTP server answers" in fault.detail

@@ -21,8 +21,12 @@ from daemon.training_job.training_run import training_run
 from tests.support.modeldb_v1_exchanges import Exchange, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+MARK = (
+    "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 "
+    "2026-11-23T12:00:00.250Z"
+)
 RUN: Mapping[str, str] = {
     "er.experimentRun.description": "the mark, by which the run is found again; theirs is empty"
 }
@@ -170,16 +174,12 @@ def case_named(name: str) -> Case:
     return found
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
-def case(request: pytest.FixtureRequest) -> Case:
-    found = request.param
-    assert isinstance(found, Case)
-    return found
-
-
-@pytest.fixture(params=[True, False], ids=["with-store", "without-store"])
-def job(request: pytest.FixtureRequest, case: Case) -> MappedJob:
-    return case.mapped(metadata_store=request.param)
+def with_jobs() -> Iterator[tuple[Case, MappedJob, str]]:
+    """Each case with its job, with and without a metadata store, and a label."""
+    for case in CASES:
+        for metadata_store in (True, False):
+            label = f"{case.name}, {'with' if metadata_store else 'without'} metadata store"
+            yield case, case.mapped(metadata_store=metadata_store), label
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
@@ -246,74 +246,83 @@ def test_all_recorded_cases_are_compared() -> None:
     assert listed <= {case.name for case in CASES}
 
 
-def test_jobs_without_all_tags_are_refused_before(case: Case) -> None:
-    keys = TagKeys()
-    (told,) = (request["pr"]["project"] for request in case.requests("storeProjectEvent"))
-    tags = {
-        keys.sync: "",
-        keys.project_name: told.get("name", ""),
-        keys.project_user: told["author"],
-        keys.project_description: told["description"],
-        keys.model_name: case.tags.model_name,
-        keys.model_type: case.tags.model_type,
-    }
-    refused = isinstance(read_tags(tags, keys), TagsIncomplete)
-    assert refused == (case.name in NO_JOB_OF_OURS)
+def test_jobs_without_all_tags_are_refused_before(subtests: pytest.Subtests) -> None:
+    for case in CASES:
+        with subtests.test(case.name):
+            keys = TagKeys()
+            (told,) = (request["pr"]["project"] for request in case.requests("storeProjectEvent"))
+            tags = {
+                keys.sync: "",
+                keys.project_name: told.get("name", ""),
+                keys.project_user: told["author"],
+                keys.project_description: told["description"],
+                keys.model_name: case.tags.model_name,
+                keys.model_type: case.tags.model_type,
+            }
+            refused = isinstance(read_tags(tags, keys), TagsIncomplete)
+            assert refused == (case.name in NO_JOB_OF_OURS)
 
 
-def test_the_project_is_theirs_byte_for_byte(case: Case, job: MappedJob) -> None:
-    exchange = case.only("storeProjectEvent")
-    if case.name == "none-tag":
-        assert compare(exchange, pr=requests.project_event(job)) == {"pr.project.name": (None, "")}
-        return
-    assert (
-        encode_call("storeProjectEvent", {"pr": requests.project_event(job)}, 0)
-        == exchange.request_frame
-    )
+def test_the_project_is_theirs_byte_for_byte(subtests: pytest.Subtests) -> None:
+    for case, job, label in with_jobs():
+        exchange = case.only("storeProjectEvent")
+        event = requests.project_event(job)
+        with subtests.test(label):
+            if case.name == "none-tag":
+                assert compare(exchange, pr=event) == {"pr.project.name": (None, "")}
+            else:
+                same = encode_call("storeProjectEvent", {"pr": event}, 0)
+                assert same == exchange.request_frame
 
 
-def test_the_experiment_is_theirs_byte_for_byte(case: Case) -> None:
-    exchange = case.only("storeExperimentEvent")
-    project_id = case.only("storeProjectEvent").response["result"]["projectId"]
-    assert (
-        encode_call(
-            "storeExperimentEvent", {"er": requests.default_experiment_event(project_id)}, 0
-        )
-        == exchange.request_frame
-    )
+def test_the_experiment_is_theirs_byte_for_byte(subtests: pytest.Subtests) -> None:
+    for case in CASES:
+        with subtests.test(case.name):
+            exchange = case.only("storeExperimentEvent")
+            project_id = case.only("storeProjectEvent").response["result"]["projectId"]
+            assert (
+                encode_call(
+                    "storeExperimentEvent", {"er": requests.default_experiment_event(project_id)}, 0
+                )
+                == exchange.request_frame
+            )
 
 
-def test_the_run_differs_by_our_mark_only(case: Case, job: MappedJob) -> None:
-    experiment_id = case.only("storeExperimentEvent").response["result"]["experimentId"]
-    found = compare(case.only("storeExperimentRunEvent"), er=requests.run_event(experiment_id, job))
-    mark = (
-        "sagemaker-training-job arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1 "
-        "2026-11-23T12:00:00.250Z"
-    )
-    assert found == {"er.experimentRun.description": ("", mark)}
-    assert found.keys() == RUN.keys()
+def test_the_run_differs_by_our_mark_only(subtests: pytest.Subtests) -> None:
+    for case, job, label in with_jobs():
+        with subtests.test(label):
+            experiment_id = case.only("storeExperimentEvent").response["result"]["experimentId"]
+            found = compare(
+                case.only("storeExperimentRunEvent"), er=requests.run_event(experiment_id, job)
+            )
+            assert found == {"er.experimentRun.description": ("", MARK)}
+            assert found.keys() == RUN.keys()
 
 
-def test_the_fit_differs_where_it_is_listed(case: Case, job: MappedJob) -> None:
-    exchange = case.only("storeFitEvent")
-    theirs = (exchange.request or {})["fe"]
-    found = compare(exchange, fe=requests.fit_event(theirs["experimentRunId"], job))
-    words = {
-        f"fe.{path}"
-        for path in WORDS
-        if theirs["df"]["metadata"] or (path.endswith("[+]") and job.metadata is None)
-    }
-    assert found.keys() == FIT.keys() | words | FIT_OF_CASE.get(case.name, {}).keys()
-    assert found["fe.spec.tag"] == found["fe.model.tag"] == ("", "the-model")
-    assert found["fe.metadata"] == ("{}", job.metadata)
-    assert found.get("fe.df.metadata[].valueType") in {None, ("<class 'str'>", "str")}
-    added = [word["key"] for word in found.get("fe.df.metadata[+]", (None, []))[1]]
-    has_uri = bool(job.data_frames[0].filepath)
-    assert [key for key in added if key in {"S3DataType", "ModelArtifacts", "TrainingJobArn"}] == [
-        *(["S3DataType"] if has_uri else []),
-        *(["ModelArtifacts"] if job.metadata is None and job.model_location else []),
-        *(["TrainingJobArn"] if job.metadata is None else []),
-    ]
+def test_the_fit_differs_where_it_is_listed(subtests: pytest.Subtests) -> None:
+    for case, job, label in with_jobs():
+        with subtests.test(label):
+            exchange = case.only("storeFitEvent")
+            theirs = (exchange.request or {})["fe"]
+            found = compare(exchange, fe=requests.fit_event(theirs["experimentRunId"], job))
+            words = {
+                f"fe.{path}"
+                for path in WORDS
+                if theirs["df"]["metadata"] or (path.endswith("[+]") and job.metadata is None)
+            }
+            assert found.keys() == FIT.keys() | words | FIT_OF_CASE.get(case.name, {}).keys()
+            assert found["fe.spec.tag"] == found["fe.model.tag"] == ("", "the-model")
+            assert found["fe.metadata"] == ("{}", job.metadata)
+            assert found.get("fe.df.metadata[].valueType") in {None, ("<class 'str'>", "str")}
+            added = [word["key"] for word in found.get("fe.df.metadata[+]", (None, []))[1]]
+            has_uri = bool(job.data_frames[0].filepath)
+            assert [
+                key for key in added if key in {"S3DataType", "ModelArtifacts", "TrainingJobArn"}
+            ] == [
+                *(["S3DataType"] if has_uri else []),
+                *(["ModelArtifacts"] if job.metadata is None and job.model_location else []),
+                *(["TrainingJobArn"] if job.metadata is None else []),
+            ]
 
 
 def test_hyperparameters_keep_the_quotes_that_the_original_client_sent() -> None:
@@ -325,19 +334,27 @@ def test_hyperparameters_keep_the_quotes_that_the_original_client_sent() -> None
     )
 
 
-def test_all_channels_are_sent_as_they_send_two(case: Case, job: MappedJob) -> None:
+def test_all_channels_are_sent_as_they_send_two(subtests: pytest.Subtests) -> None:
     """The original client sends test with the first metric, we as a call of its own, and the others
     as well.
     """
-    assert len(job.data_frames) == max(1, len(case.description["InputDataConfig"]))
-    assert set(HIDDEN_CHANNELS.get(case.name, ())) <= {frame.tag for frame in job.data_frames}
-    sent = [request["me"]["df"] for request in case.requests("storeMetricEvent")[:1]]
-    theirs = [frame for frame in sent if frame["tag"]]
-    ours = [plain(requests.data_frame(frame)) for frame in job.data_frames if frame.tag == "test"]
-    assert len(theirs) == len(ours)
-    for one, other in zip(theirs, ours, strict=True):
-        found = differences({"df": one}, {"df": other})
-        assert found.keys() == (WORDS.keys() if one["metadata"] else set())
+    for case, job, label in with_jobs():
+        with subtests.test(label):
+            assert len(job.data_frames) == max(1, len(case.description["InputDataConfig"]))
+            assert set(HIDDEN_CHANNELS.get(case.name, ())) <= {
+                frame.tag for frame in job.data_frames
+            }
+            sent = [request["me"]["df"] for request in case.requests("storeMetricEvent")[:1]]
+            theirs = [frame for frame in sent if frame["tag"]]
+            ours = [
+                plain(requests.data_frame(frame))
+                for frame in job.data_frames
+                if frame.tag == "test"
+            ]
+            assert len(theirs) == len(ours)
+            for one, other in zip(theirs, ours, strict=True):
+                found = differences({"df": one}, {"df": other})
+                assert found.keys() == (WORDS.keys() if one["metadata"] else set())
 
 
 def test_the_channel_training_is_the_training_data() -> None:
@@ -349,33 +366,39 @@ def test_the_channel_training_is_the_training_data() -> None:
 
 
 def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
-    case: Case, job: MappedJob
+    subtests: pytest.Subtests,
 ) -> None:
-    fit = case.only("storeFitEvent").response.get("result", {})
-    run_id = case.only("storeExperimentRunEvent").response["result"]["experimentRunId"]
-    metrics = {metric.name: metric for metric in job.metrics}
-    told = {(exchange.request or {})["me"]["metricType"]: exchange for exchange in case.metrics}
-    assert [*metrics] == [name for name in told if name not in METRICS_LEFT_OUT.get(case.name, [])]
-    ids = {frame.tag: 1000 + number for number, frame in enumerate(job.data_frames)}
-    ids[job.data_frames[0].tag] = fit.get("dfId", -1)
-    if case.metrics:
-        ids |= {"test": case.metrics[0].response["result"]["dfId"]}
-    for name, metric in metrics.items():
-        event = requests.metric_event(
-            run_id, fit["modelId"], ids[job.data_frames[metric.channel].tag], metric
-        )
-        theirs = (told[name].request or {})["me"]
-        found = compare(told[name], me=event)
-        if theirs["df"]["id"] == -1:
-            assert found.keys() == {
-                path
-                for path in FIRST_METRIC
-                if path == "me.df.id" or theirs["df"][path.rpartition(".")[2]]
+    for case, job, label in with_jobs():
+        with subtests.test(label):
+            fit = case.only("storeFitEvent").response.get("result", {})
+            run_id = case.only("storeExperimentRunEvent").response["result"]["experimentRunId"]
+            metrics = {metric.name: metric for metric in job.metrics}
+            told = {
+                (exchange.request or {})["me"]["metricType"]: exchange for exchange in case.metrics
             }
-        else:
-            assert found.keys() == (
-                {"me.df.id"} if (case.name, name) in METRIC_ELSEWHERE else set()
-            )
+            assert [*metrics] == [
+                name for name in told if name not in METRICS_LEFT_OUT.get(case.name, [])
+            ]
+            ids = {frame.tag: 1000 + number for number, frame in enumerate(job.data_frames)}
+            ids[job.data_frames[0].tag] = fit.get("dfId", -1)
+            if case.metrics:
+                ids |= {"test": case.metrics[0].response["result"]["dfId"]}
+            for name, metric in metrics.items():
+                event = requests.metric_event(
+                    run_id, fit["modelId"], ids[job.data_frames[metric.channel].tag], metric
+                )
+                theirs = (told[name].request or {})["me"]
+                found = compare(told[name], me=event)
+                if theirs["df"]["id"] == -1:
+                    assert found.keys() == {
+                        path
+                        for path in FIRST_METRIC
+                        if path == "me.df.id" or theirs["df"][path.rpartition(".")[2]]
+                    }
+                else:
+                    assert found.keys() == (
+                        {"me.df.id"} if (case.name, name) in METRIC_ELSEWHERE else set()
+                    )
 
 
 @pytest.mark.parametrize(
