@@ -1,4 +1,4 @@
-"""Entry of ``python -m daemon`` and of the console script."""
+"""Entry point of ``python -m daemon`` and of the console script."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ def main() -> int:
     Returns:
         The exit status (`daemon.cli.main`).
     """
-    # Process 1 of a container has no default action for SIGTERM: without a handler a stop during
-    # the imports would wait for SIGKILL.
+    # Process 1 of a container ignores SIGTERM without a handler, so a stop during the imports would
+    # wait for SIGKILL.
     signal.signal(signal.SIGTERM, _end)
-    from daemon.cli import main as run_verb  # noqa: PLC0415 - takes most of a second, in which a stop can already come
+    from daemon.cli import main as run_verb  # noqa: PLC0415 - takes most of a second, during which a stop can arrive
 
     return run_verb()
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Nothing has begun yet, or the verb ends by itself; ``run`` puts a handler of its own in this
-    one's place.
-    """
+    """Exits at once. ``run`` replaces this handler with its own."""
     del frame
     sys.exit(128 + number)
 

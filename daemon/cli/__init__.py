@@ -1,6 +1,7 @@
-"""The command line. Every verb has a module of its own; none has logic of its own.
+"""The command line. Every verb is a module with ``add_to`` (its parser) and ``act``.
 
-Exit status: 0 done; 1 something failed (said on stderr); 2 usage or configuration error.
+Exit status: 0 success; 1 failure, explained on standard error; 2 usage or configuration error;
+130 interrupted; 128 + n killed by signal n.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb.
 
     Args:
-        argv: the arguments after the program's name; None: those of the process.
+        argv: the arguments without the program's name; None: those of the process.
 
     Returns:
         The exit status.
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="sagemaker-modeldb-sync",
         description="Records every finished, tagged SageMaker training job in ModelDB, exactly "
         "once.",
+        epilog="Exit status: 0 success, 1 failure, 2 usage or configuration error. "
+        "'%(prog)s VERB --help' describes a verb.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)

@@ -1,4 +1,4 @@
-"""``check``: is the configuration right, and does every edge answer?"""
+"""``check``: validates the configuration and tests every dependency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daemon.config.settings import Settings
 
 LEAST_RECEIVES = 3
-"""A redrive policy with fewer sends a job to the dead-letter queue at its first bad moment."""
+"""With fewer, the redrive policy sends a job to the dead-letter queue after a brief failure."""
 
 NO_REDRIVE_POLICY = (
     "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, "
@@ -36,13 +36,15 @@ NO_REDRIVE_POLICY = (
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "check",
-        help="validates the configuration and asks every edge",
-        description="Validates the configuration, then asks the queue, its dead-letter queue, "
-        "SageMaker, the checkpoint and the target, and prints one line each. Receives nothing "
-        "and writes nothing but a probe in the checkpoint.",
+        help="validate the configuration and test every dependency",
+        description="Validates the configuration, then tests the queue, its dead-letter queue, "
+        "SageMaker, the checkpoint and the target, and prints one line per check, with a "
+        "suggested fix for failures. Receives no messages and writes only a probe in the "
+        "checkpoint. Exit status: 0 if all checks pass, 1 if one fails, 2 for a configuration "
+        "error.",
     )
     add_config_option(parser)
-    parser.add_argument("--offline", action="store_true", help="only the configuration")
+    parser.add_argument("--offline", action="store_true", help="validate only the configuration")
     parser.set_defaults(act=act)
 
 

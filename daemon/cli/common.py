@@ -1,4 +1,4 @@
-"""What several verbs share: the ``--config`` option and the logs that follow from the settings."""
+"""Shared by several verbs: the ``--config`` option and logging as configured."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="YAML file (default: $MODELDB_SYNC_CONFIG, else /etc/modeldb-sync/config.yaml if it "
-        "exists)",
+        help="YAML configuration file (default: $MODELDB_SYNC_CONFIG, else "
+        "/etc/modeldb-sync/config.yaml if it exists)",
     )
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings of file, secret files and environment.
+    """Loads the settings from all sources.
 
     Raises:
         ConfigError: with one line per problem.

@@ -15,16 +15,20 @@ TARGETS = ("modeldb-v2", "modeldb-v1")
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "demo",
-        help="shows the whole thing on this machine",
-        description="Starts an embedded AWS (moto) and an embedded stand-in for ModelDB, lets "
-        "training jobs end, and shows what "
-        "the daemon makes of them. Ends by itself.",
+        help="demonstrate the daemon on this machine",
+        description="Starts an embedded AWS emulator (moto) and a fake ModelDB, completes a dozen "
+        "training jobs, simulates a database outage, prints a summary and exits.",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="stay up afterwards and print the addresses"
+        "--keep",
+        action="store_true",
+        help="keep the servers running afterwards and print their addresses",
     )
     parser.add_argument(
-        "--target", choices=TARGETS, default=TARGETS[0], help="which ModelDB (default: %(default)s)"
+        "--target",
+        choices=TARGETS,
+        default=TARGETS[0],
+        help="version of ModelDB (default: %(default)s)",
     )
     parser.set_defaults(act=act)
 

@@ -1,4 +1,4 @@
-"""``run``: the daemon."""
+"""``run``: runs the daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
-        "run", help="the daemon", description="Polls the queue until SIGTERM or SIGINT."
+        "run",
+        help="run the daemon",
+        description="Runs the daemon until SIGTERM or SIGINT, then shuts down gracefully: messages "
+        "in flight are finished or released within shutdown.grace_seconds. A second signal "
+        "exits at once. Exit status: 0 after a graceful shutdown, 1 if a part of the daemon "
+        "crashed, 2 for a configuration error.",
     )
     add_config_option(parser)
     parser.set_defaults(act=act)
@@ -37,7 +42,7 @@ async def _run(settings: Settings) -> None:
 
     def on_signal(number: int) -> None:
         nonlocal asked
-        # a second signal ends at once; what is unanswered is found again by the next start
+        # a second signal exits at once; the next start recovers calls without an answer
         if asked:
             os._exit(128 + number)
         asked = True

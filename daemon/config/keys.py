@@ -21,18 +21,18 @@ KeyPath = tuple[str, ...]
 
 
 class KeyIndex:
-    """Every key that a model of settings has, dotted (``queue.retry.max_seconds``).
+    """All keys of a settings model, dotted (``queue.retry.max_seconds``).
 
     Args:
         root: the model; its fields are the sections.
-        prefix: what environment variables begin with.
+        prefix: the prefix of environment variables.
     """
 
     def __init__(self, root: type[BaseModel], prefix: str) -> None:
         self.sections = tuple(root.model_fields)
         self.prefix = prefix
         self.fields: dict[str, list[FieldInfo]] = {}
-        """The field behind each key; several where the kinds of a section share a key."""
+        """The fields of each key; several if the kinds of a section share a key."""
         self._kinds: dict[str, str] = {}
         self._of_kind: dict[tuple[str, str], FieldInfo] = {}
         for path, field in self._leaves(root, ()):
@@ -63,12 +63,12 @@ class KeyIndex:
         return self.prefix + key.upper().replace(".", "__")
 
     def discriminator(self, key: str) -> str | None:
-        """The name of the key that tells the kind of a section that comes in several."""
+        """The key that selects the kind of a section; None if there is only one kind."""
         return self._kinds.get(key)
 
     def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
-        """The field behind a key; where kinds of a section share the key, that of the first of some
-        kinds that has it.
+        """The field of a key. If kinds of a section share the key, that of the first of `kinds`
+        that has it.
         """
         found = (self._of_kind.get((key, str(kind))) for kind in kinds)
         return next(
@@ -80,13 +80,11 @@ class KeyIndex:
         return any(known.startswith(f"{key}.") for known in self.fields)
 
     def accepts(self, path: KeyPath) -> bool:
-        """Whether a value may stand at a path: a key, or an entry of a mapping such as
-        ``target.headers``.
-        """
+        """Whether a path is a key or an entry of a mapping such as ``target.headers``."""
         return ".".join(path) in self.fields or self.holds(".".join(path[:-1]), Mapping)
 
     def holds(self, key: str, kind: type) -> bool:
-        """Whether the value of a key is a tuple, a mapping, … of things."""
+        """Whether the value of a key is a collection of this kind (tuple, mapping, …)."""
         return any(
             get_origin(member) is kind
             for field in self.fields.get(key, ())
@@ -94,7 +92,7 @@ class KeyIndex:
         )
 
     def may_be_unset(self, key: str) -> bool:
-        """Whether a key has an empty value of its own: null, or a mapping without entries."""
+        """Whether a key may be empty: null, or a mapping without entries."""
         fields = self.fields.get(key, ())
         return self.holds(key, Mapping) or any(
             type(None) in alternatives(field.annotation) for field in fields
@@ -104,11 +102,11 @@ class KeyIndex:
         return any(_mentions(field.annotation, SecretStr) for field in self.fields[key])
 
     def words(self, key: str) -> list[str]:
-        """The words that a key with a closed set of them takes."""
+        """The allowed values of a key with a closed set of them."""
         return [str(word) for field in self.fields[key] for word in get_args(field.annotation)]
 
     def unknown(self, key: str) -> str:
-        """What is said of a key that does not exist. Its value is never said: it may be a secret
+        """The error text for an unknown key. It never contains the value, which may be a secret
         under a misspelt key.
         """
         section = key.rpartition(".")[0]
@@ -124,8 +122,8 @@ class KeyIndex:
         return f"is an unknown key; sections are {', '.join(self.sections)}"
 
 
-def alternatives(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing makes of an annotation has no common type
-    """The alternatives of a union, or the annotation itself, without what is annotated on them."""
+def alternatives(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - annotations have no common type
+    """The alternatives of a union, or the annotation itself, without `Annotated`."""
     members = (
         get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
     )

@@ -32,25 +32,23 @@ class _Given:
 
 
 class Layers:
-    """The values given, by key, later layers over earlier ones, and the problems found, one line
-    each.
-    """
+    """Values by key, where later layers override earlier ones, and one line for each problem."""
 
     def __init__(self, index: KeyIndex) -> None:
         self.index = index
         self.problems: list[str] = []
         self._given: dict[KeyPath, _Given] = {}
 
-    def put(self, path: KeyPath, value: Any, source: str) -> None:  # noqa: ANN401 - whatever was given; checked later
+    def put(self, path: KeyPath, value: Any, source: str) -> None:  # noqa: ANN401 - any value; validated later
         self._given[path] = _Given(value, source)
 
     def put_text(self, path: KeyPath, text: str, source: str) -> None:
-        """Puts a value that came as text, from a variable or a secret file. Lists are JSON or
-        separated by commas.
+        """Puts a value given as text (environment variable, secret file). Lists are JSON or
+        comma-separated.
         """
         key = ".".join(path)
         if not text and self.index.may_be_unset(key):
-            return  # an empty variable is how a template says "not set"
+            return  # templates render an unset value as an empty variable
         if self.index.holds(key, tuple) and text:
             self._put_list(path, text, source)
         elif self.index.holds(key, Mapping):
@@ -84,10 +82,10 @@ class Layers:
         """Adds a line.
 
         Args:
-            key: what is wrong, dotted.
-            text: why, and what is allowed; continues "key = value:".
+            key: the key, dotted.
+            text: what is wrong and what is allowed; continues "key = value:".
             source: where the value came from.
-            shown: the value, where it may be shown.
+            shown: the value, if it may be shown.
         """
         line = (
             key
@@ -104,13 +102,13 @@ class Layers:
         return self._given[path].value if path in self._given else None
 
     def source_of(self, path: KeyPath) -> str:
-        """Where a value came from; of a whole section, where the first value in it came from."""
+        """Where a value, or the first value of a section, came from."""
         return next(
             (given.source for known, given in self._given.items() if known[: len(path)] == path), ""
         )
 
     def tree(self) -> dict[str, Any]:
-        """All values as nested mappings, every section there."""
+        """All values as nested mappings; every section is present."""
         root: dict[str, Any] = {section: {} for section in self.index.sections}
         for path, given in self._given.items():
             at = root
@@ -122,8 +120,8 @@ class Layers:
     def explain(self, error: ErrorDetails) -> None:
         """Adds the line for one of pydantic's errors.
 
-        An error of type ``refused`` brings its own text, and in ``ctx["key"]`` perhaps the name of
-        a key below the checked one.
+        An error of type ``refused`` has its own text, and ``ctx["key"]`` may name a key within the
+        validated section.
         """
         path, context = self._path_of(error["loc"]), error.get("ctx", {})
         key = ".".join(path)
@@ -148,8 +146,7 @@ class Layers:
                     key, allowed, self.source_of(path), shown=self._shown(key, self.value_at(path))
                 )
             case "extra_forbidden":
-                # Unknown keys never come this far: this one belongs to another kind of the same
-                # section.
+                # unknown keys are reported earlier: this one belongs to another kind
                 kind = f"{'.'.join(path[:-1])}.{self.index.discriminator('.'.join(path[:-1]))}"
                 self.problem(key, f"does not go with this {kind}", self.source_of(path))
             case "refused" if context.get("key"):
@@ -175,8 +172,8 @@ class Layers:
                 self.problem(key, self._allowed(key, error), self.source_of(path), shown=shown)
 
     def _path_of(self, location: Sequence[int | str]) -> KeyPath:
-        """The path of an error, without the kind that pydantic puts behind the name of a section
-        that comes in several.
+        """The path of an error, without the kind that pydantic inserts after the name of a section
+        with several kinds.
         """
         path: list[str] = []
         behind_kinds = False
@@ -187,8 +184,8 @@ class Layers:
         return tuple(path)
 
     def _shown(self, key: str, value: object) -> str:
-        """A bad value as it may be shown: nothing of secrets, of whole sections, and of addresses
-        that may carry a secret.
+        """A bad value for display; empty for secrets, whole sections and addresses that may contain
+        a secret.
         """
         if (
             key not in self.index.fields
@@ -198,13 +195,13 @@ class Layers:
             return ""
         if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
             return ""
-        if key.endswith("username") and ":" in str(value):  # user and password, as curl takes them
+        if key.endswith("username") and ":" in str(value):  # user:password, as in curl
             return ""
         text = repr(value) if isinstance(value, str) else str(value)
         return shortened(text, _SHOWN_CHARACTERS)
 
     def _allowed(self, key: str, error: ErrorDetails) -> str:
-        """What may stand there, in words that continue "key = value:"."""
+        """What is allowed, continuing "key = value:"."""
         if error["type"] == "refused":
             return error["msg"]
         field = self.index.field(key, error["loc"])
@@ -221,6 +218,6 @@ _ALLOWED = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
 }
-"""In place of pydantic's words for some types of error."""
+"""Texts for types of error whose text from pydantic is unclear."""
 
 _SHOWN_CHARACTERS = 100

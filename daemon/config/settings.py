@@ -155,7 +155,7 @@ class QueueSettings(Section):
     def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value == info.data.get("url"):
             raise refused(
-                "must not be queue.url itself: rejected messages would come back for ever"
+                "must not be queue.url itself: rejected messages would be received again and again"
             )
         return value
 

@@ -31,8 +31,8 @@ class ConfigError(SetupFault):
     """The configuration cannot be used.
 
     Args:
-        problems: one line each: the key, its value (never a secret), what is allowed and where it
-            came from.
+        problems: one line each, with the key, its value (never a secret), what is allowed and where
+            the value came from.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -46,18 +46,17 @@ def load_settings(
     secrets_dir: Path = SECRETS_DIR,
     default_path: Path = DEFAULT_FILE,
 ) -> Settings:
-    """Reads the configuration: the YAML file, over it secret files, over those environment
-    variables.
+    """Reads the configuration from all sources.
 
     Args:
-        path: the file given on the command line; None: the one that ``MODELDB_SYNC_CONFIG`` names,
-            else `default_path`.
+        path: the file given on the command line; None: ``MODELDB_SYNC_CONFIG``, else
+            `default_path`.
         environ: the environment variables.
-        secrets_dir: where secret files ``<section>__<key>`` are; may be missing.
+        secrets_dir: the directory of secret files ``<section>__<key>``; may be missing.
         default_path: a file that may be missing.
 
     Raises:
-        ConfigError: with everything that is wrong.
+        ConfigError: with all problems.
     """
     layers = Layers(setting_keys())
     if path is None and environ.get(FILE_VARIABLE):
@@ -67,7 +66,7 @@ def load_settings(
     readable = path is None or read_file(path, layers)
     read_secret_files(secrets_dir, layers)
     read_variables(environ, layers)
-    if readable:  # without the file, what it says would be reported as missing
+    if readable:  # without the file, its keys would be reported as missing
         try:
             settings = Settings.model_validate(layers.tree())
         except ValidationError as invalid:
@@ -80,7 +79,7 @@ def load_settings(
 
 
 def setting_keys() -> KeyIndex:
-    """Every key there is."""
+    """All keys of the configuration."""
     return KeyIndex(Settings, ENV_PREFIX)
 
 
@@ -88,7 +87,7 @@ def read_file(path: Path, layers: Layers) -> bool:
     """Reads a YAML file into layers.
 
     Returns:
-        False when the file as a whole cannot be read; the one problem says why.
+        False if the file as a whole cannot be read; the problem says why.
     """
     try:
         node, values = _parse(path.read_text(encoding="utf-8"))
@@ -99,7 +98,7 @@ def read_file(path: Path, layers: Layers) -> bool:
     except yaml.MarkedYAMLError as error:
         layers.problem(f"configuration file {path}", f"is not valid YAML{_complaint(error)}")
     except (yaml.YAMLError, ValueError, RecursionError):
-        # ValueError: a date like 2024-13-45. Its text is left out, as it may repeat the value.
+        # ValueError: a date like 2024-13-45. Its text may contain the value and is not shown.
         layers.problem(
             f"configuration file {path}",
             "is not valid YAML: characters, dates, numbers or nesting out of range",
@@ -117,14 +116,14 @@ def read_file(path: Path, layers: Layers) -> bool:
 
 
 def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    # Parsed twice: constructing the values merges "<<" into the nodes, which then look like keys
-    # given twice.
+    # parsed twice, because constructing the values merges "<<" into the nodes, which then seem to
+    # have keys given twice
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
 def _complaint(error: yaml.MarkedYAMLError) -> str:
-    """What YAML says, without the names of aliases and tags: a secret that begins with * or ! is
-    taken for one.
+    """The YAML error without the names of aliases and tags, because a secret that begins with * or
+    ! is parsed as one.
     """
     mark = error.problem_mark or error.context_mark
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -133,7 +132,7 @@ def _complaint(error: yaml.MarkedYAMLError) -> str:
 
 
 class _FileReader:
-    """Walks the parsed file beside its nodes, which know the lines."""
+    """Walks the parsed values together with their nodes, which have line numbers."""
 
     def __init__(self, path: Path, layers: Layers) -> None:
         self._path = path
@@ -141,12 +140,12 @@ class _FileReader:
         self._index = layers.index
 
     def section(self, above: KeyPath, node: yaml.Node | None, values: Mapping[Any, Any]) -> None:
-        """Takes over a section.
+        """Reads a section.
 
         Args:
             above: its path.
-            node: None where it came through an alias or a merge and has no lines of its own.
-            values: its keys and values as YAML reads them.
+            node: None if it comes from an alias or a merge and has no line numbers.
+            values: its parsed keys and values.
         """
         nodes: dict[str, tuple[yaml.Node, int]] = {}
         for name_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -172,7 +171,7 @@ class _FileReader:
         if not with_entries and not self._index.accepts(path):
             self._layers.problem(key, self._index.unknown(key), source)
         elif value is None:
-            pass  # null, or "key:" with nothing behind it: the default
+            pass  # null or "key:" without a value: the default
         elif with_entries and isinstance(value, Mapping):
             self.section(path, node, value)
         elif with_entries:
@@ -189,8 +188,8 @@ class _FileReader:
 
 
 def read_secret_files(directory: Path, layers: Layers) -> None:
-    """Reads the files named ``<section>__<key>``. Others are somebody else's and ignored, as is a
-    missing directory.
+    """Reads the files named ``<section>__<key>``. Other files and a missing directory are
+    ignored.
     """
     try:
         entries = sorted(directory.iterdir())
@@ -220,9 +219,9 @@ def read_secret_files(directory: Path, layers: Layers) -> None:
 
 
 def read_variables(environ: Mapping[str, str], layers: Layers) -> None:
-    """Reads the variables ``<PREFIX><SECTION>__<KEY>``, in any case.
+    """Reads the variables ``<PREFIX><SECTION>__<KEY>``, case-insensitively.
 
-    Those without ``__`` are not ours: Kubernetes sets ``<PREFIX>PORT`` and the like for a service
+    Variables without ``__`` are ignored: Kubernetes sets ``<PREFIX>PORT`` and others for a service
     of that name.
     """
     index = layers.index

@@ -1,4 +1,4 @@
-"""Validators and annotated types of the settings, and what all sections have in common."""
+"""Annotated types and validators of the settings, and the base class of all sections."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 
 def refused(text: str, *, key: str = "") -> PydanticCustomError:
-    """An error of ours.
+    """The error that a validator raises.
 
     Args:
         text: what is allowed; continues "key = value:".
-        key: the key below the checked one, where a whole section is checked.
+        key: the key within the section, if a whole section is validated.
     """
     return PydanticCustomError("refused", "{text}", {"text": text, "key": key})
 
 
 def matching(pattern: str, allowed: str) -> AfterValidator:
+    """Accepts text that matches the whole pattern; `allowed` says what is accepted."""
+
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise refused(allowed)
@@ -36,6 +38,8 @@ def matching(pattern: str, allowed: str) -> AfterValidator:
 
 
 def secret_matching(pattern: str, allowed: str) -> AfterValidator:
+    """As `matching`, for a secret."""
+
     def check(secret: SecretStr) -> SecretStr:
         if not re.fullmatch(pattern, secret.get_secret_value()):
             raise refused(allowed)
@@ -53,7 +57,7 @@ def _base_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, an incomplete IPv6 address
         usable = False
     if not usable:
         raise refused(wanted)
@@ -75,8 +79,8 @@ def _queue_url(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    """An IPv6 address without brackets and in its shortest form, for the host also names the server
-    in the checkpoint.
+    """Normalises IPv6 addresses (no brackets, shortest form), because the host also identifies the
+    server in the checkpoint.
     """
     bracketed = text.startswith("[") and text.endswith("]")
     host = text[1:-1] if bracketed else text
@@ -95,8 +99,8 @@ def _host(text: str) -> str:
     return host
 
 
-def _no_truth_value(value: object) -> object:
-    # YAML makes a truth value of yes, no, on and off, and pydantic takes it for 1 or 0.
+def _not_a_boolean(value: object) -> object:
+    # YAML reads yes, no, on and off as booleans, which pydantic converts to 1 or 0
     if isinstance(value, bool):
         raise refused("must be a number, not true or false")
     return value
@@ -104,16 +108,16 @@ def _no_truth_value(value: object) -> object:
 
 _HOST_CHARACTERS = 253
 _HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-"""With the underscore that Docker's and Windows' names have."""
+"""Includes the underscore, which Docker and Windows use in names."""
 
 _TEXT = r"[^\x00-\x1f\x7f\ud800-\udfff]"
-"""One character: no control character, no half of a surrogate pair."""
+"""One character: not a control character, not a lone surrogate."""
 
 
 def _existing_file(path: Path) -> Path:
     try:
         found = path.is_file()
-    # in a folder that this user may not enter; a name that no file can have
+    # a directory without permission; a name that no file can have
     except (OSError, ValueError):
         found = False
     if not found:
@@ -121,8 +125,8 @@ def _existing_file(path: Path) -> Path:
     return path
 
 
-Whole = Annotated[int, BeforeValidator(_no_truth_value)]
-Number = Annotated[float, BeforeValidator(_no_truth_value)]
+Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
+Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 QueueUrl = Annotated[str, AfterValidator(_queue_url)]
@@ -151,7 +155,7 @@ Host = Annotated[str, AfterValidator(_host)]
 
 
 class Section(BaseModel):
-    """What all sections have in common: frozen, no unknown keys, no values in pydantic's own error
+    """Base class of all sections: frozen, no unknown keys, no values in pydantic's own error
     texts.
     """
 
@@ -159,6 +163,7 @@ class Section(BaseModel):
 
 
 def secrets_in(value: object) -> Iterator[SecretStr]:
+    """All secrets in a section or mapping, at any depth."""
     if isinstance(value, SecretStr):
         yield value
     elif isinstance(value, Section):

@@ -60,7 +60,8 @@ class TestLayers:
 
     def test_which_file_is_read(self, here: Loader) -> None:
         def text(port: int) -> str:
-            return f"http: {{port: {port}}}\nqueue: {{url: '{QUEUE_URL}'}}\ntarget: {{url: '{TARGET_URL}'}}"  # noqa: E501
+            required = f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{url: '{TARGET_URL}'}}"
+            return f"http: {{port: {port}}}\n{required}"
 
         given, named = here.file(text(1), "given.yaml"), here.file(text(2), "named.yaml")
         here.file(text(3), "etc/config.yaml")

@@ -135,7 +135,8 @@ def test_a_missing_host_is_asked_for(here: Loader) -> None:
 
 
 def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(here: Loader) -> None:
-    target = f"target: {{kind: modeldb-v1, url: '{TARGET_URL}', auth: {{kind: basic, username: me, password: {SECRET}}}}}"  # noqa: E501
+    auth = f"{{kind: basic, username: me, password: {SECRET}}}"
+    target = f"target: {{kind: modeldb-v1, url: '{TARGET_URL}', auth: {auth}}}"
     problems = here.problems(f"queue: {{url: '{QUEUE_URL}'}}\n{target}")
     assert [problem.partition(";")[0].partition(" (")[0] for problem in problems] == [
         "target.host: is required",
