@@ -96,6 +96,9 @@ class MalformedBody:
 class _Malformed(Exception):
     """The body is malformed; the text says why."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
 
 def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
     """Parses the body of an SQS message. Never raises, whatever the body is."""
@@ -207,11 +210,11 @@ def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[s
     if name is not None and name.lower() != arn.name.lower():
         raise _Malformed(f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs")
     for member, value in (("account", arn.account), ("region", arn.region)):
-        told = envelope.get(member)
-        if isinstance(told, str) and told != value:
+        in_envelope = envelope.get(member)
+        if isinstance(in_envelope, str) and in_envelope != value:
             raise _Malformed(
-                f"{member} {_shown(told)} and TrainingJobArn {arn.text} contradict each other",
-                name or arn.name,
+                f"{member} {_shown(in_envelope)} and TrainingJobArn {arn.text} contradict each "
+                "other"
             )
     return name or arn.name, arn
 

@@ -89,7 +89,7 @@ def _cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _refused(constant: str) -> Never:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(digits: str) -> float:

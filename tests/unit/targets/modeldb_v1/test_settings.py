@@ -20,7 +20,7 @@ NOT_OF_THIS_KIND = "does not go with this target.kind"
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Loader:
+def loader(tmp_path: Path) -> Loader:
     return Loader(tmp_path, {"kind": "modeldb-v1", "host": "modeldb"})
 
 
@@ -73,14 +73,14 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
-def test_refused(here: Loader, subtests: pytest.Subtests) -> None:
+def test_refused(loader: Loader, subtests: pytest.Subtests) -> None:
     for key, value, said in REFUSED:
         with subtests.test(f"{key} = {value!r:.40}"):
-            problem = here.problem({"target": {key: value}})
+            problem = loader.problem({"target": {key: value}})
             assert problem.startswith(f"target.{key}")
             assert said in problem
             assert SECRET not in problem
-            assert f"(file {here.root}/config.yaml, line " in problem
+            assert f"(file {loader.root}/config.yaml, line " in problem
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,19 @@ def test_refused(here: Loader, subtests: pytest.Subtests) -> None:
         ("settle_seconds", 3600),
     ],
 )
-def test_allowed(here: Loader, key: str, value: object) -> None:
-    assert getattr(here.v1({"target": {key: value}}), key) == value
+def test_allowed(loader: Loader, key: str, value: object) -> None:
+    assert getattr(loader.v1({"target": {key: value}}), key) == value
 
 
-def test_the_shortest_configuration_is_a_kind_and_a_host(here: Loader) -> None:
-    target = here.v1(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{kind: modeldb-v1, host: modeldb}}")
+def test_the_shortest_configuration_is_a_kind_and_a_host(loader: Loader) -> None:
+    target = loader.v1(
+        f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{kind: modeldb-v1, host: modeldb}}"
+    )
     assert (target.port, target.tls, target.ca_file, target.server_id) == (6543, False, None, None)
     assert (target.metadata_store, target.timeout_seconds, target.settle_seconds) == (True, 45, 5)
 
 
-def test_variables_alone_are_enough(here: Loader) -> None:
+def test_variables_alone_are_enough(loader: Loader) -> None:
     environ = {
         "MODELDB_SYNC_QUEUE__URL": QUEUE_URL,
         "MODELDB_SYNC_TARGET__KIND": "modeldb-v1",
@@ -122,22 +124,22 @@ def test_variables_alone_are_enough(here: Loader) -> None:
         "MODELDB_SYNC_TARGET__METADATA_STORE": "false",
         "MODELDB_SYNC_TARGET__SERVER_ID": "",
     }
-    target = load_settings(None, environ, here.secrets, here.default).target
+    target = load_settings(None, environ, loader.secrets, loader.default).target
     assert target == ModelDbV1Settings(
         kind="modeldb-v1", host="modeldb", port=7000, tls=True, metadata_store=False
     )
 
 
-def test_a_missing_host_is_asked_for(here: Loader) -> None:
-    assert here.problem(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{kind: modeldb-v1}}") == (
+def test_a_missing_host_is_asked_for(loader: Loader) -> None:
+    assert loader.problem(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{kind: modeldb-v1}}") == (
         "target.host: is required; set it in the file or as variable MODELDB_SYNC_TARGET__HOST"
     )
 
 
-def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(here: Loader) -> None:
+def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(loader: Loader) -> None:
     auth = f"{{kind: basic, username: me, password: {SECRET}}}"
     target = f"target: {{kind: modeldb-v1, url: '{TARGET_URL}', auth: {auth}}}"
-    problems = here.problems(f"queue: {{url: '{QUEUE_URL}'}}\n{target}")
+    problems = loader.problems(f"queue: {{url: '{QUEUE_URL}'}}\n{target}")
     assert [problem.partition(";")[0].partition(" (")[0] for problem in problems] == [
         "target.host: is required",
         f"target.url: {NOT_OF_THIS_KIND}",
@@ -146,36 +148,36 @@ def test_a_v2_turned_into_v1_is_told_all_that_is_to_change(here: Loader) -> None
     assert SECRET not in str(problems)
 
 
-def test_a_key_of_the_other_kind_by_variable_names_the_variable(here: Loader) -> None:
+def test_a_key_of_the_other_kind_by_variable_names_the_variable(loader: Loader) -> None:
     assert (
-        here.problem(TARGET__AUTH__TOKEN=SECRET)
+        loader.problem(TARGET__AUTH__TOKEN=SECRET)
         == f"target.auth: {NOT_OF_THIS_KIND} (variable MODELDB_SYNC_TARGET__AUTH__TOKEN)"
     )
 
 
-def test_a_host_without_the_kind_is_one_of_modeldb_v2(here: Loader) -> None:
-    problems = here.problems(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{host: modeldb}}")
+def test_a_host_without_the_kind_is_one_of_modeldb_v2(loader: Loader) -> None:
+    problems = loader.problems(f"queue: {{url: '{QUEUE_URL}'}}\ntarget: {{host: modeldb}}")
     assert [problem.partition(" (")[0].partition(";")[0] for problem in problems] == [
         "target.url: is required",
         f"target.host: {NOT_OF_THIS_KIND}",
     ]
 
 
-def test_bounds_are_those_of_the_configured_kind(here: Loader) -> None:
-    assert "= 20: must be a number from 31 to 300" in here.problem(
+def test_bounds_are_those_of_the_configured_kind(loader: Loader) -> None:
+    assert "= 20: must be a number from 31 to 300" in loader.problem(
         {"target": {"timeout_seconds": 20}}
     )
-    v2 = Loader(here.root)
+    v2 = Loader(loader.root)
     assert v2.v2({"target": {"timeout_seconds": 20}}).timeout_seconds == 20
     assert "= 9: must be a number from 10 to 300" in v2.problem({"target": {"timeout_seconds": 9}})
 
 
-def test_an_authority_goes_with_tls(here: Loader) -> None:
-    pem = here.file("x", "ca.pem")
-    assert here.v1({"target": {"tls": True, "ca_file": str(pem)}}).ca_file == pem
-    missing = here.problem({"target": {"tls": True, "ca_file": str(here.root / "none.pem")}})
+def test_an_authority_goes_with_tls(loader: Loader) -> None:
+    pem = loader.file("x", "ca.pem")
+    assert loader.v1({"target": {"tls": True, "ca_file": str(pem)}}).ca_file == pem
+    missing = loader.problem({"target": {"tls": True, "ca_file": str(loader.root / "none.pem")}})
     assert missing.startswith(
-        f"target.ca_file = '{here.root}/none.pem': must be the path of an existing file"
+        f"target.ca_file = '{loader.root}/none.pem': must be the path of an existing file"
     )
 
 
@@ -189,24 +191,24 @@ def test_an_authority_goes_with_tls(here: Loader) -> None:
         ("FD00:0:0::1", "[fd00::1]:6543"),
     ],
 )
-def test_address(here: Loader, host: str, address: str) -> None:
-    target = here.v1({"target": {"host": host}})
+def test_address(loader: Loader, host: str, address: str) -> None:
+    target = loader.v1({"target": {"host": host}})
     assert (target.address, target.single_writer.server_id) == (address, address)
 
 
 def test_the_writer_lease_is_named_after_the_address_in_lower_case_or_as_configured(
-    here: Loader,
+    loader: Loader,
 ) -> None:
-    target = here.v1({"target": {"host": "ModelDB.Example.org", "port": 7000}})
+    target = loader.v1({"target": {"host": "ModelDB.Example.org", "port": 7000}})
     assert (target.address, target.single_writer.server_id) == (
         "ModelDB.Example.org:7000",
         "modeldb.example.org:7000",
     )
-    assert here.v1({"target": {"server_id": "Shared"}}).single_writer.server_id == "Shared"
+    assert loader.v1({"target": {"server_id": "Shared"}}).single_writer.server_id == "Shared"
 
 
-def test_the_address_of_a_v2_is_its_url(here: Loader) -> None:
-    assert Loader(here.root).v2().address == TARGET_URL
+def test_the_address_of_a_v2_is_its_url(loader: Loader) -> None:
+    assert Loader(loader.root).v2().address == TARGET_URL
     assert (
         ModelDbV2Settings(url=TARGET_URL)
         .model_dump()
@@ -215,8 +217,8 @@ def test_the_address_of_a_v2_is_its_url(here: Loader) -> None:
     )
 
 
-def test_it_has_no_secrets_and_is_shown_whole(here: Loader) -> None:
-    settings = here.load({"target": {"server_id": "shared"}})
+def test_it_has_no_secrets_and_is_shown_whole(loader: Loader) -> None:
+    settings = loader.load({"target": {"server_id": "shared"}})
     assert secret_values(settings) == ()
     assert json.loads(json.dumps(settings_for_log(settings)))["target"] == {
         "kind": "modeldb-v1",
