@@ -30,7 +30,7 @@ from daemon.targets.modeldb_v2.limits import (
     shortened_value,
 )
 from daemon.targets.modeldb_v2.mapping import EMPTY, distinct_run_name, map_run
-from daemon.targets.modeldb_v2.runs import carries
+from daemon.targets.modeldb_v2.marked_runs import carries
 from daemon.text import cleaned
 from daemon.training_job.channels import Channel
 from tests.property.descriptions import runs

@@ -25,7 +25,7 @@ from daemon.outcome import Reason
 from daemon.targets.modeldb_v1.mapping import mark_in, marker_of
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
-from daemon.targets.modeldb_v2.runs import carries
+from daemon.targets.modeldb_v2.marked_runs import carries
 from daemon.training_job.field_readers import moment
 from daemon.training_job.identity import JOB_NAME, Home, JobArn, JobMark, iso_milliseconds
 from tests.property.descriptions import arns, job_names

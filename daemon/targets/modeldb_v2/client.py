@@ -1,8 +1,8 @@
-"""ModelDB V2 over REST: one method a call, each answer a value or an `ApiError`.
+"""Client of ModelDB V2's REST API: one method per call; each returns a value or raises `ApiError`.
 
-The server suffers from concurrency (beyond 8 calls it gets no faster, beyond 100 it can wedge for
-good, and each call in flight when its database goes away leaves connections behind), so the client
-sends few calls at a time and none that waited through an outage.
+The server does not bear concurrency: beyond 8 calls it gets no faster, beyond 100 it can wedge for
+good, and each call in flight when its database goes away leaks connections. The client therefore
+limits its concurrency, and calls that waited through an outage fail unsent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from daemon.targets.modeldb_v2.errors import (
     Answer,
     ApiError,
     ApiErrorKind,
-    Question,
+    Request,
     judged,
     not_the_api,
     shortened_line,
@@ -38,8 +38,8 @@ ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 """Four times the proxy's own limit."""
 
 IDLE_SECONDS = 4.0
-"""How long an idle connection is kept. Node, under ModelDB's web front end, closes its own after 5
-s; a create that meets such a connection would have an unknown outcome."""
+"""Keep-alive time. ModelDB's web front end (Node) closes idle connections after 5 s; a create sent
+on one of those would have an unknown outcome."""
 
 CONNECT_SECONDS = 10.0
 
@@ -49,19 +49,18 @@ Value = TypeVar("Value")
 
 
 class ModelDbV2Client:
-    """A client for one server, over one session. To be made inside a running event loop.
+    """A client of one server, with one session. Constructed in a running event loop.
 
     Args:
-        base_url: what stands before ``/project/…``, for example ``http://host:8080/v1``; without
+        base_url: the part before ``/project/…``, such as ``http://host:8080/v1``, without
             credentials and query.
-        headers: sent with every request; their values are taken for secrets.
+        headers: sent with every request; their values count as secrets.
         tls: for https; None: the system's authorities.
-        timeout_seconds: the time for one call, from the moment it has its turn until its answer is
-            read.
-        max_concurrency: calls at the same time.
+        timeout_seconds: deadline of a call, from when it gets a slot until its answer is read.
+        max_concurrency: number of concurrent calls.
         workspace: sent as workspace_name where ModelDB takes one; the open-source server ignores
             it.
-        observe: told (operation, result) of each request; results are ``ok``, the words of
+        observe: called with (operation, result) of each request; results are ``ok``, the words of
             `ApiErrorKind`, and ``interrupted``.
 
     Every call raises `ApiError`.
@@ -108,16 +107,16 @@ class ModelDbV2Client:
 
     @property
     def outages(self) -> int:
-        """How many calls have failed because the server as a whole does not work."""
+        """Number of calls that failed by a fault of the server as a whole."""
         return self._outages
 
     def refuse_if_out_since(self, outages: int, operation: str) -> None:
-        """For callers that queue: what has waited through an outage must not become a crowd on a
-        server that is down or just back.
+        """For callers that queue: calls that waited through an outage must not hit a server that is
+        down or just back all at once.
 
         Args:
             outages: the count when the waiting began.
-            operation: what was to be asked.
+            operation: the call that waited.
 
         Raises:
             ApiError: the server failed meanwhile; nothing was sent.
@@ -127,7 +126,7 @@ class ModelDbV2Client:
             raise ApiError(kind, operation, f"not sent, because meanwhile {detail}")
 
     async def get_projects_page(self) -> Sequence[Project]:
-        """The first project there is: proves that the database answers."""
+        """The first project of the server; proves that the database answers."""
         query = {"page_number": "1", "page_limit": "1"}
         return await self._ask(
             "GET", "project/getProjects", several("projects", Project.parse), query=query
@@ -139,7 +138,7 @@ class ModelDbV2Client:
         )
 
     async def find_projects(self, name: str) -> Sequence[Project]:
-        """Every project of this name, the oldest first: creates that overlap make twins."""
+        """All projects of this name, the oldest first: concurrent creates make duplicates."""
         body = {**self._in_workspace, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
         found = await self._ask(
             "POST", "project/findProjects", several("projects", Project.parse), body=body
@@ -164,7 +163,7 @@ class ModelDbV2Client:
         )
 
     async def update_project_attribute(self, project_id: str, key: str, value: str) -> Project:
-        """Sets one attribute, there already or not."""
+        """Sets an attribute, whether it exists or not."""
         body = {"id": project_id, "attribute": {"key": key, "value": value}}
         return await self._ask(
             "POST", "project/updateProjectAttributes", one("project", Project.parse), body=body
@@ -198,7 +197,7 @@ class ModelDbV2Client:
         )
 
     async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
-        """Creates a run with everything in it, in one transaction of the server's.
+        """Creates a run with everything in it; the server does it in one transaction.
 
         Args:
             fields: of the request.
@@ -236,10 +235,10 @@ class ModelDbV2Client:
         page_number: int = 1,
         page_limit: int = 100,
     ) -> Sequence[Run]:
-        """Runs that fulfil every condition, the oldest first.
+        """Runs that match every condition, the oldest first.
 
         Args:
-            equal: ``name`` or ``attributes.<key>``, and the value it must have.
+            equal: values by ``name`` or ``attributes.<key>``.
             experiment_id: None: anywhere on the server.
             page_number: from 1.
             page_limit: runs a page.
@@ -257,7 +256,7 @@ class ModelDbV2Client:
         return sorted(found, key=lambda run: run.age_order)
 
     async def delete_experiment_runs(self, run_ids: Sequence[str]) -> None:
-        """Deletes runs. `ApiErrorKind.ABSENT` when all of them are gone already."""
+        """Deletes runs. `ApiErrorKind.ABSENT` if none of them exists any more."""
         await self._ask(
             "DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)}
         )
@@ -271,27 +270,27 @@ class ModelDbV2Client:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Value:
-        """One call: waits for its turn, sends, judges, reads and reports it."""
+        """One call, from waiting for a slot to its result."""
         url = f"{self._base}/{path}"
         data = (
             None
             if body is None
             else json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
         )
-        question = Question(
+        request = Request(
             path.rpartition("/")[2], url, 0 if data is None else len(data), self._scrub
         )
         outages = self._outages
         async with self._slots:
-            self.refuse_if_out_since(outages, question.operation)
+            self.refuse_if_out_since(outages, request.operation)
             result = "interrupted"
             try:
-                answer = await self._exchange(method, question, query, data)
-                content = judged(answer, question)
+                answer = await self._exchange(method, request, query, data)
+                content = judged(answer, request)
                 try:
                     value = read(content)
                 except (ValueError, TypeError) as error:
-                    raise not_the_api(answer, question, str(error)) from error
+                    raise not_the_api(answer, request, str(error)) from error
                 result = "ok"
             except ApiError as error:
                 result = error.kind
@@ -300,25 +299,25 @@ class ModelDbV2Client:
                     self._last_outage = (error.kind, error.detail)
                 raise
             finally:
-                self._observe(question.operation, result)
+                self._observe(request.operation, result)
         return value
 
     async def _exchange(
-        self, method: str, question: Question, query: Mapping[str, str] | None, data: bytes | None
+        self, method: str, request: Request, query: Mapping[str, str] | None, data: bytes | None
     ) -> Answer:
         """The HTTP part of a call.
 
         Raises:
-            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, when it is no HTTP that
-                comes back, `ApiErrorKind.NOT_THE_API`.
+            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, if the answer is not
+                HTTP, `ApiErrorKind.NOT_THE_API`.
         """
 
         def lost(kind: ApiErrorKind, detail: str, *, unknown: bool) -> ApiError:
-            return ApiError(kind, question.operation, detail, outcome_unknown=unknown)
+            return ApiError(kind, request.operation, detail, outcome_unknown=unknown)
 
         headers = {} if data is None else {"Content-Type": "application/json"}
         stream = None if data is None else io.BytesIO(data)
-        url = URL(question.url)
+        url = URL(request.url)
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
@@ -333,7 +332,10 @@ class ModelDbV2Client:
                     response.headers.get("Location", ""),
                 )
         except aiohttp.ClientConnectorCertificateError as error:
-            hint = "set target.ca_file to the PEM file of its certificate authority, or mend its certificate"  # noqa: E501
+            hint = (
+                "set target.ca_file to the PEM file of its certificate authority, or fix its "
+                "certificate"
+            )
             raise lost(
                 ApiErrorKind.CONNECTION,
                 f"{url.authority} is not trusted: {_said(error)}; {hint}",
@@ -357,8 +359,12 @@ class ModelDbV2Client:
                 ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True
             ) from error
         except aiohttp.ClientResponseError as error:
-            what = f"{question.url} does not speak HTTP 1 ({shortened_line(self._scrub(error.message), 80)})"  # noqa: E501
-            hint = "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000"  # noqa: E501
+            said = shortened_line(self._scrub(error.message), 80)
+            what = f"{request.url} does not speak HTTP 1 ({said})"
+            hint = (
+                "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on "
+                "3000"
+            )
             raise lost(ApiErrorKind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise lost(
@@ -386,19 +392,16 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         body += chunk
         if len(body) > ANSWER_LIMIT_BYTES:
             response.close()
-            return b""  # no answer of the API is that long: an empty one is not its own word either
+            return b""  # no answer of the API is that long; an empty one is refused, too
     return bytes(body)
 
 
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not come back from an echo, the longest first so that none leaves a part of itself
-    behind.
-
-    Each as it is and as it looks in JSON, in a URL and in a repr; of a basic login also the
-    password, which the far side knows decoded.
+    """The secrets to redact from echoes, in every form, the longest first so that none leaves a
+    part behind. Of a basic login also the password, which the server knows decoded.
     """
     values = [*headers.values(), *(word for value in headers.values() for word in value.split())]
-    # of cookies
+    # cookies
     values += [
         part for value in headers.values() if "=" in value for part in re.split(r"[;=]\s*", value)
     ]

@@ -1,6 +1,6 @@
-"""Projects, experiments and runs as ModelDB V2 answers them, as far as this program reads them.
+"""Projects, experiments and runs in ModelDB V2's answers: the members that this program reads.
 
-Empty members are left out of its JSON, and 64-bit integers are strings.
+Its JSON leaves empty members out and writes 64-bit integers as strings.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Project:
 
     @property
     def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; twins can share one millisecond."""
+        """Sorts the oldest first; duplicates can share a millisecond."""
         return (self.date_created, self.id)
 
     @classmethod
     def parse(cls, found: object) -> Project:
-        """Raises ValueError when it is no project."""
+        """Raises ValueError if it is not a project."""
         fields = _object(found)
         return cls(
             _id(fields),
@@ -49,12 +49,12 @@ class Experiment:
 
     @property
     def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; twins can share one millisecond."""
+        """Sorts the oldest first; duplicates can share a millisecond."""
         return (self.date_created, self.id)
 
     @classmethod
     def parse(cls, found: object) -> Experiment:
-        """Raises ValueError when it is no experiment."""
+        """Raises ValueError if it is not an experiment."""
         fields = _object(found)
         return cls(_id(fields), _text(fields, "name"), _milliseconds(fields, "date_created"))
 
@@ -72,12 +72,12 @@ class Run:
 
     @property
     def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; doubles can share one millisecond."""
+        """Sorts the oldest first; duplicates can share a millisecond."""
         return (self.date_created, self.id)
 
     @classmethod
     def parse(cls, found: object) -> Run:
-        """Raises ValueError when it is no run."""
+        """Raises ValueError if it is not a run."""
         fields = _object(found)
         return cls(
             _id(fields),
@@ -90,7 +90,7 @@ class Run:
 
 
 def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], Entity]:
-    """Reads an answer that holds one entity. The reader raises ValueError when it does not."""
+    """Reader of an answer with one entity; raises ValueError for anything else."""
 
     def read(answer: Mapping[str, Any]) -> Entity:
         if member not in answer:
@@ -103,8 +103,8 @@ def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str
 def several(
     member: str, parse: Callable[[object], Entity]
 ) -> Callable[[Mapping[str, Any]], tuple[Entity, ...]]:
-    """Reads an answer that holds a list: ``{}`` when empty, only the total past the last page.
-    Raises like `one`.
+    """Reader of an answer with a list: ``{}`` when empty, only the total past the last page; raises
+    ValueError for anything else.
     """
 
     def read(answer: Mapping[str, Any]) -> tuple[Entity, ...]:
@@ -119,14 +119,14 @@ def several(
 
 
 def deleted(answer: Mapping[str, Any]) -> None:
-    """Reads the answer of a delete. Raises ValueError when it does not say so."""
+    """Reads the answer to a delete; raises ValueError for anything else."""
     if answer.get("status") is not True:
         raise ValueError("no status")
 
 
 def _object(found: object) -> Mapping[str, Any]:
     if not isinstance(found, dict):
-        raise ValueError("no object")  # noqa: TRY004 - a shape that does not fit is one kind of error here, whatever the type
+        raise ValueError("no object")  # noqa: TRY004 - every wrong shape is a ValueError here
     return found
 
 
@@ -148,7 +148,7 @@ def _milliseconds(fields: Mapping[str, Any], member: str) -> int:
 
 
 def _attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The first of each key: ModelDB itself can store a key twice."""
+    """The first value of each key: ModelDB can store a key twice."""
     attributes: dict[str, Any] = {}
     for each in fields.get("attributes", ()):
         key_value = _object(each)

@@ -1,8 +1,8 @@
-"""What an answer of ModelDB's REST proxy that is no success means.
+"""Classifies the errors of ModelDB V2's REST API.
 
-The proxy writes ``{"error": …, "message": …, "code": <gRPC code>}`` and the HTTP status that
-belongs to the code; empty members are left out. Only that is the API's own word. Everything else
-comes from something in between or from something else altogether. Watched on ModelDB 2.0.8.1.
+Its proxy answers ``{"error": …, "message": …, "code": <gRPC code>}`` with the HTTP status of the
+code, and leaves empty members out. Only such an answer is the API's own word; any other comes from
+a proxy in between or from another server. Observed on ModelDB 2.0.8.1.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class ApiErrorKind(StrEnum):
-    """What is wrong. The words are metric labels."""
+    """Kinds of failure. The words are metric labels."""
 
-    # about what was asked
-    ABSENT = "absent"  # there is no such thing (any more), or not for us
+    # of this request
+    ABSENT = "absent"  # does not exist (any more), or is not ours to see
     EXISTS = "exists"  # the name is taken
-    DUPLICATES = "duplicates"  # several have this name
+    DUPLICATES = "duplicates"  # several entities have this name
     INVALID = "invalid"
     TOO_LARGE = "too_large"
     UNIMPLEMENTED = "unimplemented"
-    INTERNAL = "internal"  # the server failed and says how
-    # the server failed and does not say how: a value it cannot store, or a dead database connection
+    INTERNAL = "internal"  # the server failed and says why
+    # the server failed and does not say why: a value it cannot store, or a dead database connection
     BARE_500 = "bare_500"
-    # about the server as a whole
+    # of the server as a whole
     DATABASE_DOWN = "database_down"
     UNAVAILABLE = "unavailable"
     THROTTLED = "throttled"
@@ -43,7 +43,7 @@ class ApiErrorKind(StrEnum):
 
     @property
     def is_of_the_server(self) -> bool:
-        """True: every call would meet this now."""
+        """Whether every call would fail this way now."""
         return self in _OF_THE_SERVER
 
 
@@ -69,7 +69,7 @@ class ApiError(Exception):
         operation: the call's name, for example ``createExperimentRun``.
         status: HTTP status; None without an answer.
         code: gRPC code; None when the answer is not the API's own word.
-        outcome_unknown: whether a create may have been carried out, or may still be.
+        outcome_unknown: the create may have been processed, or may still be.
         detail: one line for people, without secrets.
     """
 
@@ -93,15 +93,15 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked, as far as errors speak of it."""
+class Request:
+    """The parts of a request that errors mention."""
 
     operation: str
     url: str
     """Without query and credentials."""
     body_bytes: int
     scrub: Callable[[str], str] = field(default=str)
-    """Takes secrets out of a text that the far side may have echoed."""
+    """Redacts secrets in text that the server may have echoed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,8 @@ _HOW_TO_ADDRESS = (
 _OK = range(200, 300)
 _REDIRECT = range(300, 400)
 _SERVER_ERROR = 500
+_RESOURCE_EXHAUSTED = 8
+"""The gRPC code."""
 
 _BODY_LIMIT_BYTES = 4 * 1024 * 1024
 """The backend's limit, of the request as protobuf."""
@@ -158,48 +160,47 @@ _KIND_OF_CODE = {
     14: ApiErrorKind.UNAVAILABLE,
     16: ApiErrorKind.UNAUTHENTICATED,
 }
-"""The codes that mean the same whatever the text says; 1, 8, 13 depend on it, the rest is never
-seen."""
+"""Codes whose meaning does not depend on the text. Codes 1, 8 and 13 do; others were never seen."""
 
 _SURELY_NOT_DONE = frozenset(
     {ApiErrorKind.DUPLICATES, ApiErrorKind.HEADERS, ApiErrorKind.UNIMPLEMENTED}
 )
-"""Server errors (5xx) before anything was carried out."""
+"""Server errors (5xx) raised before anything was processed."""
 
 
-def judged(answer: Answer, question: Question) -> dict[str, Any]:
-    """The JSON object of a success.
+def judged(answer: Answer, request: Request) -> dict[str, Any]:
+    """The JSON object of a successful answer.
 
     Raises:
-        ApiError: it is none.
+        ApiError: for any other answer.
     """
     content = _json_object(answer)
     if answer.status in _OK:
         if content is None:
-            raise not_the_api(answer, question)
+            raise not_the_api(answer, request)
         return content
     if content is None or not _is_the_apis_word(answer.status, content):
-        raise _from_in_between(answer, question)
-    raise _from_the_api(answer.status, content, question)
+        raise _from_in_between(answer, request)
+    raise _from_the_api(answer.status, content, request)
 
 
-def not_the_api(answer: Answer, question: Question, why: str = "") -> ApiError:
-    """Something else answers at this address, or a ModelDB that this client does not understand.
+def not_the_api(answer: Answer, request: Request, why: str = "") -> ApiError:
+    """The error for another server, or a ModelDB that this client does not understand.
 
     Args:
-        why: what is missing in an answer that is JSON.
+        why: what a JSON answer lacks.
     """
-    came = f"{answer.status} {_content_type(answer, question) or 'without a content type'}"
+    came = f"{answer.status} {_content_type(answer, request) or 'without a content type'}"
     if answer.status in _REDIRECT:
-        place = shortened_line(question.scrub(answer.location), 200)
+        place = shortened_line(request.scrub(answer.location), 200)
         came += f", a redirect to {place or 'nowhere'}"
-    elif first_words := _first_words(answer, question):
+    elif first_words := _first_words(answer, request):
         came += f" {first_words!r}"
     because = f" ({why})" if why else ""
     return ApiError(
         ApiErrorKind.NOT_THE_API,
-        question.operation,
-        f"{question.url} answered {came}{because} instead of ModelDB's API; {_HOW_TO_ADDRESS}",
+        request.operation,
+        f"{request.url} answered {came}{because} instead of ModelDB's API; {_HOW_TO_ADDRESS}",
         status=answer.status,
         outcome_unknown=answer.status in _OK,
     )
@@ -215,17 +216,17 @@ _LONGEST_SECRET_BYTES = 8192
 """All headers together are shorter."""
 
 
-def _first_words(answer: Answer, question: Question) -> str:
-    # Scrubbed before it is cut: half a secret is none that scrub knows.
-    text = question.scrub(
+def _first_words(answer: Answer, request: Request) -> str:
+    # Redacted before it is shortened: redaction does not find half a secret.
+    text = request.scrub(
         answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace")
     )
     whole = len(answer.body) <= _READ_BYTES + _LONGEST_SECRET_BYTES
     return shortened_line(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
 
 
-def _content_type(answer: Answer, question: Question) -> str:
-    return shortened_line(question.scrub(answer.content_type), 80)
+def _content_type(answer: Answer, request: Request) -> str:
+    return shortened_line(request.scrub(answer.content_type), 80)
 
 
 def _json_object(answer: Answer) -> dict[str, Any] | None:
@@ -243,11 +244,11 @@ def _is_the_apis_word(status: int, content: dict[str, Any]) -> bool:
     return type(code) is int and status in _STATUS_OF_CODE.get(code, ())
 
 
-def _from_the_api(status: int, content: dict[str, Any], question: Question) -> ApiError:
+def _from_the_api(status: int, content: dict[str, Any], request: Request) -> ApiError:
     code: int = content["code"]
     text = str(content.get("message") or content.get("error") or "")
-    kind = _kind_of(code, text, question)
-    words = shortened_line(question.scrub(text), 500) or "no text"
+    kind = _kind_of(code, text, request)
+    words = shortened_line(request.scrub(text), 500) or "no text"
     hint = ""
     if kind is ApiErrorKind.HEADERS:
         hint = (
@@ -257,15 +258,15 @@ def _from_the_api(status: int, content: dict[str, Any], question: Question) -> A
         hint = "; check target.auth"
     elif kind is ApiErrorKind.NOT_THE_API:
         hint = f"; {_HOW_TO_ADDRESS}, of a ModelDB 2.0"
-    # An answer over the proxy's limit comes after the create was carried out (seen).
+    # An answer over the proxy's limit (code 8) comes after the create was processed (seen).
     unknown = (
         (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE)
-        or code == 8  # noqa: PLR2004
+        or code == _RESOURCE_EXHAUSTED
         or (code == 1 and kind is not ApiErrorKind.TOO_LARGE)
     )
     return ApiError(
         kind,
-        question.operation,
+        request.operation,
         f"{status} code {code}: {words}{hint}",
         status=status,
         code=code,
@@ -273,14 +274,14 @@ def _from_the_api(status: int, content: dict[str, Any], question: Question) -> A
     )
 
 
-def _kind_of(code: int, text: str, question: Question) -> ApiErrorKind:
+def _kind_of(code: int, text: str, request: Request) -> ApiErrorKind:
     match code:
         case 1:
-            # A body over the limit ends in a cancelled stream; so may a small one when the backend
-            # stops.
+            # A body over the limit ends in a cancelled stream; a small one may, too, when the
+            # backend stops.
             return (
                 ApiErrorKind.TOO_LARGE
-                if question.body_bytes > _BODY_LIMIT_BYTES // 4
+                if request.body_bytes > _BODY_LIMIT_BYTES // 4
                 else ApiErrorKind.UNAVAILABLE
             )
         case 8:
@@ -300,24 +301,24 @@ def _kind_of_internal(text: str) -> ApiErrorKind:
         return ApiErrorKind.DUPLICATES
     if text.startswith("header list size"):
         return ApiErrorKind.HEADERS
-    # grpc-go's words for a connection that broke
+    # grpc-go's texts for a broken connection
     if "RST_STREAM" in text or "without sending trailers" in text:
         return ApiErrorKind.UNAVAILABLE
     return ApiErrorKind.INTERNAL
 
 
-def _from_in_between(answer: Answer, question: Question) -> ApiError:
-    """An answer of a web front end, a load balancer or a web server: not believed about the job."""
+def _from_in_between(answer: Answer, request: Request) -> ApiError:
+    """The error for an answer of a proxy or web server, which is never a verdict on the job."""
     status = answer.status
-    words = _first_words(answer, question)
+    words = _first_words(answer, request)
     said = (
-        f"{question.url} answered {status} {_content_type(answer, question)} {words!r}, which is "
-        f"not ModelDB's own word"
+        f"{request.url} answered {status} {_content_type(answer, request)} {words!r}, which is "
+        "not ModelDB's own word"
     )
 
     def error(kind: ApiErrorKind, hint: str, *, unknown: bool) -> ApiError:
         return ApiError(
-            kind, question.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown
+            kind, request.operation, f"{said}; {hint}", status=status, outcome_unknown=unknown
         )
 
     match status:
@@ -344,4 +345,4 @@ def _from_in_between(answer: Answer, question: Question) -> ApiError:
                 ApiErrorKind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True
             )
         case _:
-            return not_the_api(answer, question)
+            return not_the_api(answer, request)

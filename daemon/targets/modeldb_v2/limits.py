@@ -1,7 +1,7 @@
-"""What ModelDB V2 2.0.8.1 can store: lengths, alphabets, sizes. All seen on the real server.
+"""Limits of ModelDB 2.0.8.1: lengths, alphabets and sizes, all seen on the real server.
 
-A text that is too long fails the whole run with `500 {"code":2}`, which also says "the database has
-just come back": so nothing that breaks a rule may ever be sent.
+Text over a limit fails the whole run with `500 {"code":2}`, the same error as right after an outage
+of the database, so nothing over a limit may ever be sent.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME_UNITS = 250
-"""UTF-16 units of a name. The server checks for 256 of them, its column holds 255 characters; the
-rest is a margin."""
+"""UTF-16 units of a name. The server allows 256, its column holds 255 characters; the rest is a
+margin."""
 TAG_UNITS = 40
 VALUE_BYTES = 2000
 """UTF-8 bytes of a hyperparameter's text."""
 STORED_VALUE_BYTES = 2600
-"""Bytes of the same as it is stored, in an index whose rows end at 2704 bytes: JSON with `<`, `>`,
-`&`, `=`, `'` escaped, too."""
+"""Bytes of the same as stored (JSON in which `<`, `>`, `&`, `=`, `'` are escaped, too), in an index
+whose rows hold 2704 bytes."""
 KEY_CHARACTERS = 300
-"""Of a key after cleaning. SageMaker's longest, 256 characters, fit with our longest prefix; the
-index holds 2.6 kB."""
+"""Length of a cleaned key: SageMaker's longest, 256 characters, with our longest prefix; the index
+holds 2.6 kB."""
 BODY_BYTES = 3_500_000
-"""UTF-8 bytes of a request as JSON. The server takes 4 MiB of protobuf, which is never longer than
-the JSON."""
+"""UTF-8 bytes of a request as JSON. The server takes 4 MiB of protobuf, never longer than the
+JSON."""
 
 _DIGEST_CHARACTERS = 12
 _SIX_BYTES_STORED = frozenset("<>&='\u2028\u2029")
-"""Gson, which the server writes values with, stores these as `\\uXXXX`."""
+"""Stored as `\\uXXXX` by Gson, the server's JSON library."""
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_/-]")
 _NOT_IN_ATTRIBUTE_KEY = re.compile(r"[^A-Za-z0-9_]")
 

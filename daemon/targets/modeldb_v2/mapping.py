@@ -1,23 +1,21 @@
-"""What a training run becomes in ModelDB V2: one createExperimentRun, within every rule of the
-server.
+"""Maps a training run to one createExperimentRun of ModelDB V2, within every limit of the server.
 
 | ModelDB | from the job |
 |---|---|
-| project, experiment, run | project name tag, model name tag, job name; over 250 characters: shortened with a hash |
-| hyperparameters | canonical numbers as numbers, all else as text: `true`, `null`, `[1, 2]`; blank as `(empty)` |
-| metrics | finite ones, `train:auc` as `train/auc`; the others by name in the attribute `metrics_not_finite` |
+| project, experiment, run | tags project name and model name, job name; hashed if over 250 units |
+| hyperparameters | canonical numbers as numbers, else text: `true`, `[1, 2]`; blank: `(empty)` |
+| metrics | `train:auc` as `train/auc`; not finite: named in attribute `metrics_not_finite` |
 | datasets | one per input channel, by path only; channels of code are artifacts |
-| artifacts | model, image, source code, checkpoints, TensorBoard, debugger: by path only, never with an empty path |
+| artifacts | model, image, source code, checkpoints, TensorBoard, debugger; by path only |
 | attributes | everything else: numbers as numbers, booleans as text, never null or empty |
 | tags | `sagemaker`, model type, status unless Completed |
 
-A hyperparameter's text over 2000 bytes is shortened; the whole is in the attribute
-`hyperparameter_<key>_full`. The original text of a hyperparameter is lost nowhere: a number is sent
-as a number only where it reads back as the same text. Whatever is shortened, renamed or left out
-has a line in `MappedRun.notes` and in the attribute `sync_notes`. A plain `:` for `/` in the name
-of a metric, and what attribute keys made of channel and tag names lack, is not noted unless it
-needed a hash.
-"""  # noqa: E501
+Text of a hyperparameter over 2000 bytes is shortened; the attribute `hyperparameter_<key>_full` has
+all of it. No original text is lost: a number is sent as a number only if it reads back as the same
+text. Everything that is shortened, renamed or left out has a line in `MappedRun.notes` and in the
+attribute `sync_notes`, except a `/` for a plain `:` in a metric name and cleaned attribute keys of
+channels and tags that needed no hash.
+"""
 
 from __future__ import annotations
 
@@ -54,16 +52,16 @@ CREATION_TIME_ATTRIBUTE = "sagemaker_creation_time"
 NOTES_ATTRIBUTE = "sync_notes"
 
 EMPTY = "(empty)"
-"""Stands for a blank value, which the web UI would show as 0."""
+"""Replaces a blank value, which the web UI would show as 0."""
 
 _NOTES_CHARACTERS = 10_000
 _LINE_CHARACTERS = 500
-"""Of one line of the description."""
+"""Longest line of the description."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedRun:
-    """What is to be created for a job, and under which names."""
+    """The entities to create for a job."""
 
     project_name: str
     project_description: str
@@ -71,13 +69,13 @@ class MappedRun:
     experiment_name: str
     run_name: str
     body: dict[str, Any]
-    """The request of createExperimentRun without project_id and experiment_id."""
+    """The request body of createExperimentRun without project_id and experiment_id."""
     notes: tuple[str, ...]
-    """One line for everything that was shortened, renamed or left out."""
+    """One line for each member that was shortened, renamed or left out."""
 
 
 def map_run(run: TrainingRun) -> MappedRun:
-    """Translates a run. Pure: the same run gives the same body."""
+    """Maps a run. Deterministic."""
     notes: list[str] = []
     run_name = _name("run", run.name, notes)
     body: dict[str, Any] = {
@@ -110,9 +108,7 @@ def map_run(run: TrainingRun) -> MappedRun:
 
 
 def distinct_run_name(name: str, mark: JobMark) -> str:
-    """The name of a run whose own name another job of that name has taken: with 8 hex digits of the
-    mark's hash.
-    """
+    """The name of a run whose own name is taken: with 8 hex digits of the mark's hash."""
     suffix = f"-{mark.short_hash}"
     return shortened_name(name, NAME_UNITS - len(suffix)) + suffix
 
@@ -125,7 +121,7 @@ def _name(what: str, name: str, notes: list[str]) -> str:
 
 
 def _description(run: TrainingRun) -> str:
-    """What a person wants to read without a click: the web UI shows attributes in pop-ups only."""
+    """The facts that people look for first: the web UI shows attributes in pop-ups only."""
     lines = {
         "Model": run.model_name,
         "Type": run.model_type,
@@ -158,8 +154,8 @@ def _duration(seconds: int | None) -> str | None:
 
 
 def _times(run: TrainingRun) -> dict[str, int]:
-    """Times in epoch milliseconds. They can only be set at creation; date_created counts with a
-    flag of the server's only.
+    """Times in epoch milliseconds, which can be set at creation only; a server flag decides whether
+    date_created counts.
     """
     start = run.start_time or run.creation_time
     end = run.end_time or run.last_modified_time

@@ -1,9 +1,9 @@
-"""Project and experiment of a job: from names to ids, created where they are missing.
+"""Finds or creates the project and experiment of a job.
 
-ModelDB checks a name and then inserts it, with no constraint in its database, so creates of one
-name that overlap make twins. Here they queue: jobs of this process behind each other, processes
-with one checkpoint through its name locks. Where there are twins all the same, everybody takes the
-oldest.
+ModelDB checks for a name and then inserts it, without a uniqueness constraint, so concurrent
+creates of one name make duplicates. Creates are therefore serialised: within this process by a lock
+per name, across processes by the checkpoint's name locks. If there are duplicates anyway, the
+oldest is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
-from daemon.targets.modeldb_v2.retries import patiently
+from daemon.targets.modeldb_v2.retries import retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 USER_ATTRIBUTE = "project_user"
 DESCRIPTION_ATTRIBUTE = "sagemaker_project_description"
-"""The text that this program wrote last as a project's description; when it is another one, a
-person has changed it."""
+"""The project description that this program wrote last. If the project has another one, a person
+has edited it."""
 
 REMEMBERED = 10_000
-"""Projects, and experiments, whose ids are kept in memory."""
+"""Projects, and as many experiments, whose ids are cached."""
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
@@ -54,23 +54,21 @@ class _KnownProject:
 
 
 class Placement:
-    """The ids of projects and experiments by name, remembered until somebody finds them gone. Safe
-    for concurrent calls.
-    """
+    """Cached ids of projects and experiments. Safe for concurrent calls."""
 
     def __init__(self, client: ModelDbV2Client) -> None:
         self._client = client
         self._projects: dict[str, _KnownProject] = {}
         self._experiments: dict[tuple[str, str], str] = {}
-        self._queues = _Queues()
+        self._locks_of_names = _NameLocks()
 
     async def place(self, mapped: MappedRun, journal: WriteJournal) -> Place:
-        """Finds or creates project and experiment; brings an existing project's user and
-        description up to the job's.
+        """Finds or creates project and experiment, and updates an existing project's user and
+        description from the job's tags.
 
         Raises:
-            ApiError: `ApiErrorKind.ABSENT` when a remembered project is gone: `forget`, then ask
-                again.
+            ApiError: `ApiErrorKind.ABSENT` when a cached project has been deleted: `forget` it and
+                retry.
             JobFault, EdgeFault: of the journal's name locks.
         """
         project_id, notes = await self._project(mapped, journal)
@@ -78,7 +76,7 @@ class Placement:
         return Place(project_id, experiment_id, notes)
 
     def forget(self, mapped: MappedRun) -> None:
-        """Drops the ids of a job's project and experiment."""
+        """Drops a job's project and experiment from the cache."""
         known = self._projects.pop(mapped.project_name, None)
         if known is not None:
             self._experiments.pop((known.id, mapped.experiment_name), None)
@@ -97,8 +95,7 @@ class Placement:
         async with self._in_turn(f"project/{name}"):
             known = self._projects.get(name)
             if known is None or known.description != description:
-                # Read also when the id is known: since then a person may have edited the
-                # description.
+                # Read even when the id is cached: a person may have edited the description.
                 project = await self._project_called(mapped, journal)
                 project_id, notes = project.id, await self._bring_up_to_date(project, mapped)
             elif known.user != user:
@@ -125,12 +122,10 @@ class Placement:
 
     @contextlib.asynccontextmanager
     async def _in_turn(self, name: str) -> AsyncIterator[None]:
-        """One job of this process at a time; the rest of the queue does not meet an outage once
-        more.
-        """
+        """One job of this process at a time. Those that waited through an outage fail unsent."""
         outages = self._client.outages
-        async with self._queues.turn(name):
-            self._client.refuse_if_out_since(outages, f"look-up of {name}")
+        async with self._locks_of_names.turn(name):
+            self._client.refuse_if_out_since(outages, f"lookup of {name}")
             yield
 
     async def _project_called(self, mapped: MappedRun, journal: WriteJournal) -> Project:
@@ -177,14 +172,16 @@ class Placement:
                     return found[0]
                 raise
 
-        if found := await patiently(find):
+        if found := await retrying(find):
             return found[0]
         async with journal.name_lock(lock_name):
-            return await patiently(find_or_create)
+            return await retrying(find_or_create)
 
     async def _bring_up_to_date(self, project: Project, mapped: MappedRun) -> tuple[str, ...]:
-        """Writes what the job's tags say and no person has said otherwise. Returns what could not
-        be written.
+        """Writes user and description from the job's tags, except over a person's edits.
+
+        Returns:
+            Notes on what could not be written.
         """
         notes: tuple[str, ...] = ()
         written = project.attributes.get(DESCRIPTION_ATTRIBUTE)
@@ -193,7 +190,7 @@ class Placement:
             not project.description or project.description == written
         ):
             notes += await _noting(self._describe(project.id, wanted))
-        # ours, but its writer ended before it could say so
+        # Ours, but its writer ended before it could note that.
         elif project.description == wanted and written != wanted:
             notes += await _noting(self._set_attribute(project.id, DESCRIPTION_ATTRIBUTE, wanted))
         if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
@@ -203,17 +200,15 @@ class Placement:
         return notes
 
     async def _describe(self, project_id: str, description: str) -> None:
-        await patiently(lambda: self._client.update_project_description(project_id, description))
+        await retrying(lambda: self._client.update_project_description(project_id, description))
         await self._set_attribute(project_id, DESCRIPTION_ATTRIBUTE, description)
 
     async def _set_attribute(self, project_id: str, key: str, value: str) -> None:
-        await patiently(lambda: self._client.update_project_attribute(project_id, key, value))
+        await retrying(lambda: self._client.update_project_attribute(project_id, key, value))
 
 
 async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
-    """Awaits an update of a project that no run should fail for. Returns what a person should know
-    of it.
-    """
+    """Awaits an update of a project whose failure must not fail the run; returns a note instead."""
     try:
         await update
     except ApiError as error:
@@ -223,8 +218,8 @@ async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
     return ()
 
 
-class _Queues:
-    """A lock for each name that somebody wants."""
+class _NameLocks:
+    """A lock for each name in use."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}

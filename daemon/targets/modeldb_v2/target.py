@@ -1,11 +1,10 @@
-"""The target ModelDB V2: finds or makes exactly one run for a job. Read `_JobSync` first.
+"""The target ModelDB V2: exactly one run per job. Read `_JobSync` first.
 
-A create is one transaction of the server's, so a run that carries the job's mark is complete and is
-never written to again. What is hard is to know whether there is one: ModelDB keeps no key of ours
-unique, and a create whose answer was lost may be carried out at any later time. So the journal
-hears of every create before it is sent; while one is unanswered the target is asked by the mark
-before the next; and after a success that follows an unanswered one it is asked again when
-`settle_seconds` have passed.
+The server processes a create in one transaction, so a run that carries the job's mark is complete
+and is never written to again. The difficulty is to know whether it exists: ModelDB enforces no key
+of ours, and a create whose answer was lost may be processed later. Therefore every create is in the
+journal before it is sent; while one is unanswered, the mark is looked up before the next create;
+and after a success that follows an unanswered create it is looked up again `settle_seconds` later.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
+from daemon.targets.modeldb_v2.marked_runs import MarkedRuns, carries
 from daemon.targets.modeldb_v2.placement import Placement
-from daemon.targets.modeldb_v2.retries import patiently
-from daemon.targets.modeldb_v2.runs import Runs, carries
+from daemon.targets.modeldb_v2.retries import retrying
 from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
@@ -38,12 +37,11 @@ if TYPE_CHECKING:
     from daemon.training_job.training_run import TrainingRun
 
 PLACES_TRIED = 3
-"""How often project and experiment are looked up for one job when people delete them meanwhile."""
+"""Attempts at a job's project and experiment when people delete them meanwhile."""
 
 CREATES_BEGUN_PER_SLOT = 2
-"""Creates whose intent is written, for each request that may be under way: enough that none waits
-for a disk, and few, because a create that has been begun cannot be given back when the daemon
-stops."""
+"""Creates with a durable intent per slot of the client: enough to keep the slots busy, and few,
+because a create with an intent cannot be released when the daemon stops."""
 
 _REASONS = {
     ApiErrorKind.DATABASE_DOWN: Reason.UNAVAILABLE,
@@ -64,11 +62,11 @@ _CREATES = frozenset({"createProject", "createExperiment", "createExperimentRun"
 def open_modeldb_v2(
     settings: ModelDbV2Settings, observe: Callable[[str, str], None]
 ) -> ModelDbV2Target:
-    """The target as configured, not yet connected. To be called inside a running event loop.
+    """The configured target, not yet connected. Called in a running event loop.
 
     Args:
         settings: the section ``target``.
-        observe: told (operation, result) of each request.
+        observe: called with (operation, result) of each request.
 
     Raises:
         SetupFault: a file that the settings name cannot be used.
@@ -96,11 +94,10 @@ class ModelDbV2Target:
 
     Args:
         client: closed with the target.
-        settle_seconds: after this time a create without an answer has been carried out or never
-            will be.
+        settle_seconds: how long a create without an answer may still be processed.
         ui_url: of the web front end, for links to runs; None: no links.
-        workspace: as the links need it; None: ``personal``, the only one of the open-source server.
-        sleep: waits so many seconds.
+        workspace: part of the links; None: ``personal``, the only one of the open-source server.
+        sleep: for the settle time, in seconds.
     """
 
     def __init__(
@@ -113,8 +110,8 @@ class ModelDbV2Target:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
-        self._runs = Runs(client, ui_url, workspace)
-        self._names = Placement(client)
+        self._runs = MarkedRuns(client, ui_url, workspace)
+        self._placement = Placement(client)
         self._creates = asyncio.Semaphore(CREATES_BEGUN_PER_SLOT * client.max_concurrency)
         self._settle_seconds = settle_seconds
         self._sleep = sleep
@@ -124,14 +121,14 @@ class ModelDbV2Target:
         return "modeldb-v2"
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
-        """As the protocol says; a `JobRefused` is always ModelDB's own word on a create."""
+        """See `Target.sync`. A `JobRefused` is always ModelDB's own verdict on a create."""
 
         async def settle() -> None:
             await self._sleep(self._settle_seconds)
 
         job = _JobSync(
             self._client,
-            self._names,
+            self._placement,
             self._runs,
             self._creates,
             settle,
@@ -145,18 +142,18 @@ class ModelDbV2Target:
             raise fault_of(error) from error
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
-        """As the protocol says; doubles are healed."""
+        """See `Target.find`. Duplicates are healed."""
         if unanswered_writes:
             await self._sleep(self._settle_seconds)
         try:
-            found = await patiently(lambda: self._runs.marked(mark))
+            found = await retrying(lambda: self._runs.marked(mark))
             return await self._runs.keep_oldest(found) if found else None
         except ApiError as error:
             raise fault_of(error) from error
 
     async def probe(self) -> None:
-        """As the protocol says. The proxy has a connection for each service, with reconnect pauses
-        of its own: all three are asked.
+        """See `Target.probe`. Asks all three services: the proxy has a connection for each, with
+        reconnect pauses of its own.
         """
         try:
             await self._client.get_projects_page()
@@ -174,9 +171,7 @@ class ModelDbV2Target:
 
 
 def fault_of(error: ApiError) -> DaemonError:
-    """Whose fault an error is: the server's as a whole, this job's for now, or this job's for
-    good.
-    """
+    """The fault of an `ApiError`: the edge's, this job's for now, or this job's for good."""
     if error.kind in _REASONS:
         return EdgeFault(
             Edge.TARGET, _REASONS[error.kind], error.detail, curable=error.kind not in _NOT_CURABLE
@@ -187,7 +182,7 @@ def fault_of(error: ApiError) -> DaemonError:
 
 
 def _probe_fault(error: ApiError) -> DaemonError:
-    """A probe asks nothing that a working ModelDB could refuse."""
+    """The fault of a probe, which a working ModelDB never refuses."""
     fault = fault_of(error)
     if isinstance(fault, EdgeFault):
         return fault
@@ -202,8 +197,8 @@ class _JobSync:
     def __init__(
         self,
         client: ModelDbV2Client,
-        names: Placement,
-        runs: Runs,
+        placement: Placement,
+        runs: MarkedRuns,
         creates: asyncio.Semaphore,
         settle: Callable[[], Awaitable[None]],
         mark: JobMark,
@@ -211,7 +206,7 @@ class _JobSync:
         journal: WriteJournal,
     ) -> None:
         self._client = client
-        self._names = names
+        self._placement = placement
         self._runs = runs
         self._creates = creates
         self._settle = settle
@@ -220,7 +215,7 @@ class _JobSync:
         self._journal = journal
         self._place_notes: tuple[str, ...] = ()
         self._unanswered_when_asked = 0
-        """How many unanswered creates there were when the target was last asked by the mark."""
+        """Number of unanswered creates at the last lookup by the mark."""
 
     async def sync(self) -> TargetRun:
         done = await self._found_or_created()
@@ -234,31 +229,31 @@ class _JobSync:
         return replace(done, detail=detail, notes=(*self._mapped.notes, *self._place_notes))
 
     async def _found_or_created(self) -> TargetRun:
-        if (self._journal.look_up_first or self._must_ask) and (
-            found := await patiently(self._ask)
+        if (self._journal.look_up_first or self._must_look_up) and (
+            found := await retrying(self._look_up)
         ):
             return await self._finished(found)
         gone = ""
         for _ in range(PLACES_TRIED):
             try:
-                place = await self._names.place(self._mapped, self._journal)
+                place = await self._placement.place(self._mapped, self._journal)
                 self._place_notes = place.notes
                 return await self._under_a_free_name(place)
             except ApiError as error:
                 if error.kind is not ApiErrorKind.ABSENT:
                     raise
-                self._names.forget(self._mapped)
+                self._placement.forget(self._mapped)
                 gone = error.detail
         raise JobFault(
-            Reason.TARGET_FAULT, f"the job's project or experiment goes while it is used: {gone}"
+            Reason.TARGET_FAULT, f"the job's project or experiment was deleted meanwhile: {gone}"
         )
 
     @property
-    def _must_ask(self) -> bool:
+    def _must_look_up(self) -> bool:
         return self._journal.unanswered_writes > self._unanswered_when_asked
 
-    async def _ask(self) -> Sequence[Run]:
-        """The job's runs, wherever on the server."""
+    async def _look_up(self) -> Sequence[Run]:
+        """The job's runs anywhere on the server."""
         found = await self._runs.marked(self._mark)
         self._unanswered_when_asked = self._journal.unanswered_writes
         return found
@@ -267,7 +262,7 @@ class _JobSync:
         own_name = self._mapped.run_name
         distinct_name = distinct_run_name(own_name, self._mark)
         for name in (own_name, distinct_name):
-            created = await patiently(partial(self._create, name, place))
+            created = await retrying(partial(self._create, name, place))
             if isinstance(created, Run):
                 return await self._finished([created], created=True)
             if created:
@@ -275,23 +270,21 @@ class _JobSync:
         raise JobRefused(
             Reason.TARGET_REFUSED,
             f"the experiment has runs named {own_name!r} and {distinct_name!r} that are not this "
-            f"job's: rename or delete one of them",
+            "job's: rename or delete one of them",
         )
 
     async def _create(self, name: str, place: Place) -> Run | Sequence[Run]:
-        """Returns the new run; else those of the job that are there already; none when the name
-        belongs to another run.
-        """
-        if self._must_ask and (found := await self._ask()):
+        """The new run; else the job's existing runs; empty if the name belongs to another run."""
+        if self._must_look_up and (found := await self._look_up()):
             return found
         outages = self._client.outages
         async with self._creates:
             self._client.refuse_if_out_since(outages, "createExperimentRun")
             run = await self._created(name, place)
-        return await self._called(name, place) if run is None else run
+        return await self._named(name, place) if run is None else run
 
     async def _created(self, name: str, place: Place) -> Run | None:
-        """The new run; None when a run of this name is there."""
+        """The new run; None if a run of this name exists."""
         await self._journal.begin_write(f"modeldb-v2/run/{place.experiment_id}/{name}")
         try:
             run = await self._client.create_experiment_run(
@@ -312,41 +305,39 @@ class _JobSync:
             raise EdgeFault(
                 Edge.TARGET,
                 Reason.NOT_THE_API,
-                f"createExperimentRun: the new run {run.id} came back without the attributes that "
-                f"prove whose it is;"
-                " target.url must be that of a ModelDB 2.0",
+                f"createExperimentRun: the new run {run.id} came back without the attributes of "
+                "its mark; target.url must be that of a ModelDB 2.0",
                 curable=False,
             )
         self._journal.answered()
         return run
 
-    async def _called(self, name: str, place: Place) -> Sequence[Run]:
-        """The job's runs, when a run of this name is there."""
+    async def _named(self, name: str, place: Place) -> Sequence[Run]:
+        """The job's runs, when a run of this name exists."""
         try:
             run = await self._client.get_experiment_run_by_name(place.experiment_id, name)
         except ApiError as error:
             if error.kind is ApiErrorKind.ABSENT:
                 raise JobFault(
-                    Reason.TARGET_FAULT, f"run {name!r} was there and is gone: deleted just now?"
+                    Reason.TARGET_FAULT, f"run {name!r} existed and is gone: was it just deleted?"
                 ) from error
             if error.kind is not ApiErrorKind.DUPLICATES:
                 raise
-            return await self._ask()
+            return await self._look_up()
         return [run] if carries(run, self._mark) else []
 
     async def _finished(self, found: Sequence[Run], *, created: bool = False) -> TargetRun:
-        """The job has its run. A run that was found accounts for one unanswered create; any others
-        may still be carried out.
+        """Ends the attempt with the job's run. A found run accounts for one unanswered create; the
+        others may still be processed.
         """
         accounted_for = 0 if created else 1
         if len(found) > 1 or self._journal.unanswered_writes > accounted_for:
             await self._settle()
-            found = await patiently(self._ask)
+            found = await retrying(self._look_up)
             if not found:
-                # Only a person deletes runs. The next attempt asks again and, if it stays so,
-                # creates it anew.
+                # Only a person deletes runs. The next attempt looks again and then creates it.
                 raise JobFault(
-                    Reason.TARGET_FAULT, "the job's run was there and is gone: deleted just now?"
+                    Reason.TARGET_FAULT, "the job's run existed and is gone: was it just deleted?"
                 )
             done = await self._runs.keep_oldest(found, created=created)
         elif created:

@@ -1012,7 +1012,7 @@ async def test_what_is_not_about_the_job_is_the_edges_fault(
         (CREATE, 500, {"code": 13, "message": "Internal server error"}),
         (CREATE, 413, "<html>Request Entity Too Large</html>"),
         (CREATE, 403, {"code": 7, "message": "Access is denied."}),
-        ("findProjects", 400, {"code": 3, "message": "a question that the server does not like"}),
+        ("findProjects", 400, {"code": 3, "message": "a request that the server does not like"}),
         ("createProject", 409, {"code": 6, "message": "exists, but is not found"}),
     ],
 )

@@ -1,6 +1,4 @@
-"""The runs of this program in ModelDB: found by a job's mark, healed to one, and shown to
-people.
-"""
+"""The runs that carry a job's mark: lookup, deletion of duplicates, description."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
-from daemon.targets.modeldb_v2.retries import patiently
+from daemon.targets.modeldb_v2.retries import retrying
 from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
@@ -29,13 +27,13 @@ def carries(run: Run, mark: JobMark) -> bool:
     )
 
 
-class Runs:
-    """What can be done with runs that exist.
+class MarkedRuns:
+    """Operations on runs that exist.
 
     Args:
-        client: of the server.
+        client: the server's.
         ui_url: of its web front end, for links; None: no links.
-        workspace: as the links need it; None: that of the open-source server.
+        workspace: part of the links; None: that of the open-source server.
     """
 
     def __init__(self, client: ModelDbV2Client, ui_url: str | None, workspace: str | None) -> None:
@@ -54,15 +52,15 @@ class Runs:
                 f"attributes.{CREATION_TIME_ATTRIBUTE}": mark.creation_time,
             }
         )
-        # what is found may be deleted as a double: the query alone is no proof
+        # A found run may be deleted as a duplicate, so the query alone is not proof enough.
         return [run for run in found if carries(run, mark)]
 
     async def keep_oldest(self, marked: Sequence[Run], *, created: bool = False) -> TargetRun:
-        """Deletes all but the first run, and describes that one with the names that it has in
-        ModelDB now. Raises `ApiError`.
+        """Deletes all runs but the first and describes that one by its present names in ModelDB.
+        Raises `ApiError`.
         """
-        kept, *doubles = marked
-        healed = await self._delete([run.id for run in doubles]) if doubles else 0
+        kept, *duplicates = marked
+        healed = await self._delete([run.id for run in duplicates]) if duplicates else 0
         project, experiment = await self._names(kept)
         return self.described(kept, project, experiment, created=created, healed=healed)
 
@@ -83,18 +81,18 @@ class Runs:
         return TargetRun(created, {key: value for key, value in ids.items() if value}, healed)
 
     async def _delete(self, run_ids: Sequence[str]) -> int:
-        """Returns how many doubles went."""
+        """Returns the number of deleted runs."""
         try:
-            await patiently(lambda: self._client.delete_experiment_runs(run_ids))
+            await retrying(lambda: self._client.delete_experiment_runs(run_ids))
         except ApiError as error:
             if error.kind is not ApiErrorKind.ABSENT:
                 raise
-            return 0  # somebody else has healed them
+            return 0  # already deleted
         return len(run_ids)
 
     async def _names(self, run: Run) -> tuple[str, str]:
-        """Of its project and experiment; "" where they cannot be had, because a run that is there
-        is worth more than its label.
+        """Names of the run's project and experiment; "" if they cannot be read: the run counts
+        without them.
         """
         try:
             project = await self._client.get_project_by_id(run.project_id)
