@@ -172,6 +172,48 @@ class Daemon:
             for edge, probe in probes.items()
         )
 
+    def _make_worker(
+        self,
+        queue: Queue,
+        monitor: QueueMonitor,
+        jobs: TrainingJobs,
+        checkpoint: Checkpoint,
+        target: Target,
+        acknowledgements: Acknowledgements,
+    ) -> Worker:
+        settings = self._settings
+        rules = FlowRules(
+            statuses=frozenset(settings.jobs.statuses),
+            tag_keys=settings.jobs.tag_keys.as_tag_keys(),
+            redact=settings.jobs.redact,
+            look_back_seconds=settings.reconcile.look_back_seconds,
+            lease_seconds=LEASE_SECONDS,
+        )
+        flow = Flow(
+            jobs,
+            checkpoint,
+            target,
+            self._in_flight,
+            rules,
+            on_success=self._breakers.succeeded,
+            on_step=self.metrics.step,
+        )
+        retry = settings.queue.retry
+        return Worker(
+            flow,
+            queue,
+            checkpoint,
+            self._in_flight,
+            self._slots,
+            acknowledgements,
+            self._breakers,
+            dead_letter_url=monitor.dead_letter_url,
+            backoff=Backoff(retry.initial_seconds, retry.max_seconds, self._random),
+            settle_seconds=settings.target.settle_seconds,
+            on_outcome=self._reporter.report,
+            on_fault=self._on_fault,
+        )
+
     def _start(
         self,
         queue: Queue,
@@ -181,41 +223,11 @@ class Daemon:
         target: Target,
     ) -> Sequence[asyncio.Task[None]]:
         """Starts every loop. Returns the pollers."""
-        settings = self._settings
+        settings, loops, pulse = self._settings, self._supervisor, self._watchdog.pulse
         acknowledgements = Acknowledgements(
             queue, Backoff(*ACKNOWLEDGE_BACKOFF, self._random), self._on_fault
         )
-        flow = Flow(
-            jobs,
-            checkpoint,
-            target,
-            self._in_flight,
-            FlowRules(
-                statuses=frozenset(settings.jobs.statuses),
-                tag_keys=settings.jobs.tag_keys.as_tag_keys(),
-                redact=settings.jobs.redact,
-                look_back_seconds=settings.reconcile.look_back_seconds,
-                lease_seconds=LEASE_SECONDS,
-            ),
-            on_success=self._breakers.succeeded,
-            on_step=self.metrics.step,
-        )
-        worker = Worker(
-            flow,
-            queue,
-            checkpoint,
-            self._in_flight,
-            self._slots,
-            acknowledgements,
-            self._breakers,
-            dead_letter_url=monitor.dead_letter_url,
-            backoff=Backoff(
-                settings.queue.retry.initial_seconds, settings.queue.retry.max_seconds, self._random
-            ),
-            settle_seconds=settings.target.settle_seconds,
-            on_outcome=self._reporter.report,
-            on_fault=self._on_fault,
-        )
+        worker = self._make_worker(queue, monitor, jobs, checkpoint, target, acknowledgements)
         heartbeat = Heartbeat(
             queue,
             checkpoint,
@@ -227,20 +239,17 @@ class Daemon:
         )
 
         self.metrics.watch_in_flight(self._in_flight)
-        loops = self._supervisor
         for breaker in self._breakers:
             name = f"breaker {breaker.edge}"
-            loops.loop(name, breaker.run(self._watchdog.pulse(name), self._on_fault))
+            loops.loop(name, breaker.run(pulse(name), self._on_fault))
         if self._writer is not None:
-            loops.loop("writer", self._writer.run(self._watchdog.pulse("writer")))
-        loops.loop("heartbeat", heartbeat.run(self._watchdog.pulse("heartbeat")))
+            loops.loop("writer", self._writer.run(pulse("writer")))
+        loops.loop("heartbeat", heartbeat.run(pulse("heartbeat")))
         loops.loop("deletes", acknowledgements.run_deletes())
         loops.loop("hides", acknowledgements.run_hides())
         loops.loop(
             "sampler",
-            run_sampler(
-                monitor, checkpoint, self.metrics, self._on_fault, self._watchdog.pulse("sampler")
-            ),
+            run_sampler(monitor, checkpoint, self.metrics, self._on_fault, pulse("sampler")),
         )
         loops.loop("pruner", run_pruner(checkpoint, settings.checkpoint.keep_days, self._on_fault))
         pollers = []
@@ -257,7 +266,7 @@ class Daemon:
                 on_fault=self._on_fault,
             )
             name = f"poller {number}"
-            pollers.append(loops.loop(name, poller.run(self._stop, self._watchdog.pulse(name))))
+            pollers.append(loops.loop(name, poller.run(self._stop, pulse(name))))
         return pollers
 
     # --- callbacks of the parts -------------------------------------------------------------------

@@ -24,7 +24,7 @@ from daemon.checkpoint.sqlite.group_commit import GroupCommit
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint
 from daemon.config.settings import Settings
 from daemon.errors import EdgeFault, SetupFault
-from daemon.outcome import Edge, Reason
+from daemon.outcome import REASONS, Edge, Reason
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
@@ -141,8 +141,10 @@ class World:
             f"{process.name if process is not None else '?'}: {entry.get('event')} {fields}"
         )
         if entry.get("event") == "job outcome":
-            if entry.get("reason") == Reason.INTERNAL_ERROR:
+            if entry["reason"] == Reason.INTERNAL_ERROR:
                 self.wrong("a bug of the daemon's own: see its log above")
+            if entry["reason"] not in REASONS[entry["outcome"]]:
+                self.wrong(f"{entry['reason']} is no reason of {entry['outcome']}")
         elif entry.get("exc_info") is not None:
             self.wrong(f"the daemon failed: {entry.get('event')}: {entry.get('exc_info')!r}")
 
