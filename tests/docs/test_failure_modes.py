@@ -34,7 +34,7 @@ SHOWN_BY: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] = yaml.safe_lo
 )
 """Names of tests by table (``rules`` or ``failures``), section and first cell of a row."""
 
-FAILURES = ("what fails", "what the daemon does", "what you see", "what you do")
+FAILURES = ("failure", "what you will see", "what to do")
 RULES = ("rule", "without it")
 
 GROUPS_OF_THE_PROMISE = (
@@ -289,6 +289,6 @@ def test_its_keys_are_keys_of_the_configuration() -> None:
 
 
 def test_its_edges_are_the_programs() -> None:
-    told = re.search(r"Every edge \((.+?)\) has one breaker", TEXT)
+    told = re.search(r"Every edge \((.+?)\) has one circuit breaker", TEXT)
     assert told is not None
     assert set(re.findall(r"`(\w+)`", told[1])) == set(Edge)
