@@ -25,7 +25,7 @@ REGION = "eu-west-1"
 
 
 @dataclass(frozen=True)
-class Place:
+class QueueScene:
     """A queue of its own with a dead-letter queue."""
 
     clients: AwsClients
@@ -42,7 +42,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+async def scene(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QueueScene]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     name = f"jobs-{uuid.uuid4().hex[:8]}"
@@ -57,16 +57,16 @@ async def place(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
             QueueName=name,
             Attributes={"VisibilityTimeout": "45", "RedrivePolicy": json.dumps(policy)},
         )
-        yield Place(clients, url, dead["QueueUrl"])
+        yield QueueScene(clients, url, dead["QueueUrl"])
 
 
 async def receive(queue: SqsQueue, limit: int = 10) -> Sequence[Message]:
     return await queue.receive(limit=limit, wait_seconds=0, visibility_seconds=60)
 
 
-async def test_a_message_is_received_hidden_and_deleted(place: Place) -> None:
-    queue = place.queue
-    await place.send("hello é")
+async def test_a_message_is_received_hidden_and_deleted(scene: QueueScene) -> None:
+    queue = scene.queue
+    await scene.send("hello é")
 
     (first,) = await receive(queue)
     assert (first.body, first.receive_count) == ("hello é", 1)
@@ -86,9 +86,9 @@ async def test_a_message_is_received_hidden_and_deleted(place: Place) -> None:
     assert (state.visible, state.in_flight) == (0, 0)
 
 
-async def test_a_stale_handle_is_told_apart_from_the_others_of_its_batch(place: Place) -> None:
-    queue = place.queue
-    await place.send("a", "b")
+async def test_a_stale_handle_is_told_apart_from_the_others_of_its_batch(scene: QueueScene) -> None:
+    queue = scene.queue
+    await scene.send("a", "b")
     a, b = await receive(queue)
     await queue.delete([a.receipt_handle])
 
@@ -102,11 +102,11 @@ async def test_a_stale_handle_is_told_apart_from_the_others_of_its_batch(place: 
     assert deleted[0].stale
 
 
-async def test_a_message_cannot_be_hidden_for_more_than_12_hours_in_all(place: Place) -> None:
-    queue = place.queue
-    await place.send("a")
+async def test_a_message_cannot_be_hidden_for_more_than_12_hours_in_all(scene: QueueScene) -> None:
+    queue = scene.queue
+    await scene.send("a")
     (message,) = await queue.receive(limit=1, wait_seconds=0, visibility_seconds=43000)
-    await place.send("b")
+    await scene.send("b")
     (other,) = await receive(queue)
 
     # moto refuses the whole batch for it, AWS the entry
@@ -119,54 +119,56 @@ async def test_a_message_cannot_be_hidden_for_more_than_12_hours_in_all(place: P
     assert (refused.code, refused.stale) == ("InvalidParameterValue", True)
 
 
-async def test_acknowledgements_do_not_wait_behind_a_long_poll(place: Place) -> None:
-    queue = place.queue
-    await place.send("a")
+async def test_acknowledgements_do_not_wait_behind_a_long_poll(scene: QueueScene) -> None:
+    queue = scene.queue
+    await scene.send("a")
     (message,) = await receive(queue)
     polling = asyncio.create_task(queue.receive(limit=10, wait_seconds=5, visibility_seconds=60))
 
     assert await queue.delete([message.receipt_handle]) == [None]
     assert not polling.done()
 
-    await place.send("b")
+    await scene.send("b")
     (arrived,) = await polling
     assert arrived.body == "b"
 
 
-async def test_the_state_finds_and_counts_the_dead_letter_queue(place: Place) -> None:
-    queue = place.queue
-    await place.send("a", "b", "c")
+async def test_the_state_finds_and_counts_the_dead_letter_queue(scene: QueueScene) -> None:
+    queue = scene.queue
+    await scene.send("a", "b", "c")
     await receive(queue, limit=1)
-    await queue.send_dead_letter(place.dead_letter_url, "x", {})
+    await queue.send_dead_letter(scene.dead_letter_url, "x", {})
 
     state = await queue.state()
 
     assert (state.visible, state.in_flight, state.delayed) == (2, 1, 0)
     assert (state.visibility_seconds, state.max_receive_count) == (45, 3)
-    assert (state.dead_letter_url, state.dead_letter_messages) == (place.dead_letter_url, 1)
+    assert (state.dead_letter_url, state.dead_letter_messages) == (scene.dead_letter_url, 1)
 
 
-async def test_a_configured_dead_letter_queue_goes_before_the_redrive_policy(place: Place) -> None:
-    other = (await place.clients.sqs.create_queue(QueueName=f"other-{uuid.uuid4().hex[:8]}"))[
+async def test_a_configured_dead_letter_queue_goes_before_the_redrive_policy(
+    scene: QueueScene,
+) -> None:
+    other = (await scene.clients.sqs.create_queue(QueueName=f"other-{uuid.uuid4().hex[:8]}"))[
         "QueueUrl"
     ]
 
     state = await SqsQueue(
-        place.clients.sqs_polling, place.clients.sqs, place.url, dead_letter_url=other
+        scene.clients.sqs_polling, scene.clients.sqs, scene.url, dead_letter_url=other
     ).state()
 
     assert (state.dead_letter_url, state.dead_letter_messages) == (other, 0)
 
 
-async def test_a_dead_letter_comes_back_with_its_reason_and_detail(place: Place) -> None:
+async def test_a_dead_letter_comes_back_with_its_reason_and_detail(scene: QueueScene) -> None:
     letter = dead_letter(
         '{"detail": "é"}', Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE\x00"
     )
     assert letter is not None
-    await place.queue.send_dead_letter(place.dead_letter_url, letter.body, letter.attributes)
+    await scene.queue.send_dead_letter(scene.dead_letter_url, letter.body, letter.attributes)
 
     # as after a redrive: the same attributes on the main queue
-    redriven = SqsQueue(place.clients.sqs_polling, place.clients.sqs, place.dead_letter_url)
+    redriven = SqsQueue(scene.clients.sqs_polling, scene.clients.sqs, scene.dead_letter_url)
     (message,) = await receive(redriven)
 
     assert message.body == letter.body
@@ -178,13 +180,13 @@ async def test_a_dead_letter_comes_back_with_its_reason_and_detail(place: Place)
 
 # aiohttp's, for more than 1 MiB
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-async def test_a_letter_over_the_limit_is_refused(place: Place) -> None:
+async def test_a_letter_over_the_limit_is_refused(scene: QueueScene) -> None:
     with pytest.raises(JobRefused, match="1048576"):
-        await place.queue.send_dead_letter(place.dead_letter_url, "x" * 1_048_577, {})
+        await scene.queue.send_dead_letter(scene.dead_letter_url, "x" * 1_048_577, {})
 
 
-async def test_a_queue_that_does_not_exist_is_incurable(place: Place) -> None:
-    queue = SqsQueue(place.clients.sqs_polling, place.clients.sqs, f"{place.url}-not")
+async def test_a_queue_that_does_not_exist_is_incurable(scene: QueueScene) -> None:
+    queue = SqsQueue(scene.clients.sqs_polling, scene.clients.sqs, f"{scene.url}-not")
 
     for call in (receive(queue), queue.delete(["h"]), queue.hide([("h", 0)]), queue.state()):
         with pytest.raises(EdgeFault, match=r"queue\.url") as caught:

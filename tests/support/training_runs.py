@@ -1,0 +1,61 @@
+"""Training runs from recorded or made-up descriptions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.training_run import (
+    TrainingRun,
+    training_run,
+)
+from tests.support.aws_vectors import describe, tags
+
+REDACT = (
+    "*password*",
+    "*passwd*",
+    "*secret*",
+    "token",
+    "*_token",
+    "*-token",
+    "*api_key*",
+    "*apikey*",
+    "*credential*",
+    "*private_key*",
+)
+
+
+TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
+
+
+ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
+
+
+MINIMAL: dict[str, Any] = {
+    "TrainingJobName": "job-1",
+    "TrainingJobArn": ARN,
+    "CreationTime": datetime(2025, 11, 20, 8, 40, tzinfo=UTC),
+}
+
+
+def run_of(
+    *, redact: tuple[str, ...] = REDACT, all_tags: dict[str, str] | None = None, **members: Any
+) -> TrainingRun:
+    return training_run(MINIMAL | members, TAGS, all_tags or {}, redact)
+
+
+def run_of_file(file: str, redact: tuple[str, ...] = REDACT) -> TrainingRun:
+    all_tags = tags("fifty.json")
+    found = read_tags(all_tags, TagKeys())
+    assert isinstance(found, JobTags)
+    return training_run(describe(file), found, all_tags, redact)
+
+
+def metric(name: object = "m", value: object = 1.0, second: int | None = None) -> dict[str, Any]:
+    told = {"MetricName": name, "Value": value}
+    return (
+        told
+        if second is None
+        else told | {"Timestamp": datetime.fromtimestamp(1763628000 + second, UTC)}
+    )
