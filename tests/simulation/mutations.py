@@ -118,7 +118,7 @@ def _no_look_up() -> Iterator[None]:
     # either look alone is enough for most histories, because a run found late is healed: both are
     # broken
     with (
-        mock.patch.object(v2_target._JobSync, "_must_ask", property(lambda _self: False)),
+        mock.patch.object(v2_target._JobSync, "_must_look_up", property(lambda _self: False)),
         _no_settling(),
     ):
         yield
