@@ -238,7 +238,7 @@ class DemoModelDbV1:
         self._server.faults.storage_busy = True
 
     def come_back(self) -> None:
-        self._server.faults.drop_before_answer(method="storeExperimentRunEvent")
+        self._server.faults.lose_next_answer("storeExperimentRunEvent")
         self._server.faults.storage_busy = False
 
     async def runs(self) -> Sequence[ModelDbRun]:

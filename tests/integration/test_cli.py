@@ -20,7 +20,6 @@ import structlog
 import yaml
 
 from daemon.cli import main
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from tests.support.daemon_process import (
     ACCOUNT,
     CREDENTIALS,
@@ -30,6 +29,7 @@ from tests.support.daemon_process import (
     Job,
     daemon_scene,
 )
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:

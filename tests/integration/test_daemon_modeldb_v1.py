@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.targets.modeldb_v1.mapping import mark_in
 from tests.support.daemon_process import Job, daemon_scene, jobs_named
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,12 +15,12 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.observability.metrics import Metrics
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.text import cleaned, one_line
 from tests.security.hostile import NO_JOBS, TEXTS, TOO_LONG, HostileJob
 from tests.support.daemon_process import Job, daemon_scene, mark_of
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:

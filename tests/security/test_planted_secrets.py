@@ -22,11 +22,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v1.store import Table
 from tests.security.planted import Planted, files_in
 from tests.security.test_far_side_echoes import ANSWERS
 from tests.support.daemon_process import FULL_TAGS, DaemonProcess, DaemonScene, Job, daemon_scene
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v2_scripted import serving
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from thriftpy2.thrift import TException
 
 from daemon.demo.modeldb_v1.dispatch import Backend, refusal
-from daemon.demo.modeldb_v1.faults import Faults, ServerDiedError, Step
 from daemon.demo.modeldb_v1.frames import BrokenMessageError
 from daemon.demo.modeldb_v1.metadata import Documents
 from daemon.demo.modeldb_v1.store import ServerError, Store
@@ -36,6 +35,7 @@ from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from tests.simulation.modeldb_v1_session import LENGTH, Session
 from tests.simulation.modeldb_v1_work import Work, writes
+from tests.support.modeldb_v1_stand_in import InjectedFaults, ServerDiedError, Step
 from tests.support.modeldb_v1_target import wrong
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class SimulatedModelDbV1:
         """That one of two calls that write at once gets the other's rows."""
         self.store = Store()
         self._documents = Documents()
-        self.faults = Faults(
+        self.faults = InjectedFaults(
             self.store,
             has_mongo=metadata_store,
             mongo_timeout_seconds=30.0,

@@ -25,12 +25,12 @@ from tests.support.modeldb_v2_target import job
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.demo.modeldb_v1.store import Row, Store
     from daemon.targets.modeldb_v1.codec import Call
     from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.training_run import TrainingRun
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
     from tests.support.modeldb_v2_target import MemoryJournal
 
 CHANNELS = ("train", "validation", "test")

@@ -55,7 +55,6 @@ class Backend:
         Raises:
             daemon.demo.modeldb_v1.writes.ConnectionBrokenError: there is none: the connection is to
             be closed.
-            daemon.demo.modeldb_v1.faults.ServerDiedError: in the middle of it.
         """
         if call.method not in {"getModelIds", *_SQL_CALLS}:
             return refusal(

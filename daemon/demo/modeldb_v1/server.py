@@ -2,9 +2,9 @@
 
     async with ModelDbV1StandIn() as server:
         ...  # 127.0.0.1 and server.port are the address to configure
-        server.faults.mongo_down = True
+        server.faults.storage_busy = True
 
-or in a process of its own, without the switchboard: ``python -m daemon.demo.modeldb_v1.server
+or, in a process of its own: ``python -m daemon.demo.modeldb_v1.server
 --port 6543 --latency 0.02``.
 
 It imitates ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata) for the 13 methods
@@ -19,7 +19,7 @@ are served at once, and the next one is accepted, waits and is closed after 20 s
 Differences, besides those named in the other modules:
 
 * A call's rows are stored in one go: connections that write at once do each other no harm.
-  `Faults.foreign_writer` does it.
+  the tests' `foreign_writer` does it.
 * Speed: a call takes no time, and its answer leaves `latency_seconds` later, however many answers
   are under way. On the real server each row takes about 1.4 ms, a fit with 10 hyperparameters 23
   ms, and no two calls of a connection overlap.
@@ -37,11 +37,11 @@ import contextlib
 import copy
 import signal
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.demo.modeldb_v1.dispatch import Backend, refusal
-from daemon.demo.modeldb_v1.faults import Faults, ServerDiedError, Step
+from daemon.demo.modeldb_v1.dispatch import Backend
+from daemon.demo.modeldb_v1.faults import Faults
 from daemon.demo.modeldb_v1.frames import (
     LARGEST_FRAME,
     BrokenMessageError,
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.codec import Call
 
 _LENGTH = struct.Struct("!i")
-_GARBAGE = _LENGTH.pack(24) + b"HTTP/1.1 400 Bad Request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ class Received:
     method: str
 
 
-class _Connection:
-    """Answers on their way, in order, each after the latency."""
+class Connection:
+    """A client's connection: the answers on their way, in order, each after the latency."""
 
     def __init__(self, number: int, writer: asyncio.StreamWriter, latency_seconds: float) -> None:
         self.number = number
@@ -128,8 +127,7 @@ class ModelDbV1StandIn:
         self.latency_seconds = latency_seconds
         self.store = Store()
         self.stored_documents = Documents()
-        self.faults = Faults(
-            self.store,
+        self.faults = self._new_faults(
             has_mongo=metadata_store,
             mongo_timeout_seconds=mongo_timeout_seconds,
             storage_busy_seconds=storage_busy_seconds,
@@ -313,7 +311,7 @@ class ModelDbV1StandIn:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._served += 1
-        connection = _Connection(self._served, writer, self.latency_seconds)
+        connection = Connection(self._served, writer, self.latency_seconds)
         async with asyncio.TaskGroup() as group:
             group.create_task(connection.deliver())
             try:
@@ -325,12 +323,10 @@ class ModelDbV1StandIn:
                 BrokenMessageError,
             ):
                 pass  # in every case the connection ends and the client hears nothing
-            except ServerDiedError:
-                self._die()
             finally:
                 connection.send(None)
 
-    async def _read(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+    async def _read(self, reader: asyncio.StreamReader, connection: Connection) -> None:
         """Returns when the connection is to be closed."""
         stream = b""
         while True:
@@ -347,34 +343,32 @@ class ModelDbV1StandIn:
                 if not await self._take(call, connection):
                     return
 
-    async def _take(self, call: Call, connection: _Connection) -> bool:
+    async def _take(self, call: Call, connection: Connection) -> bool:
         """One call from its arrival to its answer; False: the connection is to be closed."""
+        self._note(call, connection)
+        answer = await self._backend.answer(call)
+        if self.faults.loses_answer(call.method):
+            return False
+        connection.send(framed(answer))
+        return True
+
+    def _note(self, call: Call, connection: Connection) -> None:
         self.received.append(Received(connection.number, call.method))
         self._arrival.set()
-        await self.faults.thawed()
-        due = self.faults.take(call)
-        if Step.HOLD_FIRST in due:
-            await due[Step.HOLD_FIRST].hold.pause()
-        if Step.DROP_FIRST in due:
-            return False
-        if Step.WRONG_SEQUENCE_ID in due:
-            call = replace(call, sequence_id=call.sequence_id ^ 1)
-        answer = (
-            await self._backend.answer(call)
-            if Step.REFUSE not in due
-            else refusal(call, due[Step.REFUSE].exception)
+
+    def _new_faults(
+        self, *, has_mongo: bool, mongo_timeout_seconds: float, storage_busy_seconds: float
+    ) -> Faults:
+        return Faults(
+            has_mongo=has_mongo,
+            mongo_timeout_seconds=mongo_timeout_seconds,
+            storage_busy_seconds=storage_busy_seconds,
         )
-        if Step.HOLD_ANSWER in due:
-            await due[Step.HOLD_ANSWER].hold.pause()
-        await self.faults.thawed()
-        if Step.DROP_ANSWER in due:
-            return False
-        frame = _GARBAGE if Step.GARBAGE_ANSWER in due else _LENGTH.pack(len(answer)) + answer
-        if Step.HALF_ANSWER in due:
-            connection.send(frame[: len(frame) // 2])
-            return False
-        connection.send(frame)
-        return True
+
+
+def framed(message: bytes) -> bytes:
+    """A message with its length before it."""
+    return _LENGTH.pack(len(message)) + message
 
 
 def _rows(table: Table) -> list[Row]:

@@ -14,7 +14,6 @@ import pytest
 import stamina
 
 from daemon.checkpoint.ports import JobState
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v2.store import new_id
 from daemon.errors import JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Synced
@@ -32,6 +31,7 @@ from tests.support.flow_scene import (
     message,
 )
 from tests.support.modeldb_v1_connections import nothing_left_behind, until
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v1_target import Permit, target_on, wrong
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.modeldb_v2_target import Settling, target_of

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb_v1.faults import FOREIGN_RUN
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.targets.modeldb_v1.codec import (
     INTERFACE,
     ApplicationException,
@@ -17,6 +15,7 @@ from daemon.targets.modeldb_v1.codec import (
 )
 from tests.support.modeldb_v1_exchanges import load
 from tests.support.modeldb_v1_plain_client import PlainClient, data_frame, fit, metric, run
+from tests.support.modeldb_v1_stand_in import FOREIGN_RUN, ModelDbV1StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.demo.modeldb_v1.frames import LARGEST_FRAME
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.modeldb_v1.store import float32, printed_time
 from daemon.targets.modeldb_v1.codec import INTERFACE, decode_reply, encode_call
 from tests.support.modeldb_v1_exchanges import load
 from tests.support.modeldb_v1_plain_client import PlainClient, fit, metric, project, run
 from tests.support.modeldb_v1_replay import Story, replay, replay_counted, stories
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

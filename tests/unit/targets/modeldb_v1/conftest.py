@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from tests.support.modeldb_v1_connections import nothing_left_behind
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v1_target import Permit, target_on
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import JobFault
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.training_job.training_run import Metric
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v1_target import (
     CHANNELS,
     cancel_in,

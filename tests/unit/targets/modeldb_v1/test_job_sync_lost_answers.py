@@ -17,8 +17,8 @@ from tests.support.modeldb_v2_target import MemoryJournal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 FIRST_OF_A_PROJECT = 14
 """Calls of one job in a new project."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.errors import EdgeFault
 from daemon.outcome import Reason
 from tests.support.log_lines import log_lines
+from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v1_target import (
     at_each_call,
     edge_fault,

@@ -23,8 +23,8 @@ from tests.support.modeldb_v1_target import (
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 @pytest.mark.parametrize("metadata_store", [True, False])

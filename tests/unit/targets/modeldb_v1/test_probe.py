@@ -25,7 +25,7 @@ from tests.support.scripted_addresses import listening, silence
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 async def fault_on(

@@ -18,7 +18,7 @@ from tests.support.modeldb_v1_target import full_job, marker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 JOB = map_job(full_job(), metadata_store=False)
 KEY = ("customer-churn", "amara")

@@ -33,8 +33,8 @@ from tests.support.modeldb_v2_target import MemoryJournal, job
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 def add_project(server: ModelDbV1StandIn, description: str = "") -> int:

@@ -24,8 +24,8 @@ from tests.support.modeldb_v2_target import MemoryJournal, Settling
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
     from daemon.targets.modeldb_v1.write_session import Term
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 @pytest.fixture
