@@ -9,7 +9,10 @@ from daemon.errors import SetupFault
 if TYPE_CHECKING:
     import argparse
 
-TARGETS = ("modeldb-v2", "modeldb-v1")
+try:
+    from daemon.demo import STAND_INS
+except ModuleNotFoundError:  # the container image leaves the demo out
+    STAND_INS = {}
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,10 +27,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="keep the servers running afterwards and print their addresses",
     )
+    kinds = list(STAND_INS)
     parser.add_argument(
         "--target",
-        choices=TARGETS,
-        default=TARGETS[0],
+        choices=kinds or None,
+        default=next(iter(kinds), ""),
         help="version of ModelDB (default: %(default)s)",
     )
     parser.set_defaults(act=act)
@@ -35,7 +39,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     try:
-        from daemon.demo.scenario import run_demo  # noqa: PLC0415 - moto and rich are an extra of the package
+        from daemon.demo.scenario import run_demo  # noqa: PLC0415 - moto and rich are an extra
     except ModuleNotFoundError as error:
         missing = (
             "the demo is not part of this installation (the container image leaves it out)"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from daemon.demo.aws import DeadLetter
-    from daemon.demo.modeldb import ModelDbRun
     from daemon.demo.sample_jobs import SampleJob, Story
+    from daemon.demo.target import FoundRun
 
 NO_EVENT = "(no event)"
 """Stands where a job's name would."""
@@ -63,7 +63,7 @@ class Figures:
 class Evidence:
     """All that is known when the story is over."""
 
-    runs: Sequence[ModelDbRun]
+    runs: Sequence[FoundRun]
     dead_letters: Sequence[DeadLetter]
     outcomes: Sequence[Mapping[str, Any]]
     """The daemon's log lines "job outcome"."""
@@ -167,7 +167,7 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     return found
 
 
-def _lacking(job: SampleJob, run: ModelDbRun) -> Sequence[str]:
+def _lacking(job: SampleJob, run: FoundRun) -> Sequence[str]:
     """What the run of a job does not have once, as the job has it."""
     found = []
     if run.models != 1:

@@ -26,10 +26,10 @@ from daemon import __version__
 from daemon.app import Daemon
 from daemon.config.sources import load_settings
 from daemon.demo.aws import DEAD_LETTER_QUEUE, QUEUE, RULE, embedded_aws, leave_the_real_aws_alone
-from daemon.demo.modeldb import running_modeldb
 from daemon.demo.results import NO_EVENT, Evidence, landings, logged_outcomes, scrape, shortcomings
 from daemon.demo.sample_jobs import HOME, REGION, sample_story
 from daemon.demo.screen import Screen
+from daemon.demo.target import running_target
 from daemon.errors import DaemonError, SetupFault
 from daemon.observability.logs import configure_logging
 from daemon.outcome import Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from daemon.demo.aws import EmbeddedAws
-    from daemon.demo.modeldb import DemoModelDb
     from daemon.demo.results import Figures
     from daemon.demo.sample_jobs import Act
+    from daemon.demo.target import DemoTarget
 
 PATIENCE_SECONDS = 20.0
 """For each part of the story: it takes a few seconds."""
@@ -177,7 +177,7 @@ class _Parts:
     """Everything that runs."""
 
     aws: EmbeddedAws
-    modeldb: DemoModelDb
+    modeldb: DemoTarget
     http: aiohttp.ClientSession
     daemon_url: str
     files: _Files
@@ -192,7 +192,7 @@ async def _running_parts(screen: Screen, files: _Files, target: str) -> AsyncIte
         screen.step(f"AWS, embedded (moto): {aws.url}")
         screen.detail(f"EventBridge rule {RULE} -> SQS queue {QUEUE}")
         screen.detail(f"its redrive policy -> {DEAD_LETTER_QUEUE}")
-        modeldb = await stack.enter_async_context(running_modeldb(target, http))
+        modeldb = await stack.enter_async_context(running_target(target, http))
         screen.step(modeldb.title)
         _write_configuration(files, aws, modeldb)
         port = await stack.enter_async_context(_running_daemon(files.configuration))
@@ -202,7 +202,7 @@ async def _running_parts(screen: Screen, files: _Files, target: str) -> AsyncIte
         yield parts
 
 
-def _write_configuration(files: _Files, aws: EmbeddedAws, modeldb: DemoModelDb) -> None:
+def _write_configuration(files: _Files, aws: EmbeddedAws, modeldb: DemoTarget) -> None:
     values = {
         "aws": {
             "region": REGION,

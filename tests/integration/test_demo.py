@@ -24,9 +24,9 @@ import pytest
 
 import daemon
 from daemon.demo.aws import DeadLetter
-from daemon.demo.modeldb import ModelDbRun
 from daemon.demo.results import Evidence, Figures, shortcomings
 from daemon.demo.sample_jobs import SECRETS, sample_story
+from daemon.demo.target import FoundRun
 from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.training_job.identity import JobMark
 
@@ -318,7 +318,7 @@ def test_a_lost_job_is_told_and_ends_it_with_status_1(start: Start, kind: str) -
 def all_is_well() -> Evidence:
     """What there is when every job of `STORY` landed where it must."""
     runs = [
-        ModelDbRun(
+        FoundRun(
             "project",
             "experiment",
             job.name,
@@ -371,7 +371,7 @@ def test_the_check_finds_a_missing_a_double_and_a_foreign_run(all_is_well: Evide
 def test_the_check_finds_what_a_run_lacks_or_has_twice(all_is_well: Evidence) -> None:
     first, *others = all_is_well.runs
 
-    def problems(run: ModelDbRun) -> list[str]:
+    def problems(run: FoundRun) -> list[str]:
         return list(shortcomings(STORY, replace(all_is_well, runs=[run, *others])))
 
     (name, value), *more = first.metrics

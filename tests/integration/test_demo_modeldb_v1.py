@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.demo.modeldb import DemoModelDbV1
+from daemon.demo.modeldb_v1.demo_target import DemoModelDbV1
 from daemon.demo.modeldb_v1.server import ModelDbV1StandIn
 from daemon.demo.results import Evidence, Figures, shortcomings
 from daemon.demo.sample_jobs import SECRETS, sample_story
