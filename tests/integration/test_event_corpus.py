@@ -59,7 +59,7 @@ class Runner:
         self._open: dict[str, AwsClients] = {}
 
     def begin(self, home: Path) -> None:
-        """Another test: an empty checkpoint and an empty ModelDB."""
+        """Starts a test with an empty checkpoint and an empty ModelDB."""
         self.path = home / "checkpoint.db"
         self.server.store = Store()
 
@@ -99,8 +99,8 @@ class Runner:
         return self._open[region]
 
     def put_job(self, vector: EventVector) -> None:
-        """As the vectors' README says: the built-in XGBoost answer under the event's name, ARN and
-        creation time.
+        """The recorded XGBoost description with the event's name, ARN and creation time (see the
+        README of the vectors).
         """
         event = parse_event(vector.body)
         if not isinstance(event, TrainingJobEvent):
@@ -149,7 +149,7 @@ def word(outcome: Outcome, vector: EventVector) -> str:
 
 
 async def wrong_with(vector: EventVector, run: Runner) -> str:
-    """Syncs one body; says what is not as the index has it."""
+    """Syncs one body; returns what differs from the index, empty if nothing does."""
     outcome = await run(vector)
     runs = run.server.runs()
     if word(outcome, vector) not in vector.accept or any(

@@ -46,7 +46,7 @@ def bodies() -> st.SearchStrategy[str]:
 
 @functools.cache
 def changed_documents() -> st.SearchStrategy[Any]:
-    """Recorded events of which parts are gone or something else."""
+    """Recorded events with parts removed or replaced."""
     return st.sampled_from(sorted(_DOCUMENTS)).flatmap(
         lambda file: changed(_DOCUMENTS[file], json_values())
     )
@@ -54,7 +54,7 @@ def changed_documents() -> st.SearchStrategy[Any]:
 
 @st.composite
 def garbled(draw: st.DrawFn) -> str:
-    """A recorded body, cut and patched without regard to its grammar."""
+    """A recorded body, cut and patched at random positions."""
     body = _RECORDED[draw(st.sampled_from(sorted(_RECORDED)))]
     for _ in range(draw(st.integers(1, 3))):
         first, last = sorted((draw(st.integers(0, len(body))), draw(st.integers(0, len(body)))))
@@ -68,7 +68,7 @@ def garbled(draw: st.DrawFn) -> str:
 
 @functools.cache
 def odd_json() -> st.SearchStrategy[str]:
-    """What only just is JSON, or just is not."""
+    """Text that is barely JSON, or barely not."""
     return st.sampled_from(
         [
             *(
@@ -93,9 +93,7 @@ def odd_json() -> st.SearchStrategy[str]:
 
 @st.composite
 def made_up(draw: st.DrawFn) -> str:
-    """An event whose members are right, or odd, or not there, in any of the forms in which one may
-    come.
-    """
+    """An event in any of its forms, with valid, odd or missing members."""
     anything = json_values()
     name = draw(job_names() | st.integers(50, 100).map(lambda hyphens: f"a{'-' * hyphens}b"))
     detail = _members(
@@ -158,7 +156,7 @@ def _members(
 
 @functools.cache
 def _moments() -> st.SearchStrategy[Any]:
-    """Times as events have them, and as they should not."""
+    """Times as in events, and invalid ones."""
     iso = st.datetimes().map(lambda moment: moment.isoformat()) | st.sampled_from(
         [
             "0001-01-01T00:00:00+23:59",

@@ -1,4 +1,4 @@
-"""A strategy: a document of which parts are gone, doubled, or something else."""
+"""A strategy: a document with parts removed, repeated or replaced."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 @st.composite
 def changed(draw: st.DrawFn, document: Any, odd: st.SearchStrategy[Any], most: int = 4) -> Any:
-    """A copy of a document with up to so many changes, at any depth; parts are replaced by what is
-    odd.
+    """A copy of a document with a limited number of changes at any depth; parts are replaced by odd
+    values.
     """
     holder = {"document": copy.deepcopy(document)}
     for _ in range(draw(st.integers(0, most))):

@@ -1,6 +1,6 @@
-"""How many examples hypothesis tries, and from where.
+"""Profiles of hypothesis.
 
-The profile `fixed` is CI's: the same examples on every run. For a long search of new ones:
+`fixed` is the default: the same examples in every run. For a long search for new ones:
 ``HYPOTHESIS_PROFILE=explore python -m pytest --timeout=0 tests/property``.
 """
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
-# Tables of characters and constants that hypothesis keeps between runs do not belong into the tree.
+# Hypothesis caches tables of characters and constants; they do not belong in the tree.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{os.getuid()}")
 
-# A machine that is busy with other things makes no example wrong.
+# A busy machine must not fail a test.
 _UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "fixed",

@@ -1,4 +1,4 @@
-"""Strategies: answers of DescribeTrainingJob, tags, and the runs that they make."""
+"""Strategies: DescribeTrainingJob responses, tags, and the runs built from them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def arns(names: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[str]:
 
 @functools.cache
 def tags() -> st.SearchStrategy[dict[str, str]]:
-    """Any tags; those of this program are often there."""
+    """Any tags; those of this program are frequent."""
     keys = st.sampled_from(
         (
             KEYS.sync,
@@ -75,7 +75,7 @@ def tags() -> st.SearchStrategy[dict[str, str]]:
 
 @functools.cache
 def hyperparameter_texts() -> st.SearchStrategy[str]:
-    """What people put into hyperparameters: words, numbers in every spelling, JSON."""
+    """Typical hyperparameters: words, numbers in every spelling, JSON."""
     return st.one_of(
         texts(), numbers().map(str), json_values().map(json.dumps), st.floats().map("{:.3g}".format)
     )
@@ -83,9 +83,7 @@ def hyperparameter_texts() -> st.SearchStrategy[str]:
 
 @functools.cache
 def descriptions() -> st.SearchStrategy[Any]:
-    """Anything that may come as the answer of DescribeTrainingJob: recorded ones with changes, and
-    wholly made up ones.
-    """
+    """Any DescribeTrainingJob response: changed recorded ones, and generated ones."""
     files = st.sampled_from([vector.file for vector in describes()])
     recorded = files.flatmap(lambda file: changed(_recorded(file), anything()))
     return st.one_of(recorded, _structures(_shape(), depth=0)).map(
@@ -95,7 +93,7 @@ def descriptions() -> st.SearchStrategy[Any]:
 
 @st.composite
 def usable_descriptions(draw: st.DrawFn) -> dict[str, Any]:
-    """Any description of which at least the identity is right."""
+    """Any description with a valid identity."""
     name = draw(job_names())
     identity = {
         "TrainingJobName": name,
@@ -106,13 +104,13 @@ def usable_descriptions(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def has_instant(time: datetime) -> bool:
-    """Whether a time is on the calendar in UTC, too."""
+    """Whether `datetime` can represent a time in UTC."""
     return moment({"time": time}, "time") is not None
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> TrainingRun:
-    """Any run that the flow can give to a target."""
+    """Any run that the flow can pass to a target."""
     all_tags = draw(tags()) | {KEYS.sync: draw(texts())}
     found = read_tags(all_tags, KEYS)
     if not isinstance(found, JobTags):
@@ -150,7 +148,7 @@ def _structures(draw: st.DrawFn, shape: Any, *, depth: int) -> dict[str, Any]:
 
 @functools.cache
 def _values(shape: Any, name: str, *, depth: int) -> st.SearchStrategy[Any]:
-    """What the service's model allows, and now and then what it does not."""
+    """Values that the service's model allows, and occasionally others."""
     kind = _ALLOWED.get(shape.type_name)
     allowed = texts() if kind is None else kind(shape, name, depth)
     odd = anything()
@@ -219,8 +217,8 @@ def _channels() -> st.SearchStrategy[Any]:
 
 @functools.cache
 def _telling() -> st.SearchStrategy[dict[str, Any]]:
-    """What becomes lists with keys and numbers, in every target under rules of its own: so it is
-    there more often than by chance.
+    """Members that become lists with keys and numbers. Every target has its own rules for them, so
+    they are generated more often.
     """
     keys = st.sampled_from(["lr", "l r", "l.r", "api_key"]) | texts()
     return st.fixed_dictionaries(

@@ -1,6 +1,4 @@
-"""Whatever stands in the file, the variables and the secret files: settings come of it, or lines
-that say what is wrong.
-"""
+"""Any file, variables and secret files load as settings or are reported as problems."""
 
 from __future__ import annotations
 
@@ -44,8 +42,8 @@ CONFIGS: list[Any] = [
 def load(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str | None, Mapping[str, str]], Settings | None]:
-    """Loads a file's text and variables. Checks the lines of a refusal, which come in place of
-    settings.
+    """Loads a file's text and variables. Returns the settings or the problems, after checking
+    them.
     """
     folder = tmp_path_factory.mktemp("config")
     file = folder / "config.yaml"

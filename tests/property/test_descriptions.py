@@ -1,6 +1,4 @@
-"""Whatever DescribeTrainingJob answers, a run is made of it, or the one error that the flow
-handles.
-"""
+"""Any DescribeTrainingJob response becomes a run, or the one error that the flow handles."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ def test_a_run_holds_only_what_can_be_stored(run: TrainingRun) -> None:
 
 
 def values_in(value: object) -> Iterator[object]:
-    """All plain values, except those that JSON in hyperparameters brings: whole numbers may be
-    large there.
-    """
+    """All plain values, except those from JSON in hyperparameters, where integers may be large."""
     if isinstance(value, JobArn):
         yield value.text
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Whatever stands in a message: it is an event, another event, or malformed, and nothing raises."""
+"""Any body is an event, another event or malformed; parsing never raises."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def check(found: TrainingJobEvent | OtherEvent | MalformedBody) -> None:
 
 @st.composite
 def bodies_with_a_secret(draw: st.DrawFn) -> str:
-    """A recorded event, changed, with hyperparameters or environment somewhere in it, and itself
-    perhaps inside of others.
+    """A changed recorded event with hyperparameters or environment at any depth, possibly wrapped
+    in other documents.
     """
     document: Any = draw(changed_documents())
     private = draw(

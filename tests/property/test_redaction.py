@@ -1,4 +1,4 @@
-"""What stands under a secret key is in nothing that leaves the program."""
+"""Values under secret keys never leave the program."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def secret_keys(draw: st.DrawFn) -> str:
 
 @st.composite
 def runs_with_secrets(draw: st.DrawFn) -> TrainingRun:
-    """Runs with a secret in hyperparameters, tags and environment, of which the reason of the
-    failure quotes some.
+    """Runs with a secret in hyperparameters, tags and environment; the failure reason quotes some
+    of them.
     """
     secrets = draw(
         st.lists(st.builds(f"{{}}{SECRET}{{}}".format, words, words), min_size=1, max_size=3)

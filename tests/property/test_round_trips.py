@@ -1,6 +1,4 @@
-"""What the program writes down, it reads again as it was: names of jobs, marks, rows of the
-checkpoint.
-"""
+"""Job names, marks and checkpoint rows are read as they were written."""
 
 from __future__ import annotations
 

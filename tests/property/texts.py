@@ -1,5 +1,5 @@
-"""Strategies: texts, numbers, times and whole values of the kinds that break programs. They are
-made once: that takes long.
+"""Strategies: texts, numbers, times and values that tend to break programs. They are built once,
+because building them is slow.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _EAST, _WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
 
 @functools.cache
 def texts(most: int = 20) -> st.SearchStrategy[str]:
-    """Any text, half surrogate pairs and control characters included; now and then a long one."""
+    """Any text, including lone surrogates and control characters; occasionally a long one."""
     return st.one_of(
         st.text(max_size=most),
         st.text(_ODD_CHARACTERS, max_size=8),
@@ -113,7 +113,7 @@ def texts(most: int = 20) -> st.SearchStrategy[str]:
 
 @functools.cache
 def sendable_texts(most: int = 20) -> st.SearchStrategy[str]:
-    """Any text that UTF-8 can hold."""
+    """Any text that UTF-8 can encode."""
     return texts(most).filter(
         lambda text: not any("\ud800" <= character <= "\udfff" for character in text)
     )
@@ -168,7 +168,7 @@ def json_values() -> st.SearchStrategy[Any]:
 
 @functools.cache
 def anything() -> st.SearchStrategy[Any]:
-    """Any value that a client library may hand on, whatever the type should be."""
+    """Any value that a client library may return, whatever its type should be."""
     return st.one_of(
         json_values(),
         times(),

@@ -1,4 +1,4 @@
-"""Configurations for the tests of the configuration."""
+"""Loads configurations for tests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SECRET = "s3cr3t-Value"
 
 
 class Loader:
-    """Loads from files and variables of one test alone.
+    """Loads the configuration from the files and variables of one test.
 
     Args:
-        root: a folder of the test's own.
-        target: the section of the shortest useful configuration; None: a ModelDB V2.
+        root: a directory of the test.
+        target: the section ``target`` of the shortest configuration; None: a ModelDB V2.
     """
 
     def __init__(self, root: Path, target: Mapping[str, Any] | None = None) -> None:
@@ -50,7 +50,7 @@ class Loader:
     def load(
         self, config: dict[str, Any] | str | bytes | None = None, /, **variables: str
     ) -> Settings:
-        """Loads a file (a mapping is merged into the shortest useful one) with the given variables,
+        """Loads a file (a mapping is merged into the shortest configuration) and variables, given
         without their prefix.
         """
         if config is None or isinstance(config, dict):

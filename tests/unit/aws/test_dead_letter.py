@@ -1,6 +1,4 @@
-"""The form of dead letters, within SQS's rules, and of bodies that are kept where no queue takes
-them.
-"""
+"""Dead letters obey SQS's rules, and kept bodies are redacted."""
 
 from __future__ import annotations
 

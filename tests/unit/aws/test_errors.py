@@ -1,4 +1,4 @@
-"""What an error of AWS means, from its code, class and text."""
+"""AWS errors are classified by code, class and text."""
 
 from __future__ import annotations
 

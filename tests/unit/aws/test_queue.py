@@ -1,4 +1,4 @@
-"""What the queue makes of answers that AWS, moto and ElasticMQ give in different forms."""
+"""Responses of AWS, moto and ElasticMQ, which differ in form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ATTRIBUTES = {
 
 
 class Sqs:
-    """A client that gives prepared answers, by method or by (method, URL of the queue)."""
+    """A client with prepared responses, by method or by (method, URL of the queue)."""
 
     def __init__(self, answers: dict[Any, Any]) -> None:
         self.answers = answers

@@ -1,4 +1,4 @@
-"""The lean service models parse and build exactly what botocore's whole ones do."""
+"""The reduced service models parse and build exactly what botocore's own do."""
 
 from __future__ import annotations
 
