@@ -1,6 +1,4 @@
-"""The whole daemon as a real process with the ModelDB V1 stand-in: one writer, standby, take-over,
-stop.
-"""
+"""The daemon process with the ModelDB V1 stand-in: one writer, standby, take-over, shutdown."""
 
 from __future__ import annotations
 
@@ -88,7 +86,7 @@ async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
     assert await second.stop() == 0
 
 
-async def test_a_connection_that_is_lost_under_load_makes_no_run_twice_and_burns_no_receive(
+async def test_a_connection_lost_under_load_makes_no_run_twice_and_uses_up_no_receive(
     scene_v1: DaemonScene, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = jobs_named("lost", 30)

@@ -1,4 +1,4 @@
-"""What is written to ModelDB V1 reads as what it was, and no bytes at all do harm."""
+"""Round trips of any message, and any bytes, through the codec of ModelDB V1."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_failure_of_the_server_reads_as_it_was_written(
 
 
 @given(texts().map(lambda text: f"v4lue{text}"), st.integers() | texts())
-def test_a_value_that_does_not_fit_is_refused_without_being_told(text: str, number: Any) -> None:
+def test_a_value_that_does_not_fit_is_not_in_the_error(text: str, number: Any) -> None:
     project = INTERFACE.Project(id=number, name=text, author=text, description=text)
     try:
         frame = encode_call("storeProjectEvent", {"pr": INTERFACE.ProjectEvent(project=project)}, 0)
@@ -90,7 +90,7 @@ def test_a_value_that_does_not_fit_is_refused_without_being_told(text: str, numb
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    """Recorded messages with other bytes in them, and any bytes."""
+    """Recorded messages with changed bytes, and arbitrary bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=64))
     frame = bytearray(draw(st.sampled_from(FRAMES)))
@@ -108,6 +108,6 @@ def frames(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("decode", [decode_call, decode_reply])
 @given(frame=frames())
-def test_other_bytes_are_read_or_refused(decode: Any, frame: bytes) -> None:
+def test_any_bytes_are_read_or_refused(decode: Any, frame: bytes) -> None:
     with contextlib.suppress(MalformedMessageError):
         decode(frame)

@@ -1,6 +1,4 @@
-"""Whatever a job is: ModelDB V1 takes every call that is made of it, and the job is found again in
-what it then shows.
-"""
+"""For any job, ModelDB V1 accepts all its calls, and reading the run back gives the same job."""
 
 from __future__ import annotations
 

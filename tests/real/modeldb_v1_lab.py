@@ -1,9 +1,8 @@
-"""A real ModelDB V1 for a test, steered by the control script that MODELDB_V1_LAB names, and what
-is in its database.
+"""Real ModelDB V1 servers for tests, run by the control script in MODELDB_V1_LAB.
 
-The script knows ``up --port N [--mongo]``, ``down``, ``kill``, ``mongo-stop`` and ``mongo-start``;
-each server has a folder of its own, named by MODELDB_V1_STATE, where ``modeldb.db`` is its
-database.
+The script has the commands ``up --port N [--mongo]``, ``down``, ``kill``, ``mongo-stop`` and
+``mongo-start``. Each server has its own folder, named by MODELDB_V1_STATE, with the SQLite database
+``modeldb.db``.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ LAB = os.environ.get("MODELDB_V1_LAB", "")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run with what hangs on it, as SQL has it."""
+    """A run and its rows in the database."""
 
     project: tuple[str, str, str]
     """Name, author, description."""
@@ -75,7 +74,7 @@ class LabServer:
         return self._state / "modeldb.db"
 
     async def up(self) -> None:
-        """Starts it, or starts it again on its port with its data."""
+        """Starts it, or restarts it with the same port and data."""
         answer = await self.run(
             "up", "--port", str(self.port), *(["--mongo"] if self._mongo else [])
         )
@@ -152,15 +151,18 @@ class LabServer:
 
 
 _RUNS = """
-SELECT ExperimentRun.id, ExperimentRun.description, Project.name, Project.author, Project.description AS about
-FROM ExperimentRun JOIN Experiment ON ExperimentRun.experiment = Experiment.id JOIN Project ON Experiment.project = Project.id
+SELECT ExperimentRun.id, ExperimentRun.description, Project.name, Project.author,
+    Project.description AS about
+FROM ExperimentRun
+    JOIN Experiment ON ExperimentRun.experiment = Experiment.id
+    JOIN Project ON Experiment.project = Project.id
 ORDER BY ExperimentRun.id
-"""  # noqa: E501
+"""
 
 
 @contextlib.asynccontextmanager
 async def lab_server(*, mongo: bool) -> AsyncIterator[LabServer]:
-    """A server on a free port with an empty database, which ends with the test."""
+    """A server on a free port with an empty database, stopped after the test."""
     with tempfile.TemporaryDirectory(prefix="modeldb-v1-", ignore_cleanup_errors=True) as state:
         server = LabServer(Path(state), mongo=mongo)
         await server.up()
@@ -171,7 +173,7 @@ async def lab_server(*, mongo: bool) -> AsyncIterator[LabServer]:
 
 
 def expected_model(job: MappedJob) -> StoredModel:
-    """What the mapping makes of a job, as SQL keeps it."""
+    """The mapped model as SQL stores it."""
     from daemon.targets.modeldb_v1.readback import float32
 
     return StoredModel(

@@ -1,6 +1,4 @@
-"""The daemon as a real process against real ModelDB V1 servers, which the control script in
-MODELDB_V1_LAB starts and ends.
-"""
+"""The daemon process against real ModelDB V1 servers (see `modeldb_v1_lab`)."""
 
 from __future__ import annotations
 
@@ -91,7 +89,7 @@ def mapped(job: Job, server: LabServer) -> MappedJob:
 
 
 def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
-    """What is not as it should be: no run, two runs, another model, a wrong data frame."""
+    """Deviations: no run, two runs, another model, a wrong data frame."""
     by_marker: dict[str, list[StoredRun]] = {}
     for run in server.runs():
         by_marker.setdefault(run.marker, []).append(run)
@@ -173,7 +171,7 @@ async def markers_read(port: int) -> list[str]:
 
 
 class Fault:
-    """What happens when the n-th call of a job has been answered, before the daemon hears of it."""
+    """Strikes after the n-th call of a job was answered, before the daemon gets the answer."""
 
     def __init__(self, proxy: FaultProxy, strike: Callable[[], Awaitable[None]]) -> None:
         self._proxy = proxy
@@ -183,7 +181,7 @@ class Fault:
         self.methods: list[str] = []
 
     def arm(self, step: int) -> None:
-        """Strikes at that step; 0: never, and the steps are only noted."""
+        """Sets the step; 0: never strikes, only records the steps."""
         self._left = step
         self.struck.clear()
         self.methods.clear()

@@ -1,6 +1,4 @@
-"""The recordings that the stand-in for ModelDB V1 is measured by are what the real server
-answers.
-"""
+"""The real server answers as recorded in the exchanges that the stand-in is tested with."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ async def read_call(reader: asyncio.StreamReader) -> Call:
 
 
 def answer_to(call: Call) -> bytes:
-    """Each has one of its own."""
+    """A different answer per call."""
     match call.method:
         case "pathForTransformer":
             return encode_reply(
@@ -78,7 +78,7 @@ class Observed(list[tuple[str, str]]):
 
 @contextlib.asynccontextmanager
 async def nothing_left_behind() -> AsyncIterator[None]:
-    """No task, and nothing that asyncio reports as lost. Lost sockets are warnings, which are
+    """Fails if a task or an unreported error is left; unclosed sockets are warnings, which are
     errors.
     """
     reports: list[dict[str, Any]] = []
@@ -86,7 +86,7 @@ async def nothing_left_behind() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     gc.freeze()  # what was there before the test need not be traversed after it
     yield
-    # the other side may still be about to notice that a connection has ended
+    # the other side may not yet have noticed the end of a connection
     async with asyncio.timeout(5):
         while asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.sleep(0.001)

@@ -1,6 +1,4 @@
-"""Stands between a client and a ModelDB V1, counts calls and answers, delays them, and loses an
-answer when a test says so.
-"""
+"""A proxy in front of a ModelDB V1 that counts, delays and loses calls and answers."""
 
 from __future__ import annotations
 
@@ -24,11 +22,11 @@ class FaultProxy:
     """Listens on `port` of the loopback interface.
 
     Attributes:
-        calls: the method of each call, in the order in which they went to the server.
-        on_call: asked when a call has gone to the server: its number (1 for the first of all), and
-            its method. False: the connection ends on both sides.
-        on_answer: the same when the server has answered it, before the answer is passed on.
-        delay_seconds: of each call and of each answer; many may be on their way at once.
+        calls: the method of each call, in the order sent to the server.
+        on_call: called with the number (from 1) and method of each call after it was sent to the
+            server; False drops the connection on both sides.
+        on_answer: the same for each answer, before it is passed on.
+        delay_seconds: added to each call and each answer; many may be in flight at once.
     """
 
     def __init__(self, upstream: int) -> None:

@@ -1,6 +1,4 @@
-"""A client of ModelDB V1 for tests that are not about the daemon's own: it sends what it is told
-and reads what comes.
-"""
+"""A minimal ModelDB V1 client, independent of the daemon's, for tests of servers."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ class PlainClient:
         return self._sequence_id
 
     async def receive_frame(self) -> bytes | None:
-        """None: the server closed the connection, perhaps in the middle of a frame."""
+        """None if the server closed the connection, perhaps within a frame."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 (length,) = struct.unpack("!i", await self._reader.readexactly(4))
@@ -71,7 +69,7 @@ class PlainClient:
         return decode_reply(frame)
 
     async def result(self, method: str, **arguments: object) -> Any:
-        """What the call returns, as JSON data."""
+        """The result as JSON data."""
         self.send(method, **arguments)
         reply = await self.receive()
         assert reply.exception is None, reply.exception
@@ -85,7 +83,7 @@ class PlainClient:
         return type(reply.exception).__name__, reply.exception.message
 
     async def is_closed(self) -> bool:
-        """True: the server closes the connection and sends nothing before it."""
+        """Whether the server closes the connection without an answer."""
         return await self.receive_frame() is None
 
     async def new_run(

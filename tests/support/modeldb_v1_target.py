@@ -1,5 +1,5 @@
-"""What tests of the ModelDB V1 target share: jobs, targets on a port, attempts until a job is
-synced, and what must be there then.
+"""Shared by tests of the ModelDB V1 target: jobs, targets, repeated attempts, and checks of what is
+stored.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Stored(Protocol):
 
 
 class Permit:
-    """A `WritePermit` that a test gives and takes away."""
+    """A `WritePermit` that a test grants and revokes."""
 
     def __init__(self) -> None:
         self.holds = True
@@ -99,7 +99,7 @@ async def target_on(
 async def until_synced(
     target: ModelDBV1Target, run: TrainingRun, journal: WriteJournal, attempts: int = 50
 ) -> TargetRun:
-    """Attempts as the daemon makes them: again whenever the server as a whole did not work."""
+    """Repeats attempts as the daemon does, after each fault of the whole server."""
     for _ in range(attempts):
         with contextlib.suppress(EdgeFault):
             return await target.sync(run, journal)
@@ -145,17 +145,16 @@ def wrong(
     metadata_store: bool,
     without_document: Collection[int] = (),
 ) -> list[str]:
-    """What is not as it should be: no complete run, two of them, another model, runs and models
-    that nobody wanted.
+    """Deviations: a missing, incomplete, duplicate or unexpected run, or a wrong model.
 
-    What a server that died in the middle of a fit leaves behind is not among it: without its fit a
-    model is seen by no read.
+    Rows that a server left when it died within a fit do not count: without its fit, no read returns
+    a model.
 
     Args:
-        server: whose data are looked at.
-        jobs: that are to be there.
-        metadata_store: the models are to have their documents.
-        without_document: runs whose models need none.
+        server: the server to check.
+        jobs: all jobs it must have.
+        metadata_store: whether the models must have documents.
+        without_document: ids of runs whose models need none.
     """
     found = []
     for each in jobs:
@@ -241,15 +240,13 @@ def _wrong_in_run(
 
 
 def orphan_sets(server: ModelDbV1StandIn) -> int:
-    """How often data frames of a run were stored once more, in the run where that happened most
-    often.
-    """
+    """The largest number of times that a run's data frames were stored again."""
     frames = [(row["experimentRun"], row["tag"]) for row in server.data_frames]
     return max((frames.count(each) - 1 for each in frames), default=0)
 
 
 def at_each_call(server: ModelDbV1StandIn, method: str, act: Callable[[], None]) -> None:
-    """Does something whenever a call of the method arrives, before it is carried out."""
+    """Runs `act` before each call of the method is executed."""
 
     def look(_call: Call) -> bool:
         act()
@@ -267,7 +264,7 @@ async def edge_fault(work: Awaitable[object]) -> EdgeFault:
 async def lose(
     target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal
 ) -> None:
-    """An attempt at the job in which the answer to the method's first call is lost."""
+    """An attempt in which the answer to the method's first call is lost."""
     server.faults.drop_before_answer(method=method)
     assert (await edge_fault(target.sync(full_job(), journal))).reason is Reason.UNREACHABLE
 
@@ -275,9 +272,7 @@ async def lose(
 async def cancel_in(
     target: ModelDBV1Target, server: ModelDbV1StandIn, method: str, journal: MemoryJournal
 ) -> Any:
-    """An attempt at the job that is cancelled while the method's first call is under way. Gives
-    what keeps that call.
-    """
+    """An attempt that is cancelled during the method's first call. Returns its hold."""
     hold = server.faults.hold_before_execution(method=method)
     syncing = asyncio.create_task(target.sync(full_job(), journal))
     await hold.reached.wait()

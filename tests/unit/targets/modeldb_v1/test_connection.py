@@ -1,4 +1,4 @@
-"""The connection to a ModelDB V1 on real sockets, against servers that answer as a test says."""
+"""The connection on real sockets, against scripted servers."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ async def test_after_a_lost_connection_the_next_one_works() -> None:
 # ---
 
 
-async def test_a_cancelled_caller_leaves_its_call_in_the_line() -> None:
+async def test_a_cancelled_caller_leaves_its_call_in_flight() -> None:
     came, go = asyncio.Event(), asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -463,9 +463,7 @@ def write_of(connection: Connection, number: int) -> asyncio.Task[Any]:
     )
 
 
-async def test_calls_wait_outside_while_the_server_does_not_read_and_one_that_goes_then_was_never_sent() -> (  # noqa: E501
-    None
-):
+async def test_calls_wait_while_the_server_does_not_read_and_a_cancelled_one_is_not_sent() -> None:
     go, came = asyncio.Event(), list[int]()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -499,7 +497,7 @@ async def test_calls_wait_outside_while_the_server_does_not_read_and_one_that_go
     assert max(held) <= 2**16  # asyncio's limit
 
 
-async def test_calls_that_waited_outside_when_the_connection_ended_were_not_sent() -> None:
+async def test_calls_still_waiting_when_the_connection_ended_were_not_sent() -> None:
     go = asyncio.Event()
 
     async def handler(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""How a connection to a ModelDB V1 comes about, or not: addresses, time-outs, TLS."""
+"""Opening a connection: addresses, timeouts, TLS."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_a_name_that_is_none() -> None:
     assert (failed.kind, failed.sent) == (CallErrorKind.UNREACHABLE, False)
 
 
-async def test_whoever_is_cancelled_while_connecting_leaves_no_socket() -> None:
+async def test_cancelling_while_connecting_leaves_no_socket() -> None:
     with silent("127.0.0.1") as port:
         opening = asyncio.create_task(Connection.open("127.0.0.1", port))
         await asyncio.sleep(0.05)

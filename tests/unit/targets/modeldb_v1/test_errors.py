@@ -1,6 +1,4 @@
-"""What the errors of a ModelDB V1 mean: every one that was recorded, and those that the server's
-sources name.
-"""
+"""Classification of every recorded error, and of those that the server's sources name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another attempt at a job finds and adds: the run by its mark, data frames, metrics."""
+"""What a further attempt at a job finds and adds: the run by its mark, data frames, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's metadata, when ModelDB V1 or its metadata store fails in the middle of storing them."""
+"""A model's metadata when the server or its metadata store fails while storing them."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_a_note_of_missing_metadata_of_a_run_that_is_gone_means_nothing(
         assert len(new.fits) == 1
 
 
-async def test_a_model_without_its_metadata_is_told(
+async def test_a_model_without_its_metadata_is_logged(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()

@@ -1,4 +1,4 @@
-"""Somebody else writes to the same ModelDB V1: noticed, and still one complete run for each job."""
+"""Another program writes to the same server: detected, and one complete run per job."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_a_metric_that_got_lost_is_noticed(
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_what_another_writer_spoils_is_told(
+async def test_damage_by_another_writer_is_logged(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     server.faults.foreign_writer("TransformerSpec")
@@ -153,7 +153,7 @@ async def test_what_another_writer_spoils_is_told(
     assert (line["log_level"], line["method"]) == ("error", "storeFitEvent")
 
 
-async def test_a_model_that_is_recorded_as_it_is_is_told(
+async def test_a_model_that_is_recorded_as_it_is_is_logged(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     at_each_call(

@@ -1,4 +1,4 @@
-"""A ModelDB V1 without its MongoDB: no read leads from a run to its model."""
+"""A server without MongoDB, where no read leads from a run to its model."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ def test_a_usual_job_whole() -> None:
     }
 
 
-def test_without_a_metadata_store_the_training_data_tells_what_a_person_needs() -> None:
+def test_without_a_metadata_store_the_training_data_has_the_attributes() -> None:
     run = training_run(describe("xgboost-builtin.json"), TAGS, {}, ())
     job, with_store = checked(run, metadata_store=False), checked(run)
     name = "churn-xgb-2025-11-20-08-40-00-123"
@@ -327,7 +327,7 @@ def test_without_a_metadata_store_the_training_data_tells_what_a_person_needs() 
     )
 
 
-def test_without_channels_there_is_a_data_frame_all_the_same() -> None:
+def test_without_channels_there_is_still_a_data_frame() -> None:
     assert mapped().data_frames == (MappedDataFrame("", ""),)
     job = mapped(metadata_store=False, ModelArtifacts={"S3ModelArtifacts": "s3://b/m"})
     assert [(frame.tag, frame.filepath) for frame in job.data_frames] == [("", "")]

@@ -1,4 +1,4 @@
-"""Whether a ModelDB V1 works, down to its database and its metadata store."""
+"""Whether a server works, including its database and metadata store."""
 
 from __future__ import annotations
 

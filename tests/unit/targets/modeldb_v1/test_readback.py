@@ -1,4 +1,4 @@
-"""A run's model as ModelDB V1 shows it, held against the job it should be."""
+"""Comparing the model that a server returns with its job."""
 
 from __future__ import annotations
 

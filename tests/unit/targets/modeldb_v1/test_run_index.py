@@ -1,4 +1,4 @@
-"""The index of a ModelDB V1's runs: what is read, when it is believed, and when it is read anew."""
+"""The index of runs: what is read, when it is valid, and when it is read again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The ModelDB V1 target against the stand-in: what a job becomes, who may write, whose fault an
-error is.
-"""
+"""The target against the stand-in: what a job becomes, who may write, and faults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The one connection for all writes: connect, settle, read, write, in this order, and only for the
-writer.
-"""
+"""The one write connection: connect, settle, read, write, and only for the writer."""
 
 from __future__ import annotations
 
@@ -180,7 +178,7 @@ async def test_the_end_of_the_permit_before_there_is_a_connection(
     await session.term()
 
 
-async def test_whoever_is_cancelled_while_the_server_settles_leaves_no_connection(
+async def test_cancelling_while_the_server_settles_leaves_no_connection(
     server: ModelDbV1StandIn, session: WriteSession, settling: Settling
 ) -> None:
     reached = asyncio.Event()
