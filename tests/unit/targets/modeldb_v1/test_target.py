@@ -267,29 +267,6 @@ async def test_the_permit_is_given_back_when_nothing_is_unanswered(
     assert permit.released == 1
 
 
-async def test_the_permit_is_kept_while_a_call_is_unanswered(server: ModelDbV1StandIn) -> None:
-    permit = Permit()
-    async with target_on(server.port, metadata_store=True, permit=permit) as target:
-        hold = server.faults.hold_before_answer(method="storeFitEvent")
-        syncing = asyncio.create_task(target.sync(full_job(), MemoryJournal()))
-        await hold.reached.wait()
-        syncing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await syncing
-        await target.aclose()
-        hold.release()
-    assert permit.released == 0
-
-
-async def test_the_permit_is_kept_after_a_connection_was_lost(server: ModelDbV1StandIn) -> None:
-    permit = Permit()
-    async with target_on(server.port, metadata_store=True, permit=permit) as target:
-        server.faults.drop_before_answer(method="storeFitEvent")
-        with pytest.raises(EdgeFault):
-            await target.sync(full_job(), MemoryJournal())
-    assert permit.released == 0
-
-
 async def test_all_jobs_go_over_one_connection(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
