@@ -22,7 +22,7 @@ from aiobotocore.session import get_session
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ class BareLoop:
         description = await self.sagemaker.describe_training_job(TrainingJobName=event.name)
         tags = read_tags(event.tags or {}, TagKeys())
         assert isinstance(tags, JobTags)
-        mapped = map_run(training_run(description, tags, event.tags or {}, ()))
+        mapped = map_run(training_run(DescribedJob.of(description), tags, event.tags or {}, ()))
         places = {
             "project_id": self.project_id,
             "experiment_id": self.experiment_ids[mapped.experiment_name],

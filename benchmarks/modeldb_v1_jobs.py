@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 from tests.real.modeldb_v1_lab import expected_model
 from tests.support.aws_vectors import parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job
@@ -91,7 +91,10 @@ def run_of(job: Job) -> TrainingRun:
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     return training_run(
-        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+        DescribedJob.of(parsed_description(json.dumps(job.description).encode())),
+        tags,
+        job.tags,
+        (),
     )
 
 

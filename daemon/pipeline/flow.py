@@ -23,7 +23,7 @@ from daemon.pipeline.step import Step
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
-from daemon.training_job.training_run import described_identity, described_status, training_run
+from daemon.training_job.training_run import DescribedJob, described_status, training_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -180,8 +180,8 @@ class Flow:
 
         with self._timed(delivery, Step.DESCRIBE):
             description = await self._jobs.describe(event.name)
-        described_arn, mark = _same_job(event, arn, description)
-        job.mark = mark
+        described = _same_job(event, arn, description)
+        job.mark = mark = described.mark
         known = await self._checkpoint.job(mark)
         if known is not None and known.state is JobState.SYNCED:
             return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
@@ -195,7 +195,7 @@ class Flow:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
         with self._timed(delivery, Step.VALIDATE):
-            tags, all_tags = await self._tags(delivery, event, described_arn)
+            tags, all_tags = await self._tags(delivery, event, described.arn)
         if isinstance(tags, SyncTagAbsent):
             return Skipped(
                 Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}"
@@ -206,7 +206,7 @@ class Flow:
                 f"missing or blank tags of {event.name}: {', '.join(tags.missing)}",
             )
 
-        job.run = training_run(description, tags, all_tags, self._rules.redact)
+        job.run = training_run(described, tags, all_tags, self._rules.redact)
         return await self._sync(delivery, job.run, self._journal(delivery, event, mark, known))
 
     async def _sync(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
@@ -403,42 +403,39 @@ def _internal_error(job: JobContext, error: Exception) -> Deferred:
     )
 
 
-def _same_job(
-    event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]
-) -> tuple[JobArn, JobMark]:
-    """Compares the described job with the event's.
-
-    Returns:
-        The ARN as SageMaker writes it, which ListTags needs, and the mark.
+def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]) -> DescribedJob:
+    """The described job, which must be the event's.
 
     Raises:
         JobFault: the description has no usable ARN or creation time.
         JobRefused: the name now belongs to another job, or to one of another account.
     """
     try:
-        described, created = described_identity(description)
+        described = DescribedJob.of(description)
     except ValueError as error:
         raise JobFault(
             Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}"
         ) from error
-    if (described.account, described.region) != (arn.account, arn.region):
+    found = described.arn
+    if (found.account, found.region) != (arn.account, arn.region):
         raise JobRefused(
             Reason.FOREIGN_ACCOUNT,
-            f"{event.name} is described in account {described.account}, {described.region}; the "
+            f"{event.name} is described in account {found.account}, {found.region}; the "
             f"event is of {arn.account}, {arn.region}",
         )
-    if described.key != arn.key:
+    if found.key != arn.key:
         raise JobRefused(
             Reason.JOB_REPLACED,
-            f"the event is of {arn.text}, DescribeTrainingJob answers {described.text}",
+            f"the event is of {arn.text}, DescribeTrainingJob answers {found.text}",
         )
+    created = described.creation_time
     if event.creation_time is not None and not _same_creation(event, created):
         raise JobRefused(
             Reason.JOB_REPLACED,
             f"the job named {event.name} was created {created:%Y-%m-%dT%H:%M:%SZ}, the event's "
             f"{event.creation_time:%Y-%m-%dT%H:%M:%SZ}: the name has been used again",
         )
-    return described, JobMark.of(described, created)
+    return described
 
 
 def _same_creation(event: TrainingJobEvent, created: datetime) -> bool:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Channel",
+    "DescribedJob",
     "Hyperparameter",
     "Metric",
     "TrainingRun",
-    "described_identity",
     "described_status",
     "training_run",
 ]
@@ -173,25 +173,42 @@ class TrainingRun:
         return f"{console.format(region=self.region)}/{page}"
 
 
-def described_identity(description: Mapping[str, Any]) -> tuple[JobArn, datetime]:
-    """ARN and creation time (UTC) of a described job.
+@dataclass(frozen=True, slots=True)
+class DescribedJob:
+    """A description of a training job whose identity has been checked."""
 
-    Raises:
-        ValueError: TrainingJobName, TrainingJobArn or CreationTime is missing, unusable, or they
-            name two jobs.
-    """
-    name, arn_text = text(description, "TrainingJobName"), text(description, "TrainingJobArn")
-    if name is None or not JOB_NAME.fullmatch(name):
-        raise ValueError("the description has no usable TrainingJobName")
-    if arn_text is None:
-        raise ValueError(f"the description of {name} has no TrainingJobArn")
-    arn = JobArn.parse(arn_text)
-    if arn.name.lower() != name.lower():
-        raise ValueError(f"the description of {name} has the ARN of another job: {arn.text}")
-    creation_time = moment(description, "CreationTime")
-    if creation_time is None:
-        raise ValueError(f"the description of {name} has no usable CreationTime")
-    return arn, creation_time
+    description: Mapping[str, Any]
+    """DescribeTrainingJob as botocore parses it."""
+    name: str
+    arn: JobArn
+    """As described, in the case that ListTags needs."""
+    creation_time: datetime
+    """In UTC."""
+
+    @property
+    def mark(self) -> JobMark:
+        return JobMark.of(self.arn, self.creation_time)
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> DescribedJob:
+        """Reads the identity.
+
+        Raises:
+            ValueError: TrainingJobName, TrainingJobArn or CreationTime is missing or unusable, or
+                name and ARN belong to two jobs.
+        """
+        name, arn_text = text(description, "TrainingJobName"), text(description, "TrainingJobArn")
+        if name is None or not JOB_NAME.fullmatch(name):
+            raise ValueError("the description has no usable TrainingJobName")
+        if arn_text is None:
+            raise ValueError(f"the description of {name} has no TrainingJobArn")
+        arn = JobArn.parse(arn_text)
+        if arn.name.lower() != name.lower():
+            raise ValueError(f"the description of {name} has the ARN of another job: {arn.text}")
+        creation_time = moment(description, "CreationTime")
+        if creation_time is None:
+            raise ValueError(f"the description of {name} has no usable CreationTime")
+        return cls(description, name, arn, creation_time)
 
 
 def described_status(description: Mapping[str, Any]) -> str:
@@ -200,7 +217,7 @@ def described_status(description: Mapping[str, Any]) -> str:
 
 
 def training_run(
-    description: Mapping[str, Any],
+    job: DescribedJob,
     tags: JobTags,
     all_tags: Mapping[str, str],
     redact: Sequence[str],
@@ -208,17 +225,13 @@ def training_run(
     """Builds the run of a described job.
 
     Args:
-        description: DescribeTrainingJob as botocore parses it.
+        job: the described job. Fields other than its identity count as absent if they are missing
+            or of the wrong type.
         tags: the five tags that describe project and model.
         all_tags: all tags of the job.
         redact: patterns of the keys of hyperparameters and tags whose values are redacted.
-
-    Raises:
-        ValueError: as `described_identity`. Any other field that is missing or of the wrong type
-            counts as absent.
     """
-    arn, creation_time = described_identity(description)
-    name = str(description["TrainingJobName"])
+    description = job.description
     hyperparameters = read_hyperparameters(description, redact)
     typed = {
         parameter.key: parameter.value
@@ -228,7 +241,7 @@ def training_run(
     metrics, non_finite = read_metrics(description)
     resources = section(description, "ResourceConfig")
     instances = read_instances(resources)
-    pipeline_execution, pipeline_step = _pipeline(name, all_tags)
+    pipeline_execution, pipeline_step = _pipeline(job.name, all_tags)
     algorithm = section(description, "AlgorithmSpecification")
     output = section(description, "OutputDataConfig")
     experiment = section(description, "ExperimentConfig")
@@ -236,10 +249,10 @@ def training_run(
     serverless = section(description, "ServerlessJobConfig")
     mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
     return TrainingRun(
-        mark=JobMark.of(arn, creation_time),
-        arn=arn,
-        name=name,
-        creation_time=creation_time,
+        mark=job.mark,
+        arn=job.arn,
+        name=job.name,
+        creation_time=job.creation_time,
         project_name=tags.project_name,
         project_user=tags.project_user,
         project_description=tags.project_description,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daemon.config.settings import JobSettings
 from daemon.training_job.field_readers import moment
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import TrainingRun, training_run
+from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.property.changes import changed
 from tests.property.texts import anything, json_values, numbers, texts, times
 from tests.support.aws_vectors import describe, describes
@@ -117,7 +117,7 @@ def runs(draw: st.DrawFn) -> TrainingRun:
         all_tags |= {key: "x" + draw(texts()) for key in NEEDED_TAGS}
         found = read_tags(all_tags, KEYS)
     assert isinstance(found, JobTags)
-    return training_run(draw(usable_descriptions()), found, all_tags, REDACT)
+    return training_run(DescribedJob.of(draw(usable_descriptions())), found, all_tags, REDACT)
 
 
 @functools.cache

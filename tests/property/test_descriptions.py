@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagsIncomplete, read_tags
 from daemon.training_job.training_run import (
+    DescribedJob,
     TrainingRun,
-    described_identity,
     described_status,
     training_run,
 )
@@ -45,16 +45,16 @@ def test_a_description_names_a_job_or_is_refused_with_a_value_error(
     description: dict[str, Any],
 ) -> None:
     try:
-        arn, created = described_identity(description)
+        job = DescribedJob.of(description)
     except ValueError:
         with pytest.raises(ValueError, match=r"\S"):
-            training_run(description, TAGS, {}, REDACT)
+            DescribedJob.of(description)
         return
-    run = training_run(description, TAGS, {}, REDACT)
-    assert run.mark == JobMark.of(arn, created)
-    assert run.name.lower() == arn.name.lower()
+    run = training_run(job, TAGS, {}, REDACT)
+    assert run.mark == job.mark == JobMark.of(job.arn, job.creation_time)
+    assert run.name.lower() == job.arn.name.lower()
     assert 1 <= len(run.name) <= MOST_CHARACTERS
-    assert created.tzinfo is UTC
+    assert job.creation_time.tzinfo is UTC
 
 
 @given(descriptions())

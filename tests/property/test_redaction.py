@@ -12,7 +12,7 @@ from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.redaction import REDACTED, is_secret, without_secrets
 from daemon.training_job.tags import JobTags
-from daemon.training_job.training_run import TrainingRun, training_run
+from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.property.descriptions import REDACT, usable_descriptions
 from tests.property.texts import texts
 
@@ -50,7 +50,7 @@ def runs_with_secrets(draw: st.DrawFn) -> TrainingRun:
         **dict(zip(keys, texts_of_secrets, strict=False)),
     }
     return training_run(
-        description | {"HyperParameters": hyperparameters},
+        DescribedJob.of(description | {"HyperParameters": hyperparameters}),
         TAGS,
         {keys[0]: secrets[0], "team": "ml"},
         REDACT,

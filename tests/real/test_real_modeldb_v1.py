@@ -18,7 +18,7 @@ from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named
@@ -83,7 +83,7 @@ def mapped(job: Job, server: LabServer) -> MappedJob:
     assert isinstance(tags, JobTags)
     description = parsed_description(json.dumps(job.description).encode())
     return map_job(
-        training_run(description, tags, job.tags, ()),
+        training_run(DescribedJob.of(description), tags, job.tags, ()),
         metadata_store=server.target["metadata_store"],
     )
 
@@ -152,7 +152,10 @@ def a_run(
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     return job, training_run(
-        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+        DescribedJob.of(parsed_description(json.dumps(job.description).encode())),
+        tags,
+        job.tags,
+        (),
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
 from tests.support.modeldb_v2_exchanges import Replayer, load
@@ -93,7 +93,7 @@ def expected(job: Job) -> dict[str, Any]:
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     description = parsed_description(json.dumps(job.description).encode())
-    return map_run(training_run(description, tags, job.tags, ())).body
+    return map_run(training_run(DescribedJob.of(description), tags, job.tags, ())).body
 
 
 def differences(job: Job, run: Mapping[str, Any]) -> list[str]:

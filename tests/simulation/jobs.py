@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ class SimulatedJob:
         tags = read_tags(self.tags, TagKeys())
         if self.status != "Completed" or not isinstance(tags, JobTags):
             return None
-        return training_run(self.description, tags, self.tags, ())
+        return training_run(DescribedJob.of(self.description), tags, self.tags, ())
 
 
 def full_tags(project: str, model: str) -> dict[str, str]:

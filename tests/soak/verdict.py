@@ -16,7 +16,7 @@ import aiohttp
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import TrainingRun, training_run
+from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.real.modeldb_v1_lab import LabServer, expected_model
 from tests.support.aws_vectors import parsed_description
 
@@ -70,7 +70,10 @@ def run_of(job: Job) -> TrainingRun:
     tags = read_tags(job.tags, TagKeys())
     assert isinstance(tags, JobTags)
     return training_run(
-        parsed_description(json.dumps(job.description).encode()), tags, job.tags, ()
+        DescribedJob.of(parsed_description(json.dumps(job.description).encode())),
+        tags,
+        job.tags,
+        (),
     )
 
 

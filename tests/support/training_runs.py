@@ -7,6 +7,7 @@ from typing import Any
 
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import (
+    DescribedJob,
     TrainingRun,
     training_run,
 )
@@ -42,14 +43,14 @@ MINIMAL: dict[str, Any] = {
 def run_of(
     *, redact: tuple[str, ...] = REDACT, all_tags: dict[str, str] | None = None, **members: Any
 ) -> TrainingRun:
-    return training_run(MINIMAL | members, TAGS, all_tags or {}, redact)
+    return training_run(DescribedJob.of(MINIMAL | members), TAGS, all_tags or {}, redact)
 
 
 def run_of_file(file: str, redact: tuple[str, ...] = REDACT) -> TrainingRun:
     all_tags = tags("fifty.json")
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)
-    return training_run(describe(file), found, all_tags, redact)
+    return training_run(DescribedJob.of(describe(file)), found, all_tags, redact)
 
 
 def metric(name: object = "m", value: object = 1.0, second: int | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from daemon.errors import JobRefused
 from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Synced
 from daemon.pipeline.step import Step
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.flow_scene import (
     CREATED,
     TAGS,
@@ -102,7 +102,7 @@ class SageMaker(MemoryTrainingJobs):
         """What is to be in the target, by what is described now."""
         tags = read_tags(TAGS, TagKeys())
         assert isinstance(tags, JobTags)
-        return training_run(await self.describe("churn-1"), tags, TAGS, ())
+        return training_run(DescribedJob.of(await self.describe("churn-1")), tags, TAGS, ())
 
     def delete(self) -> None:
         self.faults["describe"] = deque([JobRefused(Reason.JOB_GONE, "no such job")] * 9)

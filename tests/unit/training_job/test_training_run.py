@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from daemon.training_job.training_run import (
+    DescribedJob,
     TrainingRun,
-    described_identity,
     described_status,
     training_run,
 )
@@ -183,13 +183,13 @@ def test_kinds_of_jobs() -> None:
 
 def test_pipeline_is_read_from_the_name_where_tags_do_not_tell() -> None:
     description = describe("pipeline-child.json")
-    run = training_run(description, TAGS, {}, ())
+    run = training_run(DescribedJob.of(description), TAGS, {}, ())
     assert (run.pipeline_execution, run.pipeline_step) == ("a1b2c3d4e5f6", "TrainChurn")
     tagged = {
         "sagemaker:pipeline-execution-arn": "arn:x",
         "sagemaker:pipeline-step-name": "TrainTheChurnModel",
     }
-    run = training_run(description, TAGS, tagged, ())
+    run = training_run(DescribedJob.of(description), TAGS, tagged, ())
     assert (run.pipeline_execution, run.pipeline_step) == ("arn:x", "TrainTheChurnModel")
 
 
@@ -236,18 +236,16 @@ def test_no_console_is_invented() -> None:
 )
 def test_a_job_without_identity_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"description|not the ARN"):
-        described_identity(MINIMAL | change)
-    with pytest.raises(ValueError, match=r"description|not the ARN"):
-        run_of(**change)
+        DescribedJob.of(MINIMAL | change)
 
 
 def test_identity_keeps_the_described_arn_and_ignores_its_case() -> None:
-    arn, created = described_identity(describe("arn-lower-case.json"))
-    assert (
-        arn.text == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-xgb-mixedcase-01"
+    job = DescribedJob.of(describe("arn-lower-case.json"))
+    assert job.arn.text == (
+        "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-xgb-mixedcase-01"
     )
     assert run_of_file("arn-lower-case.json").name == "Churn-XGB-MixedCase-01"
-    assert created.tzinfo is UTC
+    assert job.creation_time.tzinfo is UTC
 
 
 def test_times_of_any_zone_become_utc() -> None:
@@ -372,6 +370,6 @@ def test_nothing_else_raises_whatever_a_member_is() -> None:
     tried = 0
     for odd in ODD_VALUES:
         for description in changed(whole, odd):
-            repr(training_run(description | identity, TAGS, {}, REDACT)).encode()
+            repr(training_run(DescribedJob.of(description | identity), TAGS, {}, REDACT)).encode()
             tried += 1
     assert tried > 1000

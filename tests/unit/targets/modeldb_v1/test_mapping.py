@@ -27,7 +27,7 @@ from daemon.targets.modeldb_v1.mapping import (
 )
 from daemon.training_job.identity import JobMark
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import TrainingRun, training_run
+from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.support.aws_vectors import DescribeVector, describe, describes, tags
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
@@ -140,7 +140,7 @@ def document_violations(value: object) -> list[str]:
 def run_of(
     *, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any
 ) -> TrainingRun:
-    return training_run(JOB | members, job_tags, all_tags or {}, ("*api_key*",))
+    return training_run(DescribedJob.of(JOB | members), job_tags, all_tags or {}, ("*api_key*",))
 
 
 def checked(run: TrainingRun, *, metadata_store: bool = True) -> MappedJob:
@@ -179,7 +179,10 @@ def test_corpus_breaks_no_rule(vector: DescribeVector, *, metadata_store: bool) 
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)
     run = training_run(
-        describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*")
+        DescribedJob.of(describe(vector.file)),
+        found,
+        all_tags,
+        ("*password*", "*secret*", "*_token", "*api_key*"),
     )
     job = checked(run, metadata_store=metadata_store)
     assert not [secret for secret in vector.never_log if secret in repr(job)]
@@ -199,7 +202,9 @@ def test_corpus_breaks_no_rule(vector: DescribeVector, *, metadata_store: bool) 
 def test_a_usual_job_whole() -> None:
     found = read_tags(tags("full.json"), TagKeys())
     assert isinstance(found, JobTags)
-    run = training_run(describe("xgboost-builtin.json"), found, tags("full.json"), ())
+    run = training_run(
+        DescribedJob.of(describe("xgboost-builtin.json")), found, tags("full.json"), ()
+    )
     job = checked(run)
     name = "churn-xgb-2025-11-20-08-40-00-123"
     arn = f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{name}"
@@ -301,7 +306,7 @@ def test_a_usual_job_whole() -> None:
 
 
 def test_without_a_metadata_store_the_training_data_has_the_attributes() -> None:
-    run = training_run(describe("xgboost-builtin.json"), TAGS, {}, ())
+    run = training_run(DescribedJob.of(describe("xgboost-builtin.json")), TAGS, {}, ())
     job, with_store = checked(run, metadata_store=False), checked(run)
     name = "churn-xgb-2025-11-20-08-40-00-123"
     added = {key: value for key, value in words(job).items() if key not in words(with_store)}

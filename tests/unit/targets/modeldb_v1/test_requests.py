@@ -17,7 +17,7 @@ from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import decode_call, encode_call, plain
 from daemon.targets.modeldb_v1.mapping import MappedJob, map_job
 from daemon.training_job.tags import JobTags, TagKeys, TagsIncomplete, read_tags
-from daemon.training_job.training_run import training_run
+from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.modeldb_v1_exchanges import Exchange, load
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ class Case:
 
     def mapped(self, *, metadata_store: bool) -> MappedJob:
         return map_job(
-            training_run(self.description, self.tags, {}, ()), metadata_store=metadata_store
+            training_run(DescribedJob.of(self.description), self.tags, {}, ()),
+            metadata_store=metadata_store,
         )
 
 

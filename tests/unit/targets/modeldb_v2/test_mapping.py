@@ -18,7 +18,7 @@ from daemon.targets.modeldb_v2.mapping import (
 )
 from daemon.training_job.identity import JobMark
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import TrainingRun, training_run
+from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.support.aws_vectors import DescribeVector, describe, describes, tags
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
@@ -159,7 +159,7 @@ def all_text(value: object) -> str:
 def run_of(
     *, job_tags: JobTags = TAGS, all_tags: dict[str, str] | None = None, **members: Any
 ) -> TrainingRun:
-    return training_run(JOB | members, job_tags, all_tags or {}, ("*api_key*",))
+    return training_run(DescribedJob.of(JOB | members), job_tags, all_tags or {}, ("*api_key*",))
 
 
 def mapped(**members: Any) -> MappedRun:
@@ -195,7 +195,10 @@ def test_corpus_breaks_no_rule(vector: DescribeVector) -> None:
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)
     run = training_run(
-        describe(vector.file), found, all_tags, ("*password*", "*secret*", "*_token", "*api_key*")
+        DescribedJob.of(describe(vector.file)),
+        found,
+        all_tags,
+        ("*password*", "*secret*", "*_token", "*api_key*"),
     )
     result = map_run(run)
     assert violations(result.body) == []
@@ -212,7 +215,11 @@ def test_corpus_breaks_no_rule(vector: DescribeVector) -> None:
 def test_a_usual_job_whole() -> None:
     found = read_tags(tags("full.json"), TagKeys())
     assert isinstance(found, JobTags)
-    result = map_run(training_run(describe("xgboost-builtin.json"), found, tags("full.json"), ()))
+    result = map_run(
+        training_run(
+            DescribedJob.of(describe("xgboost-builtin.json")), found, tags("full.json"), ()
+        )
+    )
     job = "churn-xgb-2025-11-20-08-40-00-123"
     model = f"s3://acme-ml-eu-west-1/churn/output/{job}/output/model.tar.gz"
     image = "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
@@ -579,7 +586,9 @@ def test_nothing_is_written_where_nothing_is_told() -> None:
 
 
 def test_a_job_that_never_started_has_times_all_the_same() -> None:
-    result = map_run(training_run(describe("failed-before-start.json"), TAGS, {}, ()))
+    result = map_run(
+        training_run(DescribedJob.of(describe("failed-before-start.json")), TAGS, {}, ())
+    )
     assert (result.body["start_time"], result.body["end_time"], result.body["date_created"]) == (
         1763628000050,
         1763628943187,
@@ -588,7 +597,7 @@ def test_a_job_that_never_started_has_times_all_the_same() -> None:
 
 
 def test_a_failed_job_says_so_where_people_look() -> None:
-    result = map_run(training_run(describe("failed.json"), TAGS, {}, ()))
+    result = map_run(training_run(DescribedJob.of(describe("failed.json")), TAGS, {}, ()))
     assert result.body["tags"] == ["sagemaker", "XGBoost", "Failed"]
     assert (
         "Failure: AlgorithmError: ExecuteUserScriptError:\nExitCode 1" in result.body["description"]
@@ -641,7 +650,9 @@ def test_aws_tags_become_attributes() -> None:
 def test_our_attributes_have_one_type_each_over_all_jobs() -> None:
     types: dict[str, set[type]] = {}
     for vector in VECTORS:
-        for entry in map_run(training_run(describe(vector.file), TAGS, {}, ())).body["attributes"]:
+        for entry in map_run(
+            training_run(DescribedJob.of(describe(vector.file)), TAGS, {}, ())
+        ).body["attributes"]:
             types.setdefault(entry["key"], set()).add(type(entry["value"]))
     assert {key for key, found in types.items() if found == {int}} == {
         *(
