@@ -1,4 +1,4 @@
-"""A line to a ModelDB V1 on this machine that is as slow as the network is told to be. Prints its
+"""A line to a ModelDB V1 on this machine with a network's latency. Prints its
 port; runs until it is ended.
 
 A process of its own, so that it takes no time from either of the clients that are measured. Calls

@@ -1,12 +1,13 @@
-"""AWS on this machine: moto's server with SQS, EventBridge, SageMaker and STS, and the queue wired
-as in production.
+"""The AWS emulator of the demo: moto's server with SQS, EventBridge, SageMaker and STS.
 
-    EventBridge rule "SageMaker Training Job State Change" ──> SQS queue ── redrive policy ──> dead-letter queue
+The queue is wired as in production:
 
-Unlike AWS: a training job is finished at once (so its description is put into moto's own state),
-jobs emit no events (so the demo puts them, which AWS allows nobody under the source
-``aws.sagemaker``), and events lack the member ``account``.
-"""  # noqa: E501
+    EventBridge rule ──> SQS queue ── redrive policy ──> dead-letter queue
+
+Unlike AWS, training jobs complete at once (the demo puts their descriptions into moto's state) and
+emit no events (the demo puts them, which AWS refuses for the source ``aws.sagemaker``); events lack
+the member ``account``.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ class DeadLetter:
 
 
 def leave_the_real_aws_alone() -> None:
-    """Makes this process unable to use a person's AWS account: made-up credentials, no profile, no
+    """Keeps this process away from any real AWS account: made-up credentials, no profile, no
     metadata service, no proxy.
     """
     for variable in list(os.environ):
@@ -94,7 +95,7 @@ def leave_the_real_aws_alone() -> None:
 
 
 class EmbeddedAws:
-    """The running server and what a person would do with its queue. Made by `embedded_aws`."""
+    """The running server, and what the demo does with it. Made by `embedded_aws`."""
 
     def __init__(self, url: str, sqs: SQSClient, events: Any, sagemaker: SageMakerClient) -> None:  # noqa: ANN401 - no types published
         self.url = url
@@ -106,7 +107,7 @@ class EmbeddedAws:
         self._sagemaker = sagemaker
 
     async def wire(self) -> None:
-        """Makes the queues, the rule and its target."""
+        """Creates the queues, the rule and its target."""
         dead = await self._sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)
         self.dead_letter_url = dead["QueueUrl"]
         redrive = {
@@ -126,7 +127,7 @@ class EmbeddedAws:
         await self._events.put_targets(Rule=RULE, Targets=[{"Id": QUEUE, "Arn": _queue_arn(QUEUE)}])
 
     async def put_job(self, job: SampleJob) -> None:
-        """Makes a training job that has ended, in place of one of the same name."""
+        """Creates a training job that has ended; replaces one of the same name."""
         request: Any = {
             member: value for member, value in job.description.items() if member in _CREATE_MEMBERS
         }
@@ -139,13 +140,13 @@ class EmbeddedAws:
                 setattr(ended, camelcase_to_underscores(member), value)
 
     async def put_events(self, events: Sequence[tuple[SampleJob, str]]) -> None:
-        """Lets EventBridge tell of state changes.
+        """Sends events of state changes to EventBridge.
 
         Args:
             events: each a job and its secondary status.
 
         Raises:
-            RuntimeError: EventBridge did not take one.
+            RuntimeError: EventBridge refused one.
         """
         entries = [
             {
@@ -162,11 +163,11 @@ class EmbeddedAws:
                 raise RuntimeError(f"EventBridge refuses an event: {answer['Entries']}")
 
     async def send(self, body: str) -> None:
-        """Puts a message into the queue past EventBridge."""
+        """Sends a message to the queue directly."""
         await self._sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
 
     async def waiting(self) -> int:
-        """How many messages are in the queue and held by nobody."""
+        """The number of visible messages in the queue."""
         answer = await self._sqs.get_queue_attributes(
             QueueUrl=self.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
         )
@@ -194,7 +195,7 @@ class EmbeddedAws:
 
 @asynccontextmanager
 async def embedded_aws() -> AsyncIterator[EmbeddedAws]:
-    """Starts AWS in a thread of its own, on a free port of the loopback interface, and wires it."""
+    """Runs the emulator in a thread, on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise a line for each request
     make_deletes_atomic()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -1,4 +1,4 @@
-"""What moto 5.2.5 gets wrong when requests overlap, mended in the running process."""
+"""A fix of moto 5.2.5, applied in the running process: overlapping DeleteMessage calls."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from moto.sqs.models import Queue
 
 
 def make_deletes_atomic() -> None:
-    """Puts DeleteMessage under the queue's own lock, as sending already is.
+    """Makes DeleteMessage take the queue's lock, as SendMessage does.
 
-    moto's server answers in threads, and a delete replaces the queue's list by a copy: of two
-    deletes at once one is undone, and a message sent in that moment is gone for good.
+    moto's server is threaded, and a delete replaces the queue's list with a copy: without the lock,
+    one of two concurrent deletes is undone, and a message sent meanwhile is lost.
     """
     delete = Queue.delete_message
     if getattr(delete, "is_atomic", False):

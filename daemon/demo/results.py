@@ -1,8 +1,6 @@
-"""What landed where, from the places where it must be: ModelDB, the dead-letter queue, `/metrics`
-and the daemon's log.
+"""The demo's result, read from ModelDB, the dead-letter queue, `/metrics` and the daemon's log.
 
-`shortcomings` is the demo's check of itself: it compares all of that with what the jobs alone
-demand.
+`shortcomings` is the demo's check of itself: it compares the result with what the jobs demand.
 """
 
 from __future__ import annotations
@@ -61,7 +59,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known when the story is over."""
+    """The result of the demo."""
 
     runs: Sequence[FoundRun]
     dead_letters: Sequence[DeadLetter]
@@ -90,7 +88,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A row of the table: one job, or one message that tells of none."""
+    """A row of the table: a job, or a message about no job."""
 
     job: str
     events: int
@@ -130,7 +128,7 @@ def landings(story: Story, evidence: Evidence) -> Sequence[Landing]:
 
 
 def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
-    """What is not as the jobs demand, one line each; empty when all is well."""
+    """The deviations from what the jobs demand, one line each."""
     found = []
     in_modeldb = Counter(run.mark for run in evidence.runs)
     demanded = {job.mark: job for job in story.jobs if job.demands == Synced.kind}
@@ -168,7 +166,7 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
 
 
 def _lacking(job: SampleJob, run: FoundRun) -> Sequence[str]:
-    """What the run of a job does not have once, as the job has it."""
+    """The deviations of a run from its job."""
     found = []
     if run.models != 1:
         found.append(f"the run of {job.name} has {run.models} models, not 1")

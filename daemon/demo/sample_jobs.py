@@ -58,13 +58,13 @@ class SampleJob:
 
     @property
     def mark(self) -> JobMark:
-        """What its run in ModelDB is known by."""
+        """Identifies its run in ModelDB."""
         return JobMark.of(JobArn.parse(self.arn), self.description["CreationTime"])
 
     @property
     def demands(self) -> str:
-        """The outcome that the promise demands, told from the job alone: every completed, tagged
-        job of this account is synced.
+        """The outcome that the job must have: every completed, tagged job of this account is
+        synced.
         """
         if self.home != HOME:
             return Rejected.kind
@@ -138,9 +138,9 @@ class Act:
 
     jobs: tuple[SampleJob, ...]
     repeated: tuple[SampleJob, ...] = ()
-    """Jobs of an earlier act whose last event comes once more."""
+    """Jobs of an earlier act whose last event is delivered again."""
     bodies: tuple[str, ...] = ()
-    """Messages that somebody else put into the queue."""
+    """Messages put into the queue by another sender."""
 
     @property
     def events(self) -> Sequence[tuple[SampleJob, str]]:
@@ -217,7 +217,11 @@ DEMAND = _Team(
 
 _BUILT_IN = "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 _DEEPAR = "224300973850.dkr.ecr.eu-west-1.amazonaws.com/forecasting-deepar:1"
-_PYTORCH = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"  # noqa: E501
+_PYTORCH = (
+    "763104351884.dkr.ecr.eu-west-1.amazonaws.com/"
+    "pytorch-training:2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
+)
+_ROLE = "AmazonSageMaker-ExecutionRole-20260301T101500"
 _OWN_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/fraud-trainer:2026.4"
 
 
@@ -473,7 +477,7 @@ def _describe(ended: datetime, team: _Team, training: _Training) -> Mapping[str,
                 {"Name": name, "Regex": f"{name}=([0-9.]+)"} for name, _ in training.metrics
             ],
         },
-        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-20260301T101500",  # noqa: E501
+        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/service-role/{_ROLE}",
         "InputDataConfig": [
             _channel(name, f"{team.bucket}/data/{name}/") for name in training.channels
         ],

@@ -1,5 +1,4 @@
-"""The demo: the real daemon between an embedded AWS and a stand-in for ModelDB, on this machine
-alone.
+"""The demo: the real daemon between an AWS emulator and a stand-in for ModelDB, on one machine.
 
 It ends with a check of itself: ModelDB must have exactly one run for every completed, tagged job,
 and nothing else.
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
     from daemon.demo.target import DemoTarget
 
 PATIENCE_SECONDS = 20.0
-"""For each part of the story: it takes a few seconds."""
+"""The longest wait for a part of the story, which takes a few seconds."""
 LOOK_SECONDS = 0.1
-"""Between two looks at the metrics."""
+"""Between two scrapes of the metrics."""
 OUTAGE_SECONDS = 1.0
 POLL_SECONDS = 1
 """A stop waits for the running long poll."""
@@ -56,11 +55,11 @@ INTERRUPTED = 130
 
 
 class DemoStuck(DaemonError):
-    """Something that was to happen did not happen in time."""
+    """An expected step did not happen in time."""
 
 
 def run_demo(target: str, *, keep: bool) -> int:
-    """Tells the whole story on standard output.
+    """Runs the demo and reports on standard output.
 
     Args:
         target: the kind of ModelDB, as ``target.kind`` of the configuration.
@@ -102,14 +101,14 @@ async def _until_signalled(screen: Screen, files: _Files, target: str, *, keep: 
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    told = asyncio.Event()
+    shown = asyncio.Event()
     playing = asyncio.create_task(
-        _play(screen, files, target, told, stay_until=signalled if keep else None)
+        _play(screen, files, target, shown, stay_until=signalled if keep else None)
     )
     leaving = asyncio.create_task(signalled.wait())
     await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
-    if not told.is_set() and not playing.done():
+    if not shown.is_set() and not playing.done():
         screen.failure("interrupted; stopping")
         playing.cancel()
         await asyncio.wait({playing})
@@ -121,15 +120,15 @@ async def _play(
     screen: Screen,
     files: _Files,
     target: str,
-    told: asyncio.Event,
+    shown: asyncio.Event,
     *,
     stay_until: asyncio.Event | None,
 ) -> int:
-    """From the first part that is started to the last that is stopped.
+    """Starts the parts, plays the story, stops them.
 
     Args:
         target: the kind of ModelDB.
-        told: set when the result has been printed.
+        shown: set when the result has been printed.
         stay_until: when to stop after that; None: at once.
 
     Returns:
@@ -139,10 +138,10 @@ async def _play(
     screen.detail("Everything runs in this process and talks to 127.0.0.1 only.")
     screen.detail("The AWS account and its credentials are made up.")
     async with _running_parts(screen, files, target) as parts:
-        telling = _Telling(screen, parts)
-        problems = await telling.tell()
-        status = await telling.show_result(problems)
-        told.set()
+        story = _Story(screen, parts)
+        problems = await story.play()
+        status = await story.show_result(problems)
+        shown.set()
         if stay_until is not None:
             _show_addresses(screen, parts)
             await stay_until.wait()
@@ -155,7 +154,7 @@ async def _play(
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What a demo leaves behind for those who want to look."""
+    """The files that a demo leaves behind."""
 
     directory: Path
 
@@ -174,7 +173,7 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """Everything that runs."""
+    """The running parts."""
 
     aws: EmbeddedAws
     modeldb: DemoTarget
@@ -243,8 +242,8 @@ async def _running_daemon(configuration: Path) -> AsyncIterator[int]:
 # --- the story ------------------------------------------------------------------------------------
 
 
-class _Telling:
-    """One telling of the story."""
+class _Story:
+    """Plays the sample story and checks its result."""
 
     def __init__(self, screen: Screen, parts: _Parts) -> None:
         self._screen = screen
@@ -257,10 +256,8 @@ class _Telling:
         self._demanded = sum(job.demands == Synced.kind for job in self._story.jobs)
         self._sent = 0
 
-    async def tell(self) -> Sequence[str]:
-        """Lets everything happen. Returns why it could not be told to its end; nothing when it
-        could.
-        """
+    async def play(self) -> Sequence[str]:
+        """Plays all acts. Returns why it could not finish; nothing when it could."""
         with self._screen.counting(self._demanded):
             try:
                 await self._ordinary_jobs()
@@ -349,7 +346,7 @@ class _Telling:
                 await self._aws.put_job(job)
             self._screen.detail(job.name, job.about)
         for job in act.repeated:
-            self._screen.detail(job.name, "its last event comes once more")
+            self._screen.detail(job.name, "its last event is delivered again")
         for body in act.bodies:
             self._screen.detail(NO_EVENT, f'somebody sends "{body}"')
             await self._aws.send(body)
@@ -369,10 +366,10 @@ class _Telling:
         self._screen.step(f"{outcomes}; every message is acknowledged")
 
     async def _until(self, what: str, holds: Callable[[Figures], bool]) -> Figures:
-        """The first look at the metrics for which something holds.
+        """The first scrape of the metrics for which a condition holds.
 
         Raises:
-            DemoStuck: it did not come to that in time.
+            DemoStuck: it did not hold in time.
             DaemonError: the daemon has ended.
         """
         deadline = self._screen.seconds + PATIENCE_SECONDS
@@ -388,9 +385,7 @@ class _Telling:
         try:
             figures = await scrape(self._http, f"{self._daemon_url}/metrics")
         except aiohttp.ClientError as error:
-            raise DaemonError(
-                f"the daemon does not answer; its log tells why: {self._log}"
-            ) from error
+            raise DaemonError(f"the daemon does not answer; see its log: {self._log}") from error
         self._screen.count(
             self._modeldb.run_count, f"{figures.total('messages_in_flight')} messages in flight"
         )

@@ -25,7 +25,7 @@ everything.
 What a foreign writer does (as the recordings of three writers show it): with no id read back, a run
 or a metric ends with a NullPointerException, a DataFrame or a spec with parts fails at the NOT NULL
 of the part's reference, a model at FitEvent.transformer; what was stored before stays. With the
-other's id read back, the call goes on with it and nobody is told.
+other's id read back, the call continues with it, without an error.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Hold:
         self._released = asyncio.Event()
 
     def release(self) -> None:
-        """Lets the call go on."""
+        """Resumes the call."""
         self._released.set()
 
     async def pause(self) -> None:

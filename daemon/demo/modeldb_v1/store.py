@@ -95,15 +95,22 @@ class Table:
         row_id = values.pop("id", -1)
         for column in self._required:
             if values.get(column) is None:
-                code = "[SQLITE_CONSTRAINT_NOTNULL]  A NOT NULL constraint failed (NOT NULL constraint failed"  # noqa: E501
-                raise database_error(self._statement(values), f"{code}: {self.name}.{column})")
+                raise self._violated("NOTNULL", "NOT NULL", "NOT NULL", column, values)
         if row_id in self._rows:
-            code = "[SQLITE_CONSTRAINT_PRIMARYKEY]  A PRIMARY KEY constraint failed (UNIQUE constraint failed"  # noqa: E501
-            raise database_error(self._statement(values), f"{code}: {self.name}.id)")
+            raise self._violated("PRIMARYKEY", "PRIMARY KEY", "UNIQUE", "id", values)
         return self._enter(row_id if row_id >= 0 else self._largest_id + 1, values)
 
+    def _violated(
+        self, code: str, kind: str, constraint: str, column: str, values: Row
+    ) -> ServerError:
+        problem = f"({constraint} constraint failed: {self.name}.{column})"
+        return database_error(
+            self._statement(values),
+            f"[SQLITE_CONSTRAINT_{code}]  A {kind} constraint failed {problem}",
+        )
+
     def delete(self, row_id: int) -> None:
-        """The server has no call for this; it is for what happens behind its back."""
+        """Deletes a row behind the server's back: it has no call for this."""
         del self._rows[row_id]
         self._index()
 

@@ -115,8 +115,8 @@ def check_tags(request: Request) -> None:
         if not tag:
             raise ApiError(INVALID_ARGUMENT, "Invalid tag found, Tag shouldn't be empty")
         if len(tag) > _TAG_CHARACTERS:
-            text = f"Tag name can not be more than {_TAG_CHARACTERS} characters. Limit exceeded tag is: {tag}"  # noqa: E501
-            raise ApiError(INVALID_ARGUMENT, text)
+            text = f"Tag name can not be more than {_TAG_CHARACTERS} characters"
+            raise ApiError(INVALID_ARGUMENT, f"{text}. Limit exceeded tag is: {tag}")
 
 
 def _validate_all(*validators: Callable[[Request], None]) -> Callable[[Request], None]:
