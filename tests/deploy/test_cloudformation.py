@@ -257,7 +257,7 @@ def test_the_role_trusts_whom_it_is_for(
         assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": ACCOUNT}
 
 
-def test_the_queues_are_those_of_the_readme(deploy: Deploy, moto_endpoint: str) -> None:
+def test_the_queues_are_those_of_the_aws_setup_guide(deploy: Deploy, moto_endpoint: str) -> None:
     stack, sqs = deploy(**FARGATE), client("sqs", moto_endpoint)
 
     def attributes(output: str) -> dict[str, Any]:
