@@ -300,3 +300,37 @@ def move_models(server: ModelDbV1StandIn) -> None:
         for row in list(table):
             table.delete(row["id"])
             table.insert(row | {"experimentRun": other})
+
+
+def add_models(server: ModelDbV1StandIn, count: int) -> None:
+    """Of other jobs, each in a run of its own."""
+    store = server.store
+    for _ in range(count):
+        run = store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})[
+            "id"
+        ]
+        frame = store.data_frames.insert(
+            {
+                "tag": "train",
+                "numRows": -1,
+                "experimentRun": run,
+                "filepath": "s3://data/other/train",
+            }
+        )
+        spec = store.specs.insert(
+            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
+        )
+        model = store.models.insert(
+            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
+        )
+        store.fits.insert(
+            {
+                "transformerSpec": spec["id"],
+                "transformer": model["id"],
+                "df": frame["id"],
+                "predictionColumns": "",
+                "labelColumns": "",
+                "experimentRun": run,
+                "problemType": "undefined",
+            }
+        )

@@ -6,21 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from structlog.testing import capture_logs
 
-from daemon.errors import JobFault
-from daemon.outcome import Reason
-from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_connections import until
 from tests.support.modeldb_v1_target import (
     CHANNELS,
+    add_models,
     at_each_call,
     cancel_in,
     edge_fault,
     full_job,
     lose,
     move_models,
-    runs_of,
     wrong,
 )
 from tests.support.modeldb_v2_target import MemoryJournal
@@ -33,81 +29,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def metadata_store() -> bool:
     return False
-
-
-def add_models(server: ModelDbV1StandIn, count: int) -> None:
-    """Of other jobs, each in a run of its own."""
-    store = server.store
-    for _ in range(count):
-        run = store.runs.insert({"experiment": 1, "description": "another job's", "created": 1})[
-            "id"
-        ]
-        frame = store.data_frames.insert(
-            {
-                "tag": "train",
-                "numRows": -1,
-                "experimentRun": run,
-                "filepath": "s3://data/other/train",
-            }
-        )
-        spec = store.specs.insert(
-            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
-        )
-        model = store.models.insert(
-            {"transformerType": "XGBoost", "tag": "churn-xgb", "experimentRun": run}
-        )
-        store.fits.insert(
-            {
-                "transformerSpec": spec["id"],
-                "transformer": model["id"],
-                "df": frame["id"],
-                "predictionColumns": "",
-                "labelColumns": "",
-                "experimentRun": run,
-                "problemType": "undefined",
-            }
-        )
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [(0, 0), (500, 500), (900, 10), (31, 0), (32, 1), (1, 33)]
-)
-async def test_a_model_without_an_answer_is_found_by_its_number(
-    server: ModelDbV1StandIn, target: ModelDBV1Target, before: int, after: int
-) -> None:
-    add_models(server, before)
-    journal = MemoryJournal()
-    await lose(target, server, "storeFitEvent", journal)
-    add_models(server, after)
-    synced = await target.sync(full_job(), journal)
-    assert synced.ids["model_id"] == str(before + 1)
-    assert len(server.fits) == before + 1 + after
-    assert len(runs_of(server, full_job())) == 1
-    assert len(server.metrics) == 4
-
-
-async def test_a_model_among_numbers_without_a_fit(
-    server: ModelDbV1StandIn, target: ModelDBV1Target
-) -> None:
-    journal = MemoryJournal()
-    await lose(target, server, "storeFitEvent", journal)
-    for _ in range(20):
-        server.store.models.insert({"transformerType": "", "tag": "", "experimentRun": 1})
-    assert (await target.sync(full_job(), journal)).ids["model_id"] == "1"
-
-
-async def test_a_model_that_cannot_be_found_is_not_stored_again(
-    server: ModelDbV1StandIn, target: ModelDBV1Target
-) -> None:
-    journal = MemoryJournal()
-    await lose(target, server, "storeFitEvent", journal)
-    for row in server.store.specs:
-        row["tag"] = "changed by somebody"
-    with pytest.raises(JobFault) as caught:
-        await target.sync(full_job(), journal)
-    assert caught.value.reason is Reason.TARGET_FAULT
-    assert "run 1 has a model that is not among the newest 10000" in caught.value.detail
-    assert len(server.fits) == 1
 
 
 async def test_a_noted_model_is_used_without_a_search(
@@ -212,15 +133,3 @@ async def test_what_was_answered_is_noted_although_a_call_beside_it_was_lost(
         0,
     )
     assert len(server.data_frames) == len(CHANNELS)
-
-
-async def test_a_model_found_by_trying_numbers_is_told(
-    server: ModelDbV1StandIn, target: ModelDBV1Target
-) -> None:
-    journal = MemoryJournal()
-    await lose(target, server, "storeFitEvent", journal)
-    add_models(server, 3)
-    with capture_logs() as logs:
-        await target.sync(full_job(), journal)
-    [line] = log_lines(logs, "found the model of a run by trying numbers")
-    assert (line["log_level"], line["model_id"]) == ("warning", 1)
