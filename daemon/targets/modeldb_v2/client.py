@@ -43,6 +43,9 @@ on one of those would have an unknown outcome."""
 
 CONNECT_SECONDS = 10.0
 
+RUNS_A_PAGE = 100
+"""Runs that `find_experiment_runs` returns at most."""
+
 _SHORTEST_SECRET = 6
 
 Value = TypeVar("Value")
@@ -227,26 +230,19 @@ class ModelDbV2Client:
             query=query,
         )
 
-    async def find_experiment_runs(
-        self,
-        equal: Mapping[str, str],
-        *,
-        experiment_id: str | None = None,
-        page_number: int = 1,
-        page_limit: int = 100,
-    ) -> Sequence[Run]:
-        """Runs that match every condition, the oldest first.
+    async def find_experiment_runs(self, equal: Mapping[str, str]) -> Sequence[Run]:
+        """The runs on the server that match every condition, the oldest first.
 
         Args:
             equal: values by ``name`` or ``attributes.<key>``.
-            experiment_id: None: anywhere on the server.
-            page_number: from 1.
-            page_limit: runs a page.
         """
-        body: dict[str, Any] = {**self._in_workspace, "predicates": _equal(equal), **_OLDEST_FIRST}
-        body |= {"page_number": page_number, "page_limit": page_limit}
-        if experiment_id is not None:
-            body["experiment_id"] = experiment_id
+        body = {
+            **self._in_workspace,
+            "predicates": _equal(equal),
+            **_OLDEST_FIRST,
+            "page_number": 1,
+            "page_limit": RUNS_A_PAGE,
+        }
         found = await self._ask(
             "POST",
             "experiment-run/findExperimentRuns",

@@ -297,7 +297,9 @@ def test_a_usual_job_whole() -> None:
     }
     assert list(attributes)[:2] == [ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE]
     assert {key: value for key, value in attributes.items() if not key.startswith("aws_tag_")} == {
-        "sagemaker_training_job_arn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{job}",  # noqa: E501
+        "sagemaker_training_job_arn": (
+            f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{job}"
+        ),
         "sagemaker_creation_time": "2025-11-20T08:40:00.050Z",
         "model_name": "churn-xgb",
         "model_type": "XGBoost",

@@ -637,11 +637,9 @@ async def test_only_what_carries_the_mark_is_ever_deleted(server: ModelDbV2Stand
     class EverythingMatches(ModelDbV2Client):
         """As if the server did not know the conditions."""
 
-        async def find_experiment_runs(
-            self, equal: Mapping[str, str], **options: Any
-        ) -> Sequence[Run]:
+        async def find_experiment_runs(self, equal: Mapping[str, str]) -> Sequence[Run]:
             del equal
-            return await super().find_experiment_runs({}, **options)
+            return await super().find_experiment_runs({})
 
     async with target_of(server.url, client=EverythingMatches) as target:
         kept = await target.sync(job(), MemoryJournal())
