@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import uuid
 from typing import TYPE_CHECKING
@@ -65,6 +66,19 @@ async def test_its_keys_are_known_and_others_refused(
     status, out = await check(toy, free_port(), url="http://modeldb/v1")
     assert status == 2
     assert "target.url" in out
+
+
+async def test_the_demo_shows_it(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", PROGRAM, "demo", "--target", "toy"),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    assert ": 9 runs in ModelDB, exactly one for each" in out.decode()
 
 
 async def check(scene: DaemonScene, port: int, **target: str) -> tuple[int, str]:

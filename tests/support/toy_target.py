@@ -47,11 +47,18 @@ class ToyTarget:
         self._observe = observe
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        await self.probe()
         found = await self.find(run.mark)
         if found is not None:
             return found
         await journal.begin_write(run.name)
-        entry = {"arn": run.mark.arn, "created": run.mark.creation_time, "name": run.name}
+        entry = {
+            "arn": run.mark.arn,
+            "created": run.mark.creation_time,
+            "name": run.name,
+            "metrics": [(metric.name, metric.value) for metric in run.metrics],
+            "inputs": [(channel.name, channel.uri) for channel in run.channels],
+        }
         with self._file.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         journal.answered()
@@ -90,9 +97,11 @@ TOY = TargetKind(
 
 
 if __name__ == "__main__":
+    from daemon.demo import STAND_INS
     from daemon.targets.registry import register
 
     register(TOY)
+    STAND_INS["toy"] = "tests.support.toy_demo"
     from daemon.cli import main
 
     raise SystemExit(main())
