@@ -1,8 +1,8 @@
-"""Addresses as people write them."""
+"""Formats of network addresses."""
 
 from __future__ import annotations
 
 
 def host_and_port(host: str, port: int) -> str:
-    """``host:port``; an IPv6 address stands in brackets."""
+    """``host:port``; with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

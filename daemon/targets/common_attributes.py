@@ -1,4 +1,4 @@
-"""What every target says of a job under the same words, wherever it has no better place for it."""
+"""Attributes of a job that have the same keys in every target."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
-    """What a job is besides its channels, hyperparameters, metrics and tags.
+    """Attributes other than channels, hyperparameters, metrics and tags. None: unknown.
 
-    Each key always has one type, over all runs: one word under a numeric key breaks queries on it.
+    Each key has the same type in all runs: a single text under a numeric key breaks queries on it.
     """
     return {
         "model_name": run.model_name,

@@ -1,8 +1,8 @@
-"""What a target is: the protocol behind which ModelDB V2, ModelDB V1, MLflow or yours stands.
+"""The protocol of a target: ModelDB V2, ModelDB V1, or one of your own.
 
-A target only translates a `TrainingRun` and writes it exactly once. It knows nothing of SQS. Before
-every create it tells the journal, so that a crash between the write and its answer is known as
-"outcome unknown" and never taken for "not done".
+A target translates a `TrainingRun` and writes it exactly once. It knows nothing of SQS. Every
+create is announced to the journal first, so that a crash between the write and its answer counts as
+"outcome unknown", never as "not done".
 """
 
 from __future__ import annotations
@@ -23,38 +23,35 @@ class TargetRun:
     """A run as it is in the target."""
 
     created: bool
-    """True: this call created it. False: it was already there."""
+    """True: this call created it. False: it already existed."""
     ids: Mapping[str, str]
     """The target's own ids, kept in the checkpoint and shown to people."""
     healed: int = 0
-    """Doubles of this run that were deleted."""
+    """Number of duplicates of this run that were deleted."""
     detail: str = ""
-    """What a person should know, for example that the run had to take another name."""
+    """A remark for operators, such as that the run had to take another name."""
     notes: tuple[str, ...] = field(default=())
     """Members of the job that were shortened, renamed or left out, one line each."""
     complete: bool = True
-    """False: of a run that was found, when its mark alone does not prove that all of the job is
-    there."""
+    """False: the run was found, and its mark alone does not prove that it holds all of the job."""
 
 
 class WriteJournal(Protocol):
-    """What the checkpoint must hear of a job's writes. One object per attempt at one job."""
+    """Records a job's writes in the checkpoint. One object per attempt at one job."""
 
     @property
     def unanswered_writes(self) -> int:
-        """Creates of this job, of this or an earlier attempt or process, whose answer was never
-        read.
-        """
+        """Creates of this job, by any attempt or process, whose answer was never read."""
 
     @property
     def look_up_first(self) -> bool:
-        """True when the checkpoint cannot vouch that the job is new: the target is to be asked by
-        the mark before a create.
+        """True if the checkpoint cannot vouch that the job is new: the target must look up the mark
+        before a create.
         """
 
     async def begin_write(self, lock_name: str) -> None:
-        """To be awaited right before a create: durable intent, and the lock of the name that is
-        created.
+        """Makes the intent to create durable and takes the lock of the new name. Awaited right
+        before every create.
 
         Raises:
             LeaseLost, NameLocked (`daemon.checkpoint.ports`): do not write.
@@ -63,9 +60,7 @@ class WriteJournal(Protocol):
 
     @property
     def steps(self) -> Mapping[str, str]:
-        """What was noted of this job's completed writes, by this or an earlier attempt or
-        process.
-        """
+        """Completed writes of this job, as noted by any attempt or process."""
 
     async def note_steps(self, steps: Mapping[str, str]) -> None:
         """Notes completed writes of a job whose run takes several, durably; after `begin_write`.
@@ -76,16 +71,16 @@ class WriteJournal(Protocol):
         """
 
     def answered(self) -> None:
-        """The create begun last was answered: it is known whether the target has it."""
+        """The last create was answered, so its outcome is known."""
 
     def settled(self) -> None:
-        """All unanswered creates have been accounted for: the target was asked after the settle
-        time and holds exactly one run.
+        """All unanswered creates are accounted for: a lookup after the settle time found one single
+        run.
         """
 
     def name_lock(self, lock_name: str) -> AbstractAsyncContextManager[None]:
-        """The lock of a name that several jobs share (a project, an experiment), over all processes
-        with this checkpoint.
+        """The lock of a name that jobs share (a project, an experiment), across all processes with
+        this checkpoint.
 
         Raises:
             LeaseLost, NameLocked, EdgeFault: as `begin_write`.
@@ -93,26 +88,24 @@ class WriteJournal(Protocol):
 
 
 class WritePermit(Protocol):
-    """Whether this process may write to a server that takes one writer only."""
+    """This process's right to write to a server that takes a single writer."""
 
     @property
     def holds(self) -> bool:
         """True while this process is the writer."""
 
     def may_send(self) -> bool:
-        """True while the right to write outlives the deadline of a call that is sent now."""
+        """True while the right outlives the deadline of a call sent now."""
 
     def on_end(self, end: Callable[[], None]) -> None:
-        """`end` is called whenever the right has ended: what is under way must be cut off at
-        once.
-        """
+        """Registers a callback for the end of the right: it cuts off calls in flight at once."""
 
     async def release(self) -> None:
-        """Gives the right back. Only when nothing that was sent is without an answer."""
+        """Gives the right back. Only if every call sent was answered."""
 
 
 class NoPermit:
-    """The `WritePermit` of those who only ask."""
+    """The `WritePermit` of callers that only read."""
 
     holds = False
 
@@ -120,10 +113,10 @@ class NoPermit:
         return False
 
     def on_end(self, end: Callable[[], None]) -> None:
-        """Never called: nothing begins."""
+        """Does nothing: there is no right that could end."""
 
     async def release(self) -> None:
-        """There is nothing to give back."""
+        """Does nothing: there is no right to give back."""
 
 
 class Target(Protocol):
@@ -134,7 +127,7 @@ class Target(Protocol):
         """As in ``target.kind``."""
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
-        """Makes sure that the target has exactly one run with the job's mark, complete.
+        """Ensures that the target has exactly one complete run with the job's mark.
 
         Raises:
             EdgeFault: the target as a whole does not work.
@@ -143,22 +136,20 @@ class Target(Protocol):
         """
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
-        """The run with this mark, wherever in the target it is; None when there is none. Raises as
-        `sync`.
+        """The run with this mark, anywhere in the target; None if there is none. Raises as `sync`.
 
         Args:
             mark: of the job.
-            unanswered_writes: creates of this job that may still be carried out. With any, the
-                answer is given when that is over: from then on it stays true, and of several runs
-                one is left.
+            unanswered_writes: number of creates of this job that may still be processed. If there
+                are any, waits until that is over, so that the answer stays true, and deletes
+                duplicates.
         """
 
     async def probe(self) -> None:
-        """Asks every service of the target that `sync` uses, down to its database, one request at a
-        time.
+        """Tests every service that `sync` uses, down to its database, one request at a time.
 
         Raises:
-            EdgeFault: what is wrong and what to do.
+            EdgeFault: says what is wrong and what to do.
         """
 
     async def aclose(self) -> None: ...

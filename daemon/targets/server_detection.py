@@ -1,9 +1,9 @@
-"""Which server answers at an address, for advice on a target that does not work as configured.
+"""Detects the kind of server at an address, to advise on a target that does not work.
 
-Asks two questions, one after the other, that change nothing, read no database and carry no login,
-because nobody knows which server will read them: ModelDB V1's ``testConnection`` over framed
+Sends two requests in turn, which change nothing, read no database and carry no credentials, because
+any server may receive them: ModelDB V1's ``testConnection`` over framed
 Thrift, and ``GET …/project/verifyConnection`` of ModelDB V2's REST API. The client of ModelDB V2 is
-not used for the second: it logs in, retries, and takes anything but ModelDB for an error.
+not used for the second: it sends credentials and reports any other server as an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ V2_PATHS = ("/v1", "/api/v1/modeldb")
 
 
 class ServerKind(StrEnum):
-    """What is there."""
+    """Kinds of server."""
 
     MODELDB_V1 = "modeldb-v1"
     MODELDB_V2 = "modeldb-v2"
@@ -43,7 +43,7 @@ class ServerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Who answered."""
+    """The server that answered."""
 
     kind: ServerKind
     url: str = ""
@@ -62,7 +62,7 @@ async def which_server(
     v2_paths: Sequence[str] = V2_PATHS,
     seconds: float = 5.0,
 ) -> Server:
-    """Asks. Never raises for what it finds.
+    """Detects the server at an address. Never raises for what it finds.
 
     Args:
         host: a name, or an IPv4 or IPv6 address without brackets.
@@ -70,7 +70,7 @@ async def which_server(
         tls: for a server behind TLS; None: no TLS.
         v2_paths: where the REST API of ModelDB V2 may be, without a slash at the end; the first
             that answers is taken.
-        seconds: for all of it; each of the two questions gets half.
+        seconds: deadline of the whole; each of the two requests gets half.
     """
     thrift = await _ask_thrift(host, port, tls, seconds / 2)
     if thrift is not ServerKind.OTHER:
@@ -219,7 +219,7 @@ async def server_at(address: Address, ca_file: Path | None) -> tuple[Address, Se
 
 
 def speaks_neither(address: Address) -> str:
-    """What is said of a server of kind `ServerKind.OTHER`."""
+    """The advice about a server of kind `ServerKind.OTHER`."""
     return f"what answers at {address} speaks neither the Thrift of ModelDB V1 nor HTTP"
 
 

@@ -13,10 +13,10 @@ from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.registry import TARGET_KINDS
 from daemon.targets.server_detection import Server, which_server
+from tests.support.certificates import Authority, serving_as
 from tests.support.modeldb_v2_scripted import json_answer, serving
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.scripted_addresses import ModelDBV1, listening, saying, silence
-from tests.unit.targets.modeldb_v2.test_auth import Authority, serving_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable

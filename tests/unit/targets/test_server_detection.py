@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from daemon.targets.server_detection import Server, ServerKind, which_server
+from tests.support.certificates import Authority, serving_as
 from tests.support.modeldb_v2_scripted import json_answer, serving
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.scripted_addresses import ModelDBV1, listening, recorded, saying, silence
-from tests.unit.targets.modeldb_v2.test_auth import Authority, serving_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -74,7 +74,7 @@ def attributes(row: Mapping[str, Any]) -> dict[str, Any]:
     return {each["key"]: each["value"] for each in row["attributes"]}
 
 
-def double(server: ModelDbV2StandIn, run_id: str, *, later_ms: int = 0, **changed: Any) -> str:
+def duplicate(server: ModelDbV2StandIn, run_id: str, *, later_ms: int = 0, **changed: Any) -> str:
     """Puts a copy of a run into the server, as an overlapping create does. Returns its id."""
     original = server.store.runs.by_id(run_id)
     assert original is not None
@@ -288,7 +288,7 @@ async def test_a_job_whose_both_names_are_taken_is_refused(server: ModelDbV2Stan
     second = job(created=CREATED + timedelta(days=30))
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
-        double(server, first.ids["run_id"], name=distinct_run_name("churn-1", second.mark))
+        duplicate(server, first.ids["run_id"], name=distinct_run_name("churn-1", second.mark))
         journal = MemoryJournal()
         refused = await refusal(target.sync(second, journal))
 
@@ -296,11 +296,11 @@ async def test_a_job_whose_both_names_are_taken_is_refused(server: ModelDbV2Stan
     assert journal.unanswered_writes == 0
 
 
-async def test_doubles_of_another_job_are_left_alone(server: ModelDbV2StandIn) -> None:
+async def test_duplicates_of_another_job_are_left_alone(server: ModelDbV2StandIn) -> None:
     second = job(created=CREATED + timedelta(days=30))
     async with target_of(server.url) as target:
         first = await target.sync(job(), MemoryJournal())
-        double(server, first.ids["run_id"])
+        duplicate(server, first.ids["run_id"])
         done = await target.sync(second, MemoryJournal())
 
     assert done.ids["run"] == distinct_run_name("churn-1", second.mark)
@@ -370,7 +370,7 @@ async def test_no_answer_in_time(server: ModelDbV2StandIn) -> None:
 
 async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2StandIn) -> None:
     """The project's tag changes meanwhile, so that not even the server's own check of the name sees
-    the double coming.
+    the duplicate coming.
     """
 
     class Late(ModelDbV2Client):
@@ -473,7 +473,7 @@ async def test_several_unanswered_creates_are_waited_for_even_when_one_run_is_fo
         first = await target.sync(job(), MemoryJournal())
 
         async def another_comes() -> None:
-            double(server, first.ids["run_id"], later_ms=5)
+            duplicate(server, first.ids["run_id"], later_ms=5)
 
         settling.during = another_comes
         journal = MemoryJournal(unanswered_writes=2)
@@ -558,7 +558,7 @@ async def test_nothing_is_sent_without_the_journals_leave(server: ModelDbV2Stand
     assert server.requests[CREATE] == 0
 
 
-# Doubles
+# Duplicates
 # ---
 
 
@@ -590,8 +590,8 @@ async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(
 ) -> None:
     async with target_of(server.url) as target:
         first = (await target.sync(job(), MemoryJournal())).ids["run_id"]
-        same = [double(server, first) for _ in range(3)]
-        double(server, first, later_ms=1)
+        same = [duplicate(server, first) for _ in range(3)]
+        duplicate(server, first, later_ms=1)
         found = await target.find(job().mark)
 
     assert found is not None
@@ -602,7 +602,7 @@ async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(
 async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
     async with target_of(server.url) as one, target_of(server.url) as two:
         first = (await one.sync(job(), MemoryJournal())).ids["run_id"]
-        double(server, first)
+        duplicate(server, first)
         server.latency_seconds = 0.02
         found = await asyncio.gather(one.find(job().mark), two.find(job().mark))
 
@@ -615,10 +615,12 @@ async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
     assert len(server.runs()) == 1
 
 
-async def test_doubles_that_cannot_be_deleted_leave_the_job_open(server: ModelDbV2StandIn) -> None:
+async def test_duplicates_that_cannot_be_deleted_leave_the_job_open(
+    server: ModelDbV2StandIn,
+) -> None:
     async with target_of(server.url) as target:
         first = (await target.sync(job(), MemoryJournal())).ids["run_id"]
-        double(server, first)
+        duplicate(server, first)
         journal = MemoryJournal(unanswered_writes=2)
         server.faults.refuse_next(
             1,
@@ -651,7 +653,7 @@ async def test_only_what_carries_the_mark_is_ever_deleted(server: ModelDbV2Stand
                 job(account="999999999999", model_name="other"),
             )
         ]
-        double(server, kept.ids["run_id"])
+        duplicate(server, kept.ids["run_id"])
         found = await target.find(job().mark)
 
     assert found is not None
@@ -681,7 +683,7 @@ async def test_find_waits_for_creates_without_an_answer_and_heals_what_they_left
         assert settling.slept == []
 
         async def late() -> None:
-            double(server, done.ids["run_id"], later_ms=1)
+            duplicate(server, done.ids["run_id"], later_ms=1)
 
         settling.during = late
         found = await target.find(job().mark, unanswered_writes=1)
