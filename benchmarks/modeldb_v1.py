@@ -224,8 +224,8 @@ class Benchmark:
         for each in wrong[:10]:
             print(each)
         print(
-            f"{len(self._written) - len(wrong)} of our {len(self._written)} jobs are in the "
-            f"server exactly once and complete"
+            f"{len(self._written) - len(wrong)} of our {len(self._written)} jobs are in the server "
+            "exactly once and complete"
         )
         fits, theirs = self._server.counts()["FitEvent"], self._of_the_original
         if self._arguments.no_mongo:
@@ -344,7 +344,7 @@ async def main() -> int:
     mongo = "without" if arguments.no_mongo else "with"
     print(
         f"ModelDB V1 {mongo} MongoDB; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} "
-        f"at the start"
+        "at the start"
     )
     with tempfile.TemporaryDirectory() as home:
         async with lab_server(mongo=not arguments.no_mongo) as server:

@@ -90,8 +90,8 @@ async def main() -> None:
         f"jobs/s, ratio {daemon / bare:.2f}"
     )
     print(
-        f"daemon RSS: {last.idle_rss_mb:.1f} MB before the first job, {last.peak_rss_mb:.1f} MB "
-        f"at most"
+        f"daemon RSS: {last.idle_rss_mb:.1f} MB before the first job, {last.peak_rss_mb:.1f} MB at "
+        "most"
     )
 
 

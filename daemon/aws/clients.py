@@ -199,9 +199,8 @@ def _region(
     if queue.region not in {None, region} and not elsewhere:
         source = "aws.region" if configured else "the environment or the AWS profile"
         raise SetupFault(
-            f"queue.url is in region {queue.region}, but {source} says {region}: "
-            "the queue and the training jobs must be in one region; set aws.region or correct "
-            "queue.url"
+            f"queue.url is in region {queue.region}, but {source} says {region}: the queue and the "
+            "training jobs must be in one region; set aws.region or correct queue.url"
         )
     return str(region)
 

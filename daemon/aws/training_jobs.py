@@ -110,7 +110,7 @@ class SageMakerTrainingJobs:
             raise EdgeFault(
                 Edge.SAGEMAKER,
                 Reason.NOT_THE_API,
-                f"the description of a job has no ARN, so it is not SageMaker's: check "
+                "the description of a job has no ARN, so it is not SageMaker's: check "
                 f"{SAGEMAKER.endpoint_key}",
                 curable=False,
             )

@@ -29,6 +29,6 @@ async def open_checkpoint(settings: SqliteSettings, *, create: bool = True) -> C
     if not create and not settings.path.exists():
         raise SetupFault(
             f"checkpoint.path: there is no checkpoint at {settings.path}; has the daemon run with "
-            f"this configuration?"
+            "this configuration?"
         )
     return await open_sqlite_checkpoint(settings.path)

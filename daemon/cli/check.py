@@ -28,8 +28,7 @@ LEAST_RECEIVES = 3
 
 NO_REDRIVE_POLICY = (
     "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, "
-    "and a job that never works is tried "
-    "until its message expires"
+    "and a job that never works is tried until its message expires"
 )
 
 
@@ -122,8 +121,8 @@ def _queue_advice(state: QueueState) -> tuple[str, ...]:
     advice = ["sqs:ReceiveMessage is not asked, because a receive counts"]
     if state.max_receive_count is not None and state.max_receive_count < LEAST_RECEIVES:
         advice.append(
-            f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more "
-            f"(10 is usual)"
+            f"maxReceiveCount is {state.max_receive_count}: set it to {LEAST_RECEIVES} or more (10 "
+            "is usual)"
         )
     return tuple(advice)
 

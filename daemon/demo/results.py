@@ -136,7 +136,7 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
         if in_modeldb[mark] != 1:
             found.append(
                 f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in "
-                f"ModelDB, not 1"
+                "ModelDB, not 1"
             )
     for run in evidence.runs:
         if run.mark in demanded:

@@ -78,7 +78,7 @@ def run_demo(target: str, *, keep: bool) -> int:
         directory = Path(tempfile.mkdtemp(prefix="modeldb-sync-demo-"))
     except OSError as error:
         raise SetupFault(
-            f"the demo needs a directory for its log and checkpoint; set TMPDIR to one "
+            "the demo needs a directory for its log and checkpoint; set TMPDIR to one "
             f"({error.strerror})"
         ) from error
     files = _Files(directory)
@@ -289,7 +289,7 @@ class _Story:
         problems = [*problems, *shortcomings(self._story, evidence)]
         if problems:
             screen.failure(
-                f"\nFAILED: ModelDB and the dead-letter queue do not have what the jobs demand "
+                "\nFAILED: ModelDB and the dead-letter queue do not have what the jobs demand "
                 f"({self._demanded} runs)"
             )
             for problem in problems:
@@ -298,7 +298,7 @@ class _Story:
         runs = len(evidence.runs)
         screen.title(
             f"OK in {screen.seconds:.1f} s: {runs} runs in ModelDB, exactly one for each "
-            f"completed, tagged job"
+            "completed, tagged job"
         )
         return 0
 
@@ -324,7 +324,7 @@ class _Story:
         healthz, readyz = await self._state("healthz"), await self._state("readyz")
         screen.step(
             f"the daemon is {healthz}, but {readyz}: {held} messages held, {waiting} left in the "
-            f"queue"
+            "queue"
         )
         modeldb.come_back()
         screen.step(

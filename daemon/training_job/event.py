@@ -136,7 +136,7 @@ def _event(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
         return _training_job({"TrainingJobName": name, "TrainingJobArn": arn}, envelope={})
     members = ", ".join(_shown(member) for member in list(document)[:5]) or "none at all"
     raise _Malformed(
-        f"not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its "
+        "not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its "
         f"members ({members})"
     )
 
@@ -195,7 +195,7 @@ def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[s
     if name is not None and not (isinstance(name, str) and JOB_NAME.fullmatch(name)):
         raise _Malformed(
             f"TrainingJobName is {_shown(name)}; SageMaker takes 1 to 63 letters, digits and "
-            f"hyphens"
+            "hyphens"
         )
     if arn_text is None:
         if name is None:

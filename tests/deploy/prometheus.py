@@ -25,8 +25,7 @@ def tool(name: str) -> str:
     if found is None:
         pytest.skip(
             f"{name} is not on PATH: apt-get download prometheus && dpkg -x prometheus_*.deb DIR, "
-            f"then add DIR/usr/bin; "
-            "or take it from a release of prometheus"
+            "then add DIR/usr/bin; or take it from a release of prometheus"
         )
     return found
 

@@ -70,8 +70,7 @@ def _run_all(options: argparse.Namespace, works: Iterable[Work]) -> int:
                 )
     print(
         f"{count} histories in {time.perf_counter() - begun:.0f} s with {options.jobs} processes: "
-        f"{virtual / 3600:.0f} hours of the "
-        f"daemon's life, {steps} steps; {wrong} wrong"
+        f"{virtual / 3600:.0f} hours of the daemon's life, {steps} steps; {wrong} wrong"
     )
     print("suffered: " + ", ".join(f"{what} {times}" for what, times in suffered.most_common(30)))
     return 1 if wrong else 0

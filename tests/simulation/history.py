@@ -321,7 +321,7 @@ async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
         if world.loop.time() > deadline:
             world.wrong(
                 f"{_left(world)} messages are still in the queue {DRAIN_SECONDS / 3600:.0f} h "
-                f"after everything works again"
+                "after everything works again"
             )
             return
 
@@ -340,7 +340,7 @@ async def stop_all(world: World) -> None:
         if replica.daemon is not None and len(replica.daemon._in_flight):
             world.wrong(
                 f"{replica.name} has {len(replica.daemon._in_flight)} messages in its ledger, and "
-                f"the queue is empty"
+                "the queue is empty"
             )
         replica.stop()
     if living:
@@ -375,7 +375,7 @@ def verify(world: World, plan: Plan) -> None:
             if message.receives > 1:
                 world.wrong(
                     f"{message.message_id} was received {message.receives} times, and nothing but "
-                    f"ModelDB was out of order"
+                    "ModelDB was out of order"
                 )
 
 

@@ -51,9 +51,8 @@ _ANSWERS = FaultAnswers(
     denied=lambda operation: Fault(
         "AccessDenied",
         f"User: arn:aws:sts::{ACCOUNT}:assumed-role/modeldb-sync/i-0abc is not authorized to "
-        f"perform: sqs:{operation.lower()} "
-        f"on resource: arn:aws:sqs:{REGION}:{ACCOUNT}:jobs because no identity-based policy "
-        f"allows the sqs:{operation.lower()} action",
+        f"perform: sqs:{operation.lower()} on resource: arn:aws:sqs:{REGION}:{ACCOUNT}:jobs "
+        f"because no identity-based policy allows the sqs:{operation.lower()} action",
         403,
     ),
 )

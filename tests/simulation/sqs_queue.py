@@ -279,9 +279,8 @@ class SimulatedQueue:
             )
         if now + seconds > copy.received_at + MAX_VISIBILITY_SECONDS:
             reason = (
-                f"Total VisibilityTimeout for the message is beyond the limit "
-                f"[{MAX_VISIBILITY_SECONDS} "
-                f"seconds]"
+                "Total VisibilityTimeout for the message is beyond the limit "
+                f"[{MAX_VISIBILITY_SECONDS} seconds]"
             )
             raise Refusal(
                 "InvalidParameterValue",

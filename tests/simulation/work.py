@@ -40,7 +40,6 @@ def replay_command(work: Work) -> str:
         case ("crash", target, trouble, end, step):
             return (
                 f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} "
-                f"--step "
-                f"{step}"
+                f"--step {step}"
             )
     raise AssertionError(work)

@@ -144,9 +144,8 @@ class FaultProxy:
                 self.struck[Fault.UNAVAILABLE] += 1
                 body = self._luck.choice(_BODIES)
                 head = (
-                    f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
-                    f"{len(body)}\r\nConnection: "
-                    f"close\r\n\r\n"
+                    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
+                    f"{len(body)}\r\nConnection: close\r\n\r\n"
                 )
                 line.client.write(head.encode() + body)
                 await line.client.drain()

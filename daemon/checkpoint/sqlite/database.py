@@ -180,7 +180,7 @@ class Database:
         if not stat.S_ISREG(self.path.stat().st_mode):
             raise SetupFault(
                 f"checkpoint {self.path}: is not a regular file; set checkpoint.path to the path "
-                f"of a file"
+                "of a file"
             )
 
     def _connect(self, *, check: bool) -> sqlite3.Connection:
@@ -223,8 +223,8 @@ class Database:
             if mode != "wal":
                 raise SetupFault(
                     f"checkpoint {self.path}: this file system cannot share memory between "
-                    f"processes, which SQLite's WAL mode needs; set checkpoint.path to a file on a "
-                    f"local disk"
+                    "processes, which SQLite's WAL mode needs; set checkpoint.path to a file on a "
+                    "local disk"
                 )
             return
 
@@ -271,7 +271,7 @@ class Database:
             case OSError():
                 problem = (
                     f"{error.strerror} ({error.filename or 'file lock'}); let user {os.geteuid()} "
-                    f"make, lock and list files in its directory, which must be on a local disk"
+                    "make, lock and list files in its directory, which must be on a local disk"
                 )
             case _:
                 problem = f"{_advice(error, self._busy_seconds)} (SQLite: {error})"
@@ -297,8 +297,8 @@ def _advice(error: Exception, busy_seconds: float) -> str:
             | sqlite3.SQLITE_AUTH
         ):
             return (
-                f"the file cannot be opened for writing; let user {os.geteuid()} write it and "
-                f"make files in its directory"
+                f"the file cannot be opened for writing; let user {os.geteuid()} write it and make "
+                "files in its directory"
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return (

@@ -131,12 +131,12 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
     if (tables or version) and application_id != APPLICATION_ID:
         raise SetupFault(
             f"checkpoint {path}: this SQLite database belongs to another program; set "
-            f"checkpoint.path to a file of its own"
+            "checkpoint.path to a file of its own"
         )
     if version > newest:
         raise SetupFault(
-            f"checkpoint {path}: written by a newer version of this program (its schema is "
-            f"version {version}, this program knows {newest}); start that newer version, or set "
-            f"checkpoint.path to a new file"
+            f"checkpoint {path}: written by a newer version of this program (its schema is version "
+            f"{version}, this program knows {newest}); start that newer version, or set "
+            "checkpoint.path to a new file"
         )
     return int(version)

@@ -296,8 +296,7 @@ class ModelDbV2StandIn:
         ):
             problem = (
                 f"header list size to send violates the maximum size ({_LARGEST_HEADERS} bytes) "
-                f"set by "
-                f"server"
+                "set by server"
             )
             raise ApiError(INTERNAL, problem)
         if len(body) > _LARGEST_MESSAGE:

@@ -37,8 +37,7 @@ def _on(configured: Address, address: Address, there: Server) -> str:
             tls = ", target.tls: true" if address.encrypted else ""
             return (
                 f"a ModelDB V1 server answers at {address}: set target.kind: modeldb-v1, "
-                f"target.host: {address.host}, target.port: {address.port}{tls}, "
-                "without target.url"
+                f"target.host: {address.host}, target.port: {address.port}{tls}, without target.url"
             )
         case ServerKind.MODELDB_V2 if (there.path, address) != (configured.path, configured):
             return f"the REST API of ModelDB V2 answers at {address}: set target.url: {there.url}"

@@ -367,7 +367,7 @@ def _fit(body: dict[str, Any], notes: list[str]) -> None:
         dropped.add(entry["key"])
         notes.append(
             f"attribute {entry['key']} of {_size(entry)} bytes left out: the request would be too "
-            f"large"
+            "large"
         )
     body["attributes"] = [entry for entry in body["attributes"] if entry["key"] not in dropped]
 

@@ -13,9 +13,8 @@ from daemon.outcome import Edge, Reason
 
 DENIED_TEXT = (
     "User: arn:aws:sts::123456789012:assumed-role/sync/i-0abc is not authorized to perform: "
-    "sqs:receivemessage on "
-    "resource: arn:aws:sqs:eu-west-1:123456789012:jobs because no identity-based policy allows "
-    "the action"
+    "sqs:receivemessage on resource: arn:aws:sqs:eu-west-1:123456789012:jobs because no "
+    "identity-based policy allows the action"
 )
 ENDPOINT = "https://sqs.eu-west-1.amazonaws.com/"
 

@@ -106,8 +106,7 @@ class TestLayers:
     def test_a_variable_for_a_whole_section_is_told_the_keys(self, loader: Loader) -> None:
         assert loader.problem(QUEUE__RETRY="5") == (
             "queue.retry: has keys of its own; set them one by one, like "
-            "MODELDB_SYNC_QUEUE__RETRY__INITIAL_SECONDS"
-            " (variable MODELDB_SYNC_QUEUE__RETRY)"
+            "MODELDB_SYNC_QUEUE__RETRY__INITIAL_SECONDS (variable MODELDB_SYNC_QUEUE__RETRY)"
         )
 
     def test_two_variables_that_differ_in_case_only(self, loader: Loader) -> None:
@@ -158,7 +157,7 @@ class TestLayers:
     def test_null_and_nothing_are_the_default(self, loader: Loader) -> None:
         settings = loader.load(
             f"queue:\n  url: {QUEUE_URL}\n  pollers:\n  retry:\ntarget:\n  url: {TARGET_URL}\n  "
-            f"auth:\n  headers:\nlog:\naws: null\n"
+            "auth:\n  headers:\nlog:\naws: null\n"
         )
         assert settings == loader.load()
 
@@ -209,7 +208,7 @@ class TestSecretFiles:
         loader.secret("target__auth__kind", "bearer")
         loader.secret("target__auth__token", f"Bearer {SECRET}")
         assert loader.problem() == (
-            f"target.auth.token: must be visible ASCII characters without spaces (secret file "
+            "target.auth.token: must be visible ASCII characters without spaces (secret file "
             f"{loader.secrets}/target__auth__token)"
         )
 
@@ -341,15 +340,13 @@ class TestFile:
         assert problems == [
             f"queue.poler: is an unknown key; did you mean queue.pollers? {source} 3)",
             (
-                f"target.auth.pasword: is an unknown key; did you mean target.auth.password? "
-                f"{source} "
-                f"6)"
+                "target.auth.pasword: is an unknown key; did you mean target.auth.password? "
+                f"{source} 6)"
             ),
             f"chekpoint: is an unknown key; did you mean checkpoint? {source} 7)",
             (
-                f"1: is an unknown key; sections are aws, queue, jobs, reconcile, target, "
-                f"checkpoint, "
-                f"http, log, shutdown {source} 8)"
+                "1: is an unknown key; sections are aws, queue, jobs, reconcile, target, "
+                f"checkpoint, http, log, shutdown {source} 8)"
             ),
         ]
 

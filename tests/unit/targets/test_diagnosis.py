@@ -70,8 +70,7 @@ class TestV1IsConfigured:
             assert await diagnosis(v1(server.port)) == (
                 (
                     f"the REST API of ModelDB V2 answers at 127.0.0.1:{server.port}: set "
-                    f"target.kind: "
-                    f"modeldb-v2, target.url: {server.url}"
+                    f"target.kind: modeldb-v2, target.url: {server.url}"
                 ),
             )
 
@@ -87,7 +86,7 @@ class TestV1IsConfigured:
             (advice,) = await diagnosis(v1(port_of(url)))
         assert advice.startswith(
             f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.port "
-            f"must be"
+            "must be"
         )
 
     @pytest.mark.parametrize("status", [401, 403, 502, 503])
@@ -101,7 +100,7 @@ class TestV1IsConfigured:
             (advice,) = await diagnosis(v1(port_of(url)))
         assert advice.startswith(
             f"an HTTP server answers at 127.0.0.1:{port_of(url)} with status {status}, perhaps in "
-            f"front of a ModelDB V2"
+            "front of a ModelDB V2"
         )
 
     async def test_and_something_else_is_there(self) -> None:
@@ -109,7 +108,7 @@ class TestV1IsConfigured:
             assert await diagnosis(v1(port)) == (
                 (
                     f"what answers at 127.0.0.1:{port} speaks neither the Thrift of ModelDB V1 nor "
-                    f"HTTP"
+                    "HTTP"
                 ),
             )
 
@@ -126,7 +125,7 @@ class TestV1IsConfigured:
             assert await diagnosis(v1(port, tls=True)) == (
                 (
                     f"a ModelDB V1 server answers at 127.0.0.1:{port} without TLS: set target.tls: "
-                    f"false"
+                    "false"
                 ),
             )
 
@@ -204,7 +203,7 @@ class TestV2IsConfigured:
             (advice,) = await diagnosis(v2(url))
         assert advice.startswith(
             f"an HTTP server that is not ModelDB answers at 127.0.0.1:{port_of(url)}: target.url "
-            f"must be"
+            "must be"
         )
 
     @pytest.mark.parametrize("status", [401, 403, 502])

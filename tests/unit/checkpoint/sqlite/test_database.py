@@ -398,8 +398,7 @@ class TestBrokenStorage:
         assert [str(result).partition(" (SQLite")[0] for result in results] == [
             (
                 f"checkpoint: storage: checkpoint {checkpoint._database.path}: the disk is full; "
-                f"free "
-                f"some space"
+                "free some space"
             )
         ] * 2
         assert (await row(checkpoint)).state is JobState.WRITING
