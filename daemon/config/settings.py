@@ -28,6 +28,7 @@ from daemon.config.types import (
     secrets_in,
 )
 from daemon.targets.registry import DEFAULT_KIND, TARGET_KINDS
+from daemon.training_job.redaction import SECRET_KEYS
 from daemon.training_job.tags import TagKeys
 
 if TYPE_CHECKING:
@@ -208,18 +209,7 @@ class JobSettings(Section):
         description="Keys of the six tags: 1 to 128 characters, all different, case-sensitive.",
     )
     redact: tuple[KeyPattern, ...] = Field(
-        (
-            "*password*",
-            "*passwd*",
-            "*secret*",
-            "token",
-            "*_token",
-            "*-token",
-            "*api_key*",
-            "*apikey*",
-            "*credential*",
-            "*private_key*",
-        ),
+        SECRET_KEYS,
         description="Values of hyperparameters and tags whose key matches one of these "
         'case-insensitive patterns (wildcards * and ?) are replaced by "[redacted]"; the keys '
         "stay. []: nothing is redacted.",

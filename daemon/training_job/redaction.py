@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
+SECRET_KEYS = (
+    "*password*",
+    "*passwd*",
+    "*secret*",
+    "token",
+    "*_token",
+    "*-token",
+    "*api_key*",
+    "*apikey*",
+    "*credential*",
+    "*private_key*",
+)
+"""The default patterns of ``jobs.redact``."""
+
 _SHORTEST_SECRET = 4
 """Shorter values are not searched for in other texts: `1` is everywhere."""
 
