@@ -58,8 +58,7 @@ PROBE_BACKOFF = (1.0, 60.0)
 ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
 """The same between two attempts at an acknowledgement."""
 CLOSE_SECONDS = 1.0
-"""For closing each part; with the deadlines in `_stop_parts` the whole stop stays within the grace
-time."""
+"""For closing each part; with the deadlines in `_stop_parts`, a stop fits into the grace time."""
 
 
 class Daemon:
@@ -287,9 +286,7 @@ class Daemon:
             self._stop.set()
 
     async def _may_receive(self) -> None:
-        """Returns when every edge is available and this process is the writer, if the target takes
-        a single one.
-        """
+        """Returns when every edge is available and this process is the writer (if one must be)."""
         while True:
             if self._writer is not None and not self._writer.holds:
                 await self._writer.wait_held()

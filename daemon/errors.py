@@ -23,9 +23,7 @@ class DaemonError(Exception):
 
 
 class SetupFault(DaemonError):
-    """The program cannot start as it is configured or installed (a wrong setting, a corrupt
-    checkpoint file).
-    """
+    """The program cannot start as configured or installed (wrong setting, corrupt checkpoint)."""
 
 
 class EdgeFault(DaemonError):

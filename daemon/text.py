@@ -19,16 +19,12 @@ _REPLACEMENT = "\ufffd"
 
 
 def cleaned(text: str) -> str:
-    """Text as it is, but U+FFFD for every lone surrogate and every control character other than tab
-    and line ends.
-    """
+    """Text with U+FFFD for lone surrogates and control characters, except tabs and line ends."""
     return _NO_TEXT.sub(_REPLACEMENT, text)
 
 
 def one_line(text: str) -> str:
-    """Text without outer white space, a space for every run of control characters, U+FFFD for every
-    lone surrogate.
-    """
+    """Stripped text: control characters become a space (each run), lone surrogates U+FFFD."""
     return _SURROGATE.sub(_REPLACEMENT, _CONTROL.sub(" ", text)).strip()
 
 

@@ -52,9 +52,7 @@ _QUEUE_CONNECTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Endpoint URLs that replace AWS's own; None: botocore's usual resolution, including
-    ``AWS_ENDPOINT_URL_<SERVICE>``.
-    """
+    """URLs in place of AWS's; None: botocore's resolution, with ``AWS_ENDPOINT_URL_<SERVICE>``."""
 
     sqs: str | None = None
     sagemaker: str | None = None

@@ -1,6 +1,4 @@
-"""Protocols of what the daemon needs from AWS: a queue and SageMaker's training jobs. Imports no
-AWS library.
-"""
+"""Protocols of what the daemon needs from AWS (SQS, SageMaker). Imports no AWS library."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ class Message:
     sent_at: float | None
     """SentTimestamp in epoch seconds; kept when SQS moves the message to a dead-letter queue."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """String message attributes, by name (a redriven message carries our ``reason`` and
-    ``detail``)."""
+    """String message attributes by name; a redriven message has our ``reason`` and ``detail``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,7 @@ class Failed:
     code: str
     detail: str
     stale: bool
-    """The receipt handle is outdated or the message is visible again, so it will be delivered
-    again."""
+    """The receipt handle is outdated or the message visible again: it will be delivered again."""
 
 
 class Queue(Protocol):

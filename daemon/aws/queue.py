@@ -87,9 +87,7 @@ class SqsQueue:
 
     @property
     def dead_letter_problem(self) -> str | None:
-        """Why the last `state` could not find or count the dead-letter queue, and what to do; None
-        if it could.
-        """
+        """Why the last `state` could not find or count the dead-letter queue, and the remedy."""
         return self._dead_letters.problem
 
     async def receive(
@@ -196,9 +194,7 @@ class SqsQueue:
         entries: list[_Entry],
         send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]],
     ) -> list[Failed | None]:
-        """The result of each entry, in order. If the whole batch is rejected, its entries are sent
-        one by one.
-        """
+        """The result of each entry, in order. A batch rejected whole is sent one by one."""
         if not 1 <= len(entries) <= BATCH_SIZE:
             raise ValueError(f"a batch has 1 to {BATCH_SIZE} entries, not {len(entries)}")
         try:
@@ -280,9 +276,7 @@ class _DeadLetterQueue:
 
 
 def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
-    """The same fault, attributed to the dead-letter queue and curable: the daemon can work without
-    it.
-    """
+    """The same fault of the dead-letter queue, curable: the daemon can work without it."""
     detail = fault.detail
     if fault.reason is Reason.NOT_FOUND:
         detail = (

@@ -25,8 +25,7 @@ OPERATIONS: Mapping[str, Collection[str]] = {"sagemaker": ("DescribeTrainingJob"
 """The operations to keep, for services with large models. Other services keep all of theirs."""
 
 ENDPOINTS = ("api.sagemaker", "sqs", "sts")
-"""Endpoint prefixes to keep, as in botocore's ``endpoints.json``. Other services use the
-partition's defaults."""
+"""Endpoint prefixes of botocore's ``endpoints.json`` to keep; others use the partition's."""
 
 _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {
     ".json": lambda path: path.open("rb"),

@@ -49,8 +49,7 @@ class Claim:
     """In lower case."""
     owner: str
     fence: int
-    """The fencing token: grows with every new claim on the ARN, so that a late write of a former
-    holder is refused."""
+    """The fencing token: grows with every claim on the ARN and refuses a former holder's writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +70,12 @@ class JobRecord:
     job_name: str
     state: JobState
     reason: str
-    """A word of `Reason`: why the row is in its state, or why the last attempt ended; "" right
-    after `begin_write`."""
+    """A `Reason`: why the row is in its state or the last attempt ended; "" after `begin_write`."""
     detail: str
     attempts: int
     """How often the job was deferred."""
     unanswered_writes: int
-    """Creates that were begun and whose answer was never read. 0: what is in the target is
-    known."""
+    """Creates that were begun and whose answer was never read. 0: the target's content is known."""
     target: str
     """Kind of the target, for example ``modeldb-v2``; "" before anything was written."""
     target_ids: Mapping[str, str]
@@ -94,15 +91,12 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class WriterLease:
-    """The right to write to a server that takes one writer only. Taken by
-    `Checkpoint.take_writer_lease`.
-    """
+    """The right to write to a single-writer server, taken by `Checkpoint.take_writer_lease`."""
 
     server_id: str
     owner: str
     term: int
-    """The fencing token: grows when the lease goes to another holder, or to the same one after it
-    expired."""
+    """The fencing token: grows with each change of holder and each expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +173,7 @@ class Checkpoint(Protocol):
     async def job(self, mark: JobMark) -> JobRecord | None: ...
 
     async def described(self, job_arn: str) -> Sequence[JobRecord]:
-        """The rows of an ARN whose creation time is known, the newest job first: a name can be
-        reused.
-        """
+        """The rows of an ARN with a known creation time, newest job first: names can be reused."""
 
     async def begin_write(
         self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str

@@ -384,15 +384,11 @@ def reject_message(
 def keep_body(
     known: RejectedMessage | None, message_id: str, body: str, *, now: float
 ) -> RejectedMessage:
-    """The row of a rejected message with its body, even if the rejection was not recorded or has
-    been pruned.
-    """
+    """The row of a rejected message with its body, even if the rejection is not on record."""
     row = known or RejectedMessage(message_id, "", "", "", None, now)
     return replace(row, body=storable(body))
 
 
 def storable(text: str) -> str:
-    r"""Text that UTF-8 can hold: a lone surrogate, which JSON may contain, becomes its escape, for
-    example ``\ud800``.
-    """
+    r"""Text that UTF-8 can hold: lone surrogates, which JSON may contain, escaped (``\ud800``)."""
     return text.encode("utf-8", "backslashreplace").decode()

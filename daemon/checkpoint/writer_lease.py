@@ -88,9 +88,7 @@ class WriterLeaseKeeper:
         return self._seconds_left() > self._call_seconds
 
     def _seconds_left(self) -> float:
-        """Until another process may see the lease as expired. Others judge it by the wall clock,
-        which may jump.
-        """
+        """Seconds until others, whose wall clocks may jump, may see the lease as expired."""
         if self._lease is None:
             return 0.0
         return min(self._expires - monotonic(), self._wall_expires - wall())

@@ -67,9 +67,7 @@ class KeyIndex:
         return self._kinds.get(key)
 
     def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
-        """The field of a key. If kinds of a section share the key, that of the first of `kinds`
-        that has it.
-        """
+        """The field of a key. If kinds share it, that of the first of `kinds` that has it."""
         found = (self._of_kind.get((key, str(kind))) for kind in kinds)
         return next(
             (field for field in found if field is not None),

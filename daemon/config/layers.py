@@ -43,9 +43,7 @@ class Layers:
         self._given[path] = _Given(value, source)
 
     def put_text(self, path: KeyPath, text: str, source: str) -> None:
-        """Puts a value given as text (environment variable, secret file). Lists are JSON or
-        comma-separated.
-        """
+        """Puts a textual value (variable, secret file). Lists are JSON or comma-separated."""
         key = ".".join(path)
         if not text and self.index.may_be_unset(key):
             return  # templates render an unset value as an empty variable
@@ -172,9 +170,7 @@ class Layers:
                 self.problem(key, self._allowed(key, error), self.source_of(path), shown=shown)
 
     def _path_of(self, location: Sequence[int | str]) -> KeyPath:
-        """The path of an error, without the kind that pydantic inserts after the name of a section
-        with several kinds.
-        """
+        """The path of an error, without the kind that pydantic inserts in sections with several."""
         path: list[str] = []
         behind_kinds = False
         for part in location:
@@ -184,9 +180,7 @@ class Layers:
         return tuple(path)
 
     def _shown(self, key: str, value: object) -> str:
-        """A bad value for display; empty for secrets, whole sections and addresses that may contain
-        a secret.
-        """
+        """A bad value for display; empty for secrets, whole sections and addresses."""
         if (
             key not in self.index.fields
             or self.index.is_secret(key)

@@ -383,15 +383,11 @@ class Settings(Section):
 
 
 def settings_for_log(settings: Settings) -> dict[str, Any]:
-    """The effective configuration as plain JSON data, with every secret and every header's value as
-    ``**********``.
-    """
+    """The effective configuration as plain JSON data; secrets and header values ``**********``."""
     return settings.model_dump(mode="json")
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
-    """Every secret of the configuration, in each form in which it travels: what must never be seen
-    in a log.
-    """
+    """Every secret of the configuration in each form in which it travels: never to be logged."""
     found = tuple(secret.get_secret_value() for secret in secrets_in(settings))
     return found + settings.target.derived_secrets()

@@ -188,9 +188,7 @@ class _FileReader:
 
 
 def read_secret_files(directory: Path, layers: Layers) -> None:
-    """Reads the files named ``<section>__<key>``. Other files and a missing directory are
-    ignored.
-    """
+    """Reads the files named ``<section>__<key>``; ignores others and a missing directory."""
     try:
         entries = sorted(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -155,9 +155,7 @@ Host = Annotated[str, AfterValidator(_host)]
 
 
 class Section(BaseModel):
-    """Base class of all sections: frozen, no unknown keys, no values in pydantic's own error
-    texts.
-    """
+    """Base class of all sections: frozen, no unknown keys, no values in pydantic's error texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

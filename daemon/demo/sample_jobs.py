@@ -63,9 +63,7 @@ class SampleJob:
 
     @property
     def demands(self) -> str:
-        """The outcome that the job must have: every completed, tagged job of this account is
-        synced.
-        """
+        """The outcome that the job must have: this account's completed, tagged jobs are synced."""
         if self.home != HOME:
             return Rejected.kind
         if self.description["TrainingJobStatus"] != "Completed" or KEYS.sync not in self.tags:
@@ -81,9 +79,7 @@ class SampleJob:
 
     @property
     def finite_metrics(self) -> Mapping[str, float]:
-        """The final metrics that are numbers: no target has a place for others among its
-        metrics.
-        """
+        """The final metrics that are numbers; targets have no place for others."""
         metrics = {
             metric["MetricName"]: metric["Value"]
             for metric in self.description["FinalMetricDataList"]
@@ -99,9 +95,7 @@ class SampleJob:
         }
 
     def event_detail(self, secondary_status: str) -> dict[str, Any]:
-        """The ``detail`` of a state change event; times in epoch milliseconds, unset members
-        null.
-        """
+        """The ``detail`` of a state change event; times in epoch milliseconds, null if unset."""
         over = secondary_status in {"Completed", "Failed"}
         copied = (
             "HyperParameters",

@@ -112,9 +112,7 @@ class Acknowledgements:
         self._hides: Batcher[tuple[str, int], Failed | None] = Batcher(queue.hide)
 
     async def delete(self, delivery: Delivery) -> bool:
-        """Deletes a message whose outcome is durable. False: it will be delivered again, which does
-        no harm.
-        """
+        """Deletes a message whose outcome is durable. False: its redelivery is harmless."""
         return await self._persist(
             delivery, "delete", lambda: self._deletes.ask(delivery.receipt_handle)
         )

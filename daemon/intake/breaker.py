@@ -161,9 +161,7 @@ class Breaker:
                 self._log_failed_probe(fault)
 
     def _log_failed_probe(self, fault: EdgeFault) -> None:
-        """A warning if it is news or the last warning is long ago, so that outages do not flood the
-        log.
-        """
+        """A warning if it is news or the last one is long ago: outages must not flood the log."""
         now = monotonic()
         logged = self._logged
         news = logged is None or logged[0] != _gist(fault) or now - logged[1] >= REMIND_SECONDS

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BEAT_DEADLINE_SECONDS = 300.0
-"""A longer beat counts as hung. Exceeds the clients' own timeouts and retries, including those for
-fetching credentials."""
+"""A longer beat counts as hung. Exceeds the clients' timeouts and retries, credentials included."""
 
 
 class Heartbeat:

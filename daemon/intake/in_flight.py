@@ -95,9 +95,7 @@ class InFlight:
         return None
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Passes the outcome on to those that joined, and makes room for the next delivery about
-        the job.
-        """
+        """Passes the outcome to those that joined, and makes room for the job's next delivery."""
         leader = self._leaders.get(delivery.job.key)
         if leader is not None and leader.delivery is delivery:
             del self._leaders[delivery.job.key]

@@ -1,6 +1,4 @@
-"""Polls the queue: takes slots, waits until every edge is available, receives, enters what came in
-the ledger.
-"""
+"""Polls the queue while every edge is available, and enters what it receives in the ledger."""
 
 from __future__ import annotations
 

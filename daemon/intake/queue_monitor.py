@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from daemon.aws.ports import Queue, QueueState
 
 LEAST_VISIBILITY_SECONDS = 10
-"""A queue with a shorter visibility timeout would deliver messages again before the heartbeat could
-renew them."""
+"""With a shorter visibility timeout, messages return before the heartbeat can renew them."""
 
 
 class QueueMonitor:

@@ -128,9 +128,7 @@ class _Pipe(logging.StreamHandler["TextIO"]):
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders every record: one that cannot be rendered must neither be lost nor break the
-    format.
-    """
+    """Renders every record: a bad one must neither be lost nor break the format."""
 
     def format(self, record: logging.LogRecord) -> str:
         try:

@@ -439,7 +439,5 @@ def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, An
 
 
 def _same_creation(event: TrainingJobEvent, created: datetime) -> bool:
-    """Whether a job of the event's name is the event's, as far as the event says: events and
-    DescribeTrainingJob round differently.
-    """
+    """Whether the job can be the event's: events and DescribeTrainingJob differ in rounding."""
     return event.creation_time is None or abs((event.creation_time - created).total_seconds()) < 1

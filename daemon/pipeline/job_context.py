@@ -58,9 +58,7 @@ class JobContext:
 
     @property
     def creation_second(self) -> datetime | None:
-        """The event's creation time without its fraction, because events and DescribeTrainingJob
-        round differently.
-        """
+        """The event's creation time in whole seconds: DescribeTrainingJob rounds differently."""
         moment = self.event.creation_time if self.event is not None else None
         return None if moment is None else moment.replace(microsecond=0)
 

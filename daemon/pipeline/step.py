@@ -19,5 +19,4 @@ class Step(StrEnum):
 
 
 MEASURED_STEPS = (Step.DESCRIBE, Step.VALIDATE, Step.SYNC, Step.RECORD)
-"""The steps whose duration is measured: values of the metric label ``step``, and log fields
-``<step>_seconds``."""
+"""The steps that are timed: values of the label ``step``, and log fields ``<step>_seconds``."""

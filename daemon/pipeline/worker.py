@@ -1,6 +1,4 @@
-"""Processes one delivery: runs the flow, holds and retries while an edge is unavailable, then
-acknowledges.
-"""
+"""Processes a delivery: runs the flow, holds while an edge is unavailable, acknowledges."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ class WriteJournal(Protocol):
 
     @property
     def look_up_first(self) -> bool:
-        """True if the checkpoint cannot vouch that the job is new: the target must look up the mark
-        before a create.
-        """
+        """The checkpoint cannot vouch that the job is new: look up the mark before a create."""
 
     async def begin_write(self, lock_name: str) -> None:
         """Makes the intent to create durable and takes the lock of the new name. Awaited right
@@ -74,9 +72,7 @@ class WriteJournal(Protocol):
         """The last create was answered, so its outcome is known."""
 
     def settled(self) -> None:
-        """All unanswered creates are accounted for: a lookup after the settle time found one single
-        run.
-        """
+        """No create is in doubt any more: a lookup after the settle time found a single run."""
 
     def name_lock(self, lock_name: str) -> AbstractAsyncContextManager[None]:
         """The lock of a name that jobs share (a project, an experiment), across all processes with

@@ -80,14 +80,12 @@ async def which_server(
 
 _METHOD = len(b"testConnection").to_bytes(4, "big") + b"testConnection"
 _SEQUENCE_ID = b"\r\n\r\n"
-"""A number like any other, which comes back. To a web server it is the end of a request, so that it
-answers at once."""
+"""A number that comes back. To a web server it ends a request, so that it answers at once."""
 _CALL = b"\x80\x01\x00\x01" + _METHOD + _SEQUENCE_ID + b"\x00"
 _QUESTION = len(_CALL).to_bytes(4, "big") + _CALL
 _LENGTH_BYTES = 4
 _ANSWER = b"\x80\x01\x00\x02" + _METHOD + _SEQUENCE_ID
-"""How a reply begins; an exception, which a Thrift server without this method gives, begins
-otherwise."""
+"""How a reply begins; an exception, as from another Thrift server, begins differently."""
 
 
 async def _ask_thrift(

@@ -21,9 +21,7 @@ class SingleWriter:
 
 
 class TargetSettings(Section):
-    """The section ``target``. Each kind of target has a subclass, which `daemon.targets.registry`
-    lists.
-    """
+    """The section ``target``; `daemon.targets.registry` lists a subclass for each kind."""
 
     if TYPE_CHECKING:  # a field only in each subclass, in its own order
         kind: str

@@ -25,11 +25,9 @@ class Channel:
 
     name: str
     uri: str | None
-    """S3 URI, `efs://…` or `fsx-lustre://…` with the file system's id and path, or the ARN of a
-    data set."""
+    """S3 URI, `efs://…` or `fsx-lustre://…` with file system id and path, or a data set's ARN."""
     kind: str
-    """``s3``, ``efs``, ``fsx-lustre`` (another file system: its type in lower case), ``dataset``,
-    ``unknown``."""
+    """``s3``, ``efs``, ``fsx-lustre`` (or another type in lower case), ``dataset``, ``unknown``."""
     is_code: bool = False
     """Source code of the job, not a data set."""
     s3_data_type: str | None = None
@@ -41,9 +39,7 @@ class Channel:
 
 
 def read_channels(description: Mapping[str, Any]) -> tuple[Channel, ...]:
-    """Reads InputDataConfig in order. Names are made unique: a missing or repeated one gets a
-    number.
-    """
+    """Reads InputDataConfig in order; a missing or repeated name gets a number."""
     named: dict[str, Mapping[str, Any]] = {}
     for number, item in enumerate(sections(description, "InputDataConfig"), 1):
         name = text(item, "ChannelName") or f"channel-{number}"

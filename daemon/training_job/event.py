@@ -69,8 +69,7 @@ class TrainingJobEvent:
     creation_time: datetime | None = None
     """In UTC. None: absent or unreadable."""
     tags: Mapping[str, str] | None = None
-    """None: absent, null, empty, or of a shape or with characters that SageMaker does not write;
-    ListTags is authoritative."""
+    """None: absent, or not as SageMaker writes tags; ListTags is authoritative."""
     event_time: datetime | None = None
     """The envelope's time, in UTC: when the state changed."""
     replayed: bool = False
@@ -112,9 +111,7 @@ def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
 
 
 def _notification(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
-    """SNS delivers notifications and confirmation requests; the latter's link is never
-    followed.
-    """
+    """SNS delivers notifications and confirmation requests, whose link is never followed."""
     if document["Type"] != "Notification":
         return OtherEvent(f"SNS {_shown(document['Type'])}")
     message = document.get("Message")
@@ -246,9 +243,7 @@ def _status(value: object) -> str | None:
 
 
 def _tags(value: object) -> Mapping[str, str] | None:
-    """Tags as a map, or as a list of {Key, Value}: the service's documentation and its schema
-    registry disagree.
-    """
+    """Tags as a map or a list of {Key, Value}: AWS's documentation and its schema disagree."""
     if isinstance(value, list):
         pairs = [(item.get("Key"), item.get("Value")) for item in value if isinstance(item, dict)]
         if len(pairs) != len(value):
@@ -266,9 +261,7 @@ def _tags(value: object) -> Mapping[str, str] | None:
 
 
 def _time(value: object) -> datetime | None:
-    """A time from epoch milliseconds or seconds (number or digits) or ISO 8601 (UTC by default),
-    else None.
-    """
+    """A time from epoch milliseconds or seconds or ISO 8601 (UTC by default), else None."""
     try:
         if isinstance(value, str):
             return _epoch_time(float(value)) if _NUMBER.fullmatch(value) else _iso_time(value)

@@ -38,9 +38,7 @@ class Hyperparameter:
 def read_hyperparameters(
     description: Mapping[str, Any], redact: Sequence[str]
 ) -> tuple[Hyperparameter, ...]:
-    """Reads HyperParameters in order. Text and value are ``[redacted]`` if a pattern matches the
-    key.
-    """
+    """Reads HyperParameters in order; values under secret keys are ``[redacted]``."""
     found: dict[str, Hyperparameter] = {}
     for described_key, text in texts(description, "HyperParameters").items():
         key = untaken(cleaned(described_key), found)

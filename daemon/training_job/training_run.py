@@ -45,15 +45,12 @@ _CONSOLES = {
 _PIPELINE_STEP_JOB = re.compile(
     r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
 )
-"""How SageMaker Pipelines names the jobs of its steps; long step names are cut (observed,
-undocumented)."""
+"""How SageMaker Pipelines names its jobs; long step names are cut (observed, undocumented)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A finished training job. None: absent. Texts are not empty and can be stored anywhere; times
-    are in UTC.
-    """
+    """A finished training job. None: absent. Texts are storable and not empty; times are UTC."""
 
     mark: JobMark
     arn: JobArn
@@ -73,8 +70,7 @@ class TrainingRun:
     """Empty when absent."""
     secondary_status: str | None = None
     failure_reason: str | None = None
-    """May have several lines. Hyperparameters and environment values under secret keys are
-    redacted."""
+    """May have several lines; values under secret keys are redacted."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None

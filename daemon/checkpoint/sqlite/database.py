@@ -133,9 +133,7 @@ class Database:
         )
 
     def close(self) -> None:
-        """Releases all that this process holds and closes the file. A storage that fails is
-        ignored.
-        """
+        """Releases all that this process holds and closes the file; ignores storage failures."""
         if self._owners is not None:
             claims_released = self._release_own(self._owners)
             self._owners.leave(claims_released=claims_released)

@@ -59,9 +59,7 @@ class GroupCommit:
         return await future
 
     async def aclose(self) -> None:
-        """Carries out what is waiting, then closes the database. Idempotent, also after a
-        cancellation.
-        """
+        """Carries out what is waiting, then closes the database. Idempotent, even if cancelled."""
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(
                 self._close(), name="checkpoint closer"

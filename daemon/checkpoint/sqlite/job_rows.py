@@ -88,9 +88,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def prune(connection: sqlite3.Connection, older_than: float) -> int:
-    """Deletes the rows of jobs and messages last changed before a moment (epoch seconds). Returns
-    how many.
-    """
+    """Deletes jobs and messages last changed before a moment (epoch seconds). Returns how many."""
     jobs = connection.execute(
         "DELETE FROM jobs WHERE updated_at < ? AND state NOT IN (SELECT value FROM json_each(?))",
         (older_than, json.dumps(list(NEVER_PRUNED))),

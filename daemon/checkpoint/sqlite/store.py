@@ -54,9 +54,7 @@ async def open_sqlite_checkpoint(path: Path, *, busy_seconds: float = 5.0) -> Sq
 
 
 class SqliteCheckpoint:
-    """A `Checkpoint`; see `open_sqlite_checkpoint`. Every call may raise `EdgeFault`: the storage
-    failed.
-    """
+    """A `Checkpoint`; see `open_sqlite_checkpoint`. Every call may raise `EdgeFault`."""
 
     def __init__(self, database: Database, commits: GroupCommit) -> None:
         self._database = database
@@ -239,9 +237,7 @@ class SqliteCheckpoint:
         message_id: str,
         unanswered_writes: int | None = None,
     ) -> None:
-        """As the protocol says. With an ARN but no mark, the row is the one without a creation
-        time.
-        """
+        """As the protocol says. An ARN without a mark means the row without a creation time."""
         arn = job_arn.lower() if mark is None else mark.arn
         creation_time = "" if mark is None else mark.creation_time
         change = partial(

@@ -1,6 +1,4 @@
-"""From a request to its answer: the part of the ModelDB V1 stand-in between its connections and
-what it stores.
-"""
+"""From request to answer: what lies between the V1 stand-in's connections and its store."""
 
 from __future__ import annotations
 
@@ -105,9 +103,7 @@ def refusal(call: Call, exception: object) -> bytes:
 
 
 def _first_statement(method: str, arguments: Mapping[str, Any]) -> str:
-    """What stands in the error of a locked database; only the two that were recorded are spelled
-    out.
-    """
+    """The error of a locked database; only the two that were recorded are spelled out."""
     match method:
         case "getProjectIds":
             return project_ids_statement(arguments)

@@ -155,9 +155,7 @@ class ModelDbV1StandIn:
 
     @property
     def projects(self) -> list[Row]:
-        """Copies of the table's rows, in the order of their ids; the columns are those of the
-        server's database.
-        """
+        """Copies of the table's rows in the order of their ids, with the server's columns."""
         return _rows(self.store.projects)
 
     @property
@@ -192,9 +190,7 @@ class ModelDbV1StandIn:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """Copies of what is in MongoDB, oldest first; each has its model's id as
-        ``MODELDB_model_id``.
-        """
+        """Copies of MongoDB's documents, oldest first, the model's id as ``MODELDB_model_id``."""
         return copy.deepcopy(list(self.stored_documents))
 
     def overview(self) -> str:

@@ -174,13 +174,10 @@ class Store:
         )
         self.events = Table("Event", "eventType! eventId! experimentRun!", "eventId")
         self.read_back: Callable[[Table, Row], int | None] = lambda _table, row: int(row["id"])
-        """Asked after each insert for the id that the server reads back, which is not always that
-        of its row."""
+        """Asked after each insert for the id that the server reads back, maybe another row's."""
 
     def insert(self, table: Table, **values: object) -> int | None:
-        """The id of the new row, as the server reads it back; `Table.insert` says what is
-        raised.
-        """
+        """The id of the new row, as the server reads it back; raises what `Table.insert` does."""
         return self.read_back(table, table.insert(values))
 
     def event_of(self, fit_id: int) -> Row | None:

@@ -125,9 +125,7 @@ def store_data_frame(store: Store, arguments: Arguments) -> int:
 
 
 def store_fit(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    """The SQL part: a model that has a complete fit is found, anything else inserted. Metadata is
-    stored after it.
-    """
+    """The SQL part: a model with a complete fit is found, anything else inserted."""
     fit = _event(arguments, "fe")
     run_id = fit.experimentRunId
     _check_run(store, run_id)
@@ -167,9 +165,7 @@ def store_fit(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a st
 
 
 def store_metric(store: Store, arguments: Arguments) -> Any:  # noqa: ANN401 - a struct of the interface
-    """Always inserts, and an unknown model with it; the value loses the bits that a 32-bit float
-    does not have.
-    """
+    """Always inserts, even an unknown model; the value is rounded to a 32-bit float."""
     metric = _event(arguments, "me")
     run_id = metric.experimentRunId
     _check_run(store, run_id)
@@ -243,9 +239,7 @@ def _spec(store: Store, spec: Any, run_id: int) -> int | None:  # noqa: ANN401 -
 
 
 def update_project(store: Store, arguments: Arguments) -> bool:
-    """Sets name, author or description; unlike the server it leaves the id and the time of creation
-    as they are.
-    """
+    """Sets name, author or description; unlike the server it keeps the id and the creation time."""
     key, column = given(arguments["key"]), arguments["key"].lower()
     if column not in {"id", "name", "author", "description", "created"}:
         statement = f"update Project set {key} = ? where Project.id = ?"  # noqa: S608 - it only stands in the error

@@ -101,9 +101,7 @@ _TAG_CHARACTERS = 40
 
 
 def check_name(request: Request) -> None:
-    """Raises `ApiError` for a name of more than 256 UTF-16 units (the column is shorter: 255
-    characters).
-    """
+    """Raises `ApiError` for a name of more than 256 UTF-16 units (the column: 255 characters)."""
     if len(request.get("name", "").encode("utf-16-le")) // 2 > _NAME_UNITS:
         raise ApiError(
             INVALID_ARGUMENT, f"Entity name can not be more than {_NAME_UNITS} characters"
@@ -172,9 +170,7 @@ _HASH_DIGITS = 32
 
 
 def _short_name(name: str) -> str:
-    """Long names end in an MD5 of what follows; the server's own slip doubles a hash that begins
-    with zeros.
-    """
+    """Long names end in an MD5 of the rest; the server doubles a hash that begins with zeros."""
     plain = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
     if len(plain) <= _SHORT_NAME_CHARACTERS:
         return plain

@@ -99,9 +99,7 @@ def page(
 
 
 def sought(request: Mapping[str, Any], key: str) -> str | None:
-    """The text that a predicate wants a key to be equal to, if there is one: for choosing an
-    index.
-    """
+    """The text that a predicate wants a key to be equal to, for choosing an index."""
     for predicate in request.get("predicates", ()):
         text = predicate.get("value")
         if (

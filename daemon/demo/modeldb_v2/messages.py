@@ -217,9 +217,7 @@ def int64(given: object) -> str:
 
 
 def value(given: object) -> object:
-    """google.protobuf.Value: every number is a double, and an integral one prints without a
-    fraction.
-    """
+    """google.protobuf.Value: numbers are doubles; an integral one prints without a fraction."""
     match given:
         case str() | bool() | None:
             return given

@@ -123,8 +123,7 @@ class ModelDbV2StandIn:
         self.faults = self._new_faults()
         self.store = Store()
         self.requests: Counter[str] = Counter()
-        """How many calls of each operation (the last part of its path) have arrived, refused ones
-        included."""
+        """Calls by operation (the last part of the path), refused ones included."""
         self.max_concurrent = 0
         """The most calls that waited for an answer at once."""
         self._under_way = 0
@@ -150,9 +149,7 @@ class ModelDbV2StandIn:
         return [copy.deepcopy(run.row) for run in self.store.runs.all_live()]
 
     async def wait_for_requests(self, operation: str, count: int = 1) -> None:
-        """Returns as soon as so many calls of an operation have arrived since the object was
-        made.
-        """
+        """Returns when so many calls of an operation have arrived since the object was made."""
         while self.requests[operation] < count:
             self._arrival.clear()
             await self._arrival.wait()
@@ -218,9 +215,7 @@ class ModelDbV2StandIn:
         task.add_done_callback(self._tasks.discard)
 
     async def respond(self, request: Request, body: bytes) -> web.Response | None:
-        """One request from its arrival to its answer; None: the connection is to be closed without
-        one.
-        """
+        """The answer to a request; None: close the connection without one."""
         service, _, operation = request.path.removeprefix("/v1/").partition("/")
         call = _CALLS.get(service, {}).get(operation) if request.path.startswith("/v1/") else None
         if call is None:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 MARK = "sagemaker_training_job_arn"
-"""The attribute by which runs are indexed: the one that a client of this project searches for over
-the whole server."""
+"""The attribute by which runs are indexed, because clients search the whole server for it."""
 
 Row = dict[str, Any]
 """An entity as the API prints it."""
@@ -71,9 +70,7 @@ class Table:
         self._leave(entity)
 
     def updated(self, entity: Entity) -> None:
-        """To be called after a change of a row: enters it anew into the indices and sets its
-        date.
-        """
+        """To be called after a change of a row: indexes it anew and sets its date."""
         entity.row["date_updated"] = now()
         if not entity.deleted and entity.keys != self._keys(entity.row):
             self._leave(entity)
@@ -143,9 +140,7 @@ class Store:
         return found
 
     def run(self, run_id: str) -> Entity:
-        """Also a deleted one, as the calls that log and update take it; raises `ApiError` for an
-        unknown one.
-        """
+        """Also a deleted one, as for calls that log and update; `ApiError` for an unknown one."""
         found = self.runs.by_id(run_id)
         if found is None:
             raise ApiError(NOT_FOUND, f"ExperimentRun not found for given ID : {run_id}")
@@ -213,9 +208,7 @@ def check_columns(row: Mapping[str, Any]) -> None:
 
 
 def _texts(row: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """The plain texts of a row, each with the most characters that its column takes; None: any
-    number.
-    """
+    """The plain texts of a row, each with its column's limit in characters; None: no limit."""
     for name in ("name", "code_version", "parent_id"):
         yield row.get(name, ""), _SHORT_CHARACTERS
     for name in ("description", "readme_text"):
@@ -230,9 +223,7 @@ def _texts(row: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
 
 
 def check_text(text: str, limit: int | None = None) -> None:
-    """Raises `ApiError` as `check_columns` for a text that no column takes, or none of so many
-    characters.
-    """
+    """Raises `ApiError` as `check_columns` does, for a text that the column does not take."""
     if "\0" in text or (limit is not None and len(text) > limit):
         raise ApiError(UNKNOWN)
 

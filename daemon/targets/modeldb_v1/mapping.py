@@ -147,9 +147,7 @@ def marker_of(mark: JobMark) -> str:
 
 
 def mark_in(description: str | None) -> str | None:
-    """The mark at the beginning of a run's description, as `marker_of` writes it; None if there is
-    none.
-    """
+    """The mark that `marker_of` wrote at the beginning of a run's description, if there is one."""
     found = _MARKER.match(description or "")
     return None if found is None else f"sagemaker-training-job {found[1].lower()} {found[2]}"
 

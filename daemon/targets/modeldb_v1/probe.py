@@ -1,6 +1,4 @@
-"""Health probe of a ModelDB V1 server, on a separate connection so that a slow answer does not
-delay jobs.
-"""
+"""Health probe of a ModelDB V1 server, on a connection of its own so that it delays no job."""
 
 from __future__ import annotations
 

@@ -37,9 +37,7 @@ def float32(value: float) -> float:
 
 
 def from_details(job: MappedJob, models: Iterable[Any]) -> StoredModel | None:
-    """The oldest model (``ModelResponse``) of a run that is the job's; others may be there by
-    mistake.
-    """
+    """The oldest model (``ModelResponse``) of a run that is the job's; others may be there."""
     for model in sorted(models, key=lambda each: int(each.id)):
         spec, frame = model.specification, model.trainingDataFrame
         if (
@@ -79,9 +77,7 @@ def missing_metrics(job: MappedJob, model: StoredModel, data_frame_ids: Sequence
 
 
 def data_frames_of_metrics(job: MappedJob, model: StoredModel) -> dict[int, int]:
-    """Ids by channel of the other data frames that an earlier attempt stored, as far as metrics on
-    them are known.
-    """
+    """Ids by channel of other stored data frames, as far as metrics on them are known."""
     found: dict[int, int] = {}
     for metric in job.metrics if model.metrics else ():
         on = (model.metrics or {}).get(metric.name, {})

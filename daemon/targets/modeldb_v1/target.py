@@ -1,6 +1,4 @@
-"""The target ModelDB V1: wiring, and the mapping of failed calls to faults. `job_sync` writes a
-job.
-"""
+"""The target ModelDB V1: wiring, and failed calls as faults. `job_sync` writes a job."""
 
 from __future__ import annotations
 

@@ -128,9 +128,7 @@ class WriteSession:
             self._term.connection.abort()
 
     async def aclose(self) -> None:
-        """Ends the connection, and releases the writer lease unless the server may still be
-        executing a call.
-        """
+        """Closes the connection; keeps the writer lease if the server may still execute a call."""
         term = self._term
         clean = term is None or (not term.connection.closed and not term.connection.unanswered)
         if term is not None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME_UNITS = 250
-"""UTF-16 units of a name. The server allows 256, its column holds 255 characters; the rest is a
-margin."""
+"""UTF-16 units of a name: the server allows 256, its column 255 characters; with a margin."""
 TAG_UNITS = 40
 VALUE_BYTES = 2000
 """UTF-8 bytes of a hyperparameter's text."""
@@ -26,11 +25,9 @@ STORED_VALUE_BYTES = 2600
 """Bytes of the same as stored (JSON in which `<`, `>`, `&`, `=`, `'` are escaped, too), in an index
 whose rows hold 2704 bytes."""
 KEY_CHARACTERS = 300
-"""Length of a cleaned key: SageMaker's longest, 256 characters, with our longest prefix; the index
-holds 2.6 kB."""
+"""Length of a cleaned key: SageMaker's 256 and our longest prefix; the index holds 2.6 kB."""
 BODY_BYTES = 3_500_000
-"""UTF-8 bytes of a request as JSON. The server takes 4 MiB of protobuf, never longer than the
-JSON."""
+"""Bytes of a request as JSON. The server takes 4 MiB of protobuf, which is never longer."""
 
 _DIGEST_CHARACTERS = 12
 _SIX_BYTES_STORED = frozenset("<>&='\u2028\u2029")
@@ -77,9 +74,7 @@ def fits_value(text: str) -> bool:
 
 
 def shortened_value(text: str) -> str:
-    """A text that fits as a value; one that does not keeps its beginning and says so, with its
-    hash.
-    """
+    """A text that fits as a value; a longer one keeps its beginning, a note and its hash."""
     if fits_value(text):
         return text
     mark = f"… [shortened, sha256 {digest(text)}]"
@@ -88,9 +83,7 @@ def shortened_value(text: str) -> str:
 
 
 def _beginning(text: str, limit: int, measure: Callable[[str], int]) -> str:
-    """The longest beginning that measures at most the limit, for a measure that grows with every
-    character.
-    """
+    """The longest beginning within the limit, for a measure that grows with every character."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

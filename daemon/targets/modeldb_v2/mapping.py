@@ -154,9 +154,7 @@ def _duration(seconds: int | None) -> str | None:
 
 
 def _times(run: TrainingRun) -> dict[str, int]:
-    """Times in epoch milliseconds, which can be set at creation only; a server flag decides whether
-    date_created counts.
-    """
+    """Times in epoch milliseconds, settable at creation only (date_created by a server flag)."""
     start = run.start_time or run.creation_time
     end = run.end_time or run.last_modified_time
     times = {"start_time": _milliseconds(start)}
@@ -262,9 +260,7 @@ def _artifact(key: str, path: str, kind: str) -> dict[str, Any]:
 
 
 def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
-    """The mark first; then what the job is, and what user-given names make keys of, each under its
-    own prefix.
-    """
+    """The mark first, then the job's facts; keys from user-given names have their own prefixes."""
     attributes: dict[str, float | str | bool | None] = {
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
@@ -284,9 +280,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:
-    """URIs again (hosted Verta replaces the paths of datasets and artifacts) and how a channel was
-    read.
-    """
+    """URIs again (hosted Verta replaces paths) and how a channel was read."""
     keys = distinct_keys((channel.name for channel in channels), attribute_key)
     _note_hashed("channel", keys, attribute_key, notes)
     attributes = {

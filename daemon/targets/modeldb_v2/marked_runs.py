@@ -56,9 +56,7 @@ class MarkedRuns:
         return [run for run in found if carries(run, mark)]
 
     async def keep_oldest(self, marked: Sequence[Run], *, created: bool = False) -> TargetRun:
-        """Deletes all runs but the first and describes that one by its present names in ModelDB.
-        Raises `ApiError`.
-        """
+        """Deletes all runs but the first and describes that one. Raises `ApiError`."""
         kept, *duplicates = marked
         healed = await self._delete([run.id for run in duplicates]) if duplicates else 0
         project, experiment = await self._names(kept)
@@ -91,9 +89,7 @@ class MarkedRuns:
         return len(run_ids)
 
     async def _names(self, run: Run) -> tuple[str, str]:
-        """Names of the run's project and experiment; "" if they cannot be read: the run counts
-        without them.
-        """
+        """Names of the run's project and experiment; "" if they cannot be read."""
         try:
             project = await self._client.get_project_by_id(run.project_id)
             experiment = await self._client.get_experiment_by_id(run.experiment_id)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 USER_ATTRIBUTE = "project_user"
 DESCRIPTION_ATTRIBUTE = "sagemaker_project_description"
-"""The project description that this program wrote last. If the project has another one, a person
-has edited it."""
+"""The project description this program wrote last; another one was edited by a person."""
 
 REMEMBERED = 10_000
 """Projects, and as many experiments, whose ids are cached."""
