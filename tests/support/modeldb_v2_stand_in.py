@@ -11,8 +11,9 @@ Beside `database_down` of the demo's own:
 | `lose_next_answers(n)` | the calls are carried out, the connection closed without an answer |
 | `refuse_next(n, status, body)` | the calls are not carried out and get this answer |
 | `delay_next(seconds, n)` | the calls are carried out after (or before) a pause, then answered |
+| `overlap_next(n)` | the calls are carried out at the same time, as soon as all have arrived |
 
-The last three count calls as they arrive and may be limited to one operation
+The last four count calls as they arrive and may be limited to one operation
 (`createExperimentRun`). Several can be planned; each call takes from the first plan of each kind
 that fits. `clear` ends everything.
 
@@ -74,12 +75,27 @@ class Delay:
     carry_out_first: bool
 
 
-_Fault = TypeVar("_Fault", bound=LostAnswer | Refusal | Delay)
+class Overlap:
+    """The calls wait for each other. Then each passes its checks before any takes effect."""
+
+    def __init__(self, calls: int) -> None:
+        self._awaited = calls
+        self._complete = asyncio.Event()
+
+    async def arrive(self) -> None:
+        self._awaited -= 1
+        if not self._awaited:
+            # All continue in the same iteration of the loop, the last one included.
+            asyncio.get_running_loop().call_soon(self._complete.set)
+        await self._complete.wait()
+
+
+_Fault = TypeVar("_Fault", bound=LostAnswer | Refusal | Delay | Overlap)
 
 
 @dataclass(slots=True)
 class _Plan:
-    fault: LostAnswer | Refusal | Delay
+    fault: LostAnswer | Refusal | Delay | Overlap
     left: int
     operation: str | None
 
@@ -145,6 +161,12 @@ class InjectedFaults(Faults):
         """
         self._plans.append(_Plan(Delay(seconds, carry_out_first), n, operation))
 
+    def overlap_next(self, n: int, *, operation: str) -> None:
+        """The next `n` calls of an operation, the last part of its path, are carried out at the
+        same time.
+        """
+        self._plans.append(_Plan(Overlap(n), n, operation))
+
     def clear(self) -> None:
         """Everything works again; what was frozen goes on."""
         self.backend_down = self.database_down = self.web_page = self.frozen = False
@@ -199,6 +221,9 @@ class ModelDbV2StandIn(server.ModelDbV2StandIn):
             return refusal.response()
         if delay is not None and not delay.carry_out_first:
             await asyncio.sleep(delay.seconds)
+        overlap = faults.take(Overlap, operation)
+        if overlap is not None:
+            await overlap.arrive()
         response = await super()._answer(request, body, service, operation, call)
         if delay is not None and delay.carry_out_first:
             await asyncio.sleep(delay.seconds)

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-import stamina
 
 from daemon.checkpoint.ports import LeaseLost
 from daemon.demo.modeldb_v2.store import new_id
@@ -25,29 +24,16 @@ from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.modeldb_v2.target import open_modeldb_v2
-from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.modeldb_v2_target import CREATED, MemoryJournal, Settling, job, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from daemon.targets.modeldb_v2.entities import Run
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 CREATE = "createExperimentRun"
-
-
-@pytest.fixture(autouse=True)
-def no_pauses() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=10, cap=True):
-        yield
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelDbV2StandIn]:
-    async with ModelDbV2StandIn() as stand_in:
-        stand_in.faults.database_answer_seconds = 0.01
-        yield stand_in
 
 
 async def edge_fault(work: Awaitable[object]) -> EdgeFault:
@@ -355,11 +341,24 @@ async def test_a_create_that_was_lost_on_its_way(server: ModelDbV2StandIn) -> No
     assert server.requests["findExperimentRuns"] == 2
 
 
-async def test_no_answer_in_time(server: ModelDbV2StandIn) -> None:
+async def test_no_answer_in_time(server: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: list[asyncio.Timeout] = []
+    new_deadline = asyncio.timeout
+
+    def deadline(seconds: float | None) -> asyncio.Timeout:
+        made = new_deadline(seconds)
+        if seconds == 77.0:
+            deadlines.append(made)
+        return made
+
+    monkeypatch.setattr(asyncio, "timeout", deadline)
     journal = MemoryJournal()
-    async with target_of(server.url, timeout_seconds=0.3) as target:
+    async with target_of(server.url, timeout_seconds=77.0) as target:
         server.faults.delay_next(60.0, operation=CREATE)
-        fault = await edge_fault(target.sync(job(), journal))
+        syncing = asyncio.create_task(edge_fault(target.sync(job(), journal)))
+        await server.wait_for_requests(CREATE)
+        deadlines[-1].reschedule(asyncio.get_running_loop().time())
+        fault = await syncing
 
     assert (fault.reason, journal.unanswered_writes, server.requests[CREATE]) == (
         Reason.UNREACHABLE,
@@ -568,11 +567,10 @@ async def test_creates_that_overlap_are_healed_by_the_next_look(server: ModelDbV
         # both know the place; their checkpoints know nothing of each other
         for target in (one, two):
             await target.sync(job("warm-up"), MemoryJournal())
-        server.latency_seconds = 0.05
+        server.faults.overlap_next(2, operation=CREATE)
         both = await asyncio.gather(
             one.sync(job(), MemoryJournal()), two.sync(job(), MemoryJournal())
         )
-        server.latency_seconds = 0.0
         assert both[0].ids["run_id"] != both[1].ids["run_id"]
 
         journal = MemoryJournal()
@@ -603,7 +601,8 @@ async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
     async with target_of(server.url) as one, target_of(server.url) as two:
         first = (await one.sync(job(), MemoryJournal())).ids["run_id"]
         duplicate(server, first)
-        server.latency_seconds = 0.02
+        server.faults.overlap_next(2, operation="findExperimentRuns")
+        server.faults.overlap_next(2, operation="deleteExperimentRuns")
         found = await asyncio.gather(one.find(job().mark), two.find(job().mark))
 
     assert (
@@ -723,11 +722,10 @@ async def test_twins_of_a_project_and_of_an_experiment_resolve_alike(
         target_of(server.url) as two,
         target_of(server.url) as three,
     ):
-        server.latency_seconds = 0.05
+        server.faults.overlap_next(2, operation="createProject")
         await asyncio.gather(
             one.sync(job("a"), MemoryJournal()), two.sync(job("b"), MemoryJournal())
         )
-        server.latency_seconds = 0.0
         assert len(server.projects()) == 2
         third = await three.sync(job("c"), MemoryJournal())
 
