@@ -9,7 +9,7 @@ one name that overlap both succeed, as on the real server.
 Texts, codes and details were watched on ModelDB 2.0.8.1. Unlike the real server:
 
 * the dates of a project and of an experiment do not follow a change in what they contain;
-* findExperimentRuns by experiment_run_ids does not refuse ids of several projects;
+* the find calls ignore lists of ids;
 * versioned_inputs is an unknown field, and the bytes of artifacts have no store.
 """
 
@@ -136,49 +136,19 @@ def as_read_back(row: Row) -> Row:
     return row
 
 
-def protobuf_text(value: object) -> str:
-    """A google.protobuf.Value as the server's texts write it."""
-    match value:
-        case None:
-            return "null_value: NULL_VALUE\n"
-        case bool():
-            return f"bool_value: {str(value).lower()}\n"
-        case int() | float():
-            return f"number_value: {float(value)}\n"
-        case _:
-            return f"string_value: {quoted(str(value))}\n"
-
-
-def quoted(text: str) -> str:
-    """A string as protobuf's text format writes it: what is not ASCII, byte by byte in octal."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return (
-        '"'
-        + "".join(chr(byte) if byte in _PRINTABLE else f"\\{byte:03o}" for byte in escaped.encode())
-        + '"'
-    )
-
-
-_PRINTABLE = range(0x20, 0x7F)
-
-
 # --- projects -------------------------------------------------------------------------------------
 
 
 _SHORT_NAME_CHARACTERS = 40
-_HASH_DIGITS = 32
 
 
 def _short_name(name: str) -> str:
-    """Long names end in an MD5 of the rest; the server doubles a hash that begins with zeros."""
+    """Long names end in an MD5 of the rest."""
     plain = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
     if len(plain) <= _SHORT_NAME_CHARACTERS:
         return plain
-    digits = f"{int(hashlib.md5(plain[11:].encode(), usedforsecurity=False).hexdigest(), 16):x}"
-    while len(digits) < _HASH_DIGITS:
-        digits += "0"
-        digits += digits
-    return plain[:10] + digits
+    digest = hashlib.md5(plain[11:].encode(), usedforsecurity=False).hexdigest()
+    return plain[:10] + digest.lstrip("0")
 
 
 def _check_project_name(store: Store, request: Request) -> None:
@@ -222,8 +192,6 @@ def _find_projects(store: Store, request: Request) -> Answer:
     found: Iterable[Entity] = (
         store.projects.all_live() if name is None else store.projects.find("name", name)
     )
-    if ids := request.get("project_ids"):
-        found = [entity for entity in found if entity.id in ids]
     return page(found, request, "projects", "FindProjects")
 
 
@@ -341,10 +309,7 @@ def _experiments_in(store: Store, request: Request) -> Iterator[Entity]:
 
 
 def _find_experiments(store: Store, request: Request) -> Answer:
-    found: Iterable[Entity] = _experiments_in(store, request)
-    if ids := request.get("experiment_ids"):
-        found = [entity for entity in found if entity.id in ids]
-    return page(found, request, "experiments", "FindExperiments")
+    return page(_experiments_in(store, request), request, "experiments", "FindExperiments")
 
 
 def _delete_experiment(store: Store, request: Request) -> Answer:
@@ -398,25 +363,18 @@ def _check_run_name(store: Store, request: Request) -> None:
 
 
 def check_epoch_number(observation: Mapping[str, Any]) -> None:
-    """Raises `ApiError` for an observation without a number of its epoch."""
+    """Raises `ApiError` for an observation without a number of its epoch; its text is exact for an
+    attribute that is a number.
+    """
     epoch = observation.get("epoch_number")
     if isinstance(epoch, int | float) and not isinstance(epoch, bool):
         return
     attribute = observation.get("attribute", {})
-    lines = ["attribute {"]
-    if "key" in attribute:
-        lines.append(f"  key: {quoted(attribute['key'])}")
-    if "value" in attribute:
-        lines += ["  value {", f"    {protobuf_text(attribute['value']).rstrip()}", "  }"]
-    lines.append("}")
-    if "timestamp" in observation:
-        lines.append(f"timestamp: {observation['timestamp']}")
-    if "epoch_number" in observation:
-        lines += ["epoch_number {", f"  {protobuf_text(epoch).rstrip()}", "}"]
     text = (
         "Observations can only have numeric epoch_number, condition not met in "
-        + "\n".join(lines)
-        + "\n"
+        f'attribute {{\n  key: "{attribute.get("key", "")}"\n  value {{\n    '
+        f"number_value: {float(attribute.get('value', 0))}\n  }}\n}}\n"
+        f"timestamp: {observation.get('timestamp', '')}\n"
     )
     raise ApiError(INVALID_ARGUMENT, text)
 
@@ -486,18 +444,12 @@ def _runs_in(store: Store, request: Request) -> Iterator[Entity]:
 
 
 def _find_runs(store: Store, request: Request) -> Answer:
-    ids = request.get("experiment_run_ids", ())
-    if ids and not any(store.runs.live(run_id) for run_id in ids):
-        raise _no_live_runs(ids)
     if project_id := request.get("project_id"):
         store.project(project_id)
     # An unknown experiment is an empty answer, one of a deleted project is an error.
     if experiment := store.experiments.by_id(request.get("experiment_id", "")):
         store.project(experiment.row["project_id"])
-    found: Iterable[Entity] = _runs_in(store, request)
-    if ids:
-        found = [run for run in found if run.id in ids]
-    return page(found, request, "experiment_runs", "FindExperimentRuns")
+    return page(_runs_in(store, request), request, "experiment_runs", "FindExperimentRuns")
 
 
 def _delete_runs(store: Store, request: Request) -> Answer:

@@ -5,9 +5,8 @@ Every fact here was watched on ModelDB 2.0.8.1. What a reader gives back is what
 store and print: fields by their snake_case names, zero values left out, 64-bit integers as strings,
 enums by name.
 
-Unlike the real gateway: the text about a syntax error is exact for a body cut short, a missing
-value and NaN, and close for the rest; messages, enums and 64-bit integers in a query string are
-ignored (no call imitated here takes one).
+Unlike the real gateway: the text about a syntax error is exact for a body cut short and NaN, and
+close for the rest; messages, enums and 64-bit integers in a query string are ignored.
 """
 
 from __future__ import annotations
@@ -108,11 +107,10 @@ def parse_body(body: bytes) -> object:
         if error.pos >= len(text) or error.msg.startswith("Unterminated"):
             raise ApiError(INVALID_ARGUMENT, "unexpected EOF") from error
         found = repr(text[error.pos])
-        place = "object key string" if "property name" in error.msg else "value"
         raise ApiError(
-            INVALID_ARGUMENT, f"invalid character {found} looking for beginning of {place}"
+            INVALID_ARGUMENT, f"invalid character {found} looking for beginning of value"
         ) from error
-    return _without_lone_surrogates(value) if "\\ud" in text.lower() else value
+    return value
 
 
 def _read_float(text: str) -> float | _Unrepresentable:
@@ -121,44 +119,21 @@ def _read_float(text: str) -> float | _Unrepresentable:
 
 
 def _refuse_constant(text: str) -> None:
-    where = "in numeric literal" if text.startswith("-") else "looking for beginning of value"
-    raise ApiError(INVALID_ARGUMENT, f"invalid character '{text.lstrip('-')[0]}' {where}")
+    raise ApiError(
+        INVALID_ARGUMENT, f"invalid character '{text[0]}' looking for beginning of value"
+    )
 
 
 _DECODER = json.JSONDecoder(parse_float=_read_float, parse_constant=_refuse_constant)
 
 
-def _without_lone_surrogates(value: object) -> object:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case list():
-            return [_without_lone_surrogates(item) for item in value]
-        case dict():
-            return {
-                _without_lone_surrogates(key): _without_lone_surrogates(item)
-                for key, item in value.items()
-            }
-        case _:
-            return value
+_KINDS = {bool: "bool", str: "string", list: "array", dict: "object"}
 
 
 def _mismatch(given: object, wanted: str) -> ApiError:
-    match given:
-        case bool():
-            kind = "bool"
-        case str():
-            kind = "string"
-        case list():
-            kind = "array"
-        case dict():
-            kind = "object"
-        case int() | float() if wanted.startswith(("int", "protoreflect")):
-            kind = f"number {given}"
-        case _Unrepresentable() if wanted.startswith("int"):
-            kind = f"number {given.text}"
-        case _:
-            kind = "number"
+    kind = _KINDS.get(type(given), "number")
+    if kind == "number" and wanted.startswith(("int", "protoreflect")):
+        kind = f"number {given}"
     return ApiError(
         INVALID_ARGUMENT, f"json: cannot unmarshal {kind} into Go value of type {wanted}"
     )
@@ -177,8 +152,11 @@ def boolean(given: object) -> bool:
 
 
 def _integer(given: object, bits: int) -> int:
-    if isinstance(given, str):
-        given = _number_in_a_string(given)
+    if isinstance(given, str) and (found := re.match(r"-?\d+", given, re.ASCII)):
+        # The gateway reads a string in an integer's place as JSON once more.
+        if rest := given[found.end() :]:
+            raise ApiError(INVALID_ARGUMENT, f"invalid character '{rest[0]}' after top-level value")
+        given = int(given)
     if (
         not isinstance(given, int)
         or isinstance(given, bool)
@@ -186,24 +164,6 @@ def _integer(given: object, bits: int) -> int:
     ):
         raise _mismatch(given, f"int{bits}")
     return given
-
-
-def _number_in_a_string(text: str) -> float | _Unrepresentable:
-    """The gateway reads a string in an integer's place as JSON once more."""
-    text = text.strip(" \t\r\n")
-    found = re.match(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", text)
-    if text == "null":
-        return 0
-    if found is None:
-        problem = (
-            f"invalid character '{text[0]}' looking for beginning of value"
-            if text
-            else "unexpected end of JSON input"
-        )
-        raise ApiError(INVALID_ARGUMENT, problem)
-    if rest := text[found.end() :]:
-        raise ApiError(INVALID_ARGUMENT, f"invalid character '{rest[0]}' after top-level value")
-    return _read_float(text) if found[2] or found[3] else int(text)
 
 
 def int32(given: object) -> int:
@@ -340,25 +300,15 @@ def _is_zero(item: object) -> bool:
     return not item and not isinstance(item, dict)
 
 
-def _boolean_in_query(text: str) -> bool:
-    if text in {"1", "t", "T", "TRUE", "true", "True"}:
-        return True
-    if text in {"0", "f", "F", "FALSE", "false", "False"}:
-        return False
-    raise ApiError(INVALID_ARGUMENT, f'strconv.ParseBool: parsing "{text}": invalid syntax')
-
-
 def _int32_in_query(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
         raise ApiError(INVALID_ARGUMENT, f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    if not -(2**31) <= int(text) < 2**31:
-        raise ApiError(INVALID_ARGUMENT, f'strconv.ParseInt: parsing "{text}": value out of range')
     return int(text)
 
 
 _FROM_QUERY: Mapping[Callable[[Any], Any], Callable[[str], Any]] = {
     string: str,
-    boolean: _boolean_in_query,
+    boolean: lambda text: text == "true",
     int32: _int32_in_query,
 }
 
@@ -453,11 +403,11 @@ CREATE_PROJECT = Message(
     _TAGS,
     _ARTIFACTS,
 )
-FIND_PROJECTS = Message(_strings("project_ids"), *_FINDING)
+FIND_PROJECTS = Message(*_FINDING)
 UPDATE_DESCRIPTION = Message(_ID, _DESCRIPTION)
 UPDATE_ATTRIBUTE = Message(_ID, Field("attribute", KEY_VALUE.read))
 CREATE_EXPERIMENT = Message(_PROJECT_ID, _NAME, _DESCRIPTION, _ATTRIBUTES, _TAGS, _ARTIFACTS)
-FIND_EXPERIMENTS = Message(_PROJECT_ID, _strings("experiment_ids"), *_FINDING)
+FIND_EXPERIMENTS = Message(_PROJECT_ID, *_FINDING)
 BY_EXPERIMENT_AND_NAME = Message(_EXPERIMENT_ID, _NAME)
 CREATE_RUN = Message(
     _PROJECT_ID,
@@ -478,4 +428,4 @@ CREATE_RUN = Message(
     _messages("observations", OBSERVATION),
     _messages("features", Message(_NAME)),
 )
-FIND_RUNS = Message(_PROJECT_ID, _EXPERIMENT_ID, _strings("experiment_run_ids"), *_FINDING)
+FIND_RUNS = Message(_PROJECT_ID, _EXPERIMENT_ID, *_FINDING)

@@ -369,19 +369,21 @@ class TestServer:
             assert await api.call("GET", "/project/getProjects", headers=headers) == (200, {})
 
     @pytest.mark.parametrize(
-        ("body", "what"),
+        ("body", "key"),
         [
-            ({"predicates": equal("name", ["x"])}, "predicates with lists or objects"),
-            ({"sort_key": "metrics.m"}, "sorting by metrics.m"),
+            ({"predicates": equal("name", ["x"])}, "name"),
+            ({"predicates": [{"key": "name", "value": "x", "operator": "NE"}]}, "name"),
+            ({"predicates": equal("attributes.number", 5)}, "attributes.number"),
+            ({"sort_key": "metrics.m"}, "metrics.m"),
         ],
     )
     async def test_what_it_does_not_imitate_it_says(
-        self, api: Api, body: dict[str, Any], what: str
+        self, api: Api, body: dict[str, Any], key: str
     ) -> None:
         status, refused = await api.post("/experiment-run/findExperimentRuns", **body)
         assert (status, refused["error"]) == (
             501,
-            f"the ModelDB V2 stand-in does not imitate {what}",
+            f"the ModelDB V2 stand-in does not imitate this use of {key}",
         )
 
     async def test_stopped_it_refuses_connections_and_started_again_it_has_its_data(
@@ -535,51 +537,23 @@ class TestLearntBesideTheRecording:
     @pytest.mark.parametrize(
         ("predicate", "found"),
         [
-            ({"key": "name", "value": "J", "operator": "CONTAIN"}, ["j1", "j2"]),
-            ({"key": "name", "value": "j1", "operator": "NE"}, ["j2"]),
-            ({"key": "attributes.text", "value": "a", "operator": "CONTAIN"}, []),
             ({"key": "attributes.text", "value": "abc"}, ["j1"]),
-            ({"key": "attributes.text", "value": "zzz", "operator": "NE"}, ["j1", "j2"]),
-            ({"key": "attributes.number", "value": 5}, ["j1"]),
-            ({"key": "metrics.m", "value": 1, "operator": "GTE"}, ["j1", "j2"]),
             ({"key": "metrics.m", "value": 1, "operator": "GT"}, ["j2"]),
-            ({"key": "start_time", "value": "1700000000001"}, ["j2"]),
-            ({"key": "datasets.train", "value": "s3://b/1"}, ["j1"]),
             ({"key": "tags", "value": "t"}, ["j1"]),
         ],
     )
     async def test_predicates(self, api: Api, predicate: dict[str, Any], found: list[str]) -> None:
-        attributes = [{"key": "text", "value": "abc"}, {"key": "number", "value": 5}]
-        datasets = [{"key": "train", "path": "s3://b/1", "path_only": True}]
-        more = {
-            "attributes": attributes,
-            "datasets": datasets,
-            "tags": ["t"],
-            "start_time": 1700000000000,
-        }
+        more = {"attributes": [{"key": "text", "value": "abc"}], "tags": ["t"]}
         await api.created_run("j1", metrics=[{"key": "m", "value": 1}], **more)
-        await api.created_run("j2", metrics=[{"key": "m", "value": 2}], start_time=1700000000001)
+        await api.created_run("j2", metrics=[{"key": "m", "value": 2}])
         names = {run["id"]: run["name"] for run in api.server.runs()}
         assert sorted(names[run] for run in await api.find(predicates=[predicate])) == found
 
     @pytest.mark.parametrize(
         ("body", "answer"),
         [
-            ({"predicates": equal("name", 5)}, (500, 2, None)),
-            ({"predicates": equal("attributes.text", 5)}, (500, 2, None)),
-            ({"predicates": equal("attributes.text", True)}, (500, 13, "Internal server error")),
             ({"predicates": equal("bogus", "x")}, (500, 13, "Internal server error")),
             ({"sort_key": "bogus"}, (500, 13, "Internal server error")),
-            ({"page_number": -1, "page_limit": 2}, (500, 13, "Internal server error")),
-            ({"predicates": [{"value": "x"}]}, (400, 3, "Key not found in predicate")),
-            (
-                {"page_number": "x"},
-                (400, 3, "invalid character 'x' looking for beginning of value"),
-            ),
-            (
-                {"experiment_run_ids": ["nope"]},
-                (403, 7, "Access is denied. ExperimentRun not found for given ids : [nope]"),
-            ),
         ],
     )
     async def test_a_find_that_is_refused(
@@ -603,8 +577,6 @@ class TestLearntBesideTheRecording:
                 },
                 {},
             ),
-            ({"start_time": " -5"}, {"start_time": "-5"}),
-            ({"description": "\ud800x"}, {"description": "\ufffdx"}),
             (
                 {"metrics": [{"key": "a", "value": 2.0, "valueType": 1}]},
                 {"metrics": [{"key": "a", "value": 2, "value_type": "NUMBER"}]},
@@ -647,7 +619,6 @@ class TestLearntBesideTheRecording:
                 {"start_time": 2**63},
                 "json: cannot unmarshal number 9223372036854775808 into Go value of type int64",
             ),
-            ({"start_time": ""}, "unexpected end of JSON input"),
             (
                 {"artifacts": [{"path_only": "true"}]},
                 "json: cannot unmarshal string into Go value of type bool",
@@ -736,8 +707,7 @@ class TestLearntBesideTheRecording:
 
     async def test_the_short_name_of_a_project(self, api: Api) -> None:
         short = []
-        for name in ("A p!roj/é", "x" * 41, "c" * 254):
+        for name in ("A p!roj/é", "x" * 41):
             _, body = await api.post("/project/createProject", name=name)
             short.append(body["project"]["short_name"])
-        doubled = "cccccccccc" + "e736b26d374eb790951cf61674f5530" * 2
-        assert short == ["A-p-roj-", "xxxxxxxxxx4495c1948d806f6dd8cbd8e15f7e254a", doubled]
+        assert short == ["A-p-roj-", "xxxxxxxxxx4495c1948d806f6dd8cbd8e15f7e254a"]
