@@ -29,6 +29,10 @@ def recorded(name: str) -> tuple[bytes, bytes]:
     return bytes.fromhex(exchange["request_hex"]), bytes.fromhex(exchange["response_hex"])
 
 
+def port_of(url: str) -> int:
+    return int(url.split(":")[2].split("/", maxsplit=1)[0])
+
+
 @contextlib.asynccontextmanager
 async def listening(
     handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None

@@ -13,7 +13,14 @@ from daemon.targets.server_detection import Server, ServerKind, which_server
 from tests.support.certificates import Authority, serving_as
 from tests.support.modeldb_v2_scripted import json_answer, serving
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
-from tests.support.scripted_addresses import ModelDBV1, listening, recorded, saying, silence
+from tests.support.scripted_addresses import (
+    ModelDBV1,
+    listening,
+    port_of,
+    recorded,
+    saying,
+    silence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +31,6 @@ SHORT = 0.4
 """Seconds, where the answer never comes."""
 LONG = 60.0
 """Seconds, where waiting for them would be the failure."""
-
-
-def port_of(url: str) -> int:
-    return int(url.split(":")[2].split("/", maxsplit=1)[0])
 
 
 class TestModelDBV1:
