@@ -54,10 +54,10 @@ import sys
 sys.path.insert(0, {root!r})
 import daemon.pipeline.flow
 
-def failing(description, *others, real=daemon.pipeline.flow.training_run, password={password!r}):
-    if description["TrainingJobName"] == "broken-1":
+def failing(described, *others, real=daemon.pipeline.flow.training_run, password={password!r}):
+    if described.name == "broken-1":
         raise RuntimeError(f"Invalid header value {{password!r}} " + {encoded!r})
-    return real(description, *others)
+    return real(described, *others)
 
 daemon.pipeline.flow.training_run = failing
 """
