@@ -19,7 +19,15 @@ import aiohttp
 from yarl import URL
 
 from daemon.secret_forms import secret_forms
-from daemon.targets.modeldb_v2.entities import Experiment, Project, Run, deleted, one, several
+from daemon.targets.modeldb_v2.entities import (
+    EXPERIMENT,
+    EXPERIMENTS,
+    PROJECT,
+    PROJECTS,
+    RUN,
+    RUNS,
+    deleted,
+)
 from daemon.targets.modeldb_v2.errors import (
     Answer,
     ApiError,
@@ -33,6 +41,8 @@ from daemon.targets.modeldb_v2.errors import (
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
+
+    from daemon.targets.modeldb_v2.entities import Experiment, Project, Run
 
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 """Four times the proxy's own limit."""
@@ -131,22 +141,15 @@ class ModelDbV2Client:
     async def get_projects_page(self) -> Sequence[Project]:
         """The first project of the server; proves that the database answers."""
         query = {"page_number": "1", "page_limit": "1"}
-        return await self._ask(
-            "GET", "project/getProjects", several("projects", Project.parse), query=query
-        )
+        return await self._ask("GET", "project/getProjects", PROJECTS, query=query)
 
     async def get_project_by_id(self, project_id: str) -> Project:
-        return await self._ask(
-            "GET", "project/getProjectById", one("project", Project.parse), query={"id": project_id}
-        )
+        return await self._ask("GET", "project/getProjectById", PROJECT, query={"id": project_id})
 
     async def find_projects(self, name: str) -> Sequence[Project]:
         """All projects of this name, the oldest first: concurrent creates make duplicates."""
         body = {**self._in_workspace, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
-        found = await self._ask(
-            "POST", "project/findProjects", several("projects", Project.parse), body=body
-        )
-        return sorted(found, key=lambda project: project.age_order)
+        return await self._ask("POST", "project/findProjects", PROJECTS, body=body)
 
     async def create_project(self, fields: Mapping[str, Any]) -> Project:
         """Creates a project.
@@ -155,33 +158,21 @@ class ModelDbV2Client:
             fields: of the request: name, description, attributes, tags.
         """
         body = {**self._in_workspace, **fields}
-        return await self._ask(
-            "POST", "project/createProject", one("project", Project.parse), body=body
-        )
+        return await self._ask("POST", "project/createProject", PROJECT, body=body)
 
     async def update_project_description(self, project_id: str, description: str) -> Project:
         body = {"id": project_id, "description": description}
-        return await self._ask(
-            "POST", "project/updateProjectDescription", one("project", Project.parse), body=body
-        )
+        return await self._ask("POST", "project/updateProjectDescription", PROJECT, body=body)
 
     async def update_project_attribute(self, project_id: str, key: str, value: str) -> Project:
         """Sets an attribute, whether it exists or not."""
         body = {"id": project_id, "attribute": {"key": key, "value": value}}
-        return await self._ask(
-            "POST", "project/updateProjectAttributes", one("project", Project.parse), body=body
-        )
+        return await self._ask("POST", "project/updateProjectAttributes", PROJECT, body=body)
 
     async def find_experiments(self, project_id: str, name: str) -> Sequence[Experiment]:
         """Every experiment of this name in a project, the oldest first."""
         body = {"project_id": project_id, "predicates": _equal({"name": name}), **_OLDEST_FIRST}
-        found = await self._ask(
-            "POST",
-            "experiment/findExperiments",
-            several("experiments", Experiment.parse),
-            body=body,
-        )
-        return sorted(found, key=lambda experiment: experiment.age_order)
+        return await self._ask("POST", "experiment/findExperiments", EXPERIMENTS, body=body)
 
     async def create_experiment(self, fields: Mapping[str, Any]) -> Experiment:
         """Creates an experiment.
@@ -189,15 +180,11 @@ class ModelDbV2Client:
         Args:
             fields: of the request: project_id, name, description, attributes, tags.
         """
-        return await self._ask(
-            "POST", "experiment/createExperiment", one("experiment", Experiment.parse), body=fields
-        )
+        return await self._ask("POST", "experiment/createExperiment", EXPERIMENT, body=fields)
 
     async def get_experiment_by_id(self, experiment_id: str) -> Experiment:
         query = {"id": experiment_id}
-        return await self._ask(
-            "GET", "experiment/getExperimentById", one("experiment", Experiment.parse), query=query
-        )
+        return await self._ask("GET", "experiment/getExperimentById", EXPERIMENT, query=query)
 
     async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
         """Creates a run with everything in it; the server does it in one transaction.
@@ -205,30 +192,15 @@ class ModelDbV2Client:
         Args:
             fields: of the request.
         """
-        return await self._ask(
-            "POST",
-            "experiment-run/createExperimentRun",
-            one("experiment_run", Run.parse),
-            body=fields,
-        )
+        return await self._ask("POST", "experiment-run/createExperimentRun", RUN, body=fields)
 
     async def get_experiment_run_by_name(self, experiment_id: str, name: str) -> Run:
         query = {"experiment_id": experiment_id, "name": name}
-        return await self._ask(
-            "GET",
-            "experiment-run/getExperimentRunByName",
-            one("experiment_run", Run.parse),
-            query=query,
-        )
+        return await self._ask("GET", "experiment-run/getExperimentRunByName", RUN, query=query)
 
     async def get_experiment_run_by_id(self, run_id: str) -> Run:
         query = {"id": run_id}
-        return await self._ask(
-            "GET",
-            "experiment-run/getExperimentRunById",
-            one("experiment_run", Run.parse),
-            query=query,
-        )
+        return await self._ask("GET", "experiment-run/getExperimentRunById", RUN, query=query)
 
     async def find_experiment_runs(self, equal: Mapping[str, str]) -> Sequence[Run]:
         """The runs on the server that match every condition, the oldest first.
@@ -243,13 +215,7 @@ class ModelDbV2Client:
             "page_number": 1,
             "page_limit": RUNS_A_PAGE,
         }
-        found = await self._ask(
-            "POST",
-            "experiment-run/findExperimentRuns",
-            several("experiment_runs", Run.parse),
-            body=body,
-        )
-        return sorted(found, key=lambda run: run.age_order)
+        return await self._ask("POST", "experiment-run/findExperimentRuns", RUNS, body=body)
 
     async def delete_experiment_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes runs. `ApiErrorKind.ABSENT` if none of them exists any more."""

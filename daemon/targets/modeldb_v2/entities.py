@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Entity = TypeVar("Entity")
+Entity = TypeVar("Entity", bound="Project | Experiment | Run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,6 @@ class Project:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     date_created: int = 0
     """Epoch milliseconds, as everywhere in ModelDB."""
-
-    @property
-    def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; duplicates can share a millisecond."""
-        return (self.date_created, self.id)
 
     @classmethod
     def parse(cls, found: object) -> Project:
@@ -47,11 +42,6 @@ class Experiment:
     name: str
     date_created: int = 0
 
-    @property
-    def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; duplicates can share a millisecond."""
-        return (self.date_created, self.id)
-
     @classmethod
     def parse(cls, found: object) -> Experiment:
         """Raises ValueError if it is not an experiment."""
@@ -70,11 +60,6 @@ class Run:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     date_created: int = 0
 
-    @property
-    def age_order(self) -> tuple[int, str]:
-        """Sorts the oldest first; duplicates can share a millisecond."""
-        return (self.date_created, self.id)
-
     @classmethod
     def parse(cls, found: object) -> Run:
         """Raises ValueError if it is not a run."""
@@ -89,7 +74,7 @@ class Run:
         )
 
 
-def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], Entity]:
+def _one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str, Any]], Entity]:
     """Reader of an answer with one entity; raises ValueError for anything else."""
 
     def read(answer: Mapping[str, Any]) -> Entity:
@@ -100,11 +85,12 @@ def one(member: str, parse: Callable[[object], Entity]) -> Callable[[Mapping[str
     return read
 
 
-def several(
+def _several(
     member: str, parse: Callable[[object], Entity]
 ) -> Callable[[Mapping[str, Any]], tuple[Entity, ...]]:
-    """Reader of an answer with a list: ``{}`` when empty, only the total past the last page; raises
-    ValueError for anything else.
+    """Reader of an answer with a list, which it sorts, the oldest first (duplicates can share a
+    millisecond): ``{}`` when empty, only the total past the last page; raises ValueError for
+    anything else.
     """
 
     def read(answer: Mapping[str, Any]) -> tuple[Entity, ...]:
@@ -113,9 +99,18 @@ def several(
             member not in answer and answer.keys() - {"total_records"}
         ):
             raise ValueError(f"no {member}")
-        return tuple(parse(each) for each in found)
+        parsed = map(parse, found)
+        return tuple(sorted(parsed, key=lambda entity: (entity.date_created, entity.id)))
 
     return read
+
+
+PROJECT = _one("project", Project.parse)
+PROJECTS = _several("projects", Project.parse)
+EXPERIMENT = _one("experiment", Experiment.parse)
+EXPERIMENTS = _several("experiments", Experiment.parse)
+RUN = _one("experiment_run", Run.parse)
+RUNS = _several("experiment_runs", Run.parse)
 
 
 def deleted(answer: Mapping[str, Any]) -> None:
