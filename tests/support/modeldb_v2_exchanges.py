@@ -170,7 +170,7 @@ class Replayer:
         self._outages = outages
 
     async def replay(self, file: str) -> Replay:
-        """Replays one file; `Replay.differences` tells whether it went as recorded."""
+        """Replays one file; `Replay.differences` lists what differs from the recording."""
         exchanges = load()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             replay = _FileReplay(self._base_url, session, self._outages)

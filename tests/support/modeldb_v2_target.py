@@ -1,13 +1,19 @@
-"""What tests of the ModelDB V2 target share: jobs, a journal in memory, targets of a server."""
+"""Jobs, an in-memory journal and scenes for tests of the ModelDB V2 target."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from daemon.checkpoint.ports import NameLocked
+from daemon.demo.modeldb_v2.store import new_id
+from daemon.errors import EdgeFault, JobFault, JobRefused
+from daemon.outcome import Edge, Reason
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import JobArn, JobMark
@@ -16,6 +22,13 @@ from daemon.training_job.training_run import Hyperparameter, Metric, TrainingRun
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from daemon.targets.ports import TargetRun
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
+
+CREATE = "createExperimentRun"
+CLOSING: tuple[int, Mapping[str, Any]] = (503, {"code": 14, "message": "transport is closing"})
+"""Status and body when the proxy loses the back-end during a call."""
+BARE_500: tuple[int, Mapping[str, Any]] = (500, {"code": 2})
 CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
 
 
@@ -97,7 +110,7 @@ class MemoryJournal:
 
 
 class Settling:
-    """The time in which late creates come: `during` is what happens in it."""
+    """Stands in for the settle time; `during` runs in it."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -136,3 +149,72 @@ async def target_of(
         yield target
     finally:
         await target.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScene:
+    """A server and a target of it."""
+
+    server: ModelDbV2StandIn
+    target: ModelDbV2Target
+    settling: Settling
+
+    async def sync(
+        self,
+        name: str = "churn-1",
+        *,
+        run: TrainingRun | None = None,
+        journal: MemoryJournal | None = None,
+        **members: Any,
+    ) -> TargetRun:
+        """Syncs a job.
+
+        Args:
+            name: with `members`: the job, as of `job`.
+            run: the job, instead of name and members.
+            journal: None: that of a job whose write has never begun.
+        """
+        return await self.target.sync(run or job(name, **members), journal or MemoryJournal())
+
+
+async def edge_fault(work: Awaitable[object]) -> EdgeFault:
+    with pytest.raises(EdgeFault) as caught:
+        await work
+    assert caught.value.edge is Edge.TARGET
+    return caught.value
+
+
+async def job_fault(work: Awaitable[object]) -> JobFault:
+    with pytest.raises(JobFault) as caught:
+        await work
+    return caught.value
+
+
+async def refusal(work: Awaitable[object]) -> JobRefused:
+    with pytest.raises(JobRefused) as caught:
+        await work
+    assert caught.value.reason is Reason.TARGET_REFUSED
+    return caught.value
+
+
+def attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {each["key"]: each["value"] for each in row["attributes"]}
+
+
+def duplicate(server: ModelDbV2StandIn, run_id: str, *, later_ms: int = 0, **changed: Any) -> str:
+    """Inserts a copy of a run, as an overlapping create does. Returns its id."""
+    original = server.store.runs.by_id(run_id)
+    assert original is not None
+    row = copy.deepcopy(original.row) | {"id": new_id()} | changed
+    row["date_created"] = str(int(row["date_created"]) + later_ms)
+    server.store.runs.insert(row)
+    return str(row["id"])
+
+
+def run_ids(server: ModelDbV2StandIn) -> set[str]:
+    return {row["id"] for row in server.runs()}
+
+
+def counts(server: ModelDbV2StandIn) -> tuple[int, int, int]:
+    """Numbers of projects, experiments and runs."""
+    return len(server.projects()), len(server.experiments()), len(server.runs())

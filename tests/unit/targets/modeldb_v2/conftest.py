@@ -10,6 +10,7 @@ import stamina
 
 from daemon.demo.modeldb_v2 import calls, store
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
+from tests.support.modeldb_v2_target import Settling, TargetScene, target_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -40,3 +41,10 @@ async def server(_ticking_clock: None, no_pauses: None) -> AsyncIterator[ModelDb
     async with ModelDbV2StandIn() as stand_in:
         stand_in.faults.database_answer_seconds = 0.01
         yield stand_in
+
+
+@pytest.fixture
+async def scene(server: ModelDbV2StandIn) -> AsyncIterator[TargetScene]:
+    settling = Settling()
+    async with target_of(server.url, settling) as target:
+        yield TargetScene(server, target, settling)

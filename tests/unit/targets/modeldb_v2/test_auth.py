@@ -85,7 +85,7 @@ async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
             assert (await error_of(client.get_projects_page())).kind is ApiErrorKind.CONNECTION
 
 
-async def test_a_url_with_the_wrong_scheme_is_told(tmp_path: Path) -> None:
+async def test_a_url_with_the_wrong_scheme_is_named(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "authority")
     async with serving(no_projects) as url, asking(url.replace("http:", "https:")) as client:
         error = await error_of(client.create_experiment_run({}))

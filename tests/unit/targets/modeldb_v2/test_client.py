@@ -304,7 +304,7 @@ def words(code: int, text: str = "") -> str:
             True,
         ),  # of a small body
         (400, JSON, words(9, "FAILED_PRECONDITION"), ApiErrorKind.INTERNAL, False),
-        # the words of somebody else
+        # the text of something in front of the API
         (200, HTML, PAGE, ApiErrorKind.NOT_THE_API, True),
         (200, HTML, '{"experiment_run": {"id": "r"}}', ApiErrorKind.NOT_THE_API, True),
         (200, JSON, '{"experiment_run": {"id": "r"', ApiErrorKind.NOT_THE_API, True),
@@ -416,7 +416,7 @@ async def test_a_delete_must_say_so() -> None:
         ).kind is ApiErrorKind.NOT_THE_API
 
 
-async def test_what_came_instead_of_the_api_is_told() -> None:
+async def test_what_came_instead_of_the_api_is_named() -> None:
     async def handle(_request: web.Request) -> web.Response:
         return web.Response(status=200, text=f"\n\n  {PAGE}", content_type="text/html")
 
@@ -720,8 +720,8 @@ async def test_the_workspace_goes_where_the_api_takes_one() -> None:
     }
 
 
-async def test_twins_come_oldest_first_and_by_id_within_one_millisecond() -> None:
-    twins = [
+async def test_duplicates_come_oldest_first_and_by_id_within_one_millisecond() -> None:
+    duplicates = [
         {"id": "c", "date_created": "11"},
         {"id": "b", "date_created": "9"},
         {"id": "a", "date_created": "11"},
@@ -733,7 +733,7 @@ async def test_twins_come_oldest_first_and_by_id_within_one_millisecond() -> Non
             "findExperiments": "experiments",
             "findExperimentRuns": "experiment_runs",
         }
-        return json_answer(200, {member[request.path.rpartition("/")[2]]: twins})
+        return json_answer(200, {member[request.path.rpartition("/")[2]]: duplicates})
 
     async with serving(handle) as url, asking(url) as client:
         for found in (

@@ -174,8 +174,8 @@ def values(entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {entry["key"]: entry["value"] for entry in entries}
 
 
-def hyperparameters(**told: str) -> dict[str, Any]:
-    return values(mapped(HyperParameters=told).body["hyperparameters"])
+def hyperparameters(**given: str) -> dict[str, Any]:
+    return values(mapped(HyperParameters=given).body["hyperparameters"])
 
 
 def metric(name: str, value: object) -> dict[str, Any]:
@@ -381,7 +381,7 @@ def test_a_taken_run_name_gets_the_hash_of_the_mark(name: str) -> None:
 
 
 def test_hyperparameters_keep_type_and_text() -> None:
-    told = {
+    given = {
         "epochs": "10",
         "lr": "0.0005",
         "amp": "true",
@@ -390,7 +390,7 @@ def test_hyperparameters_keep_type_and_text() -> None:
         "opt": '"adam"',
     }
     assert hyperparameters(
-        **told, zip="00420", version="1.10", rate="1e-3", clip="NaN", dropout='"0.1"'
+        **given, zip="00420", version="1.10", rate="1e-3", clip="NaN", dropout='"0.1"'
     ) == {
         "epochs": 10,
         "lr": 0.0005,
@@ -407,7 +407,7 @@ def test_hyperparameters_keep_type_and_text() -> None:
 
 
 @pytest.mark.parametrize("blank", ["", " ", '""', '"\\n"'])
-def test_a_blank_hyperparameter_is_said_to_be_empty(blank: str) -> None:
+def test_a_blank_hyperparameter_is_shown_as_empty(blank: str) -> None:
     result = mapped(HyperParameters={"a": blank})
     assert values(result.body["hyperparameters"]) == {"a": "(empty)"}
     assert result.notes == ("hyperparameter 'a' is blank: written as (empty)",)
@@ -455,7 +455,7 @@ def test_text_that_fits_is_not_touched(text: str) -> None:
 
 
 def test_keys_are_cleaned_and_colliding_ones_stay_apart() -> None:
-    told = {
+    given = {
         "a.b": "1",
         "a b": "2",
         "a_b": "3",
@@ -466,11 +466,11 @@ def test_keys_are_cleaned_and_colliding_ones_stay_apart() -> None:
         "x:y/z": "8",
         "\u0301": "9",
     }
-    result = mapped(HyperParameters=told)
+    result = mapped(HyperParameters=given)
     written = values(result.body["hyperparameters"])
     assert (written["a_b"], written["precision"], written["-"], written["x_y/z"]) == (3, 4, 5, 8)
     assert sorted(written.values()) == list(range(1, 10))
-    backwards = mapped(HyperParameters=dict(reversed(told.items())))
+    backwards = mapped(HyperParameters=dict(reversed(given.items())))
     assert values(backwards.body["hyperparameters"]) == written
     assert "hyperparameter 'précision' written as precision" in result.notes
     assert not any("'a_b'" in note for note in result.notes)
@@ -488,14 +488,14 @@ def test_crafted_collisions_end_too() -> None:
 
 
 def test_metrics_names_and_values() -> None:
-    told = [
+    given = [
         metric("train:auc", 1),
         metric("f1.macro", 0.5),
         metric("mAP@0.5:0.95", 0.25),
         metric("Val Loss", 1e-12),
     ]
     bad = [metric("loss", "NaN"), metric("gain", float("inf"))]
-    result = mapped(FinalMetricDataList=told + bad)
+    result = mapped(FinalMetricDataList=given + bad)
     assert values(result.body["metrics"]) == {
         "train/auc": 1.0,
         "f1_macro": 0.5,
@@ -522,14 +522,14 @@ def test_metrics_that_collide_stay_apart() -> None:
 
 
 def test_channels_become_datasets_and_code_becomes_artifacts() -> None:
-    told = [
+    given = [
         channel("train", "s3://b/t"),
         channel("eval.2024", "s3://b/e"),
         channel("code", "s3://b/c"),
         channel("sm_drivers", "s3://b/d"),
     ]
     result = mapped(
-        InputDataConfig=[*told, {"ChannelName": "future", "DataSource": {}}],
+        InputDataConfig=[*given, {"ChannelName": "future", "DataSource": {}}],
         HyperParameters={"sagemaker_program": "p.py"},
     )
     assert {entry["key"]: entry["path"] for entry in result.body["datasets"]} == {
@@ -572,7 +572,7 @@ def test_artifacts_of_every_type() -> None:
     }
 
 
-def test_nothing_is_written_where_nothing_is_told() -> None:
+def test_nothing_is_written_for_what_is_absent() -> None:
     result = mapped(TrainingJobStatus=None)
     assert (result.body["artifacts"], result.body["datasets"], result.body["tags"]) == (
         [],
@@ -587,7 +587,7 @@ def test_nothing_is_written_where_nothing_is_told() -> None:
     assert "model_artifact_uri" not in values(result.body["attributes"])
 
 
-def test_a_job_that_never_started_has_times_all_the_same() -> None:
+def test_a_job_that_never_started_still_has_times() -> None:
     result = map_run(
         training_run(DescribedJob.of(describe("failed-before-start.json")), TAGS, {}, ())
     )

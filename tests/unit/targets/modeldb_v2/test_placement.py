@@ -1,0 +1,253 @@
+"""Projects and experiments of jobs, through the target."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daemon.outcome import Reason
+from daemon.targets.modeldb_v2 import placement
+from daemon.targets.modeldb_v2.client import ModelDbV2Client
+from tests.support.modeldb_v2_target import (
+    CLOSING,
+    CREATE,
+    MemoryJournal,
+    attributes,
+    counts,
+    edge_fault,
+    job,
+    job_fault,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
+    from tests.support.modeldb_v2_target import TargetScene
+
+
+async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(
+    scene: TargetScene,
+) -> None:
+    scene.server.latency_seconds = 0.005
+    # taken by another job of this process: an error, so they must queue before they ask for it
+    locks: set[str] = set()
+    done = await asyncio.gather(
+        *(scene.sync(f"churn-{n}", journal=MemoryJournal(locks=locks)) for n in range(12))
+    )
+
+    assert all(each.created for each in done)
+    assert counts(scene.server) == (1, 1, 12)
+    assert scene.server.requests["createProject"] == scene.server.requests["createExperiment"] == 1
+    assert scene.server.max_concurrent <= 4
+
+
+async def test_duplicates_of_a_project_and_of_an_experiment_resolve_alike(
+    server: ModelDbV2StandIn,
+) -> None:
+    async with (
+        target_of(server.url) as one,
+        target_of(server.url) as two,
+        target_of(server.url) as three,
+    ):
+        server.faults.overlap_next(2, operation="createProject")
+        await asyncio.gather(
+            one.sync(job("a"), MemoryJournal()), two.sync(job("b"), MemoryJournal())
+        )
+        assert len(server.projects()) == 2
+        third = await three.sync(job("c"), MemoryJournal())
+
+    oldest = min(
+        server.projects(), key=lambda project: (int(project["date_created"]), project["id"])
+    )
+    assert third.ids["project_id"] == oldest["id"]
+
+
+async def test_a_project_that_is_made_meanwhile_is_used(server: ModelDbV2StandIn) -> None:
+    class Faster(ModelDbV2Client):
+        """Another client creates the same project and experiment right after the lookup."""
+
+        async def create_project(self, fields: Mapping[str, Any]) -> Any:
+            await super().create_project({"name": fields["name"]})
+            return await super().create_project(fields)
+
+        async def create_experiment(self, fields: Mapping[str, Any]) -> Any:
+            await super().create_experiment(fields)
+            return await super().create_experiment(fields)
+
+    async with target_of(server.url, client=Faster) as target:
+        done = await target.sync(job(), MemoryJournal())
+
+    assert done.created
+    assert (len(server.projects()), len(server.experiments())) == (1, 1)
+
+
+async def test_a_project_that_another_process_made_under_its_lock_is_used(
+    server: ModelDbV2StandIn,
+) -> None:
+    async with target_of(server.url) as one, target_of(server.url) as other:
+
+        class Queued(MemoryJournal):
+            """The lock comes after another process has made what is wanted."""
+
+            @contextlib.asynccontextmanager
+            async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
+                await other.sync(job("churn-0"), MemoryJournal())
+                async with super().name_lock(lock_name):
+                    yield
+
+        done = await one.sync(job(), Queued())
+
+    assert done.created
+    assert (
+        len(server.projects()),
+        len(server.experiments()),
+        server.requests["createProject"],
+    ) == (1, 1, 1)
+
+
+async def test_a_lock_of_another_process_is_passed_on(scene: TargetScene) -> None:
+    journal = MemoryJournal(locks={"modeldb-v2/project/customer-churn"})
+    assert (await job_fault(scene.sync(journal=journal))).reason is Reason.NAME_LOCKED
+
+    assert scene.server.requests["createProject"] == 0
+
+
+async def test_ids_are_not_remembered_without_end(
+    scene: TargetScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "REMEMBERED", 2)
+    for project in ("a", "b", "c", "c", "b"):
+        await scene.sync(f"of-{project}", project_name=project)
+    before = scene.server.requests["findProjects"]
+    await scene.sync("again", project_name="a")
+
+    # twice for each new one, once for the one forgotten
+    assert (before, scene.server.requests["findProjects"]) == (6, 7)
+
+
+@pytest.mark.parametrize("table", ["projects", "experiments"])
+async def test_a_place_that_people_deleted_is_made_again(scene: TargetScene, table: str) -> None:
+    first = await scene.sync()
+    deleted = getattr(scene.server.store, table)
+    deleted.delete(next(iter(deleted.all_live())))
+    journal = MemoryJournal()
+    second = await scene.sync("churn-2", journal=journal)
+    third = await scene.sync("churn-3")
+
+    assert second.created
+    assert second.ids["experiment_id"] != first.ids["experiment_id"]
+    assert third.ids["experiment_id"] == second.ids["experiment_id"]
+    assert journal.unanswered_writes == 0
+
+
+async def test_a_place_that_is_always_gone_ends_the_attempt(scene: TargetScene) -> None:
+    scene.server.faults.refuse_next(
+        99, 404, {"code": 5, "message": "Project not found for given ID"}, operation=CREATE
+    )
+    journal = MemoryJournal()
+    fault = await job_fault(scene.sync(journal=journal))
+
+    assert fault.reason is Reason.TARGET_FAULT
+    assert "Project not found for given ID" in fault.detail
+    assert (scene.server.requests[CREATE], journal.unanswered_writes) == (3, 0)
+
+
+async def test_the_description_follows_the_tag(scene: TargetScene) -> None:
+    await scene.sync("a")
+    await scene.sync("b", project_description="Second thoughts")
+    calls = Counter(scene.server.requests)
+    await scene.sync("c", project_description="Second thoughts")
+
+    [project] = scene.server.projects()
+    assert project["description"] == "Second thoughts"
+    assert attributes(project)["sagemaker_project_description"] == "Second thoughts"
+    assert scene.server.requests - calls == {CREATE: 1}
+
+
+@pytest.mark.parametrize("warm", [True, False])
+async def test_a_description_that_a_person_wrote_stays(
+    server: ModelDbV2StandIn, *, warm: bool
+) -> None:
+    async with target_of(server.url) as first, target_of(server.url) as second:
+        await first.sync(job("a"), MemoryJournal())
+        server.store.projects.find("name", "customer-churn")[0].row["description"] = (
+            "A person's words"
+        )
+        await (first if warm else second).sync(
+            job("b", project_description="Second thoughts"), MemoryJournal()
+        )
+
+    assert server.projects()[0]["description"] == "A person's words"
+
+
+async def test_our_own_attribute_may_have_become_anything(scene: TargetScene) -> None:
+    await scene.sync("a")
+    row = scene.server.store.projects.find("name", "customer-churn")[0].row
+    row["attributes"] = [
+        {"key": "sagemaker_project_description", "value": ["a", {"list": 1}]},
+        {"key": "project_user", "value": None},
+    ]
+    done = await scene.sync("b", project_description="Second thoughts")
+
+    assert done.created
+    assert scene.server.projects()[0]["description"] == "Who leaves next month"
+
+
+async def test_an_empty_description_is_filled(server: ModelDbV2StandIn) -> None:
+    async with target_of(server.url) as first, target_of(server.url) as second:
+        await first.sync(job("a"), MemoryJournal())
+        row = server.store.projects.find("name", "customer-churn")[0].row
+        row.pop("description")
+        row["attributes"] = []
+        await second.sync(job("b"), MemoryJournal())
+
+    assert server.projects()[0]["description"] == "Who leaves next month"
+    assert attributes(server.projects()[0]) == {
+        "project_user": "amara",
+        "sagemaker_project_description": "Who leaves next month",
+    }
+
+
+async def test_a_description_whose_writer_died_half_way_is_still_ours(
+    scene: TargetScene,
+) -> None:
+    await scene.sync("a")
+    scene.server.faults.refuse_next(
+        1,
+        *CLOSING,
+        operation="updateProjectAttributes",
+    )
+    second = job("b", project_description="Second thoughts")
+    await edge_fault(scene.sync(run=second))
+    await scene.sync(run=second)
+    await scene.sync("c", project_description="Third thoughts")
+
+    assert scene.server.projects()[0]["description"] == "Third thoughts"
+
+
+async def test_the_projects_user_follows_the_tag(scene: TargetScene) -> None:
+    await scene.sync("a")
+    calls = Counter(scene.server.requests)
+    await scene.sync("b", project_user="bo")
+
+    assert attributes(scene.server.projects()[0])["project_user"] == "bo"
+    assert scene.server.requests - calls == {"updateProjectAttributes": 1, CREATE: 1}
+
+
+async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(
+    scene: TargetScene,
+) -> None:
+    await scene.sync("a")
+    scene.server.faults.refuse_next(
+        1, 400, {"code": 3, "message": "no"}, operation="updateProjectDescription"
+    )
+    done = await scene.sync("b", project_description="Second thoughts")
+
+    assert done.created
+    assert any("updateProjectDescription" in note for note in done.notes)
