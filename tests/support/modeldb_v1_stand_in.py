@@ -307,10 +307,62 @@ class InjectedFaults(Faults):
         return int(row["id"])
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A call that arrived."""
+
+    connection: int
+    """1 for the first that was ever served."""
+    method: str
+
+
+def _copies(table: str) -> property:
+    """Copies of a table's rows in the order of their ids, with the server's columns."""
+    return property(lambda server: [dict(row) for row in getattr(server.store, table)])
+
+
 class ModelDbV1StandIn(server.ModelDbV1StandIn):
-    """The stand-in with `InjectedFaults`."""
+    """The stand-in with `InjectedFaults`, a list of what arrived, and a view of each table.
+
+    Args:
+        settings: of the stand-in.
+    """
 
     faults: InjectedFaults
+    projects = _copies("projects")
+    experiments = _copies("experiments")
+    runs = _copies("runs")
+    fits = _copies("fits")
+    models = _copies("models")
+    data_frames = _copies("data_frames")
+    metrics = _copies("metrics")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.received: list[Received] = []
+        """All calls that arrived, dropped ones included."""
+        self._arrival = asyncio.Event()
+
+    @property
+    def calls(self) -> list[str]:
+        """The methods of all calls that arrived, dropped ones included."""
+        return [each.method for each in self.received]
+
+    @property
+    def open_connections(self) -> int:
+        """How many there are now, waiting ones included."""
+        return len(self._connections)
+
+    async def wait_for_calls(self, method: str, count: int = 1) -> None:
+        """Returns as soon as so many calls of a method have arrived since the object was made."""
+        while self.calls.count(method) < count:
+            self._arrival.clear()
+            await self._arrival.wait()
+
+    async def restart(self) -> None:
+        """On the same port and with its data; raises OSError when it is taken."""
+        await self.aclose()
+        await self.start(self.host)
 
     def _new_faults(
         self, *, has_mongo: bool, mongo_timeout_seconds: float, storage_busy_seconds: float
@@ -323,7 +375,8 @@ class ModelDbV1StandIn(server.ModelDbV1StandIn):
         )
 
     async def _take(self, call: Call, connection: server.Connection) -> bool:
-        self._note(call, connection)
+        self.received.append(Received(connection.number, call.method))
+        self._arrival.set()
         await self.faults.thawed()
         due = self.faults.take(call)
         if Step.HOLD_FIRST in due:

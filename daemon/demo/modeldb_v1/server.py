@@ -4,9 +4,6 @@
         ...  # 127.0.0.1 and server.port are the address to configure
         server.faults.storage_busy = True
 
-or, in a process of its own: ``python -m daemon.demo.modeldb_v1.server
---port 6543 --latency 0.02``.
-
 It imitates ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata) for the 13 methods
 that this project calls; others get "Invalid method name". It gives the recorded answers of the real
 server (tests/data/modeldb_v1), errors included. `frames` reads requests, `dispatch` carries them
@@ -18,8 +15,8 @@ are served at once, and the next one is accepted, waits and is closed after 20 s
 
 Differences, besides those named in the other modules:
 
-* A call's rows are stored in one go: connections that write at once do each other no harm.
-  the tests' `foreign_writer` does it.
+* A call's rows are stored in one go: connections that write at once do each other no harm; the
+  tests' `foreign_writer` does it.
 * Speed: a call takes no time, and its answer leaves `latency_seconds` later, however many answers
   are under way. On the real server each row takes about 1.4 ms, a fit with 10 hyperparameters 23
   ms, and no two calls of a connection overlap.
@@ -31,13 +28,10 @@ Differences, besides those named in the other modules:
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import copy
-import signal
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.demo.modeldb_v1.dispatch import Backend
@@ -53,23 +47,12 @@ from daemon.demo.modeldb_v1.store import Store
 from daemon.demo.modeldb_v1.writes import ConnectionBrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
-    from daemon.demo.modeldb_v1.store import Row, Table
     from daemon.targets.modeldb_v1.codec import Call
 
 _LENGTH = struct.Struct("!i")
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A call that arrived."""
-
-    connection: int
-    """1 for the first that was ever served."""
-    method: str
 
 
 class Connection:
@@ -133,60 +116,12 @@ class ModelDbV1StandIn:
             storage_busy_seconds=storage_busy_seconds,
         )
         self._backend = Backend(self.store, self.stored_documents, self.faults)
-        self.received: list[Received] = []
-        """All calls that arrived, dropped ones included."""
-        self._arrival = asyncio.Event()
         self._worker_seconds = worker_seconds
         self._workers = asyncio.Semaphore(workers)
         self._accepting = asyncio.Lock()
         self._served = 0
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
-
-    @property
-    def calls(self) -> list[str]:
-        """The methods of all calls that arrived, dropped ones included."""
-        return [each.method for each in self.received]
-
-    @property
-    def open_connections(self) -> int:
-        """How many there are now, waiting ones included."""
-        return len(self._connections)
-
-    @property
-    def projects(self) -> list[Row]:
-        """Copies of the table's rows in the order of their ids, with the server's columns."""
-        return _rows(self.store.projects)
-
-    @property
-    def experiments(self) -> list[Row]:
-        """As `projects`."""
-        return _rows(self.store.experiments)
-
-    @property
-    def runs(self) -> list[Row]:
-        """As `projects`."""
-        return _rows(self.store.runs)
-
-    @property
-    def fits(self) -> list[Row]:
-        """As `projects`."""
-        return _rows(self.store.fits)
-
-    @property
-    def models(self) -> list[Row]:
-        """As `projects`; a row is a model when it has a fit."""
-        return _rows(self.store.models)
-
-    @property
-    def data_frames(self) -> list[Row]:
-        """As `projects`."""
-        return _rows(self.store.data_frames)
-
-    @property
-    def metrics(self) -> list[Row]:
-        """As `projects`."""
-        return _rows(self.store.metrics)
 
     @property
     def documents(self) -> list[dict[str, Any]]:
@@ -209,12 +144,6 @@ class ModelDbV1StandIn:
             lines.append(f"{project['name']} ({project['author']}): {counts}")
         return "\n".join(lines) or "nothing is stored"
 
-    async def wait_for_calls(self, method: str, count: int = 1) -> None:
-        """Returns as soon as so many calls of a method have arrived since the object was made."""
-        while sum(each.method == method for each in self.received) < count:
-            self._arrival.clear()
-            await self._arrival.wait()
-
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listens.
 
@@ -235,15 +164,6 @@ class ModelDbV1StandIn:
         tasks = list(self._connections)
         self._die()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def kill(self) -> None:
-        """The same: `restart` brings it back with its data."""
-        await self.aclose()
-
-    async def restart(self) -> None:
-        """On the same port; raises OSError when it is taken."""
-        await self.aclose()
-        await self.start(self.host)
 
     def refuse_connections(self) -> None:
         """Nobody listens any more; the connections that there are go on."""
@@ -341,16 +261,11 @@ class ModelDbV1StandIn:
 
     async def _take(self, call: Call, connection: Connection) -> bool:
         """One call from its arrival to its answer; False: the connection is to be closed."""
-        self._note(call, connection)
         answer = await self._backend.answer(call)
         if self.faults.loses_answer(call.method):
             return False
         connection.send(framed(answer))
         return True
-
-    def _note(self, call: Call, connection: Connection) -> None:
-        self.received.append(Received(connection.number, call.method))
-        self._arrival.set()
 
     def _new_faults(
         self, *, has_mongo: bool, mongo_timeout_seconds: float, storage_busy_seconds: float
@@ -365,43 +280,3 @@ class ModelDbV1StandIn:
 def framed(message: bytes) -> bytes:
     """A message with its length before it."""
     return _LENGTH.pack(len(message)) + message
-
-
-def _rows(table: Table) -> list[Row]:
-    return [dict(row) for row in table]
-
-
-async def _serve(port: int, latency_seconds: float, *, metadata_store: bool) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    server = ModelDbV1StandIn(metadata_store=metadata_store, latency_seconds=latency_seconds)
-    await server.start(port=port)
-    async with server:
-        print(f"{server.host}:{server.port}", flush=True)  # noqa: T201 - the one line that callers wait for
-        await stopping.wait()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the address on one line and serves until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(
-        prog="python -m daemon.demo.modeldb_v1.server",
-        description="A stand-in for ModelDB V1, in memory.",
-    )
-    parser.add_argument(
-        "--port", type=int, default=0, help="port on 127.0.0.1; 0 (default): a free one"
-    )
-    parser.add_argument(
-        "--latency",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="how long each answer is under way (default 0)",
-    )
-    parser.add_argument("--no-metadata-store", action="store_true", help="a server without MongoDB")
-    options = parser.parse_args(arguments)
-    asyncio.run(_serve(options.port, options.latency, metadata_store=not options.no_metadata_store))
-
-
-if __name__ == "__main__":
-    main()

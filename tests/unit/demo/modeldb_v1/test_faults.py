@@ -169,7 +169,7 @@ class TestServer:
         await hold.reached.wait()
         async with PlainClient(server.port) as other:
             assert await other.result("testConnection") == 200
-            await server.kill()
+            await server.aclose()
             assert await other.is_closed()
         assert await client.is_closed()
         assert server.open_connections == 0

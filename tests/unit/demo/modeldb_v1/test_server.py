@@ -5,9 +5,7 @@ server beside them.
 from __future__ import annotations
 
 import asyncio
-import signal
 import struct
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -296,7 +294,7 @@ class TestProcess:
         port = server.port
         async with PlainClient(port) as client:
             assert await client.new_run() == 1
-            await server.kill()
+            await server.aclose()
             assert await client.is_closed()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
@@ -314,17 +312,6 @@ class TestProcess:
         client.send("testConnection")
         async with asyncio.timeout(5):
             await waiting
-
-    async def test_it_runs_by_itself(self) -> None:
-        arguments = [sys.executable, "-m", "daemon.demo.modeldb_v1.server", "--no-metadata-store"]
-        process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
-        assert process.stdout is not None
-        host, _, port = (await process.stdout.readline()).decode().strip().partition(":")
-        assert host == "127.0.0.1"
-        async with PlainClient(int(port)) as client:
-            assert await client.result("testConnection") == 200
-        process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
 
 
 class TestRows:
