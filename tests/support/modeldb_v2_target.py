@@ -177,6 +177,15 @@ class TargetScene:
         return await self.target.sync(run or job(name, **members), journal or MemoryJournal())
 
 
+@contextlib.asynccontextmanager
+async def scene_of(
+    server: ModelDbV2StandIn, *, client: type[ModelDbV2Client] = ModelDbV2Client
+) -> AsyncIterator[TargetScene]:
+    settling = Settling()
+    async with target_of(server.url, settling, client=client) as target:
+        yield TargetScene(server, target, settling)
+
+
 async def edge_fault(work: Awaitable[object]) -> EdgeFault:
     with pytest.raises(EdgeFault) as caught:
         await work

@@ -10,7 +10,7 @@ import stamina
 
 from daemon.demo.modeldb_v2 import calls, store
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
-from tests.support.modeldb_v2_target import Settling, TargetScene, target_of
+from tests.support.modeldb_v2_target import MemoryJournal, TargetScene, scene_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -45,6 +45,18 @@ async def server(_ticking_clock: None, no_pauses: None) -> AsyncIterator[ModelDb
 
 @pytest.fixture
 async def scene(server: ModelDbV2StandIn) -> AsyncIterator[TargetScene]:
-    settling = Settling()
-    async with target_of(server.url, settling) as target:
-        yield TargetScene(server, target, settling)
+    async with scene_of(server) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def other(server: ModelDbV2StandIn) -> AsyncIterator[TargetScene]:
+    """Another process with a target of the same server."""
+    async with scene_of(server) as scene:
+        yield scene
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    """Of a job whose write has never begun."""
+    return MemoryJournal()

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 )
 @pytest.mark.parametrize("operation", ["createProject", "createExperiment", CREATE])
 async def test_the_apis_own_refusal_of_a_create_is_believed(
-    scene: TargetScene, operation: str, status: int, body: dict[str, Any]
+    scene: TargetScene, journal: MemoryJournal, operation: str, status: int, body: dict[str, Any]
 ) -> None:
-    journal = MemoryJournal()
     scene.server.faults.refuse_next(1, status, body, operation=operation)
     refused = await refusal(scene.sync(journal=journal))
 

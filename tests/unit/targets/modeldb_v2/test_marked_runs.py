@@ -14,7 +14,6 @@ from tests.support.modeldb_v2_target import (
     CREATE,
     CREATED,
     MemoryJournal,
-    Settling,
     duplicate,
     edge_fault,
     job,
@@ -30,26 +29,23 @@ if TYPE_CHECKING:
     from tests.support.modeldb_v2_target import TargetScene
 
 
-async def test_creates_that_overlap_are_healed_by_the_next_look(server: ModelDbV2StandIn) -> None:
-    settling = Settling()
-    async with target_of(server.url, settling) as one, target_of(server.url) as two:
-        # both know the place; their checkpoints know nothing of each other
-        for target in (one, two):
-            await target.sync(job("warm-up"), MemoryJournal())
-        server.faults.overlap_next(2, operation=CREATE)
-        both = await asyncio.gather(
-            one.sync(job(), MemoryJournal()), two.sync(job(), MemoryJournal())
-        )
-        assert both[0].ids["run_id"] != both[1].ids["run_id"]
+async def test_creates_that_overlap_are_healed_by_the_next_look(
+    scene: TargetScene, other: TargetScene, journal: MemoryJournal
+) -> None:
+    # both know the place; their checkpoints know nothing of each other
+    for each in (scene, other):
+        await each.sync("warm-up")
+    scene.server.faults.overlap_next(2, operation=CREATE)
+    both = await asyncio.gather(scene.sync(), other.sync())
+    assert both[0].ids["run_id"] != both[1].ids["run_id"]
 
-        journal = MemoryJournal()
-        # its create meets a 409, and the look by name "Multiple …"
-        done = await one.sync(job(), journal)
+    # its create meets a 409, and the look by name "Multiple …"
+    done = await scene.sync(journal=journal)
 
-    left = [run["id"] for run in server.runs() if run["name"] == "churn-1"]
+    left = [run["id"] for run in scene.server.runs() if run["name"] == "churn-1"]
     assert (done.created, done.healed, left) == (False, 1, [done.ids["run_id"]])
     # where two are, a third may be under way
-    assert (journal.unanswered_writes, settling.slept) == (0, [30.0])
+    assert (journal.unanswered_writes, scene.settling.slept) == (0, [30.0])
 
 
 async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(
@@ -65,13 +61,12 @@ async def test_the_oldest_stays_and_within_one_millisecond_the_lowest_id(
     assert found.ids["run_id"] == min(first, *same)
 
 
-async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
-    async with target_of(server.url) as one, target_of(server.url) as two:
-        first = (await one.sync(job(), MemoryJournal())).ids["run_id"]
-        duplicate(server, first)
-        server.faults.overlap_next(2, operation="findExperimentRuns")
-        server.faults.overlap_next(2, operation="deleteExperimentRuns")
-        found = await asyncio.gather(one.find(job().mark), two.find(job().mark))
+async def test_two_healers_choose_alike(scene: TargetScene, other: TargetScene) -> None:
+    first = (await scene.sync()).ids["run_id"]
+    duplicate(scene.server, first)
+    scene.server.faults.overlap_next(2, operation="findExperimentRuns")
+    scene.server.faults.overlap_next(2, operation="deleteExperimentRuns")
+    found = await asyncio.gather(scene.target.find(job().mark), other.target.find(job().mark))
 
     assert (
         [each.ids for each in found if each is not None] == [found[0].ids] * 2
@@ -79,20 +74,14 @@ async def test_two_healers_choose_alike(server: ModelDbV2StandIn) -> None:
         else False
     )
     assert sum(each.healed for each in found if each is not None) >= 1
-    assert len(server.runs()) == 1
+    assert len(scene.server.runs()) == 1
 
 
-async def test_duplicates_that_cannot_be_deleted_leave_the_job_open(
-    scene: TargetScene,
-) -> None:
+async def test_duplicates_that_cannot_be_deleted_leave_the_job_open(scene: TargetScene) -> None:
     first = (await scene.sync()).ids["run_id"]
     duplicate(scene.server, first)
     journal = MemoryJournal(unanswered_writes=2)
-    scene.server.faults.refuse_next(
-        1,
-        *CLOSING,
-        operation="deleteExperimentRuns",
-    )
+    scene.server.faults.refuse_next(1, *CLOSING, operation="deleteExperimentRuns")
     assert (await edge_fault(scene.sync(journal=journal))).reason is Reason.UNAVAILABLE
     assert journal.unanswered_writes == 2
     done = await scene.sync(journal=journal)

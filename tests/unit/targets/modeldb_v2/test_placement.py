@@ -88,26 +88,24 @@ async def test_a_project_that_is_made_meanwhile_is_used(server: ModelDbV2StandIn
 
 
 async def test_a_project_that_another_process_made_under_its_lock_is_used(
-    server: ModelDbV2StandIn,
+    scene: TargetScene, other: TargetScene
 ) -> None:
-    async with target_of(server.url) as one, target_of(server.url) as other:
+    class Queued(MemoryJournal):
+        """The lock comes after another process has made what is wanted."""
 
-        class Queued(MemoryJournal):
-            """The lock comes after another process has made what is wanted."""
+        @contextlib.asynccontextmanager
+        async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
+            await other.sync("churn-0")
+            async with super().name_lock(lock_name):
+                yield
 
-            @contextlib.asynccontextmanager
-            async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
-                await other.sync(job("churn-0"), MemoryJournal())
-                async with super().name_lock(lock_name):
-                    yield
-
-        done = await one.sync(job(), Queued())
+    done = await scene.sync(journal=Queued())
 
     assert done.created
     assert (
-        len(server.projects()),
-        len(server.experiments()),
-        server.requests["createProject"],
+        len(scene.server.projects()),
+        len(scene.server.experiments()),
+        scene.server.requests["createProject"],
     ) == (1, 1, 1)
 
 
@@ -132,11 +130,12 @@ async def test_ids_are_not_remembered_without_end(
 
 
 @pytest.mark.parametrize("table", ["projects", "experiments"])
-async def test_a_place_that_people_deleted_is_made_again(scene: TargetScene, table: str) -> None:
+async def test_a_place_that_people_deleted_is_made_again(
+    scene: TargetScene, journal: MemoryJournal, table: str
+) -> None:
     first = await scene.sync()
     deleted = getattr(scene.server.store, table)
     deleted.delete(next(iter(deleted.all_live())))
-    journal = MemoryJournal()
     second = await scene.sync("churn-2", journal=journal)
     third = await scene.sync("churn-3")
 
@@ -146,11 +145,12 @@ async def test_a_place_that_people_deleted_is_made_again(scene: TargetScene, tab
     assert journal.unanswered_writes == 0
 
 
-async def test_a_place_that_is_always_gone_ends_the_attempt(scene: TargetScene) -> None:
+async def test_a_place_that_is_always_gone_ends_the_attempt(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     scene.server.faults.refuse_next(
         99, 404, {"code": 5, "message": "Project not found for given ID"}, operation=CREATE
     )
-    journal = MemoryJournal()
     fault = await job_fault(scene.sync(journal=journal))
 
     assert fault.reason is Reason.TARGET_FAULT
@@ -172,18 +172,15 @@ async def test_the_description_follows_the_tag(scene: TargetScene) -> None:
 
 @pytest.mark.parametrize("warm", [True, False])
 async def test_a_description_that_a_person_wrote_stays(
-    server: ModelDbV2StandIn, *, warm: bool
+    scene: TargetScene, other: TargetScene, *, warm: bool
 ) -> None:
-    async with target_of(server.url) as first, target_of(server.url) as second:
-        await first.sync(job("a"), MemoryJournal())
-        server.store.projects.find("name", "customer-churn")[0].row["description"] = (
-            "A person's words"
-        )
-        await (first if warm else second).sync(
-            job("b", project_description="Second thoughts"), MemoryJournal()
-        )
+    await scene.sync("a")
+    scene.server.store.projects.find("name", "customer-churn")[0].row["description"] = (
+        "A person's words"
+    )
+    await (scene if warm else other).sync("b", project_description="Second thoughts")
 
-    assert server.projects()[0]["description"] == "A person's words"
+    assert scene.server.projects()[0]["description"] == "A person's words"
 
 
 async def test_our_own_attribute_may_have_become_anything(scene: TargetScene) -> None:
@@ -199,30 +196,23 @@ async def test_our_own_attribute_may_have_become_anything(scene: TargetScene) ->
     assert scene.server.projects()[0]["description"] == "Who leaves next month"
 
 
-async def test_an_empty_description_is_filled(server: ModelDbV2StandIn) -> None:
-    async with target_of(server.url) as first, target_of(server.url) as second:
-        await first.sync(job("a"), MemoryJournal())
-        row = server.store.projects.find("name", "customer-churn")[0].row
-        row.pop("description")
-        row["attributes"] = []
-        await second.sync(job("b"), MemoryJournal())
+async def test_an_empty_description_is_filled(scene: TargetScene, other: TargetScene) -> None:
+    await scene.sync("a")
+    row = scene.server.store.projects.find("name", "customer-churn")[0].row
+    row.pop("description")
+    row["attributes"] = []
+    await other.sync("b")
 
-    assert server.projects()[0]["description"] == "Who leaves next month"
-    assert attributes(server.projects()[0]) == {
+    assert scene.server.projects()[0]["description"] == "Who leaves next month"
+    assert attributes(scene.server.projects()[0]) == {
         "project_user": "amara",
         "sagemaker_project_description": "Who leaves next month",
     }
 
 
-async def test_a_description_whose_writer_died_half_way_is_still_ours(
-    scene: TargetScene,
-) -> None:
+async def test_a_description_whose_writer_died_half_way_is_still_ours(scene: TargetScene) -> None:
     await scene.sync("a")
-    scene.server.faults.refuse_next(
-        1,
-        *CLOSING,
-        operation="updateProjectAttributes",
-    )
+    scene.server.faults.refuse_next(1, *CLOSING, operation="updateProjectAttributes")
     second = job("b", project_description="Second thoughts")
     await edge_fault(scene.sync(run=second))
     await scene.sync(run=second)
@@ -240,9 +230,7 @@ async def test_the_projects_user_follows_the_tag(scene: TargetScene) -> None:
     assert scene.server.requests - calls == {"updateProjectAttributes": 1, CREATE: 1}
 
 
-async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(
-    scene: TargetScene,
-) -> None:
+async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(scene: TargetScene) -> None:
     await scene.sync("a")
     scene.server.faults.refuse_next(
         1, 400, {"code": 3, "message": "no"}, operation="updateProjectDescription"

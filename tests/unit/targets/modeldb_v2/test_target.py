@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 # ---
 
 
-async def test_a_new_job_gets_its_project_experiment_and_run(server: ModelDbV2StandIn) -> None:
-    journal = MemoryJournal()
+async def test_a_new_job_gets_its_project_experiment_and_run(
+    server: ModelDbV2StandIn, journal: MemoryJournal
+) -> None:
     async with target_of(server.url, ui_url="http://ui:3000/") as target:
         done = await target.sync(job(), journal)
 
@@ -101,9 +102,7 @@ async def test_no_links_without_a_front_end(scene: TargetScene) -> None:
     assert "run_url" not in (await scene.sync()).ids
 
 
-async def test_a_second_job_of_a_known_project_and_model_costs_one_call(
-    scene: TargetScene,
-) -> None:
+async def test_a_second_job_of_a_known_project_and_model_costs_one_call(scene: TargetScene) -> None:
     await scene.sync()
     before = sum(scene.server.requests.values())
     await scene.sync("churn-2")
@@ -124,12 +123,11 @@ async def test_notes_name_what_was_shortened(scene: TargetScene) -> None:
 
 
 async def test_a_repeated_job_is_found_and_nothing_is_overwritten(
-    scene: TargetScene,
+    scene: TargetScene, journal: MemoryJournal
 ) -> None:
     first = await scene.sync()
     stored = scene.server.store.run(first.ids["run_id"])
     stored.row["description"] = "edited by hand"
-    journal = MemoryJournal()
     again = await scene.sync(journal=journal)
 
     assert (again.created, again.ids) == (False, first.ids)
@@ -184,9 +182,8 @@ async def test_a_run_that_is_found_counts_even_when_its_project_cannot_be_named(
 
 
 async def test_a_run_that_is_deleted_between_the_refusal_and_the_look_is_left_to_the_next_attempt(
-    scene: TargetScene,
+    scene: TargetScene, journal: MemoryJournal
 ) -> None:
-    journal = MemoryJournal()
     scene.server.faults.refuse_next(
         1,
         409,
@@ -203,10 +200,11 @@ async def test_a_run_that_is_deleted_between_the_refusal_and_the_look_is_left_to
 # ---
 
 
-async def test_a_job_of_the_same_name_gets_a_distinct_name(scene: TargetScene) -> None:
+async def test_a_job_of_the_same_name_gets_a_distinct_name(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     first, second = job(), job(created=CREATED + timedelta(days=30))
     await scene.sync(run=first)
-    journal = MemoryJournal()
     done = await scene.sync(run=second, journal=journal)
     again = await scene.sync(run=second)
 
@@ -229,11 +227,12 @@ async def test_a_run_without_a_mark_belongs_to_another_writer(scene: TargetScene
     assert scene.server.store.run(done.ids["run_id"]).row["description"] == "mine"
 
 
-async def test_a_job_whose_both_names_are_taken_is_refused(scene: TargetScene) -> None:
+async def test_a_job_whose_both_names_are_taken_is_refused(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     second = job(created=CREATED + timedelta(days=30))
     first = await scene.sync()
     duplicate(scene.server, first.ids["run_id"], name=distinct_run_name("churn-1", second.mark))
-    journal = MemoryJournal()
     refused = await refusal(scene.sync(run=second, journal=journal))
 
     assert "rename or delete" in refused.detail
@@ -254,8 +253,7 @@ async def test_duplicates_of_another_job_are_left_alone(scene: TargetScene) -> N
 # ---
 
 
-async def test_an_answer_lost_after_the_create(scene: TargetScene) -> None:
-    journal = MemoryJournal()
+async def test_an_answer_lost_after_the_create(scene: TargetScene, journal: MemoryJournal) -> None:
     scene.server.faults.lose_next_answers(1, operation=CREATE)
     fault = await edge_fault(scene.sync(journal=journal))
     assert (fault.reason, journal.unanswered_writes) == (Reason.UNREACHABLE, 1)
@@ -277,8 +275,9 @@ async def test_an_unanswered_create_is_looked_up_before_anything_else_is_made(
     assert (len(scene.server.projects()), len(scene.server.runs())) == (1, 1)
 
 
-async def test_a_create_that_was_lost_on_its_way(scene: TargetScene) -> None:
-    journal = MemoryJournal()
+async def test_a_create_that_was_lost_on_its_way(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     scene.server.faults.refuse_next(1, *CLOSING, operation=CREATE)
     fault = await edge_fault(scene.sync(journal=journal))
     assert (fault.reason, journal.unanswered_writes) == (Reason.UNAVAILABLE, 1)
@@ -291,7 +290,9 @@ async def test_a_create_that_was_lost_on_its_way(scene: TargetScene) -> None:
     assert scene.server.requests["findExperimentRuns"] == 2
 
 
-async def test_no_answer_in_time(server: ModelDbV2StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_answer_in_time(
+    server: ModelDbV2StandIn, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deadlines: list[asyncio.Timeout] = []
     new_deadline = asyncio.timeout
 
@@ -302,7 +303,6 @@ async def test_no_answer_in_time(server: ModelDbV2StandIn, monkeypatch: pytest.M
         return made
 
     monkeypatch.setattr(asyncio, "timeout", deadline)
-    journal = MemoryJournal()
     async with target_of(server.url, timeout_seconds=77.0) as target:
         server.faults.delay_next(60.0, operation=CREATE)
         syncing = asyncio.create_task(edge_fault(target.sync(job(), journal)))
@@ -317,7 +317,9 @@ async def test_no_answer_in_time(server: ModelDbV2StandIn, monkeypatch: pytest.M
     )
 
 
-async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2StandIn) -> None:
+async def test_a_create_that_is_carried_out_late_is_healed(
+    server: ModelDbV2StandIn, journal: MemoryJournal
+) -> None:
     """The project's tag changes meanwhile, so that not even the server's own check of the name sees
     the duplicate coming.
     """
@@ -334,7 +336,6 @@ async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2Stan
             return await super().create_experiment_run(fields)
 
     settling = Settling()
-    journal = MemoryJournal()
     async with (
         target_of(server.url, settling, client=Late) as target,
         target_of(server.url) as other,
@@ -352,7 +353,7 @@ async def test_a_create_that_is_carried_out_late_is_healed(server: ModelDbV2Stan
 
 @pytest.mark.parametrize("carried_out", [False, True])
 async def test_a_bare_500_is_looked_up_and_retried(
-    server: ModelDbV2StandIn, *, carried_out: bool
+    server: ModelDbV2StandIn, journal: MemoryJournal, *, carried_out: bool
 ) -> None:
     class DeadConnection(ModelDbV2Client):
         failures = 1
@@ -373,7 +374,6 @@ async def test_a_bare_500_is_looked_up_and_retried(
             return await super().create_experiment_run(fields)
 
     settling = Settling()
-    journal = MemoryJournal()
     async with target_of(server.url, settling, client=DeadConnection) as target:
         done = await target.sync(job(), journal)
 
@@ -384,9 +384,8 @@ async def test_a_bare_500_is_looked_up_and_retried(
 
 
 async def test_three_bare_500s_are_this_jobs_fault(
-    scene: TargetScene,
+    scene: TargetScene, journal: MemoryJournal
 ) -> None:
-    journal = MemoryJournal()
     scene.server.faults.refuse_next(9, *BARE_500, operation=CREATE)
     fault = await job_fault(scene.sync(journal=journal))
 
@@ -395,9 +394,7 @@ async def test_three_bare_500s_are_this_jobs_fault(
     assert scene.server.requests["findExperimentRuns"] == 2  # before each further create
 
 
-async def test_reads_that_end_in_a_bare_500_are_retried(
-    scene: TargetScene,
-) -> None:
+async def test_reads_that_end_in_a_bare_500_are_retried(scene: TargetScene) -> None:
     for operation in (
         "findExperimentRuns",
         "findProjects",
@@ -432,7 +429,6 @@ async def test_several_unanswered_creates_are_waited_for_even_when_one_run_is_fo
 async def test_a_run_that_vanishes_while_it_settles_is_not_reported_as_there(
     scene: TargetScene,
 ) -> None:
-
     async def a_person_deletes_it() -> None:
         scene.server.store.runs.delete(scene.server.store.run(scene.server.runs()[0]["id"]))
 
@@ -464,8 +460,9 @@ async def test_an_outage_while_it_settles_leaves_the_job_open(scene: TargetScene
     assert (done.created, len(scene.server.runs()), journal.unanswered_writes) == (False, 1, 0)
 
 
-async def test_a_connection_that_is_refused_was_surely_not_used(scene: TargetScene) -> None:
-    journal = MemoryJournal()
+async def test_a_connection_that_is_refused_was_surely_not_used(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     await scene.sync("warm-up")
     await scene.server.stop()
     await edge_fault(scene.target.probe())  # ends the idle connection
@@ -475,8 +472,9 @@ async def test_a_connection_that_is_refused_was_surely_not_used(scene: TargetSce
     assert (len(journal.begun), journal.unanswered_writes) == (1, 0)
 
 
-async def test_a_cancelled_create_stays_unanswered(scene: TargetScene) -> None:
-    journal = MemoryJournal()
+async def test_a_cancelled_create_stays_unanswered(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     scene.server.faults.delay_next(60.0, operation=CREATE)
     syncing = asyncio.create_task(scene.sync(journal=journal))
     await scene.server.wait_for_requests(CREATE)
@@ -487,8 +485,9 @@ async def test_a_cancelled_create_stays_unanswered(scene: TargetScene) -> None:
     assert journal.unanswered_writes == 1
 
 
-async def test_nothing_is_sent_without_the_journals_leave(scene: TargetScene) -> None:
-    journal = MemoryJournal()
+async def test_nothing_is_sent_without_the_journals_leave(
+    scene: TargetScene, journal: MemoryJournal
+) -> None:
     journal.refusal = LeaseLost("arn")
     with pytest.raises(LeaseLost):
         await scene.sync(journal=journal)
@@ -501,13 +500,12 @@ async def test_nothing_is_sent_without_the_journals_leave(scene: TargetScene) ->
 
 
 async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(
-    server: ModelDbV2StandIn,
+    server: ModelDbV2StandIn, journal: MemoryJournal
 ) -> None:
     class Forgetful(ModelDbV2Client):
         async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
             return await super().create_experiment_run({**fields, "attributes": []})
 
-    journal = MemoryJournal()
     async with target_of(server.url, client=Forgetful) as target:
         fault = await edge_fault(target.sync(job(), journal))
 
