@@ -18,7 +18,7 @@ from tests.support.modeldb_v2_target import (
     edge_fault,
     job,
     run_ids,
-    target_of,
+    scene_of,
 )
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 async def test_creates_that_overlap_are_healed_by_the_next_look(
     scene: TargetScene, other: TargetScene, journal: MemoryJournal
 ) -> None:
-    # both know the place; their checkpoints know nothing of each other
+    # both have the place in their caches; their checkpoints are separate
     for each in (scene, other):
         await each.sync("warm-up")
     scene.server.faults.overlap_next(2, operation=CREATE)
     both = await asyncio.gather(scene.sync(), other.sync())
     assert both[0].ids["run_id"] != both[1].ids["run_id"]
 
-    # its create meets a 409, and the look by name "Multiple …"
+    # the create ends in a 409, and the lookup by name in "Multiple …"
     done = await scene.sync(journal=journal)
 
     left = [run["id"] for run in scene.server.runs() if run["name"] == "churn-1"]
     assert (done.created, done.healed, left) == (False, 1, [done.ids["run_id"]])
-    # where two are, a third may be under way
+    # with two runs there may be a third in flight
     assert (journal.unanswered_writes, scene.settling.slept) == (0, [30.0])
 
 
@@ -66,14 +66,12 @@ async def test_two_healers_choose_alike(scene: TargetScene, other: TargetScene) 
     duplicate(scene.server, first)
     scene.server.faults.overlap_next(2, operation="findExperimentRuns")
     scene.server.faults.overlap_next(2, operation="deleteExperimentRuns")
-    found = await asyncio.gather(scene.target.find(job().mark), other.target.find(job().mark))
+    one, two = await asyncio.gather(scene.target.find(job().mark), other.target.find(job().mark))
 
-    assert (
-        [each.ids for each in found if each is not None] == [found[0].ids] * 2
-        if found[0]
-        else False
-    )
-    assert sum(each.healed for each in found if each is not None) >= 1
+    assert one is not None
+    assert two is not None
+    assert one.ids == two.ids
+    assert one.healed + two.healed >= 1
     assert len(scene.server.runs()) == 1
 
 
@@ -91,24 +89,21 @@ async def test_duplicates_that_cannot_be_deleted_leave_the_job_open(scene: Targe
 
 async def test_only_what_carries_the_mark_is_ever_deleted(server: ModelDbV2StandIn) -> None:
     class EverythingMatches(ModelDbV2Client):
-        """As if the server did not know the conditions."""
+        """The server ignores the conditions."""
 
         async def find_experiment_runs(self, equal: Mapping[str, str]) -> Sequence[Run]:
             del equal
             return await super().find_experiment_runs({})
 
-    async with target_of(server.url, client=EverythingMatches) as target:
-        kept = await target.sync(job(), MemoryJournal())
+    async with scene_of(server, client=EverythingMatches) as scene:
+        kept = await scene.sync()
         others = [
-            await target.sync(each, MemoryJournal())
-            for each in (
-                job("churn-2"),
-                job(created=CREATED + timedelta(seconds=1)),
-                job(account="999999999999", model_name="other"),
-            )
+            await scene.sync("churn-2"),
+            await scene.sync(created=CREATED + timedelta(seconds=1)),
+            await scene.sync(account="999999999999", model_name="other"),
         ]
         duplicate(server, kept.ids["run_id"])
-        found = await target.find(job().mark)
+        found = await scene.target.find(job().mark)
 
     assert found is not None
     assert found.healed == 1

@@ -21,7 +21,7 @@ from tests.support.modeldb_v2_target import (
     edge_fault,
     job,
     job_fault,
-    target_of,
+    scene_of,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(
     scene: TargetScene,
 ) -> None:
     scene.server.latency_seconds = 0.005
-    # taken by another job of this process: an error, so they must queue before they ask for it
+    # A name lock that another job holds is an error: jobs of one process must queue for it.
     locks: set[str] = set()
     done = await asyncio.gather(
         *(scene.sync(f"churn-{n}", journal=MemoryJournal(locks=locks)) for n in range(12))
@@ -48,23 +48,16 @@ async def test_a_crowd_of_cold_jobs_makes_one_project_and_one_experiment(
 
 
 async def test_duplicates_of_a_project_and_of_an_experiment_resolve_alike(
-    server: ModelDbV2StandIn,
+    scene: TargetScene, other: TargetScene
 ) -> None:
-    async with (
-        target_of(server.url) as one,
-        target_of(server.url) as two,
-        target_of(server.url) as three,
-    ):
-        server.faults.overlap_next(2, operation="createProject")
-        await asyncio.gather(
-            one.sync(job("a"), MemoryJournal()), two.sync(job("b"), MemoryJournal())
-        )
-        assert len(server.projects()) == 2
-        third = await three.sync(job("c"), MemoryJournal())
+    scene.server.faults.overlap_next(2, operation="createProject")
+    await asyncio.gather(scene.sync("a"), other.sync("b"))
+    projects = scene.server.projects()
+    assert len(projects) == 2
+    async with scene_of(scene.server) as cold:
+        third = await cold.sync("c")
 
-    oldest = min(
-        server.projects(), key=lambda project: (int(project["date_created"]), project["id"])
-    )
+    oldest = min(projects, key=lambda project: (int(project["date_created"]), project["id"]))
     assert third.ids["project_id"] == oldest["id"]
 
 
@@ -80,11 +73,11 @@ async def test_a_project_that_is_made_meanwhile_is_used(server: ModelDbV2StandIn
             await super().create_experiment(fields)
             return await super().create_experiment(fields)
 
-    async with target_of(server.url, client=Faster) as target:
-        done = await target.sync(job(), MemoryJournal())
+    async with scene_of(server, client=Faster) as scene:
+        done = await scene.sync()
 
     assert done.created
-    assert (len(server.projects()), len(server.experiments())) == (1, 1)
+    assert counts(server) == (1, 1, 1)
 
 
 async def test_a_project_that_another_process_made_under_its_lock_is_used(
@@ -102,11 +95,8 @@ async def test_a_project_that_another_process_made_under_its_lock_is_used(
     done = await scene.sync(journal=Queued())
 
     assert done.created
-    assert (
-        len(scene.server.projects()),
-        len(scene.server.experiments()),
-        scene.server.requests["createProject"],
-    ) == (1, 1, 1)
+    assert counts(scene.server) == (1, 1, 2)
+    assert scene.server.requests["createProject"] == 1
 
 
 async def test_a_lock_of_another_process_is_passed_on(scene: TargetScene) -> None:

@@ -22,7 +22,6 @@ from tests.support.modeldb_v2_target import (
     CREATE,
     CREATED,
     MemoryJournal,
-    Settling,
     attributes,
     counts,
     duplicate,
@@ -31,6 +30,7 @@ from tests.support.modeldb_v2_target import (
     job_fault,
     refusal,
     run_ids,
+    scene_of,
     target_of,
 )
 
@@ -90,9 +90,8 @@ async def test_a_new_job_gets_its_project_experiment_and_run(
 
 
 async def test_links_name_the_workspace(server: ModelDbV2StandIn) -> None:
-    async with target_of(
-        server.url, ui_url="https://verta.example.com", workspace="team"
-    ) as target:
+    ui_url = "https://verta.example.com"
+    async with target_of(server.url, ui_url=ui_url, workspace="team") as target:
         done = await target.sync(job(), MemoryJournal())
 
     assert done.ids["run_url"].startswith("https://verta.example.com/team/projects/")
@@ -136,17 +135,15 @@ async def test_a_repeated_job_is_found_and_nothing_is_overwritten(
 
 
 async def test_a_lost_checkpoint_and_a_changed_tag_make_no_second_run(
-    server: ModelDbV2StandIn,
+    scene: TargetScene, other: TargetScene
 ) -> None:
-    async with target_of(server.url) as target:
-        first = await target.sync(job(), MemoryJournal())
-    async with target_of(server.url) as target:
-        again = await target.sync(
-            job(project_name="another project"), MemoryJournal(look_up_first=True)
-        )
+    first = await scene.sync()
+    again = await other.sync(
+        project_name="another project", journal=MemoryJournal(look_up_first=True)
+    )
 
     assert (again.created, again.ids) == (False, first.ids)
-    assert (len(server.projects()), len(server.runs())) == (1, 1)
+    assert counts(scene.server) == (1, 1, 1)
 
 
 async def test_a_run_that_a_person_renamed_is_found_by_its_mark(scene: TargetScene) -> None:
@@ -261,7 +258,7 @@ async def test_an_answer_lost_after_the_create(scene: TargetScene, journal: Memo
     done = await scene.sync(journal=journal)
 
     assert (done.created, len(scene.server.runs()), scene.server.requests[CREATE]) == (False, 1, 1)
-    # one create, one run: nothing more can come
+    # one create, one run: nothing else is in flight
     assert (journal.unanswered_writes, scene.settling.slept) == (0, [])
 
 
@@ -272,7 +269,7 @@ async def test_an_unanswered_create_is_looked_up_before_anything_else_is_made(
     done = await scene.sync(project_name="renamed", journal=MemoryJournal(unanswered_writes=1))
 
     assert (done.created, done.ids) == (False, first.ids)
-    assert (len(scene.server.projects()), len(scene.server.runs())) == (1, 1)
+    assert counts(scene.server) == (1, 1, 1)
 
 
 async def test_a_create_that_was_lost_on_its_way(
@@ -318,10 +315,10 @@ async def test_no_answer_in_time(
 
 
 async def test_a_create_that_is_carried_out_late_is_healed(
-    server: ModelDbV2StandIn, journal: MemoryJournal
+    server: ModelDbV2StandIn, other: TargetScene, journal: MemoryJournal
 ) -> None:
-    """The project's tag changes meanwhile, so that not even the server's own check of the name sees
-    the duplicate coming.
+    """The project tag changes in between, so the server's check of the name does not prevent the
+    duplicate.
     """
 
     class Late(ModelDbV2Client):
@@ -335,16 +332,13 @@ async def test_a_create_that_is_carried_out_late_is_healed(
                 )
             return await super().create_experiment_run(fields)
 
-    settling = Settling()
-    async with (
-        target_of(server.url, settling, client=Late) as target,
-        target_of(server.url) as other,
-    ):
-        assert (await edge_fault(target.sync(job(), journal))).reason is Reason.UNREACHABLE
-        settling.during = lambda: other._client.create_experiment_run(Late.late[0])
-        done = await target.sync(job(project_name="renamed"), journal)
+    async with scene_of(server, client=Late) as scene:
+        assert (await edge_fault(scene.sync(journal=journal))).reason is Reason.UNREACHABLE
+        late = other.target._client.create_experiment_run
+        scene.settling.during = lambda: late(Late.late[0])
+        done = await scene.sync(project_name="renamed", journal=journal)
 
-    assert settling.slept == [30.0]
+    assert scene.settling.slept == [30.0]
     [run] = server.runs()
     assert (done.created, done.healed, done.ids["run_id"]) == (True, 1, run["id"])
     assert done.ids["project"] == "renamed"
@@ -373,14 +367,13 @@ async def test_a_bare_500_is_looked_up_and_retried(
                 )
             return await super().create_experiment_run(fields)
 
-    settling = Settling()
-    async with target_of(server.url, settling, client=DeadConnection) as target:
-        done = await target.sync(job(), journal)
+    async with scene_of(server, client=DeadConnection) as scene:
+        done = await scene.sync(journal=journal)
 
     assert len(server.runs()) == 1
     assert done.created is not carried_out
     assert server.requests["findExperimentRuns"] == (1 if carried_out else 2)
-    assert (journal.unanswered_writes, settling.slept) == (0, [] if carried_out else [30.0])
+    assert (journal.unanswered_writes, scene.settling.slept) == (0, [] if carried_out else [30.0])
 
 
 async def test_three_bare_500s_are_this_jobs_fault(
@@ -506,8 +499,8 @@ async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(
         async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
             return await super().create_experiment_run({**fields, "attributes": []})
 
-    async with target_of(server.url, client=Forgetful) as target:
-        fault = await edge_fault(target.sync(job(), journal))
+    async with scene_of(server, client=Forgetful) as scene:
+        fault = await edge_fault(scene.sync(journal=journal))
 
     assert (fault.reason, journal.unanswered_writes) == (Reason.NOT_THE_API, 1)
 
@@ -553,25 +546,25 @@ async def test_the_probe_fails_while_one_service_does(scene: TargetScene, servic
     await scene.target.probe()
 
 
-async def test_the_probe_reports_what_is_wrong(server: ModelDbV2StandIn) -> None:
-    async with target_of(server.url) as target:
-        server.faults.database_down = True
-        assert (await edge_fault(target.probe())).reason is Reason.UNAVAILABLE
-        server.faults.clear()
+async def test_the_probe_reports_what_is_wrong(scene: TargetScene) -> None:
+    faults, probe = scene.server.faults, scene.target.probe
+    faults.database_down = True
+    assert (await edge_fault(probe())).reason is Reason.UNAVAILABLE
+    faults.clear()
 
-        server.faults.refuse_next(1, 500, {"code": 2})
-        assert (await edge_fault(target.probe())).reason is Reason.UNAVAILABLE
+    faults.refuse_next(1, *BARE_500)
+    assert (await edge_fault(probe())).reason is Reason.UNAVAILABLE
 
-        server.faults.refuse_next(1, 400, {"code": 3, "message": "illegal header"})
-        assert (await edge_fault(target.probe())).reason is Reason.NOT_THE_API
+    faults.refuse_next(1, 400, {"code": 3, "message": "illegal header"})
+    assert (await edge_fault(probe())).reason is Reason.NOT_THE_API
 
-        server.faults.web_page = True
-        fault = await edge_fault(target.probe())
-        assert (fault.reason, fault.curable) == (Reason.NOT_THE_API, False)
-        assert "target.url should look like" in fault.detail
+    faults.web_page = True
+    fault = await edge_fault(probe())
+    assert (fault.reason, fault.curable) == (Reason.NOT_THE_API, False)
+    assert "target.url should look like" in fault.detail
+    faults.clear()
 
-    async with target_of(server.url.removesuffix("/v1")) as target:
-        server.faults.clear()
+    async with target_of(scene.server.url.removesuffix("/v1")) as target:
         assert (await edge_fault(target.probe())).reason is Reason.NOT_THE_API
 
 
