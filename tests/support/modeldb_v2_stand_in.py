@@ -26,7 +26,9 @@ the server, and a frozen server does not keep to a Grpc-Timeout.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,12 +36,13 @@ from aiohttp import web
 
 from daemon.demo.modeldb_v2 import server
 from daemon.demo.modeldb_v2.faults import Faults
-from daemon.demo.modeldb_v2.messages import UNAVAILABLE, ApiError
+from daemon.demo.modeldb_v2.messages import UNAUTHENTICATED, UNAVAILABLE, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daemon.demo.modeldb_v2.calls import Call
+    from daemon.demo.modeldb_v2.store import Table
 
 _REFUSED = (
     'connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:8085: '
@@ -198,9 +201,43 @@ class InjectedFaults(Faults):
 
 
 class ModelDbV2StandIn(server.ModelDbV2StandIn):
-    """The stand-in with `InjectedFaults`."""
+    """The stand-in with `InjectedFaults`, a count of what arrives, and a view of what it keeps.
+
+    Args:
+        require_headers: headers that every request must bring, with these values (an Authorization,
+            a developer key); others get 401.
+        settings: of the stand-in.
+    """
 
     faults: InjectedFaults
+
+    def __init__(
+        self, *, require_headers: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        self.require_headers = dict(require_headers or {})
+        self.requests: Counter[str] = Counter()
+        """Calls by operation (the last part of the path), refused ones included."""
+        self.max_concurrent = 0
+        """The most calls that waited for an answer at once."""
+        self._under_way = 0
+        self._arrival = asyncio.Event()
+
+    def projects(self) -> list[dict[str, Any]]:
+        """Copies of all that are not deleted, oldest first."""
+        return _copies(self.store.projects)
+
+    def experiments(self) -> list[dict[str, Any]]:
+        return _copies(self.store.experiments)
+
+    def runs(self) -> list[dict[str, Any]]:
+        return _copies(self.store.runs)
+
+    async def wait_for_requests(self, operation: str, count: int = 1) -> None:
+        """Returns when so many calls of an operation have arrived since the object was made."""
+        while self.requests[operation] < count:
+            self._arrival.clear()
+            await self._arrival.wait()
 
     def _new_faults(self) -> InjectedFaults:
         return InjectedFaults()
@@ -210,6 +247,22 @@ class ModelDbV2StandIn(server.ModelDbV2StandIn):
         return _web_page() if self.faults.web_page else await super()._answer_unknown_path()
 
     async def _answer(
+        self, request: server.Request, body: bytes, service: str, operation: str, call: Call
+    ) -> web.Response | None:
+        self.requests[operation] += 1
+        self._arrival.set()
+        self._under_way += 1
+        self.max_concurrent = max(self.max_concurrent, self._under_way)
+        try:
+            if any(
+                request.headers.get(name) != value for name, value in self.require_headers.items()
+            ):
+                raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
+            return await self._answer_with_faults(request, body, service, operation, call)
+        finally:
+            self._under_way -= 1
+
+    async def _answer_with_faults(
         self, request: server.Request, body: bytes, service: str, operation: str, call: Call
     ) -> web.Response | None:
         faults = self.faults
@@ -233,3 +286,7 @@ class ModelDbV2StandIn(server.ModelDbV2StandIn):
 
 def _web_page() -> web.Response:
     return web.Response(text=_WEB_PAGE, content_type="text/html")
+
+
+def _copies(table: Table) -> list[dict[str, Any]]:
+    return [copy.deepcopy(entity.row) for entity in table.all_live()]

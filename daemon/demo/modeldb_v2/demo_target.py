@@ -45,7 +45,7 @@ class DemoModelDbV2:
 
     @property
     def run_count(self) -> int:
-        return len(self._server.runs())
+        return sum(1 for _ in self._server.store.runs.all_live())
 
     @property
     def places(self) -> Sequence[tuple[str, str]]:

@@ -21,8 +21,7 @@ Differences, besides those named in the other modules:
   is the duration of the first call, and chance.
 * Sizes: a body above 4 MiB is refused by its bytes of JSON; the real server counts its protobuf.
   What a database index takes is estimated (`store.check_columns`).
-* Headers other than Grpc-Timeout and those of `require_headers` are ignored; `Grpc-Metadata-…-bin`
-  need not be base64.
+* Headers other than Grpc-Timeout are ignored; `Grpc-Metadata-…-bin` need not be base64.
 * What a deleted entity still answers is imitated for the calls that were watched only: reads by id,
   by name and find.
 """
@@ -31,11 +30,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import copy
 import json
 import re
 import signal
-from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,7 +46,6 @@ from daemon.demo.modeldb_v2.messages import (
     INTERNAL,
     INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
-    UNAUTHENTICATED,
     ApiError,
     parse_body,
 )
@@ -104,8 +100,6 @@ class ModelDbV2StandIn:
         host: address to listen on.
         port: 0: a free one, chosen at the first start.
         latency_seconds: how long a call that uses the database takes.
-        require_headers: headers that every request must bring, with these values (an Authorization,
-            a developer key); others get 401.
     """
 
     def __init__(
@@ -113,21 +107,12 @@ class ModelDbV2StandIn:
         host: str = "127.0.0.1",
         port: int = 0,
         latency_seconds: float = 0.0,
-        *,
-        require_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.latency_seconds = latency_seconds
-        self.require_headers = dict(require_headers or {})
         self.faults = self._new_faults()
         self.store = Store()
-        self.requests: Counter[str] = Counter()
-        """Calls by operation (the last part of the path), refused ones included."""
-        self.max_concurrent = 0
-        """The most calls that waited for an answer at once."""
-        self._under_way = 0
-        self._arrival = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
 
@@ -135,24 +120,6 @@ class ModelDbV2StandIn:
     def url(self) -> str:
         """The base URL, as ``target.url`` wants it."""
         return f"http://{self.host}:{self.port}/v1"
-
-    def projects(self) -> list[dict[str, Any]]:
-        """Copies of all that are not deleted, oldest first."""
-        return [copy.deepcopy(project.row) for project in self.store.projects.all_live()]
-
-    def experiments(self) -> list[dict[str, Any]]:
-        """As `projects`."""
-        return [copy.deepcopy(experiment.row) for experiment in self.store.experiments.all_live()]
-
-    def runs(self) -> list[dict[str, Any]]:
-        """As `projects`."""
-        return [copy.deepcopy(run.row) for run in self.store.runs.all_live()]
-
-    async def wait_for_requests(self, operation: str, count: int = 1) -> None:
-        """Returns when so many calls of an operation have arrived since the object was made."""
-        while self.requests[operation] < count:
-            self._arrival.clear()
-            await self._arrival.wait()
 
     async def start(self) -> None:
         """Returns when connections are accepted; raises OSError when the port is taken."""
@@ -220,16 +187,10 @@ class ModelDbV2StandIn:
         call = _CALLS.get(service, {}).get(operation) if request.path.startswith("/v1/") else None
         if call is None:
             return await self._answer_unknown_path()
-        self.requests[operation] += 1
-        self._arrival.set()
-        self._under_way += 1
-        self.max_concurrent = max(self.max_concurrent, self._under_way)
         try:
             return await self._answer(request, body, service, operation, call)
         except ApiError as error:
             return error_response(error)
-        finally:
-            self._under_way -= 1
 
     def _new_faults(self) -> Faults:
         return Faults()
@@ -242,8 +203,6 @@ class ModelDbV2StandIn:
     ) -> web.Response | None:
         if call.method != request.method:
             return _plain_text(HTTPStatus.METHOD_NOT_ALLOWED)
-        if any(request.headers.get(name) != value for name, value in self.require_headers.items()):
-            raise ApiError(UNAUTHENTICATED, "UNAUTHENTICATED")
         lost = self.faults.loses_answer(operation)
         deadline = _deadline_seconds(request)
         work = self._carry_out(request, body, service, call)
