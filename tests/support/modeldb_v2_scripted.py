@@ -1,4 +1,4 @@
-"""Servers that answer as a test says, and a ModelDB V2 client that asks them."""
+"""Scripted servers, and a ModelDB V2 client of them whose deadlines expire on request."""
 
 from __future__ import annotations
 
@@ -61,6 +61,33 @@ async def asking(url: str, **options: Any) -> AsyncIterator[ModelDbV2Client]:
         yield client
     finally:
         await client.aclose()
+
+
+class Deadlines:
+    """The deadlines of calls by clients with ``timeout_seconds=Deadlines.SECONDS``."""
+
+    SECONDS = 77.0
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._made: list[asyncio.Timeout] = []
+        new_timeout = asyncio.timeout
+
+        def timeout(seconds: float | None) -> asyncio.Timeout:
+            made = new_timeout(seconds)
+            if seconds == self.SECONDS:
+                self._made.append(made)
+            return made
+
+        monkeypatch.setattr(asyncio, "timeout", timeout)
+
+    @property
+    def count(self) -> int:
+        """Deadlines that have begun."""
+        return len(self._made)
+
+    def expire(self) -> None:
+        """Ends the last call that began."""
+        self._made[-1].reschedule(asyncio.get_running_loop().time())
 
 
 async def error_of(call: Awaitable[object]) -> ApiError:

@@ -9,6 +9,7 @@ import pytest
 import stamina
 
 from daemon.demo.modeldb_v2 import calls, store
+from tests.support.modeldb_v2_scripted import Deadlines
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.modeldb_v2_target import MemoryJournal, TargetScene, scene_of
 
@@ -54,6 +55,11 @@ async def other(server: ModelDbV2StandIn) -> AsyncIterator[TargetScene]:
     """Another process with a target of the same server."""
     async with scene_of(server) as scene:
         yield scene
+
+
+@pytest.fixture
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
+    return Deadlines(monkeypatch)
 
 
 @pytest.fixture

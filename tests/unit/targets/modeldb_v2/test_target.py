@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.targets.modeldb_v2.entities import Run
+    from tests.support.modeldb_v2_scripted import Deadlines
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
     from tests.support.modeldb_v2_target import TargetScene
 
@@ -288,23 +289,13 @@ async def test_a_create_that_was_lost_on_its_way(
 
 
 async def test_no_answer_in_time(
-    server: ModelDbV2StandIn, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+    server: ModelDbV2StandIn, deadlines: Deadlines, journal: MemoryJournal
 ) -> None:
-    deadlines: list[asyncio.Timeout] = []
-    new_deadline = asyncio.timeout
-
-    def deadline(seconds: float | None) -> asyncio.Timeout:
-        made = new_deadline(seconds)
-        if seconds == 77.0:
-            deadlines.append(made)
-        return made
-
-    monkeypatch.setattr(asyncio, "timeout", deadline)
-    async with target_of(server.url, timeout_seconds=77.0) as target:
+    async with target_of(server.url, timeout_seconds=deadlines.SECONDS) as target:
         server.faults.delay_next(60.0, operation=CREATE)
         syncing = asyncio.create_task(edge_fault(target.sync(job(), journal)))
         await server.wait_for_requests(CREATE)
-        deadlines[-1].reschedule(asyncio.get_running_loop().time())
+        deadlines.expire()
         fault = await syncing
 
     assert (fault.reason, journal.unanswered_writes, server.requests[CREATE]) == (
