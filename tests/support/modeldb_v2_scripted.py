@@ -16,12 +16,19 @@ from daemon.targets.modeldb_v2.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+CLIENT_OPTIONS: dict[str, Any] = {
+    "headers": {},
+    "tls": None,
+    "timeout_seconds": 10.0,
+    "max_concurrency": 4,
+}
+
 
 @contextlib.asynccontextmanager
 async def serving(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, ssl: Any = None
 ) -> AsyncIterator[str]:
-    """A web server with one handler for everything. Gives the base URL."""
+    """A web server with one handler for all paths. Yields its base URL."""
     application = web.Application(client_max_size=2**24)
     application.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
@@ -35,7 +42,7 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def answering(raw: bytes) -> AsyncIterator[str]:
-    """A server that reads what comes first, sends these bytes and closes the connection."""
+    """A server that answers the first bytes it reads with these and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
@@ -50,13 +57,7 @@ async def answering(raw: bytes) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def asking(url: str, **options: Any) -> AsyncIterator[ModelDbV2Client]:
-    settings: dict[str, Any] = {
-        "headers": {},
-        "tls": None,
-        "timeout_seconds": 10.0,
-        "max_concurrency": 4,
-    }
-    client = ModelDbV2Client(url, **settings | options)
+    client = ModelDbV2Client(url, **CLIENT_OPTIONS | options)
     try:
         yield client
     finally:

@@ -1,4 +1,4 @@
-"""The demo's ModelDB V2 stand-in with fault injection: what can be made to go wrong while it runs.
+"""The demo's ModelDB V2 stand-in with fault injection.
 
 Beside `database_down` of the demo's own:
 
@@ -127,9 +127,7 @@ class InjectedFaults(Faults):
             self._thawed.set()
 
     def lose_next_answers(self, n: int = 1, *, operation: str | None = None) -> None:
-        """Args: n: how many; operation: of which call, as the last part of its path; None: of
-        any.
-        """
+        """The next `n` calls, of an operation or any, are carried out but not answered."""
         self._plans.append(_Plan(LostAnswer(), n, operation))
 
     def refuse_next(
@@ -165,13 +163,11 @@ class InjectedFaults(Faults):
         self._plans.append(_Plan(Delay(seconds, carry_out_first), n, operation))
 
     def overlap_next(self, n: int, *, operation: str) -> None:
-        """The next `n` calls of an operation, the last part of its path, are carried out at the
-        same time.
-        """
+        """The next `n` calls of an operation are carried out at the same time."""
         self._plans.append(_Plan(Overlap(n), n, operation))
 
     def clear(self) -> None:
-        """Everything works again; what was frozen goes on."""
+        """Ends all faults; frozen calls continue."""
         self.backend_down = self.database_down = self.web_page = self.frozen = False
         self.services_down.clear()
         self._plans.clear()

@@ -18,6 +18,7 @@ from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.training_run import Hyperparameter, Metric, TrainingRun
+from tests.support.modeldb_v2_scripted import CLIENT_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -131,17 +132,7 @@ async def target_of(
     **options: Any,
 ) -> AsyncIterator[ModelDbV2Target]:
     """A target with its client; options of either by name."""
-    of_client: dict[str, Any] = {
-        "headers": {},
-        "tls": None,
-        "timeout_seconds": 10.0,
-        "max_concurrency": 4,
-    }
-    of_client |= {
-        name: options.pop(name)
-        for name in ("timeout_seconds", "max_concurrency", "observe", "headers")
-        if name in options
-    }
+    of_client = {name: options.pop(name, value) for name, value in CLIENT_OPTIONS.items()}
     target = ModelDbV2Target(
         client(url, **of_client), settle_seconds=30.0, sleep=settling or Settling(), **options
     )

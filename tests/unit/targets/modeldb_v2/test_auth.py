@@ -1,4 +1,4 @@
-"""Who the ModelDB V2 client says it is, and whom it trusts."""
+"""Authentication and TLS of the ModelDB V2 client."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The ModelDB V2 client on real sockets: every recorded answer, and everything else that can answer
-at its address.
-"""
+"""The ModelDB V2 client on real sockets: recorded answers, foreign servers, lost connections."""
 
 from __future__ import annotations
 
