@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: demo check test test-all test-real coverage simulate soak lint audit lock dist sbom licenses docs image clean
 
-# Environments from hashed locks, made anew only when a lock changed. The package itself runs from the tree. A lock is complete: without
-# --no-deps, older versions of pip look for coverage[toml] anew and refuse the version that came out since.
+# Environments from hashed locks, rebuilt only when a lock has changed. The package itself runs from the tree. Locks are complete; without
+# --no-deps, older versions of pip resolve coverage[toml] again and refuse a newer version, which has no hash.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 $(VENV)/.demo: requirements/demo.txt
@@ -65,13 +65,13 @@ audit: ## known vulnerabilities of what requirements/runtime.txt installs; says 
 COMPILE := -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-lock: ## writes requirements/*.txt anew from pyproject.toml (needs pip-tools; run it with the oldest supported Python)
+lock: ## updates requirements/*.txt from pyproject.toml (needs pip-tools; run it with the oldest supported Python)
 	$(PYTHON) $(COMPILE) --upgrade --only-build-deps --build-deps-for wheel --build-deps-for sdist -o requirements/build.txt pyproject.toml
 	$(PYTHON) $(COMPILE) --upgrade -o requirements/runtime.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/demo.txt -c requirements/build.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
 
-# It stands in one place only.
+# The version is defined only there.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' daemon/__init__.py)
 
 dist: $(VENV)/.dev ## wheel and source archive, in dist/
@@ -83,7 +83,7 @@ sbom: $(VENV)/.dev ## bill of materials of the runtime lock (CycloneDX), in dist
 docs: $(VENV)/.dev ## writes docs/configuration.md from the settings
 	$(BIN)/python -m tools.configuration_docs
 
-licenses: $(VENV)/.dev ## writes docs/third-party-licenses.md anew (after make lock)
+licenses: $(VENV)/.dev ## writes docs/third-party-licenses.md (after make lock)
 	{ printf '# Licences of the runtime dependencies\n\nWhat `requirements/runtime.txt` installs, as the packages declare it. Written by `make licenses`; their texts are in the image, in each\npackage'"'"'s `dist-info`. The base image (Python, Debian) has its own, in `/usr/share/doc/*/copyright`.\n\n'; \
 	  $(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9._-]*\)==.*/\1/p' requirements/runtime.txt); } > docs/third-party-licenses.md
 

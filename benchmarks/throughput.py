@@ -152,8 +152,10 @@ async def run_bare(scene: DaemonScene, jobs: list[Job], arguments: argparse.Name
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )
     output, _ = await process.communicate()
-    told = json.loads(output)
-    return Figure((told["jobs"] - 1) / (told["last"] - told["first"]), 0.0, told["peak_rss_mb"])
+    result = json.loads(output)
+    return Figure(
+        (result["jobs"] - 1) / (result["last"] - result["first"]), 0.0, result["peak_rss_mb"]
+    )
 
 
 async def run_daemon(scene: DaemonScene, jobs: list[Job], arguments: argparse.Namespace) -> Figure:

@@ -125,7 +125,7 @@ def advisories(lock: Path, pip_audit: Sequence[str]) -> list[Advisory]:
 
 
 def installed_pip_audit(home: Path) -> Sequence[str]:
-    """The command of pip-audit in an environment that is made anew when its lock has changed.
+    """The command of pip-audit in an environment that is rebuilt when its lock has changed.
 
     Raises:
         AuditError: it cannot be installed.

@@ -53,7 +53,7 @@ def join(locked: dict[str, Any], installed: dict[str, Any], version: str) -> dic
     described = {component["purl"]: component for component in installed["components"]}
     if missing := sorted(distributions.keys() - described.keys()):
         raise SbomError(
-            f"not installed here as the lock says (make the environment anew): {', '.join(missing)}"
+            f"not installed here as the lock says (rebuild the environment): {', '.join(missing)}"
         )
     components = [
         described[purl]
