@@ -194,7 +194,7 @@ class TestCheck:
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
         assert methods == {"getProjectIds", "getModelIds"}
 
-    async def test_a_modeldb_v2_where_v1_is_configured_is_told(
+    async def test_a_modeldb_v2_where_v1_is_configured_is_reported(
         self, scene: DaemonScene, modeldb: ModelDbV2StandIn
     ) -> None:
         target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
@@ -204,7 +204,9 @@ class TestCheck:
         assert finding.startswith("FAIL  target modeldb-v1: ")
         assert note.endswith(f"set target.kind: modeldb-v2, target.url: {modeldb.url}")
 
-    async def test_a_modeldb_v1_where_v2_is_configured_is_told(self, scene: DaemonScene) -> None:
+    async def test_a_modeldb_v1_where_v2_is_configured_is_reported(
+        self, scene: DaemonScene
+    ) -> None:
         async with ModelDbV1StandIn() as server:
             done = await verb(
                 "check",

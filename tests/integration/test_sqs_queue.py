@@ -86,7 +86,9 @@ async def test_a_message_is_received_hidden_and_deleted(scene: QueueScene) -> No
     assert (state.visible, state.in_flight) == (0, 0)
 
 
-async def test_a_stale_handle_is_told_apart_from_the_others_of_its_batch(scene: QueueScene) -> None:
+async def test_a_stale_handle_is_distinguished_from_the_rest_of_its_batch(
+    scene: QueueScene,
+) -> None:
     queue = scene.queue
     await scene.send("a", "b")
     a, b = await receive(queue)

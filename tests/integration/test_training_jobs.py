@@ -167,7 +167,7 @@ async def test_another_json_api_is_not_taken_for_sagemaker(
     assert caught.value.reason is Reason.NOT_THE_API
 
 
-async def test_an_address_where_nobody_answers_is_unreachable(
+async def test_an_address_that_does_not_answer_is_unreachable(
     stub: SageMakerStub, jobs: SageMakerTrainingJobs
 ) -> None:
     await stub.__aexit__()
@@ -347,7 +347,7 @@ async def test_a_configured_account_asks_nobody(stub: SageMakerStub, clients: Aw
     assert stub.requests == []
 
 
-async def test_without_sts_the_account_stays_unknown_and_a_person_is_told(
+async def test_without_sts_the_account_stays_unknown_and_this_is_logged(
     stub: SageMakerStub, clients: AwsClients
 ) -> None:
     error = b"<Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error>"

@@ -147,7 +147,7 @@ class AwsCaller:
         faults: of the service.
         answers: in the service's words.
         rng: for back-offs and the chances of the faults.
-        attempts: calls in all before the caller hears of a fault that may pass.
+        attempts: total attempts before a transient fault is raised to the caller.
         read_seconds: how long an answer may take.
     """
 

@@ -234,9 +234,7 @@ async def clock_jump(world: World, chance: random.Random) -> None:
 
 
 async def checkpoint_deleted(world: World, chance: random.Random) -> None:
-    """Somebody deletes the checkpoint; each replica is stopped some time later, and others begin
-    anew.
-    """
+    """Deletes the checkpoint; each replica is stopped some time later and replaced."""
     world.record("the checkpoint is deleted")
     for file in list(world.checkpoint.parent.iterdir()):
         file.unlink()

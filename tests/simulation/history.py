@@ -60,11 +60,11 @@ class PlannedJob:
     job: SimulatedJob
     events: tuple[float, ...]
     deleted_at: float | None = None
-    """SageMaker forgets it then."""
+    """When SageMaker forgets the job."""
     completes_late: float = 0.0
-    """So long after the first event DescribeTrainingJob still says InProgress."""
+    """Seconds after the first event during which DescribeTrainingJob still says InProgress."""
     moved_at: float | None = None
-    """Somebody changes its project tag then: it may end in either project."""
+    """When its project tag changes: the run may be in either project."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Plan:
     replicas: int
     jobs: Sequence[PlannedJob]
     poison: tuple[float, ...]
-    """When messages come that nobody can read."""
+    """When unreadable messages are sent."""
     chaos: Sequence[tuple[float, str]]
     horizon: float
-    """When everything works again."""
+    """When all faults end."""
 
 
 @dataclass

@@ -243,7 +243,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.create_task(coro, name=name, context=context)
 
     def spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Starts a task that belongs to no process, whoever asks for it."""
+        """Starts a task that belongs to no process, regardless of the caller."""
         return self.create_task(coro, context=contextvars.Context())
 
     def outside(self, callback: Callable[..., object], *args: Any) -> None:

@@ -55,8 +55,7 @@ LAST_COMMIT_SECONDS = 0.005
 LONGEST_DELAY_SECONDS = 0.5
 CHANCE_OF_DELAY = 0.01
 MOST_ROWS = 12
-"""A call that is broken off, or gets in somebody's way, is so at one of this many rows, if it has
-so many."""
+"""Aborted or colliding calls are hit at one of their first rows, of at most this many."""
 
 _GARBAGE = LENGTH.pack(24) + b"HTTP/1.1 400 Bad Request"
 

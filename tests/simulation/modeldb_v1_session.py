@@ -72,7 +72,7 @@ class Session:
                     self._pause = (self._loop.call_at(last, _finish, over), over)
 
     def linger(self) -> float:
-        """Draws anew until when it writes on."""
+        """Draws a new time until which it keeps writing."""
         self.last = self._loop.time() + self._server.random.uniform(
             0.0, self._server.linger_seconds
         )

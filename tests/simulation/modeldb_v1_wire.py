@@ -19,7 +19,7 @@ class ServerEnd(Protocol):
     def receive(self, data: bytes) -> None: ...
 
     def lose_client(self) -> None:
-        """Nothing more comes, and nobody reads any more."""
+        """The client is gone: it neither sends nor reads."""
 
 
 class Lane:
@@ -92,7 +92,7 @@ class Wire:
             self._loop.call_soon(self._protocol.connection_lost, None)
 
     def vanish(self) -> None:
-        """The client's process is gone: as `leave`, and nobody is there to notice."""
+        """As `leave`, without notifying the client, whose process is gone."""
         if self.open:
             self.open = False
             self._to_client.lose_all()

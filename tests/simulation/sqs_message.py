@@ -53,8 +53,7 @@ class SimulatedMessage:
         """Its history, one line per event.
 
         Args:
-            now: on the loop's clock, so that it tells also what has become visible since somebody
-                last looked.
+            now: the loop's time; with it, copies that have become visible since are included.
         """
         if now is not None:
             for copy in self.copies:
@@ -95,7 +94,7 @@ class Copy:
         return CopyState.DELAYED if self.delayed else CopyState.HIDDEN
 
     def announce(self, now: float) -> None:
-        """Writes into its life that it has become visible, if it has since somebody last looked."""
+        """Records in its history that it has become visible, once."""
         if not self.announced and not self.deleted and self.visible_at <= now:
             self.message.life.append(
                 (self.visible_at, "visible again" if self.receive_count else "visible")

@@ -141,9 +141,7 @@ class Place:
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Where others wait, it moves its clock. For the model alone: whoever waits for a socket finds
-    none ready.
-    """
+    """An event loop that advances its clock instead of waiting. Sockets are never ready."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -81,7 +81,7 @@ class World:
         self.replicas: list[Replica] = []
         self.is_calm = False
         self.is_over = False
-        """What is left of crashed processes is being thrown away, which nobody should hear of."""
+        """Leftovers of crashed processes are being discarded; nothing about them is reported."""
         self.disk_seconds = DISK_SECONDS
         """The longest that a commit takes, twice."""
         self.disk_full = False
@@ -294,9 +294,7 @@ class SimulatedDatabase(Database):
         return answers
 
     def vanish(self) -> None:
-        """What the kernel does with a killed process's files: closed, locks free, nothing told to
-        anybody.
-        """
+        """Closes the files of a killed process and frees its locks, as the kernel does."""
         self._give_up()
         if self._owners is not None:
             self._owners.leave(claims_released=False)

@@ -45,7 +45,7 @@ class Fault(StrEnum):
     BLACK_HOLE = "black hole"
     """Connections are accepted, data is taken, and nothing comes back."""
     REFUSED = "refused"
-    """Nobody listens, and open connections break."""
+    """Nothing listens, and open connections break."""
     UNAVAILABLE = "503"
     """The proxy answers HTTP requests with 503, as a load balancer without a server behind it."""
 

@@ -1,4 +1,4 @@
-"""The flow and the intake without a network: doubles of the small protocols, and a scene that puts
+"""The flow and the intake without a network: fakes of the small protocols, and a scene that puts
 them together.
 
 `MemoryQueue`, `MemoryTrainingJobs` and `ScriptedTarget` stand for `Queue`, `TrainingJobs` and

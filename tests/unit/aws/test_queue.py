@@ -330,7 +330,7 @@ async def test_a_queue_without_redrive_policy_has_no_dead_letter_queue() -> None
     assert sqs.dead_letter_problem is None
 
 
-async def test_a_missing_permission_to_find_the_dead_letter_queue_is_told_once() -> None:
+async def test_a_missing_permission_to_find_the_dead_letter_queue_is_logged_once() -> None:
     answers = {
         ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead"),
         "get_queue_url": refusal("AccessDenied", "GetQueueUrl"),

@@ -72,9 +72,7 @@ def other(document: object) -> str:
 def verdict(
     vector: EventVector, statuses: tuple[str, ...] = ("Completed",), keys: TagKeys | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """What the flow makes of a body, as far as that can be told without AWS, and the tag keys it
-    finds missing.
-    """
+    """The flow's outcome for a body, as far as known without AWS, and the missing tag keys."""
     event = parse_event(vector.body)
     if isinstance(event, MalformedBody):
         return "poison", ()

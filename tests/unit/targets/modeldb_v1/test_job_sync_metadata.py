@@ -34,7 +34,7 @@ MISSING = "the model's metadata are missing in ModelDB: the server ended while i
 async def test_the_metadata_store_is_down_in_the_middle(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
-    """The model is there all the same: sent again with its number, it gets its metadata, and
+    """The model exists despite the failure: sent again with its id, it gets its metadata, and
     nothing else happens.
     """
     journal = MemoryJournal()

@@ -82,8 +82,8 @@ METRICS_LEFT_OUT = {
 """Not a number for the server, or infinite as a 32-bit float; and SageMaker has no metric without a
 name."""
 NO_JOB_OF_OURS = {"none-tag", "empty-strings", "no-description"}
-"""A tag is missing or blank, so that the job is refused before the target hears of it. What would
-be sent is compared all the same."""
+"""A tag is missing or blank, so the job is refused before it reaches the target. The requests
+that would be sent are compared anyway."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ async def test_all_get_the_same_connection(
     assert server.open_connections == 1
 
 
-async def test_a_server_that_was_frozen_meanwhile_settles_anew(
+async def test_a_server_that_was_frozen_meanwhile_settles_again(
     server: ModelDbV1StandIn,
     session: WriteSession,
     settling: Settling,
