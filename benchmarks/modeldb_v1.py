@@ -49,7 +49,7 @@ from daemon.app import LEASE_SECONDS  # noqa: E402 - the path to the tree comes 
 from daemon.checkpoint.journal import Journal  # noqa: E402 - the path to the tree comes first
 from daemon.checkpoint.ports import Claim  # noqa: E402 - the path to the tree comes first
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint  # noqa: E402 - the path to the tree comes first
-from daemon.outcome import Reason  # noqa: E402 - the path to the tree comes first
+from daemon.reasons import Reason  # noqa: E402 - the path to the tree comes first
 from daemon.targets.modeldb_v1.connection import Connection  # noqa: E402 - the path to the tree comes first
 from tests.real.modeldb_v1_lab import LAB, LabServer, lab_server  # noqa: E402 - the path to the tree comes first
 from tests.support.modeldb_v1_target import target_on  # noqa: E402 - the path to the tree comes first

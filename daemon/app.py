@@ -32,9 +32,9 @@ from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
 from daemon.observability.sampler import run_sampler
 from daemon.observability.watchdog import Watchdog
-from daemon.outcome import Edge
 from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
+from daemon.reasons import Edge
 from daemon.supervisor import Supervisor
 from daemon.wiring import ConfiguredParts
 

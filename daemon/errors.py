@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from daemon.outcome import Edge, Reason
+    from daemon.reasons import Edge, Reason
 
 
 class DaemonError(Exception):

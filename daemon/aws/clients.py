@@ -25,7 +25,7 @@ from daemon import __version__
 from daemon.aws.errors import CREDENTIAL_ERRORS, edge_fault, said
 from daemon.aws.service_models import lean_loader
 from daemon.errors import SetupFault
-from daemon.outcome import Edge
+from daemon.reasons import Edge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -18,7 +18,7 @@ from daemon.text import shortened
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.outcome import Reason
+    from daemon.reasons import Reason
 
 REASON = "reason"
 DETAIL = "detail"

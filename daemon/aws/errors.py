@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.text import one_line
 
 if TYPE_CHECKING:

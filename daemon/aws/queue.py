@@ -23,7 +23,7 @@ from daemon.aws.errors import (
 )
 from daemon.aws.ports import Failed, Message, QueueState
 from daemon.errors import EdgeFault, JobRefused
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.text import one_line
 
 if TYPE_CHECKING:

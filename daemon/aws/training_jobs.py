@@ -20,7 +20,7 @@ from daemon.aws.errors import (
     unobserved,
 )
 from daemon.errors import EdgeFault, JobFault, JobRefused
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
 
 if TYPE_CHECKING:

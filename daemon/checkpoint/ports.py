@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from daemon.errors import JobFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

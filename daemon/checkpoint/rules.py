@@ -55,7 +55,7 @@ from daemon.checkpoint.ports import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.outcome import Reason
+    from daemon.reasons import Reason
 
 NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
 NEVER_PRUNED = frozenset({JobState.WRITING})

@@ -31,7 +31,8 @@ from daemon.demo.screen import Screen
 from daemon.demo.target import running_target
 from daemon.errors import DaemonError, SetupFault
 from daemon.observability.logs import configure_logging
-from daemon.outcome import Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.outcome import Duplicate, Held, Rejected, Skipped, Synced
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -20,8 +20,8 @@ import structlog
 
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping

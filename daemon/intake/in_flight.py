@@ -11,8 +11,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from daemon.outcome import Duplicate, Reason, Synced
+from daemon.outcome import Duplicate, Synced
 from daemon.pipeline.delivery import Delivery
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import structlog
 
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.waiting import unless
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.observability.http import HealthReport
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

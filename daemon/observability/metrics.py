@@ -21,8 +21,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from daemon.clock import wall
-from daemon.outcome import REASONS, Edge
+from daemon.outcome import REASONS
 from daemon.pipeline.step import MEASURED_STEPS, Step
+from daemon.reasons import Edge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,8 +18,9 @@ from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.ports import ClaimedElsewhere, JobState
 from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, JobFault, JobRefused
-from daemon.outcome import Deferred, Duplicate, Held, Reason, Rejected, Skipped, Synced
+from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.step import Step
+from daemon.reasons import Reason
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags

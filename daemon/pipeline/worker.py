@@ -9,7 +9,8 @@ import structlog
 from daemon.aws.dead_letter import dead_letter, redacted_body
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobRefused
-from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
+from daemon.reasons import Edge, Reason
 from daemon.waiting import unless
 
 if TYPE_CHECKING:

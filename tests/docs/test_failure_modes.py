@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from daemon.config.settings import Settings
-from daemon.outcome import REASONS, Edge, Reason
+from daemon.outcome import REASONS
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from tests.deploy.exported import exported_families, exported_samples

@@ -13,7 +13,7 @@ from daemon import __version__
 from daemon.aws.clients import Endpoints, QueueAddress, open_clients
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, SetupFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -23,8 +23,8 @@ from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.demo.modeldb_v2.store import Store
 from daemon.intake.in_flight import InFlight
 from daemon.observability.logs import configure_logging
-from daemon.outcome import Outcome, Reason
 from daemon.pipeline.flow import Flow, FlowRules
+from daemon.reasons import Reason
 from daemon.targets.registry import open_target
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.aws_vectors import EventVector, describe_bytes, events, tags_bytes
@@ -35,6 +35,8 @@ from tests.support.settings_factory import settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from daemon.outcome import Outcome
 
 VECTORS = events()
 WORDS = {"synced": "sync", "duplicate": "sync", "skipped": "skip", "rejected": "reject"}

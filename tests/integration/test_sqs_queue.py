@@ -14,7 +14,7 @@ from daemon.aws.clients import AwsClients, open_clients
 from daemon.aws.dead_letter import dead_letter
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, JobRefused
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
 from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.training_job.identity import Home
 from tests.support.aws_vectors import (
     HOME,

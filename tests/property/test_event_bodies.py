@@ -16,7 +16,7 @@ from daemon.aws.dead_letter import (
     dead_letter,
     redacted_body,
 )
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.text import is_plain
 from daemon.training_job.event import MalformedBody, OtherEvent, TrainingJobEvent, parse_event
 from tests.property.bodies import bodies, changed_documents, made_up

@@ -19,7 +19,7 @@ from daemon.checkpoint.ports import HistoryFilter, JobRecord, JobState
 from daemon.checkpoint.sqlite import job_rows
 from daemon.checkpoint.sqlite.schema import migrate
 from daemon.intake.backoff import Backoff
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.mapping import mark_in, marker_of
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.simulation.chaos import CHAOS, OUTAGES
 from tests.simulation.jobs import SimulatedJob, full_tags
 from tests.simulation.loop import START, StuckError, VirtualLoop, virtual

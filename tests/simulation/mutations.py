@@ -17,9 +17,10 @@ from daemon.checkpoint.journal import Journal
 from daemon.checkpoint.ports import WriterLease
 from daemon.checkpoint.sqlite import claim_rows
 from daemon.intake.heartbeat import Heartbeat
-from daemon.outcome import Deferred, Held, Reason
+from daemon.outcome import Deferred, Held
 from daemon.pipeline.flow import Flow
 from daemon.pipeline.worker import Worker
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.write_session import WriteSession
 from daemon.targets.modeldb_v2 import target as v2_target
 from daemon.targets.modeldb_v2.errors import ApiError

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, JobRefused
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.simulation.sqs_places import MAX_RECEIVES, VISIBILITY_SECONDS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from daemon.aws.clients import Endpoints, open_clients
 from daemon.aws.training_jobs import SageMakerTrainingJobs
 from daemon.errors import DaemonError, EdgeFault, JobRefused
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.simulation.aws_calls import PlainNetwork
 from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs_places import VirtualTimeLoop

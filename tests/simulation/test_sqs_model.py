@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.simulation.sqs import SimulatedQueue, SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_behaviours import BEHAVIOURS
 from tests.simulation.sqs_message import CopyState

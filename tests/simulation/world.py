@@ -24,7 +24,8 @@ from daemon.checkpoint.sqlite.group_commit import GroupCommit
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint
 from daemon.config.settings import Settings
 from daemon.errors import EdgeFault, SetupFault
-from daemon.outcome import REASONS, Edge, Reason
+from daemon.outcome import REASONS
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings

@@ -10,7 +10,7 @@ from unittest import mock
 
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.training_job.identity import JobMark
 
 if TYPE_CHECKING:

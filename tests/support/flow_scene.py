@@ -27,9 +27,9 @@ from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker, Breakers
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.observability.watchdog import Pulse
-from daemon.outcome import Edge, Reason
 from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
+from daemon.reasons import Edge, Reason
 from daemon.targets.ports import TargetRun
 from daemon.training_job.identity import Home, JobArn, JobMark
 from tests.support.checkpoint_calls import FakeClock, checkpoints_at

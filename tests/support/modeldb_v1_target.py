@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from daemon.errors import EdgeFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v1.readback import float32

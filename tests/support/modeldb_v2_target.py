@@ -13,7 +13,7 @@ import pytest
 from daemon.checkpoint.ports import NameLocked
 from daemon.demo.modeldb_v2.store import new_id
 from daemon.errors import EdgeFault, JobFault, JobRefused
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import JobArn, JobMark

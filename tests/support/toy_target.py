@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.kind import TargetKind
 from daemon.targets.ports import TargetRun
 from daemon.targets.settings import TargetSettings

@@ -6,7 +6,8 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from daemon.outcome import REASONS, Outcome, Reason
+from daemon.outcome import REASONS, Outcome
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from daemon.checkpoint.sqlite.process_locks import ProcessLocks, release_all_of
 from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
 from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, SetupFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

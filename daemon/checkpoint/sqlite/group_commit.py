@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

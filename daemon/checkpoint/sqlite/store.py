@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.checkpoint.ports import HistoryFilter, JobRecord, RejectedMessage, WriterLease
-    from daemon.outcome import Reason
+    from daemon.reasons import Reason
     from daemon.training_job.identity import JobMark
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.job_sync import JobSync

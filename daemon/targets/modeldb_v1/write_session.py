@@ -17,7 +17,7 @@ import structlog
 
 from daemon.clock import monotonic
 from daemon.errors import JobFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.run_index import RunIndex
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v2.auth import auth_headers
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.entities import Run

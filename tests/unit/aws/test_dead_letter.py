@@ -8,7 +8,7 @@ import re
 import pytest
 
 from daemon.aws.dead_letter import MAX_MESSAGE_BYTES, DeadLetter, dead_letter, redacted_body
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.support.aws_vectors import events
 
 BODIES = {event.file: event.body for event in events()}

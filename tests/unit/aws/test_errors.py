@@ -9,7 +9,7 @@ from botocore.parsers import ResponseParserError
 
 from daemon.aws.errors import SQS as SQS_SERVICE
 from daemon.aws.errors import CallResult, call_result, edge_fault, job_is_missing, observed
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 
 DENIED_TEXT = (
     "User: arn:aws:sts::123456789012:assumed-role/sync/i-0abc is not authorized to perform: "

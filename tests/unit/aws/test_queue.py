@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from daemon.aws.ports import Message
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, JobRefused
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 DEAD_LETTERS = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead"

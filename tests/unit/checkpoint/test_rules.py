@@ -24,7 +24,7 @@ from daemon.checkpoint.ports import (
     WriterLease,
 )
 from daemon.checkpoint.rules import ClaimRow, NameLockRow, WriterLeaseRow
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

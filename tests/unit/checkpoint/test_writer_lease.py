@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from daemon.checkpoint.writer_lease import SPARE_SECONDS, WriterLeaseKeeper
 from daemon.errors import EdgeFault
 from daemon.observability.watchdog import Pulse
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from daemon.aws.ports import Failed
 from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
-from daemon.outcome import Edge
 from daemon.pipeline.delivery import Delivery
+from daemon.reasons import Edge
 from tests.support.flow_scene import (
     CountingBackoff,
     MemoryQueue,

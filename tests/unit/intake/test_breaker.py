@@ -13,8 +13,8 @@ from daemon.errors import EdgeFault
 from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker
 from daemon.observability.watchdog import Watchdog
-from daemon.outcome import Edge, Reason
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import CountingBackoff
 
 if TYPE_CHECKING:

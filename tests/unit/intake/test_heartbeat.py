@@ -16,8 +16,8 @@ from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.intake.heartbeat import Heartbeat
-from daemon.outcome import Edge, Reason
 from daemon.pipeline.delivery import RELEASE_AFTER_SECONDS
+from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import CountingPulse, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 

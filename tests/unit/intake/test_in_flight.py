@@ -12,7 +12,8 @@ import pytest
 
 from daemon.aws.ports import Message
 from daemon.intake.in_flight import InFlight, Joined, Slots
-from daemon.outcome import Deferred, Duplicate, Outcome, Reason, Rejected, Synced
+from daemon.outcome import Deferred, Duplicate, Outcome, Rejected, Synced
+from daemon.reasons import Reason
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
 from tests.support.flow_scene import event_body

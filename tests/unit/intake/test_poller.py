@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECONDS, Poller
 from daemon.observability.watchdog import Pulse
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_scene import MemoryQueue, a_while, edge_fault, message, until
 from tests.support.log_lines import log_lines

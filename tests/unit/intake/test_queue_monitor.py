@@ -8,7 +8,7 @@ import pytest
 
 from daemon.errors import EdgeFault
 from daemon.intake.queue_monitor import LEAST_VISIBILITY_SECONDS, QueueMonitor
-from daemon.outcome import Edge
+from daemon.reasons import Edge
 from tests.support.flow_scene import DEAD_LETTER_URL, MemoryQueue, edge_fault
 
 

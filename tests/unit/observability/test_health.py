@@ -8,7 +8,7 @@ from daemon.errors import EdgeFault
 from daemon.intake.breaker import Breaker, Breakers
 from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.watchdog import Watchdog
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import FakeClock
 from tests.support.flow_scene import CountingBackoff
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from daemon.observability import logs
 from daemon.observability.logs import configure_logging, register_secret
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon.aws.ports import Message, QueueState
 from daemon.intake.in_flight import InFlight
 from daemon.observability.metrics import HEARTBEAT_RESULTS, Metrics
-from daemon.outcome import REASONS, Edge, Reason
+from daemon.outcome import REASONS
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

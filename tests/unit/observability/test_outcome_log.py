@@ -14,9 +14,10 @@ from daemon.errors import EdgeFault
 from daemon.observability.logs import configure_logging
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
-from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.delivery import Delivery
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.flow_scene import event_body, message
 

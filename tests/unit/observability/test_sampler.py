@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.intake.queue_monitor import QueueMonitor
 from daemon.observability import sampler
 from daemon.observability.metrics import Metrics
-from daemon.outcome import Edge
+from daemon.reasons import Edge
 from tests.support.flow_scene import CountingPulse, edge_fault, flow_scene, until
 
 if TYPE_CHECKING:

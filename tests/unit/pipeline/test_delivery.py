@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from daemon.outcome import Deferred, Outcome, Reason
+from daemon.outcome import Deferred, Outcome
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS, Delivery
 from daemon.pipeline.step import Step
+from daemon.reasons import Reason
 from tests.support.flow_scene import a_while, message
 
 VISIBILITY = 30

@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import EdgeFault, JobFault, JobRefused
-from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Skipped, Synced
+from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.flow import FlowRules
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
 from tests.support.flow_scene import (
     CREATED,

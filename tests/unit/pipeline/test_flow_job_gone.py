@@ -16,8 +16,9 @@ import stamina
 from daemon.checkpoint.ports import JobState
 from daemon.demo.modeldb_v2.store import new_id
 from daemon.errors import JobRefused
-from daemon.outcome import Deferred, Duplicate, Edge, Held, Reason, Rejected, Synced
+from daemon.outcome import Deferred, Duplicate, Held, Rejected, Synced
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.flow_scene import (

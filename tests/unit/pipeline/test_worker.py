@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import JobFault, JobRefused
-from daemon.outcome import Deferred, Duplicate, Edge, Reason
+from daemon.outcome import Deferred, Duplicate
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.pipeline.step import Step
+from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import (
     DEAD_LETTER_URL,
     SETTLE_SECONDS,

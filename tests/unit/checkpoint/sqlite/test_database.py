@@ -21,7 +21,7 @@ from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault, SetupFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import (
     LEASE,
     MARK,

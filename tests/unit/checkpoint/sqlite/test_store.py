@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon.checkpoint.ports import ClaimedElsewhere, HistoryFilter, JobState, LeaseLost, NameLocked
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.training_job.identity import JobMark
 from tests.support.checkpoint_calls import (
     ARN,

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.errors import EdgeFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v1_target import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.readback import float32
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_target import (

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.errors import JobFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_target import add_models, full_job, lose, runs_of
 from tests.support.modeldb_v2_target import MemoryJournal

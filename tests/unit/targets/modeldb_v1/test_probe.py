@@ -10,7 +10,7 @@ import pytest
 
 from daemon.demo.modeldb_v1.store import ServerError
 from daemon.errors import EdgeFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused, SetupFault
-from daemon.outcome import Edge, Reason
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon.errors import JobFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job

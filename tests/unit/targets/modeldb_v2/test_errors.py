@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from tests.support.modeldb_v2_target import (
     CREATE,
     MemoryJournal,

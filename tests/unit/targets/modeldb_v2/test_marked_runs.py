@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from tests.support.modeldb_v2_target import (
     CLOSING,

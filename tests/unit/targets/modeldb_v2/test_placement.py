@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v2 import placement
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from tests.support.modeldb_v2_target import (

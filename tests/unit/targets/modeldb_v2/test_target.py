@@ -10,7 +10,7 @@ import pytest
 
 from daemon.checkpoint.ports import LeaseLost
 from daemon.errors import SetupFault
-from daemon.outcome import Reason
+from daemon.reasons import Reason
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name
