@@ -195,7 +195,7 @@ class Benchmark:
         finally:
             await checkpoint.aclose()
 
-    # --- what is told -----------------------------------------------------------------------------
+    # --- report
 
     def _print_table(self, rows: Sequence[Row]) -> None:
         arguments = self._arguments

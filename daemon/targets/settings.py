@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,9 @@ class TargetSettings(Section):
         """How long a write without an answer may still be carried out."""
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where the target is, for logs and people."""
-        raise NotImplementedError
 
     @property
     def single_writer(self) -> SingleWriter | None:

@@ -31,7 +31,7 @@ BODY_BYTES = 3_500_000
 
 _DIGEST_CHARACTERS = 12
 _SIX_BYTES_STORED = frozenset("<>&='\u2028\u2029")
-"""Stored as `\\uXXXX` by Gson, the server's JSON library."""
+"""Stored as escapes of six bytes by Gson, the server's JSON library."""
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_/-]")
 _NOT_IN_ATTRIBUTE_KEY = re.compile(r"[^A-Za-z0-9_]")
 

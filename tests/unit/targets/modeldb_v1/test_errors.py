@@ -106,8 +106,10 @@ def test_what_clients_saw_while_several_wrote_at_once_is_recognised() -> None:
         ("TooManyRowsException: Cursor returned more than one result", CallErrorKind.TWIN_ROWS),
         ("NullPointerException: null", CallErrorKind.OTHER_WRITER),
         (
-            'NullPointerException: Cannot invoke "java.lang.Integer.intValue()" because "id" is '  # noqa: ISC004
-            "null",
+            (
+                'NullPointerException: Cannot invoke "java.lang.Integer.intValue()" because "id" '
+                "is null"
+            ),
             CallErrorKind.OTHER_WRITER,
         ),
         ("IllegalArgumentException: Invalid BSON field name a.b", CallErrorKind.BAD_VALUE),
