@@ -55,7 +55,7 @@ def dataset(channel: dict[str, Any]) -> Any:  # noqa: ANN401 - the client has no
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    told: dict[str, Any] = {"done": 0, "error": ""}
+    given: dict[str, Any] = {"done": 0, "error": ""}
     begun = time.perf_counter()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the client prints
@@ -63,10 +63,10 @@ def main() -> None:
                 if number == asked["untimed"]:
                     begun = time.perf_counter()
                 write(asked["port"], job["description"], job["tags"])
-                told["done"] += 1
+                given["done"] += 1
     except Exception as error:  # noqa: BLE001 - whatever the server or the client makes of it is the result
-        told["error"] = f"{type(error).__name__}: {error}"
-    print(json.dumps(told | {"seconds": time.perf_counter() - begun}))
+        given["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(given | {"seconds": time.perf_counter() - begun}))
 
 
 if __name__ == "__main__":

@@ -117,19 +117,19 @@ class Benchmark:
 
     async def _one_round(self, port: int, count: int, rows: Sequence[Row]) -> None:
         self._rounds += 1
-        told = []
+        given = []
         for number, way in enumerate(self._ways()):
             if way == ORIGINAL:
                 seconds = await self._original(port, count)
             else:
                 at_once = self._arguments.at_once if way == OURS else 1
                 seconds = await self._ours(port, f"{self._rounds}-{number}", count, at_once)
-            told.append(f"{way} {count / seconds:.1f}")
+            given.append(f"{way} {count / seconds:.1f}")
             if rows:
                 rows[number].figures.append(count / seconds)
         if rows:
             print(
-                f"{rows[0].line}: jobs/s of {', '.join(told)}; load {os.getloadavg()[0]:.1f}",
+                f"{rows[0].line}: jobs/s of {', '.join(given)}; load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
 
@@ -159,8 +159,8 @@ class Benchmark:
             env={"PATH": ""},
         )
         output, _ = await process.communicate(json.dumps(asked).encode())
-        told = json.loads(output)
-        return told["done"], told["seconds"], told["error"]
+        given = json.loads(output)
+        return given["done"], given["seconds"], given["error"]
 
     async def _one_job_of_the_original(self) -> None:
         _, seconds, error = await self._light_api(

@@ -59,12 +59,12 @@ def why_nobody_can_be_asked(url: str = KNOWN_AS_VULNERABLE) -> str | None:
     """Why no service can be asked; None if one answers and knows advisories."""
     try:
         with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:  # noqa: S310 - https, written above
-            told = json.load(answer)
+            reported = json.load(answer)
     except OSError as error:  # no network, no name, no such page, a broken certificate
         return str(getattr(error, "reason", error))
     except ValueError:
         return "what answers there is no JSON"
-    if not isinstance(told, dict) or not told.get("vulnerabilities"):
+    if not isinstance(reported, dict) or not reported.get("vulnerabilities"):
         return "what answers there knows no advisories"
     return None
 

@@ -349,7 +349,7 @@ class _Story:
         for job in act.repeated:
             self._screen.detail(job.name, "its last event is delivered again")
         for body in act.bodies:
-            self._screen.detail(NO_EVENT, f'somebody sends "{body}"')
+            self._screen.detail(NO_EVENT, f'a person sends "{body}"')
             await self._aws.send(body)
         await self._aws.put_events(act.events)
         self._sent += act.message_count

@@ -263,7 +263,7 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(
         return before.items() <= (await stack.runs()).items()
 
     await until(modeldb_is_back, UP_SECONDS)
-    told = await engine(
+    given = await engine(
         "exec",
         await stack.container("daemon"),
         "sagemaker-modeldb-sync",
@@ -272,4 +272,4 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(
         "synced",
         "--json",
     )
-    assert {json.loads(line)["job_name"] for line in told.splitlines()} >= set(before)
+    assert {json.loads(line)["job_name"] for line in given.splitlines()} >= set(before)

@@ -76,8 +76,8 @@ async def test_without_settings_it_names_the_variables() -> None:
 
 async def test_it_is_nobody_and_has_no_capability(container: str) -> None:
     await started(container)
-    told = await engine("exec", container, "python", "-c", "print(open('/proc/1/status').read())")
-    status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+    given = await engine("exec", container, "python", "-c", "print(open('/proc/1/status').read())")
+    status = dict(line.split(":\t", 1) for line in given.splitlines() if ":\t" in line)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["Gid"].split() == ["10001"] * 4
     assert {

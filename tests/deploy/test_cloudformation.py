@@ -516,8 +516,8 @@ def test_a_daemon_that_was_stopped_on_purpose_alarms_nobody_and_a_lost_one_does(
 
 
 def test_every_alarm_leads_to_its_entry_in_the_readme_and_every_entry_is_an_alarms() -> None:
-    told = README.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
-    parts = re.split(r"(?m)^### (.+)$", told)
+    given = README.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
+    parts = re.split(r"(?m)^### (.+)$", given)
     entries = dict(zip(parts[1::2], parts[2::2], strict=True))
     alarms = [
         each["Properties"]

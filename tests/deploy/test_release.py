@@ -256,7 +256,7 @@ class TestLicences:
 
     def test_the_list_is_that_of_the_lock(self) -> None:
         listed = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version, _ in self.rows}
-        assert listed == LOCKED, "write it anew: make licenses"
+        assert listed == LOCKED, "regenerate it: make licenses"
 
     def test_every_licence_is_allowed(self) -> None:
         known = {

@@ -153,8 +153,8 @@ def test_every_row_is_whole() -> None:
         assert row.header in {FAILURES, RULES}, row
         assert len(row.cells) == len(row.header), row.cells[0]
         assert all(row.cells), row.cells[0]
-    told = [(row.heading, row.cells[0]) for row in ROWS]
-    assert [each for each in told if told.count(each) > 1] == []
+    given = [(row.heading, row.cells[0]) for row in ROWS]
+    assert [each for each in given if given.count(each) > 1] == []
 
 
 def test_every_edge_has_its_failures() -> None:
@@ -290,6 +290,6 @@ def test_its_keys_are_keys_of_the_configuration() -> None:
 
 
 def test_its_edges_are_the_programs() -> None:
-    told = re.search(r"Every edge \((.+?)\) has one circuit breaker", TEXT)
-    assert told is not None
-    assert set(re.findall(r"`(\w+)`", told[1])) == set(Edge)
+    given = re.search(r"Every edge \((.+?)\) has one circuit breaker", TEXT)
+    assert given is not None
+    assert set(re.findall(r"`(\w+)`", given[1])) == set(Edge)

@@ -48,7 +48,7 @@ def test_its_shortest_configuration_is_one() -> None:
 
 
 def test_the_metrics_of_the_monitoring_guide_are_all_there_are() -> None:
-    told = set(
+    given = set(
         re.findall(
             r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`",
             MONITORING,
@@ -60,7 +60,7 @@ def test_the_metrics_of_the_monitoring_guide_are_all_there_are() -> None:
         for family in Metrics(version="0", target="modeldb-v2").registry.collect()
         if family.name.startswith("modeldb_sync_")
     }
-    assert {name.removeprefix("modeldb_sync_") for name in own} <= told
+    assert {name.removeprefix("modeldb_sync_") for name in own} <= given
 
 
 def test_its_outcomes_are_the_programs() -> None:

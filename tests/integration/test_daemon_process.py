@@ -402,9 +402,9 @@ class TestWhatCannotWork:
         daemon = scene.daemon(free_port(), target=target, log={"level": "debug", "format": "json"})
         await daemon.start()
         await scene.send([Job("x-2").event])
-        told = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
+        reported = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
         # waiting makes no noise
-        assert [line["level"] for line in told[:3]] == ["warning", "debug", "debug"]
+        assert [line["level"] for line in reported[:3]] == ["warning", "debug", "debug"]
         assert (await daemon.get("/readyz"))[0] == 503
         assert (await daemon.get("/healthz"))[0] == 200
         assert (await scene.depth())["visible"] == 1

@@ -307,7 +307,7 @@ async def test_sts_is_not_asked_before_sagemaker_answers(
     stub.fail_next(None, "describe-expired-token.json")
     with pytest.raises(EdgeFault):
         await jobs.probe()
-    assert asked == []  # one outage of all of AWS is told once, by the probe
+    assert asked == []  # the probe alone reports an outage of all of AWS
 
     await jobs.probe()
     assert (asked, jobs.home) == (["sts"], HOME)

@@ -78,10 +78,10 @@ def test_a_run_holds_only_what_can_be_stored(run: TrainingRun) -> None:
                 assert math.isfinite(value)
             case datetime():
                 assert value.tzinfo is UTC
-    told = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    reported = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     assert not [
         name
-        for name, value in told.items()
+        for name, value in reported.items()
         if isinstance(value, str) and not value.strip() and name != "status"
     ]
     for names in (

@@ -80,12 +80,12 @@ def test_a_value_that_does_not_fit_is_not_in_the_error(text: str, number: Any) -
     try:
         frame = encode_call("storeProjectEvent", {"pr": INTERFACE.ProjectEvent(project=project)}, 0)
     except ValueError as refused:
-        told = str(refused)
+        reported = str(refused)
     else:
         read = decode_call(frame).arguments["pr"].project
-        told = ""
+        reported = ""
         assert (read.id, read.name, read.author, read.description) == (number, text, text, text)
-    assert "v4lue" not in told
+    assert "v4lue" not in reported
 
 
 @st.composite

@@ -148,12 +148,12 @@ def test_the_text_of_every_hyperparameter_is_still_there(run: TrainingRun) -> No
     attributes = {entry["key"]: entry["value"] for entry in body["attributes"]}
     assert len(values) == len(run.hyperparameters)
     for parameter, value in zip(run.hyperparameters, values, strict=True):
-        told = parameter.value if isinstance(parameter.value, str) else parameter.text
+        reported = parameter.value if isinstance(parameter.value, str) else parameter.text
         if isinstance(value, str):
             assert (
-                value == told
-                or (value == EMPTY and not told.strip())
-                or told in attributes.values()
+                value == reported
+                or (value == EMPTY and not reported.strip())
+                or reported in attributes.values()
             )
         else:
             assert str(json.loads(json.dumps(value))) == parameter.text

@@ -52,9 +52,9 @@ def page(
     status: int, content_type: str = "text/html", **headers: str
 ) -> Callable[[web.Request], web.Response]:
     def answer(request: web.Request) -> web.Response:
-        told = {name: value.replace("SENT", sent(request)) for name, value in headers.items()}
+        given = {name: value.replace("SENT", sent(request)) for name, value in headers.items()}
         return web.Response(
-            status=status, text=sent(request), content_type=content_type, headers=told
+            status=status, text=sent(request), content_type=content_type, headers=given
         )
 
     return answer

@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutations.add_argument(
         "--most", type=int, default=2000, help="histories until a rule counts as not found"
     )
-    replay = verb("replay", _replay, "one history, told")
+    replay = verb("replay", _replay, "one history, step by step")
     replay.add_argument("target", choices=TARGETS)
     replay.add_argument("seed", type=int, nargs="?")
     replay.add_argument("--trouble", default="")

@@ -285,8 +285,8 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
         if planned.completes_late:
             world.loop.call_later(planned.completes_late, world.sagemaker.end, job.name)
 
-    def tell(told: SimulatedJob) -> None:
-        message = world.queue.send(told.event)
+    def tell(given: SimulatedJob) -> None:
+        message = world.queue.send(given.event)
         world.record(f"EventBridge: {job.name} in message {message.message_id}")
 
     def move() -> None:
@@ -367,8 +367,8 @@ def verify(world: World, plan: Plan) -> None:
         world.wrong(violation)
     _verify_rejections(world, plan)
     if plan.flavour == "crowd":
-        for twin in world.v2.twins():
-            world.wrong(twin)
+        for duplicate in world.v2.duplicate_names():
+            world.wrong(duplicate)
     # nothing goes wrong but ModelDB as a whole: no message may be received twice
     if plan.flavour == "outages":
         for message in world.queue.messages:
@@ -394,11 +394,11 @@ def _nobody_knew(world: World, plan: Plan) -> tuple[str, ...]:
         if "may be incomplete" in letter.texts.get("detail", "")
     ]
     if any(name == "checkpoint_deleted" for _, name in plan.chaos):
-        told = {letter.body for letter in letters}
+        given = {letter.body for letter in letters}
         names += [
             planned.job.name
             for planned in plan.jobs
-            if planned.deleted_at is not None and planned.job.event in told
+            if planned.deleted_at is not None and planned.job.event in given
         ]
     return tuple(f"{name}: " for name in names)
 

@@ -253,7 +253,7 @@ class SimulatedModelDbV1:
         self._fault(f"storage {'busy' if busy else 'free'}")
         self.faults.storage_busy = busy
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Ends all faults, for the end of a history."""
         self.faults.clear()
         self.chance_of_slow_write = 0.0
@@ -452,7 +452,7 @@ class SimulatedModelDbV1:
             self._tell(f"{work}, cut off after {work.rows} rows")
             self._note_document(work, documents)
         except (ServerError, TException, ConnectionBrokenError):
-            pass  # nobody is left to be told
+            pass  # no caller is left
 
     def _row_stored(self, table: Table, row: Row) -> int | None:
         work = self._storing

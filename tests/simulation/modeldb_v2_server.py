@@ -225,7 +225,7 @@ class SimulatedModelDbV2:
             ).append(entity.row)
         return by_mark
 
-    def twins(self) -> list[str]:
+    def duplicate_names(self) -> list[str]:
         """Projects and experiments that are there twice, where nothing has gone wrong that would
         excuse it.
         """

@@ -157,8 +157,8 @@ def _young_checkpoint_vouches() -> AbstractContextManager[object]:
 
 def _event_tags_decide() -> AbstractContextManager[object]:
     async def tags(self: Flow, _entry: Any, event: Any, _arn: Any) -> Any:
-        told = event.tags or {}
-        return read_tags(told, self._rules.tag_keys), told
+        reported = event.tags or {}
+        return read_tags(reported, self._rules.tag_keys), reported
 
     return mock.patch.object(Flow, "_tags", tags)
 
@@ -208,7 +208,7 @@ MUTATIONS = (
     Mutation("the intent of a create is durable before it is sent", V2, _no_intent),
     Mutation("after a create without an answer the target is asked by the mark", V2, _no_look_up),
     Mutation(
-        "after a success that follows an unknown create, doubles are healed", V2, _no_settling
+        "after a success that follows an unknown create, duplicates are healed", V2, _no_settling
     ),
     Mutation("a time-out is not taken for 'not done'", V2, _a_time_out_means_not_done),
     Mutation(

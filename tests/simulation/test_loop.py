@@ -114,18 +114,18 @@ def test_a_call_to_a_thread_of_a_killed_process_happens_or_not_but_never_half(
 ) -> None:
     loop.disk_seconds = lambda: 1.0
     written: list[int] = []
-    told: list[int] = []
+    given: list[int] = []
 
     async def write(number: int) -> None:
         await loop.run_in_executor(None, written.append, number)
-        told.append(number)
+        given.append(number)
 
     for number, killed_at in enumerate((0.5, 1.5, 2.5)):
         process = Process("daemon")
         loop.start(process, write(number), name="daemon")
         loop.call_later(killed_at, process.crash)
         loop.run_until_complete(asyncio.sleep(10))
-    assert (written, told) == ([1, 2], [2])
+    assert (written, given) == ([1, 2], [2])
 
 
 def test_a_history_in_which_nothing_can_happen_any_more_says_so(loop: VirtualLoop) -> None:

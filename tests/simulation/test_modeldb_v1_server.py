@@ -87,7 +87,7 @@ class TestTheRealTarget:
             for _ in range(6):
                 await asyncio.sleep(chance.uniform(0.0, 8.0))
                 chance.choice(faults)()
-            server.mend()
+            server.repair()
 
         async def sync(server: SimulatedModelDbV1, seed: int) -> None:
             server.chance_of_slow_write = 0.02
@@ -198,7 +198,7 @@ class TestConnections:
             await until(lambda: server.open_connections == 0)
             assert now() - at < LONGEST_DELAY_SECONDS + LINGER_SECONDS + 0.1
             stored.add(len(server.runs) - 1)
-            assert not any(each.done() for each in calling), "nobody is there to be told"
+            assert not any(each.done() for each in calling), "no caller is left"
             connection.abort()
             for each in calling:
                 each.cancel()
@@ -318,7 +318,7 @@ class TestTheRace:
         failures = [each for each in answers if isinstance(each, CallFailed)]
         assert {each.kind for each in failures} == {CallErrorKind.OTHER_WRITER}
         assert len(failures) < len(answers) / 2, (
-            "not every collision does harm, and some harm is not told"
+            "not every collision does harm, and some harm is not reported"
         )
 
     def test_a_writer_and_readers_do_not_disturb_each_other(self) -> None:

@@ -216,7 +216,7 @@ class TestFaults:
             server.lose_next_answer()
             server.die_in_next_write()
             server.go_down()
-            server.mend()
+            server.repair()
             connection = await server.connect()
             run_id = await new_run(connection)
             await connection.call("storeFitEvent", fe=fit(run_id, metadata="{}"))

@@ -105,7 +105,7 @@ def test_a_stalled_create_does_not_see_what_is_made_meanwhile(server: SimulatedM
         await client.aclose()
 
     server._loop.run_until_complete(both())
-    assert server.twins() == ["2 times churn"]
+    assert server.duplicate_names() == ["2 times churn"]
 
 
 def test_every_fate_is_tried_here() -> None:

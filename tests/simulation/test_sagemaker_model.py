@@ -217,13 +217,13 @@ async def test_an_end_is_seen_now_and_then_not_before_all_see_it() -> None:
 
 async def several(jobs: SageMakerTrainingJobs) -> Counter[object]:
     """The answers of many readers about one job: the reason of the error, or the creation time."""
-    told = Counter[object]()
+    given = Counter[object]()
     for _ in range(60):
         try:
-            told[(await jobs.describe(NAME))["CreationTime"]] += 1
+            given[(await jobs.describe(NAME))["CreationTime"]] += 1
         except JobRefused as refused:
-            told[refused.reason] += 1
-    return told
+            given[refused.reason] += 1
+    return given
 
 
 @in_virtual_time

@@ -130,7 +130,7 @@ class World:
         error = context.get("exception")
         self.wrong(f"nobody handled: {context.get('message')}: {error!r}")
 
-    def told(self, entry: Mapping[str, Any]) -> None:
+    def logged(self, entry: Mapping[str, Any]) -> None:
         """A line of a daemon's log."""
         process = Process.current()
         fields = " ".join(
@@ -177,7 +177,7 @@ class World:
         self.queue_behaves()
         self.sagemaker_works()
         self.v2.calm()
-        self.v1.mend()
+        self.v1.repair()
 
     def end(self) -> None:
         """Throws away what is left of crashed processes: nothing that happens from now on
@@ -393,7 +393,7 @@ def logs_into(world: World) -> Any:
     """Sends the log of the daemons into the history."""
 
     def keep(_logger: object, level: str, entry: Any) -> Any:
-        world.told({"level": level, **entry})
+        world.logged({"level": level, **entry})
         raise structlog.DropEvent
 
     structlog.configure(

@@ -96,7 +96,7 @@ def arena_report(
         },
         "highest receive count": log.highest_receive_count,
         "outcomes": dict(sorted(log.outcomes.items())),
-        "doubles healed": log.healed,
+        "duplicates healed": log.healed,
         "errors logged": dict(log.errors.most_common(10)),
         "usage in the stretch without faults": first_and_last(
             [each for each in scene.samples if each.minute >= calm_from_minute]

@@ -54,9 +54,9 @@ def run_of_file(file: str, redact: tuple[str, ...] = REDACT) -> TrainingRun:
 
 
 def metric(name: object = "m", value: object = 1.0, second: int | None = None) -> dict[str, Any]:
-    told = {"MetricName": name, "Value": value}
+    given = {"MetricName": name, "Value": value}
     return (
-        told
+        given
         if second is None
-        else told | {"Timestamp": datetime.fromtimestamp(1763628000 + second, UTC)}
+        else given | {"Timestamp": datetime.fromtimestamp(1763628000 + second, UTC)}
     )

@@ -70,7 +70,7 @@ class Table:
         self._leave(entity)
 
     def updated(self, entity: Entity) -> None:
-        """To be called after a change of a row: indexes it anew and sets its date."""
+        """To be called after a change of a row: updates its index entries and its date."""
         entity.row["date_updated"] = now()
         if not entity.deleted and entity.keys != self._keys(entity.row):
             self._leave(entity)

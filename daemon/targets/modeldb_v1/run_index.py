@@ -71,7 +71,7 @@ class RunIndex:
         self._reading = asyncio.Lock()
 
     async def project(self, name: str, author: str) -> Project:
-        """The project of this name and author (of twins, the oldest), its runs read into the index.
+        """The project of this name and author (the oldest, if several), with its runs indexed.
 
         Raises:
             CallFailed: a read failed.
@@ -167,7 +167,7 @@ def raise_first(answers: Iterable[Any]) -> None:
 
 
 async def oldest_project(caller: Caller, event: object, key: Mapping[str, str]) -> int:
-    """Finds or creates a project; of twins, the oldest.
+    """Finds or creates a project; of duplicates, the oldest.
 
     Args:
         caller: the connection.
@@ -178,7 +178,7 @@ async def oldest_project(caller: Caller, event: object, key: Mapping[str, str]) 
         The project's id.
 
     Raises:
-        CallFailed: a call failed for another reason than twins.
+        CallFailed: a call failed for another reason than duplicates.
     """
     try:
         answer = await caller.call("storeProjectEvent", pr=event)

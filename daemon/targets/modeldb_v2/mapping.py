@@ -294,7 +294,7 @@ def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict
 
 
 def _details(channel: Channel) -> str:
-    told = {
+    reported = {
         "source": channel.kind,
         "type": channel.s3_data_type,
         "distribution": channel.distribution,
@@ -304,7 +304,7 @@ def _details(channel: Channel) -> str:
         "record wrapper": channel.record_wrapper,
     }
     return "; ".join(
-        f"{label} {value}" for label, value in told.items() if value not in {None, "None"}
+        f"{label} {value}" for label, value in reported.items() if value not in {None, "None"}
     )
 
 

@@ -86,14 +86,14 @@ def verdict(
         and Home(event.arn.account, event.arn.region, event.arn.partition) != vector.home
     ):
         return "reject", ()
-    told = read_tags(event.tags, keys or TagKeys()) if event.tags is not None else None
-    if not isinstance(told, JobTags):
-        told = read_tags(
+    given = read_tags(event.tags, keys or TagKeys()) if event.tags is not None else None
+    if not isinstance(given, JobTags):
+        given = read_tags(
             tags(vector.list_tags) if vector.list_tags else event.tags or {}, keys or TagKeys()
         )
-    if isinstance(told, TagsIncomplete):
-        return "reject", told.missing
-    return ("skip" if isinstance(told, SyncTagAbsent) else "sync"), ()
+    if isinstance(given, TagsIncomplete):
+        return "reject", given.missing
+    return ("skip" if isinstance(given, SyncTagAbsent) else "sync"), ()
 
 
 def test_corpus(subtests: pytest.Subtests) -> None:
@@ -238,9 +238,9 @@ def test_arn_is_not_built_from_guesses(changes: dict[str, Any]) -> None:
     ],
 )
 def test_malformed_says_why(document: object, words: list[str]) -> None:
-    told = malformed(document)
-    assert not [word for word in words if word not in told], told
-    assert len(told) <= 300
+    given = malformed(document)
+    assert not [word for word in words if word not in given], given
+    assert len(given) <= 300
 
 
 def test_a_name_of_hyphens_is_not_longer_than_the_service_allows() -> None:

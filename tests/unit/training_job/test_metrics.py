@@ -13,13 +13,13 @@ from tests.support.training_runs import metric, run_of
 
 
 def test_newest_value_of_a_metric_wins() -> None:
-    told = [
+    given = [
         metric(value=0.9, second=1),
         metric(value=0.3, second=3),
         metric(value=0.5, second=2),
         metric(value=0.1),
     ]
-    assert run_of(FinalMetricDataList=told).metrics == (
+    assert run_of(FinalMetricDataList=given).metrics == (
         Metric("m", 0.3, datetime.fromtimestamp(1763628003, UTC)),
     )
     assert (
@@ -54,7 +54,7 @@ def test_values_that_are_not_finite_are_named(value: object, named: str) -> None
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
         metric(name=None),
         metric(name=""),
@@ -66,6 +66,6 @@ def test_values_that_are_not_finite_are_named(value: object, named: str) -> None
         "m",
     ],
 )
-def test_entries_without_name_or_number_are_left_out(told: object) -> None:
-    run = run_of(FinalMetricDataList=[told])
+def test_entries_without_name_or_number_are_left_out(given: object) -> None:
+    run = run_of(FinalMetricDataList=[given])
     assert (run.metrics, run.non_finite_metrics) == ((), {})

@@ -104,12 +104,12 @@ def test_everything_of_a_usual_job() -> None:
 
 def test_minimal_job_tells_nothing_else() -> None:
     run = run_of()
-    told = {
+    given = {
         name
         for name in TrainingRun.__dataclass_fields__
         if getattr(run, name) not in (None, "", (), {})
     }
-    assert told == {
+    assert given == {
         *("mark", "arn", "name", "creation_time"),
         *("project_name", "project_user", "project_description", "model_name", "model_type"),
     }
@@ -207,9 +207,9 @@ def test_pipeline_is_read_from_the_name_where_tags_do_not_tell() -> None:
     ],
 )
 def test_console_of_other_partitions(arn: str, url: str) -> None:
-    told = run_of(TrainingJobArn=arn).console_url
-    assert told is not None
-    assert told.startswith(url)
+    given = run_of(TrainingJobArn=arn).console_url
+    assert given is not None
+    assert given.startswith(url)
 
 
 def test_no_console_is_invented() -> None:
@@ -289,9 +289,9 @@ def test_status_that_is_not_told_is_empty() -> None:
 
 
 def test_numbers_are_whole_and_exact() -> None:
-    told = {"InstanceType": "a", "InstanceCount": True, "VolumeSizeInGB": 30.0}
+    given = {"InstanceType": "a", "InstanceCount": True, "VolumeSizeInGB": 30.0}
     run = run_of(
-        ResourceConfig=told,
+        ResourceConfig=given,
         TrainingTimeInSeconds=1.5,
         BillableTimeInSeconds=2**53 + 1,
         BillableTokenCount=float("inf"),

@@ -407,7 +407,7 @@ def test_marks_of_two_jobs_of_one_name_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "frames"),
+    ("given", "frames"),
     [
         (["test", "train", "training"], ["train", "test", "training"]),
         (["validation", "training", "Train"], ["training", "validation", "Train"]),
@@ -416,35 +416,35 @@ def test_marks_of_two_jobs_of_one_name_differ() -> None:
         (["Train", "test"], ["Train", "test"]),
     ],
 )
-def test_the_training_channel_is_the_first_data_frame(told: list[str], frames: list[str]) -> None:
-    job = mapped(InputDataConfig=[channel(name) for name in told])
+def test_the_training_channel_is_the_first_data_frame(given: list[str], frames: list[str]) -> None:
+    job = mapped(InputDataConfig=[channel(name) for name in given])
     assert [frame.tag for frame in job.data_frames] == frames
     assert [each["TAG"] for each in json.loads(job.metadata or "")["DATASETS"]] == frames
 
 
 def test_channels_of_code_are_no_data_frames() -> None:
-    told = [channel(name) for name in ("code", "sm_drivers", "train")]
-    job = mapped(metadata_store=False, InputDataConfig=told)
+    given = [channel(name) for name in ("code", "sm_drivers", "train")]
+    job = mapped(metadata_store=False, InputDataConfig=given)
     assert [frame.tag for frame in job.data_frames] == ["train"]
     assert (words(job)["Code code"], words(job)["Code sm_drivers"]) == (
         "s3://b/code/",
         "s3://b/sm_drivers/",
     )
-    assert document(InputDataConfig=told)["JOB"]["code_channels"] == {
+    assert document(InputDataConfig=given)["JOB"]["code_channels"] == {
         "code": "s3://b/code/",
         "sm_drivers": "s3://b/sm_drivers/",
     }
 
 
 def test_a_data_frame_tells_how_the_channel_was_read() -> None:
-    told = channel(
+    given = channel(
         "train",
         CompressionType="None",
         RecordWrapperType="RecordIO",
         ContentType="text/csv",
         InputMode="Pipe",
     )
-    assert mapped(InputDataConfig=[told]).data_frames[0].metadata == (
+    assert mapped(InputDataConfig=[given]).data_frames[0].metadata == (
         ("CompressionType", "None"),
         ("RecordWrapperType", "RecordIO"),
         ("ContentType", "text/csv"),
@@ -511,11 +511,11 @@ def test_the_newest_value_of_a_name_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "word"),
+    ("given", "word"),
     [("NaN", "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (1e39, "1e+39")],
 )
-def test_what_is_no_number_for_the_server_is_named(told: object, word: str) -> None:
-    told_metrics = [metric("mAP@0.5:x", told), metric("b", 1)]
+def test_what_is_no_number_for_the_server_is_named(given: object, word: str) -> None:
+    told_metrics = [metric("mAP@0.5:x", given), metric("b", 1)]
     with_store = mapped(FinalMetricDataList=told_metrics)
     without = mapped(metadata_store=False, FinalMetricDataList=told_metrics)
     assert (
@@ -541,8 +541,8 @@ def test_the_bounds_are_those_of_32_bits(sign: int) -> None:
     below = math.nextafter(FLOAT32_OVERFLOW, 0)
     assert is_float32(below)
     assert not is_float32(FLOAT32_OVERFLOW)
-    told = [metric("below", sign * below), metric("at", sign * FLOAT32_OVERFLOW)]
-    assert [each.name for each in mapped(FinalMetricDataList=told).metrics] == ["below"]
+    given = [metric("below", sign * below), metric("at", sign * FLOAT32_OVERFLOW)]
+    assert [each.name for each in mapped(FinalMetricDataList=given).metrics] == ["below"]
 
 
 def test_a_metric_that_becomes_zero_is_noted() -> None:
@@ -574,7 +574,7 @@ def test_a_job_without_metrics_says_that_the_web_pages_hide_it() -> None:
 
 
 def test_hyperparameters_are_sent_as_they_are_and_unquoted_in_the_metadata() -> None:
-    told = {
+    given = {
         "opt": '"adam"',
         "lr": "0.10",
         "n": "10",
@@ -584,9 +584,9 @@ def test_hyperparameters_are_sent_as_they_are_and_unquoted_in_the_metadata() -> 
         "": "",
         "my_api_key": "s3cr3t",
     }
-    job = mapped(HyperParameters=told)
-    assert dict(job.hyperparameters) == told | {"my_api_key": "[redacted]"}
-    assert json.loads(job.metadata or "")["CONFIG"] == told | {
+    job = mapped(HyperParameters=given)
+    assert dict(job.hyperparameters) == given | {"my_api_key": "[redacted]"}
+    assert json.loads(job.metadata or "")["CONFIG"] == given | {
         "opt": "adam",
         "my_api_key": "[redacted]",
     }

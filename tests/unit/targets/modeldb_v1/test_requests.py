@@ -107,11 +107,11 @@ class Case:
     @property
     def tags(self) -> JobTags:
         (project,), (fit,) = self.requests("storeProjectEvent"), self.requests("storeFitEvent")
-        told = project["pr"]["project"]
+        reported = project["pr"]["project"]
         return JobTags(
-            told.get("name", ""),
-            told["author"],
-            told["description"],
+            reported.get("name", ""),
+            reported["author"],
+            reported["description"],
             "the-model",
             fit["fe"]["spec"]["transformerType"],
         )
@@ -251,12 +251,14 @@ def test_jobs_without_all_tags_are_refused_before(subtests: pytest.Subtests) -> 
     for case in CASES:
         with subtests.test(case.name):
             keys = TagKeys()
-            (told,) = (request["pr"]["project"] for request in case.requests("storeProjectEvent"))
+            (reported,) = (
+                request["pr"]["project"] for request in case.requests("storeProjectEvent")
+            )
             tags = {
                 keys.sync: "",
-                keys.project_name: told.get("name", ""),
-                keys.project_user: told["author"],
-                keys.project_description: told["description"],
+                keys.project_name: reported.get("name", ""),
+                keys.project_user: reported["author"],
+                keys.project_description: reported["description"],
                 keys.model_name: case.tags.model_name,
                 keys.model_type: case.tags.model_type,
             }
@@ -374,11 +376,11 @@ def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
             fit = case.only("storeFitEvent").response.get("result", {})
             run_id = case.only("storeExperimentRunEvent").response["result"]["experimentRunId"]
             metrics = {metric.name: metric for metric in job.metrics}
-            told = {
+            reported = {
                 (exchange.request or {})["me"]["metricType"]: exchange for exchange in case.metrics
             }
             assert [*metrics] == [
-                name for name in told if name not in METRICS_LEFT_OUT.get(case.name, [])
+                name for name in reported if name not in METRICS_LEFT_OUT.get(case.name, [])
             ]
             ids = {frame.tag: 1000 + number for number, frame in enumerate(job.data_frames)}
             ids[job.data_frames[0].tag] = fit.get("dfId", -1)
@@ -388,8 +390,8 @@ def test_metrics_are_theirs_byte_for_byte_where_they_are_on_the_same_data_frame(
                 event = requests.metric_event(
                     run_id, fit["modelId"], ids[job.data_frames[metric.channel].tag], metric
                 )
-                theirs = (told[name].request or {})["me"]
-                found = compare(told[name], me=event)
+                theirs = (reported[name].request or {})["me"]
+                found = compare(reported[name], me=event)
                 if theirs["df"]["id"] == -1:
                     assert found.keys() == {
                         path
