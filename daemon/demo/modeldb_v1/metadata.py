@@ -44,7 +44,7 @@ class Documents:
         """A model's first document as JSON; "" when it has none."""
         found = (document for document in self._documents if document[MODEL_ID] == model_id)
         document = next(found, None)
-        return "" if document is None else json.dumps(document)
+        return "" if document is None else json.dumps(document, ensure_ascii=False)
 
     def model_ids(self, conditions: Mapping[str, str]) -> list[int]:
         """The model ids of the documents that meet every condition."""
