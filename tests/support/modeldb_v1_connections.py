@@ -85,11 +85,13 @@ async def nothing_left_behind() -> AsyncIterator[None]:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reports.append(context))
     before = asyncio.all_tasks()
     gc.freeze()  # what was there before the test need not be traversed after it
-    yield
-    # the other side may not yet have noticed the end of a connection
-    async with asyncio.timeout(5):
-        while asyncio.all_tasks() - before - {asyncio.current_task()}:
-            await asyncio.sleep(0.001)
-    gc.collect()
-    gc.unfreeze()
+    try:
+        yield
+        # the other side may not yet have noticed the end of a connection
+        async with asyncio.timeout(5):
+            while asyncio.all_tasks() - before - {asyncio.current_task()}:
+                await asyncio.sleep(0.001)
+        gc.collect()
+    finally:
+        gc.unfreeze()
     assert reports == [], reports
