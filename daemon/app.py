@@ -2,7 +2,8 @@
 know all parts.
 
 There is one stop path, whatever began the stop (SIGTERM, SIGINT, cancellation, a dead loop): one
-event, then the steps of `Daemon._stop_parts`, each with a deadline.
+event, then the steps of `Daemon._stop_parts` and the closing of each part, each with a deadline.
+They fit into ``shutdown.grace_seconds``, even if every edge is silent and the disk hangs.
 """
 
 from __future__ import annotations
@@ -57,8 +58,13 @@ PROBE_BACKOFF = (1.0, 60.0)
 """Initial and longest pause between two probes of an edge, in seconds."""
 ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
 """The same between two attempts at an acknowledgement."""
-CLOSE_SECONDS = 1.0
-"""For closing each part; with the deadlines in `_stop_parts`, a stop fits into the grace time."""
+STOP_RESERVE_SECONDS = 4.0
+"""The end of the grace time, for cancelling what is left (`CANCEL_SECONDS`, twice) and closing the
+parts (`CLOSE_SECONDS`, four times). Polls and messages in flight have the time before."""
+ABANDON_SECONDS = 1.0
+"""For the messages whose work was cut off to be given back."""
+CANCEL_SECONDS = 0.5
+CLOSE_SECONDS = 0.6
 
 
 class Daemon:
@@ -68,17 +74,26 @@ class Daemon:
         settings: from `daemon.config.sources.load_settings`.
         parts: the adapters; None: those of the settings.
         jitter: for backoff; None: seeded by the system.
+        on_stopping: called when the stop begins.
 
     Attributes:
+        unclean: what the stop left behind, in words; empty after a clean stop.
         metrics: of this run.
         http_port: the port in use once `started` is set.
         started: set when everything is built and the first probes are running.
     """
 
     def __init__(
-        self, settings: Settings, parts: Parts | None = None, *, jitter: random.Random | None = None
+        self,
+        settings: Settings,
+        parts: Parts | None = None,
+        *,
+        jitter: random.Random | None = None,
+        on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._on_stopping = on_stopping
+        self.unclean: list[str] = []
         self._parts = parts if parts is not None else ConfiguredParts(settings)
         self.metrics = Metrics(version=__version__, target=settings.target.kind)
         self.started = asyncio.Event()
@@ -109,7 +124,7 @@ class Daemon:
         log.info("starting", version=__version__, settings=settings_for_log(self._settings))
         async with contextlib.AsyncExitStack() as closing:
             await self._build_and_serve(closing)
-        log.info("stopped")
+        log.info("stopped", unclean=self.unclean)
         if self._setup_fault is not None:
             raise self._setup_fault
         if self._supervisor.failure is not None:
@@ -117,11 +132,13 @@ class Daemon:
 
     async def _build_and_serve(self, closing: contextlib.AsyncExitStack) -> None:
         checkpoint = await self._parts.checkpoint()
-        closing.push_async_callback(_closing, "checkpoint", checkpoint.aclose)
-        queue, jobs = await closing.enter_async_context(self._parts.aws(self.metrics.aws_request))
+        closing.push_async_callback(self._close, "checkpoint", checkpoint.aclose)
+        aws = contextlib.AsyncExitStack()
+        closing.push_async_callback(self._close, "aws", aws.aclose)
+        queue, jobs = await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
         self._writer = self._make_writer(checkpoint)
         target = self._parts.target(self.metrics.target_request, self._writer)
-        closing.push_async_callback(_closing, "target", target.aclose)
+        closing.push_async_callback(self._close, "target", target.aclose)
 
         monitor = QueueMonitor(queue, self._settings.queue.visibility_seconds)
         self._breakers = self._make_breakers(
@@ -135,7 +152,7 @@ class Daemon:
         http = await self._parts.http(
             metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
         )
-        closing.push_async_callback(_closing, "http", http.aclose)
+        closing.push_async_callback(self._close, "http", http.aclose)
         self.http_port = http.port
         pollers = self._start(queue, monitor, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
@@ -243,14 +260,18 @@ class Daemon:
             loops.loop(name, breaker.run(pulse(name), self._on_fault))
         if self._writer is not None:
             loops.loop("writer", self._writer.run(pulse("writer")))
-        loops.loop("heartbeat", heartbeat.run(pulse("heartbeat")))
-        loops.loop("deletes", acknowledgements.run_deletes())
-        loops.loop("hides", acknowledgements.run_hides())
+        loops.loop("heartbeat", heartbeat.run_messages(pulse("heartbeat")))
+        loops.loop("claims", heartbeat.run_claims(pulse("claims")))
+        loops.loop("deletes", acknowledgements.run_deletes(pulse("deletes")))
+        loops.loop("hides", acknowledgements.run_hides(pulse("hides")))
         loops.loop(
             "sampler",
             run_sampler(monitor, checkpoint, self.metrics, self._on_fault, pulse("sampler")),
         )
-        loops.loop("pruner", run_pruner(checkpoint, settings.checkpoint.keep_days, self._on_fault))
+        loops.loop(
+            "pruner",
+            run_pruner(checkpoint, settings.checkpoint.keep_days, self._on_fault, pulse("pruner")),
+        )
         pollers = []
         for number in range(1, settings.queue.pollers + 1):
             poller = Poller(
@@ -272,6 +293,7 @@ class Daemon:
 
     def _on_receive(self, count: int) -> None:
         self._received = True
+        self._breakers[Edge.QUEUE].worked()
         self.metrics.received(count)
 
     def _on_fault(self, fault: EdgeFault) -> None:
@@ -311,19 +333,29 @@ class Daemon:
         stack closes the parts.
         """
         self._stop.set()
+        self._on_stopping()
         begun = monotonic()
         grace = self._settings.shutdown.grace_seconds
         log.info("stopping", in_flight=len(self._in_flight), grace_seconds=grace)
-        await asyncio.gather(self._end_polls(pollers, grace - 4), self._drain(max(1, grace - 6)))
-        await self._supervisor.cancel_jobs()
-        await self._supervisor.cancel_loops()
+        seconds = grace - STOP_RESERVE_SECONDS
+        await asyncio.gather(
+            self._end_polls(pollers, seconds), self._drain(max(0.5, seconds - ABANDON_SECONDS))
+        )
+        if not await self._supervisor.cancel_jobs(CANCEL_SECONDS):
+            self._left("tasks of messages")
+        if not await self._supervisor.cancel_loops(CANCEL_SECONDS):
+            self._left("loops")
         log.info(
             "drained", left_in_flight=len(self._in_flight), seconds=round(monotonic() - begun, 2)
         )
 
+    def _left(self, what: str) -> None:
+        self.unclean.append(what)
+
     async def _end_polls(self, pollers: Sequence[asyncio.Task[None]], deadline: float) -> None:
         _, running = await asyncio.wait(pollers, timeout=deadline)
         if running:
+            self._left("a long poll")
             log.warning(
                 "a long poll did not end in time; its messages stay hidden for their visibility "
                 "timeout"
@@ -340,17 +372,22 @@ class Daemon:
             log.warning("unanswered writes are left", count=len(self._in_flight))
         for delivery in self._in_flight:
             delivery.abandon()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
                 await self._in_flight.wait_empty()
+        except TimeoutError:
+            self._left("messages in flight")
 
-
-async def _closing(name: str, close: Callable[[], Awaitable[None]]) -> None:
-    """Closes a part, within a time limit; the end of the process closes what is left open."""
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await close()
-    except TimeoutError:
-        log.warning("a part did not close in time", part=name)
-    except Exception:  # the other parts must be closed as well
-        log.exception("a part failed to close", part=name)
+    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Closes a part, within a time limit; the end of the process closes what is left open."""
+        closing = asyncio.ensure_future(close())
+        try:
+            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        finally:
+            closing.cancel()  # no effect if it is done
+        if not closing.done():
+            self._left(name)
+            log.warning("a part did not close in time", part=name)
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
+            # the other parts must be closed as well
+            log.error("a part failed to close", part=name, exc_info=error)

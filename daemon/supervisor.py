@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Collection, Coroutine
 
     from daemon.observability.watchdog import Watchdog
 
@@ -46,18 +46,15 @@ class Supervisor:
         self._jobs.add(task)
         task.add_done_callback(self._job_ended)
 
-    async def cancel_loops(self) -> None:
-        """Cancels all loops, and waits for them."""
+    async def cancel_loops(self, seconds: float) -> bool:
+        """Cancels all loops, and waits for them; False: some did not end in time."""
         for task in self._loops:
             task.remove_done_callback(self._loop_ended)
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        return await _cancelled(self._loops, seconds)
 
-    async def cancel_jobs(self) -> None:
-        """Cancels all other tasks, and waits for them."""
-        for task in self._jobs:
-            task.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+    async def cancel_jobs(self, seconds: float) -> bool:
+        """Cancels all other tasks, and waits for them; False: some did not end in time."""
+        return await _cancelled(self._jobs, seconds)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if self._stop.is_set() and not task.cancelled() and task.exception() is None:
@@ -78,3 +75,17 @@ class Supervisor:
         if self.failure is None:
             self.failure = error
         self._stop.set()
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[None]], seconds: float) -> bool:
+    """Cancels tasks and waits for their end, twice: the first cancellation lets a task finish what
+    it has sent, the second does not.
+    """
+    for _ in range(2):
+        running = [task for task in tasks if not task.done()]
+        if not running:
+            break
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=seconds / 2)
+    return all(task.done() for task in tasks)

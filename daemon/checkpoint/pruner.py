@@ -14,15 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.checkpoint.ports import Checkpoint
+    from daemon.observability.watchdog import Pulse
 
 log = structlog.get_logger(__name__)
 
 PRUNE_SECONDS = 6 * 3600.0
 """Between two deletions."""
+PRUNE_DEADLINE_SECONDS = 300.0
+"""A longer deletion counts as hung. Exceeds the checkpoint's own deadline."""
 
 
 async def run_pruner(
-    checkpoint: Checkpoint, keep_days: int, on_fault: Callable[[EdgeFault], None]
+    checkpoint: Checkpoint,
+    keep_days: int,
+    on_fault: Callable[[EdgeFault], None],
+    pulse: Pulse,
 ) -> None:
     """Ends only by cancellation.
 
@@ -30,12 +36,15 @@ async def run_pruner(
         checkpoint: to delete from.
         keep_days: rows unchanged for longer are deleted.
         on_fault: called with each fault of the checkpoint.
+        pulse: of this loop.
     """
     while True:
+        pulse.work(PRUNE_DEADLINE_SECONDS)
         try:
             pruned = await checkpoint.prune(wall() - keep_days * 86400)
             if pruned:
                 log.info("old checkpoint rows deleted", rows=pruned)
         except EdgeFault as fault:
             on_fault(fault)
+        pulse.rest()
         await asyncio.sleep(PRUNE_SECONDS)

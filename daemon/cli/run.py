@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
+
+import structlog
 
 from daemon.app import Daemon
 from daemon.cli.common import add_config_option, settings_of, start_logging
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from daemon.config.settings import Settings
+
+
+log = structlog.get_logger(__name__)
+
+_LAST_WORDS_SECONDS = 0.4
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +32,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Runs the daemon until SIGTERM or SIGINT, then shuts down gracefully: messages "
         "in flight are finished or released within shutdown.grace_seconds. A second signal "
         "exits at once. Exit status: 0 after a graceful shutdown, 1 if a part of the daemon "
-        "crashed, 2 for a configuration error.",
+        "crashed or the shutdown left something behind (its log line says what), 2 for a "
+        "configuration error.",
     )
     add_config_option(parser)
     parser.set_defaults(act=act)
@@ -32,12 +42,13 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def act(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     start_logging(settings)
-    asyncio.run(_run(settings))
-    return 0
+    return 1 if asyncio.run(_run(settings)) else 0
 
 
-async def _run(settings: Settings) -> None:
-    daemon = Daemon(settings)
+async def _run(settings: Settings) -> Sequence[str]:
+    """Returns what the stop left behind, in words."""
+    last_resort = _LastResort(settings.shutdown.grace_seconds)
+    daemon = Daemon(settings, on_stopping=last_resort.arm)
     asked = False
 
     def on_signal(number: int) -> None:
@@ -46,9 +57,41 @@ async def _run(settings: Settings) -> None:
         if asked:
             os._exit(128 + number)
         asked = True
+        last_resort.arm()
         daemon.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     await daemon.run()
+    return daemon.unclean
+
+
+class _LastResort:
+    """Ends the process just before the grace time does, whatever keeps it: a thread that hangs in a
+    system call (DNS, a disk), or an event loop that does.
+
+    Args:
+        grace_seconds: from the first call of `arm` on.
+    """
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._timers = (
+            threading.Timer(grace_seconds - _LAST_WORDS_SECONDS, self._say),
+            # a timer of its own, because writing the log may hang, too
+            threading.Timer(grace_seconds - _LAST_WORDS_SECONDS / 2, os._exit, (1,)),
+        )
+        self._armed = False
+
+    def arm(self) -> None:
+        """Starts to count, once. The process may end before."""
+        if self._armed:
+            return
+        self._armed = True
+        for timer in self._timers:
+            timer.daemon = True
+            timer.start()
+
+    @staticmethod
+    def _say() -> None:
+        log.error("the stop did not end in time; the process ends without it")

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from daemon.errors import EdgeFault
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from daemon.aws.ports import Failed, Queue
     from daemon.intake.backoff import Backoff
+    from daemon.observability.watchdog import Pulse
     from daemon.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
@@ -28,6 +30,9 @@ BATCH_SIZE = 10
 GATHER_SECONDS = 0.02
 """How long an incomplete batch waits for more."""
 ATTEMPTS = 5
+SEND_SECONDS = 60.0
+"""Deadline of a batch. Exceeds the client's timeouts and retries; a response that trickles in never
+hits those."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -57,11 +62,15 @@ class Batcher(Generic[Item, Answer]):
             self._full.set()
         return await future
 
-    async def run(self) -> None:
-        """Sends batches. Ends only by cancellation, and then waits for those already sent."""
+    async def run(self, pulse: Pulse) -> None:
+        """Sends batches. Ends only by cancellation, and then waits for those already sent; a second
+        cancellation ends those, too.
+        """
         try:
             while True:
+                pulse.rest()
                 await self._arrived.wait()
+                pulse.work(SEND_SECONDS)
                 try:
                     async with asyncio.timeout(GATHER_SECONDS):
                         await self._full.wait()
@@ -78,12 +87,19 @@ class Batcher(Generic[Item, Answer]):
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
         finally:
+            await self._finish_sending()
+
+    async def _finish_sending(self) -> None:
+        try:
             if self._sending:
                 await asyncio.wait(self._sending)
+        finally:
+            for task in self._sending:
+                task.cancel()
 
     async def _send_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._send([item for item, _ in batch])
+            answers = await self._send_in_time([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - raised again in each caller
             for _, future in batch:
                 if not future.done():
@@ -92,6 +108,17 @@ class Batcher(Generic[Item, Answer]):
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
+
+    async def _send_in_time(self, items: Sequence[Item]) -> Sequence[Answer]:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                return await self._send(items)
+        except TimeoutError as error:
+            raise EdgeFault(
+                Edge.QUEUE,
+                Reason.UNREACHABLE,
+                f"a batch of acknowledgements did not complete within {SEND_SECONDS:.0f} s",
+            ) from error
 
 
 class Acknowledgements:
@@ -127,11 +154,11 @@ class Acknowledgements:
             lambda: self._hides.ask((delivery.receipt_handle, delivery.hidable_seconds(seconds))),
         )
 
-    async def run_deletes(self) -> None:
-        await self._deletes.run()
+    async def run_deletes(self, pulse: Pulse) -> None:
+        await self._deletes.run(pulse)
 
-    async def run_hides(self) -> None:
-        await self._hides.run()
+    async def run_hides(self, pulse: Pulse) -> None:
+        await self._hides.run(pulse)
 
     async def _persist(
         self, delivery: Delivery, what: str, ask: Callable[[], Awaitable[Failed | None]]

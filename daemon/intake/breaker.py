@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EDGE_OF_STEP: Mapping[Step, Edge] = {
+    Step.CLAIM: Edge.CHECKPOINT,
     Step.DESCRIBE: Edge.SAGEMAKER,
     Step.TAGS: Edge.SAGEMAKER,
     Step.SYNC: Edge.TARGET,
@@ -125,6 +126,10 @@ class Breaker:
         """
         self._failures = 0
         self._successes[step] = (message_id, monotonic())
+
+    def worked(self) -> None:
+        """Notes that a real call succeeded that is no step of the flow; resets the backoff."""
+        self._failures = 0
 
     def succeeded_for_others(self, step: Step, message_id: str, since: float) -> bool:
         """True if the step succeeded for another message after a moment (monotonic seconds): then

@@ -1,5 +1,8 @@
 """The heartbeat: extends the visibility timeout of messages in flight, and the leases of their
 claims in the checkpoint.
+
+Each has a loop of its own: a checkpoint that hangs must not let messages become visible, and a
+queue that is silent must not let claims expire.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import structlog
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import BATCH_SIZE
+from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from daemon.aws.ports import Queue
+    from daemon.aws.ports import Failed, Queue
     from daemon.checkpoint.ports import Checkpoint
     from daemon.intake.in_flight import InFlight
     from daemon.observability.watchdog import Pulse
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BEAT_DEADLINE_SECONDS = 300.0
-"""A longer beat counts as hung. Exceeds the clients' timeouts and retries, credentials included."""
+"""A longer beat counts as hung. Exceeds every deadline within."""
+_SHORTEST_CALL_SECONDS, _LONGEST_CALL_SECONDS = 2.0, 20.0
+"""Bounds of the deadline of a renewal in the queue, which is a sixth of the visibility timeout: a
+call that hangs leaves time for others."""
 
 
 class Heartbeat:
@@ -61,13 +68,24 @@ class Heartbeat:
         self._on_fault = on_fault
         self._leases_until = 0.0
 
-    async def run(self, pulse: Pulse) -> None:
+    async def run_messages(self, pulse: Pulse) -> None:
         """Beats four times within each half of the shorter timeout. Ends only by cancellation."""
         while True:
             pulse.rest()
-            await asyncio.sleep(min(self._visibility_seconds(), self._lease_seconds) / 8)
+            await asyncio.sleep(self._beat_seconds())
             pulse.work(BEAT_DEADLINE_SECONDS)
-            await asyncio.gather(self._renew_messages(), self._renew_claims())
+            await self._renew_messages()
+
+    async def run_claims(self, pulse: Pulse) -> None:
+        """As `run_messages`."""
+        while True:
+            pulse.rest()
+            await asyncio.sleep(self._beat_seconds())
+            pulse.work(BEAT_DEADLINE_SECONDS)
+            await self._renew_claims()
+
+    def _beat_seconds(self) -> float:
+        return min(self._visibility_seconds(), self._lease_seconds) / 8
 
     async def _renew_messages(self) -> None:
         now = monotonic()
@@ -85,7 +103,7 @@ class Heartbeat:
         begun = monotonic()
         wanted = [(each.receipt_handle, each.hidable_seconds(visibility)) for each in batch]
         try:
-            answers = await self._queue.hide(wanted)
+            answers = await self._hide(wanted, visibility)
         except EdgeFault as fault:
             self._on_fault(fault)
             for _ in batch:
@@ -108,6 +126,20 @@ class Heartbeat:
                     message_id=delivery.message.message_id,
                 )
                 self._on_beat("failed")
+
+    async def _hide(
+        self, wanted: Sequence[tuple[str, int]], visibility: int
+    ) -> Sequence[Failed | None]:
+        seconds = min(max(_SHORTEST_CALL_SECONDS, visibility / 6), _LONGEST_CALL_SECONDS)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._queue.hide(wanted)
+        except TimeoutError as error:
+            raise EdgeFault(
+                Edge.QUEUE,
+                Reason.UNREACHABLE,
+                f"a renewal of visibility timeouts did not complete within {seconds:.0f} s",
+            ) from error
 
     async def _renew_claims(self) -> None:
         now = monotonic()

@@ -34,6 +34,15 @@ RECEIVE_MARGIN_SECONDS = 300.0
 even abandoning it has failed."""
 
 
+LEAST_PERIOD_SECONDS = 1.0
+"""Between the starts of two receives, unless the first brought messages. Without it, a poller with
+WaitTimeSeconds 0 asks an empty queue more than a hundred times a second."""
+RETRY_SECONDS = 1.0
+"""Pause after a single receive that failed."""
+_MAY_BE_SINGLE = frozenset({Reason.UNREACHABLE, Reason.UNAVAILABLE, Reason.THROTTLED})
+"""Faults of which one now and then is normal: only two in a row are an outage."""
+
+
 class Poller:
     """One long poll after the other.
 
@@ -46,7 +55,8 @@ class Poller:
         visibility_seconds: called at each receive.
         start: begins the work on a delivery.
         on_receive: called with the number of messages received.
-        on_fault: called with each fault of the queue.
+        on_fault: called with each fault of the queue, except the first of a kind that may be
+            single.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Poller:
         self._start = start
         self._on_receive = on_receive
         self._on_fault = on_fault
+        self._failures = 0
 
     async def run(self, stop: asyncio.Event, pulse: Pulse) -> None:
         """Runs until stopped. The current long poll is never cancelled, because SQS may already
@@ -85,7 +96,10 @@ class Poller:
                 self._slots.give_back(taken)
                 return
             pulse.work(self._wait_seconds + RECEIVE_MARGIN_SECONDS)
-            await self._receive(taken, stop)
+            pause = await self._receive(taken, stop)
+            pulse.rest()
+            if pause > 0:
+                await unless(stop, asyncio.sleep(pause))
 
     async def _ready(self) -> int:
         """Waits for slots, then for the gate: an edge may fail while all slots are taken."""
@@ -97,16 +111,18 @@ class Poller:
             raise
         return taken
 
-    async def _receive(self, taken: int, stop: asyncio.Event) -> None:
+    async def _receive(self, taken: int, stop: asyncio.Event) -> float:
+        """One long poll. Returns how many seconds to wait before the next."""
         visibility = self._visibility_seconds()
         begun = monotonic()
         unused = taken
         try:
             messages = await self._ask(taken, visibility)
+            self._failures = 0
             self._on_receive(len(messages))
             if stop.is_set():
                 await self._return_unstarted(messages)
-                return
+                return 0.0
             for message in messages:
                 # SQS began to count some time before the response arrived
                 delivery = self._in_flight.add(
@@ -122,9 +138,18 @@ class Poller:
                     unused -= 1
                     self._start(delivery)
         except EdgeFault as fault:
-            self._on_fault(fault)
+            return self._failed(fault)
         finally:
             self._slots.give_back(unused)
+        return 0.0 if messages else begun + LEAST_PERIOD_SECONDS - monotonic()
+
+    def _failed(self, fault: EdgeFault) -> float:
+        self._failures += 1
+        if self._failures == 1 and fault.reason in _MAY_BE_SINGLE:
+            log.info("a receive failed; trying again", reason=fault.reason, detail=fault.detail)
+            return RETRY_SECONDS
+        self._on_fault(fault)
+        return 0.0
 
     async def _return_unstarted(self, messages: Sequence[Message]) -> None:
         """Makes messages visible again at once, for other processes."""

@@ -173,6 +173,7 @@ class Flow:
             job.mark = joined.mark
             return joined.outcome
         claim = await self._checkpoint.claim(arn.key, self._rules.lease_seconds)
+        self._on_success(Step.CLAIM, delivery.message.message_id)
         if isinstance(claim, ClaimedElsewhere):
             job.end_claim()  # one from before a hold, lost since
             detail = f"another process works on {event.name}"

@@ -151,6 +151,11 @@ class CountingPulse(Pulse):
     def __init__(self) -> None:
         super().__init__()
         self.rounds = 0
+        self.rests = 0
+
+    def rest(self) -> None:
+        self.rests += 1
+        super().rest()
 
     def work(self, limit_seconds: float) -> None:
         self.rounds += 1
@@ -558,8 +563,8 @@ async def flow_scene(
             made.jobs.put("churn-1")
         await made.slots.take(1)
         loops = [
-            asyncio.create_task(made.acknowledgements.run_deletes()),
-            asyncio.create_task(made.acknowledgements.run_hides()),
+            asyncio.create_task(made.acknowledgements.run_deletes(CountingPulse())),
+            asyncio.create_task(made.acknowledgements.run_hides(CountingPulse())),
         ]
         loops += [
             asyncio.create_task(breaker.run(CountingPulse(), lambda _fault: None))

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.app import Daemon, _closing
+from daemon.app import Daemon
 from tests.support.flow_scene import message
 from tests.support.log_lines import log_lines
 from tests.support.settings_factory import settings
@@ -107,7 +107,7 @@ async def test_writes_that_outlive_the_stop_are_counted(path: Path) -> None:
 
 
 async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
-    monkeypatch: pytest.MonkeyPatch,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
@@ -117,9 +117,11 @@ async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
 
     monkeypatch.setattr("daemon.app.CLOSE_SECONDS", 0.01)
     with capture_logs() as logs:
-        await _closing("target", never)
-        await _closing("checkpoint", fails)
+        daemon = Daemon(settings(path))
+        await daemon._close("target", never)
+        await daemon._close("checkpoint", fails)
     assert [(line["event"], line["part"]) for line in logs] == [
         ("a part did not close in time", "target"),
         ("a part failed to close", "checkpoint"),
     ]
+    assert daemon.unclean == ["target"]

@@ -34,7 +34,7 @@ async def test_a_loop_may_end_once_the_daemon_stops() -> None:
     await task
     await asyncio.sleep(0)
     assert supervisor.failure is None
-    await supervisor.cancel_loops()
+    await supervisor.cancel_loops(1)
 
 
 async def test_a_failed_job_stops_the_daemon() -> None:

@@ -1,14 +1,17 @@
 """Group commit: all operations requested during a commit share the next transaction, so the number
 of fsyncs does not grow with the number of concurrent jobs.
+
+A disk or network file system can hang for minutes, and then the thread hangs in a system call that
+nothing can interrupt. So every call has a deadline, and the thread keeps no process alive.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.errors import EdgeFault
+from daemon.checkpoint.sqlite.daemon_thread import DaemonThread
+from daemon.errors import EdgeFault, SetupFault
 from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
@@ -18,13 +21,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CALL_SECONDS = 15.0
+"""Deadline of a call. Exceeds two transactions that each wait for another process, and is half of
+what a claim's lease has left when it is renewed."""
+OPEN_SECONDS = 120.0
+"""Deadline for opening the database, which checks and migrates the whole file."""
+
 
 class GroupCommit:
-    """Passes operations from the event loop to the database's thread, in order."""
+    """Passes operations from the event loop to the database's thread, in order.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: to be opened.
+        call_seconds: deadline of a call.
+        open_seconds: deadline for opening the database.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        open_seconds: float = OPEN_SECONDS,
+    ) -> None:
         self._database = database
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._call_seconds = call_seconds
+        self._open_seconds = open_seconds
+        self._thread = DaemonThread("checkpoint")
         self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
@@ -35,8 +58,14 @@ class GroupCommit:
         Raises:
             SetupFault: it cannot be used.
         """
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.open)
+            async with asyncio.timeout(self._open_seconds):
+                await loop.run_in_executor(self._thread, self._database.open)
+        except TimeoutError as error:
+            # the closer waits for the thread, which may never come back
+            self._begin_close()
+            raise SetupFault(self._hangs(self._open_seconds)) from error
         except BaseException:
             # after a cancellation too: the thread finishes what it has begun
             await self.aclose()
@@ -46,25 +75,46 @@ class GroupCommit:
         """Returns when the operation is durable. It is carried out even if the caller is cancelled.
 
         Raises:
-            EdgeFault: the storage failed, or `aclose` was called.
+            EdgeFault: the storage failed or hangs, or `aclose` was called. Whether an operation
+                that hangs is carried out later is unknown, unless it had not begun: then it is not.
             Exception: whatever the operation raised; it changed nothing.
         """
         if self._closer is not None:
             raise EdgeFault(Edge.CHECKPOINT, Reason.STORAGE, "the checkpoint is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((operation, future))
+        waiting = (operation, future)
+        self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
             self._flusher = loop.create_task(self._flush(), name="checkpoint flusher")
-        return await future
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                return await future
+        except TimeoutError as error:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            raise EdgeFault(
+                Edge.CHECKPOINT, Reason.STORAGE, self._hangs(self._call_seconds)
+            ) from error
 
     async def aclose(self) -> None:
-        """Carries out what is waiting, then closes the database. Idempotent, even if cancelled."""
+        """Carries out what is waiting, then closes the database. Idempotent, even if cancelled.
+        Does not return while the storage hangs.
+        """
+        await asyncio.shield(self._begin_close())
+
+    def _begin_close(self) -> asyncio.Task[None]:
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(
                 self._close(), name="checkpoint closer"
             )
-        await asyncio.shield(self._closer)
+        return self._closer
+
+    def _hangs(self, seconds: float) -> str:
+        return (
+            f"checkpoint {self._database.path}: the storage has not answered within {seconds:g} s; "
+            "look at the disk or network file system, and at the kernel's log"
+        )
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
@@ -93,7 +143,7 @@ class GroupCommit:
             await asyncio.wait([self._flusher])
         await self._flush()  # in case the flusher was cancelled
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
-        self._thread.shutdown(wait=False)
+        self._thread.shutdown()
 
 
 def _resolve(futures: Sequence[asyncio.Future[Any]], answers: Sequence[Answer]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from daemon.checkpoint import pruner
+from daemon.observability.watchdog import Pulse
 from tests.support.flow_scene import DAY, edge_fault, flow_scene, until
 from tests.support.log_lines import log_lines
 
@@ -30,7 +31,9 @@ async def test_old_rows_are_deleted_also_after_a_fault(
         monkeypatch.setattr(pruner, "PRUNE_SECONDS", 0.0)
         scene.fail_checkpoint("prune", fault := edge_fault())
         with capture_logs() as logs:
-            loop = asyncio.create_task(pruner.run_pruner(scene.checkpoint, 30, faults.append))
+            loop = asyncio.create_task(
+                pruner.run_pruner(scene.checkpoint, 30, faults.append, Pulse())
+            )
             await until(lambda: log_lines(logs, "old checkpoint rows deleted"))
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)

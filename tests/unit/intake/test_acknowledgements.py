@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from daemon.aws.ports import Failed
 from daemon.intake import acknowledgements
 from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
+from daemon.observability.watchdog import Pulse
 from daemon.pipeline.delivery import Delivery
 from daemon.reasons import Edge
 from tests.support.flow_scene import (
@@ -50,8 +51,8 @@ class AcknowledgementScene:
 async def acknowledgement_scene() -> AsyncIterator[AcknowledgementScene]:
     made = AcknowledgementScene()
     loops = [
-        asyncio.create_task(made.acknowledgements.run_deletes()),
-        asyncio.create_task(made.acknowledgements.run_hides()),
+        asyncio.create_task(made.acknowledgements.run_deletes(Pulse())),
+        asyncio.create_task(made.acknowledgements.run_hides(Pulse())),
     ]
     try:
         async with asyncio.timeout(5):
@@ -191,7 +192,7 @@ async def test_an_error_reaches_every_caller_and_the_next_batch_is_sent() -> Non
         return items
 
     batcher = Batcher(send)
-    loop = asyncio.create_task(batcher.run())
+    loop = asyncio.create_task(batcher.run(Pulse()))
     async with asyncio.timeout(5):
         results = await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
         assert [str(result) for result in results] == ["odd", "odd"]
@@ -207,7 +208,7 @@ async def test_the_end_waits_for_the_batches_that_are_under_way() -> None:
         await waiting.pause()
 
     scene.queue.witness = witness
-    loop = asyncio.create_task(scene.acknowledgements.run_deletes())
+    loop = asyncio.create_task(scene.acknowledgements.run_deletes(Pulse()))
     asking = asyncio.create_task(scene.delete(delivery(1)))
     async with asyncio.timeout(5):
         await waiting.reached.wait()

@@ -15,15 +15,19 @@ from structlog.testing import capture_logs
 from daemon.aws.ports import Failed
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
+from daemon.clock import monotonic
+from daemon.intake import heartbeat
 from daemon.intake.heartbeat import Heartbeat
 from daemon.pipeline.delivery import RELEASE_AFTER_SECONDS
 from daemon.reasons import Edge, Reason
-from tests.support.flow_scene import CountingPulse, arn_of, edge_fault, message, until
+from tests.support.flow_scene import CountingPulse, Waiting, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    import pytest
 
     from daemon.pipeline.delivery import Delivery
     from tests.support.flow_scene import FlowScene
@@ -39,24 +43,39 @@ class HeartbeatScene:
 
     def __init__(self, scene: FlowScene) -> None:
         self.beats: Counter[str] = Counter()
-        self.pulse = CountingPulse()
-        self.task = asyncio.create_task(
-            Heartbeat(
-                scene.queue,
-                scene.checkpoint,
-                scene.in_flight,
-                visibility_seconds=lambda: VISIBILITY,
-                lease_seconds=LEASE,
-                on_beat=lambda result: self.beats.update([result]),
-                on_fault=scene.fault,
-            ).run(self.pulse)
+        self.pulses = CountingPulse(), CountingPulse()
+        made = Heartbeat(
+            scene.queue,
+            scene.checkpoint,
+            scene.in_flight,
+            visibility_seconds=lambda: VISIBILITY,
+            lease_seconds=LEASE,
+            on_beat=lambda result: self.beats.update([result]),
+            on_fault=scene.fault,
         )
+        messages, claims = self.pulses
+        self.tasks = [
+            asyncio.create_task(made.run_messages(messages)),
+            asyncio.create_task(made.run_claims(claims)),
+        ]
 
     async def rounds(self, more: int) -> None:
         """So many whole beats from now."""
-        wanted = self.pulse.rounds + more + 1
-        await until(lambda: self.pulse.rounds >= wanted or self.task.done())
-        assert not self.task.done()
+        for pulse in self.pulses:
+            wanted = pulse.rests + more + 1
+            await until(lambda: pulse.rests >= wanted or self.ended)  # noqa: B023 - awaited at once
+        assert not self.ended
+
+    async def message_rounds(self, more: int) -> None:
+        """`rounds` of the messages only."""
+        pulse = self.pulses[0]
+        wanted = pulse.rests + more + 1
+        await until(lambda: pulse.rests >= wanted or self.ended)
+        assert not self.ended
+
+    @property
+    def ended(self) -> bool:
+        return any(task.done() for task in self.tasks)
 
 
 @contextlib.asynccontextmanager
@@ -65,8 +84,9 @@ async def beating(scene: FlowScene) -> AsyncIterator[HeartbeatScene]:
     try:
         yield heart
     finally:
-        heart.task.cancel()
-        await asyncio.gather(heart.task, return_exceptions=True)
+        for task in heart.tasks:
+            task.cancel()
+        await asyncio.gather(*heart.tasks, return_exceptions=True)
 
 
 def received(scene: FlowScene, number: int, *, visible_for: float = VISIBILITY / 2 - 1) -> Delivery:
@@ -224,6 +244,66 @@ async def test_a_checkpoint_that_fails_is_reported_and_retried(scene: FlowScene)
     async with asyncio.timeout(5):
         await task
     assert scene.target.created == ["churn-1"]
+
+
+async def test_a_checkpoint_that_hangs_lets_no_message_become_visible(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.jobs.put("churn-1")
+    waiting = scene.target.then_wait(begun=True)
+    delivery, task = scene.start()
+    await waiting.reached.wait()
+    hanging = Waiting()
+
+    async def renew(_claims: Sequence[Claim], _lease_seconds: float) -> Sequence[Claim]:
+        await hanging.pause()
+        return ()
+
+    monkeypatch.setattr(scene.checkpoint, "renew", renew)
+    async with beating(scene) as heart:
+        await hanging.reached.wait()
+        delivery.visible_at = monotonic() + 1
+        await heart.message_rounds(2)
+        assert scene.queue.hidden == [("m-1/1", VISIBILITY)]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_silent_queue_lets_no_claim_expire(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "_SHORTEST_CALL_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "_LONGEST_CALL_SECONDS", 0.02)
+    waiting = scene.target.then_wait(begun=True)
+    delivery, task = scene.start()
+    await waiting.reached.wait()
+    silent = Waiting()
+
+    async def witness(_call: str) -> None:
+        await silent.pause()
+
+    scene.queue.witness = witness
+    renewed: list[Claim] = []
+    renew = scene.checkpoint.renew
+
+    async def noted(claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
+        renewed.extend(claims)
+        return await renew(claims, lease_seconds)
+
+    monkeypatch.setattr(scene.checkpoint, "renew", noted)
+    async with beating(scene):
+        delivery.visible_at = monotonic() + 1
+        await silent.reached.wait()
+        seen = len(renewed)
+        await until(lambda: len(renewed) >= seen + 2)
+        # a renewal that hangs is given up in time for another
+        await until(lambda: len(scene.faults) >= 2)
+        assert {(fault.edge, fault.reason) for fault in scene.faults} == {
+            (Edge.QUEUE, Reason.UNREACHABLE)
+        }
+    silent.go_on.set()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_refused_heartbeat_is_logged_with_the_queues_words(scene: FlowScene) -> None:

@@ -8,8 +8,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+import pytest
 from structlog.testing import capture_logs
 
+from daemon.errors import EdgeFault
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import RECEIVE_DEADLINE_SECONDS, RECEIVE_MARGIN_SECONDS, Poller
 from daemon.observability.watchdog import Pulse
@@ -22,10 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    import pytest
-
     from daemon.aws.ports import Message
-    from daemon.errors import EdgeFault
     from daemon.pipeline.delivery import Delivery
 
 WAIT_SECONDS = 20
@@ -83,6 +82,12 @@ class PollerScene:
     async def free(self) -> int:
         """The number of free slots."""
         return await self.slots.take(1000) if self.slots._free else 0
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.intake.poller.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.intake.poller.LEAST_PERIOD_SECONDS", 0.0)
 
 
 async def test_what_is_received_is_entered_and_begun() -> None:
@@ -153,10 +158,40 @@ async def test_giving_up_comes_before_the_loop_counts_as_hanging() -> None:
 async def test_an_outage_of_the_queue_is_reported_and_does_not_end_the_poller() -> None:
     async with PollerScene(slots=4) as scene:
         await scene.answer(edge_fault(Edge.QUEUE))
+        await scene.answer(edge_fault(Edge.QUEUE))
         assert [fault.edge for fault in scene.faults] == [Edge.QUEUE]
-        assert scene.queue.receives == [4, 4]
+        assert scene.queue.receives == [4, 4, 4]
         await scene.answer([message()])
         assert len(scene.started) == 1
+
+
+async def test_a_single_failed_receive_is_no_outage() -> None:
+    async with PollerScene(slots=4) as scene:
+        for _ in range(10):
+            await scene.answer(edge_fault(Edge.QUEUE))
+            await scene.answer([])
+        assert not scene.faults
+        assert scene.received == [0] * 10
+
+
+@pytest.mark.parametrize("reason", [Reason.CREDENTIALS, Reason.NOT_FOUND, Reason.NOT_THE_API])
+async def test_a_fault_that_never_is_single_is_reported_at_once(reason: Reason) -> None:
+    async with PollerScene(slots=4) as scene:
+        await scene.answer(EdgeFault(Edge.QUEUE, reason, "what happened"))
+        assert [fault.reason for fault in scene.faults] == [reason]
+
+
+async def test_an_empty_queue_is_not_asked_at_full_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # with WaitTimeSeconds 0 every receive returns at once
+    monkeypatch.setattr("daemon.intake.poller.LEAST_PERIOD_SECONDS", 60.0)
+    async with PollerScene(slots=4) as scene:
+        await scene.answer([message(message_id="m-1")])
+        assert scene.queue.receives == [4, 3]  # a queue with messages is asked again at once
+        await scene.answer([])
+        assert scene.queue.receives == [4, 3]
+        scene.stop.set()
+        await a_while()
+        assert scene.task.done()  # the pause does not outlive the stop
 
 
 async def test_a_running_poll_is_not_cancelled_and_its_messages_are_returned_at_once() -> None:

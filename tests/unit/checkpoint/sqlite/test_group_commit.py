@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +12,11 @@ from daemon.checkpoint.ports import (
     HistoryFilter,
     LeaseLost,
 )
-from daemon.errors import EdgeFault
+from daemon.checkpoint.sqlite.database import Database
+from daemon.checkpoint.sqlite.group_commit import GroupCommit
+from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
+from daemon.errors import EdgeFault, SetupFault
+from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
@@ -25,8 +30,10 @@ from tests.support.checkpoint_calls import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from daemon.checkpoint.sqlite.database import Answer, Operation
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
     from tests.support.checkpoint_calls import Start
 
@@ -157,3 +164,79 @@ async def test_a_bug_in_the_storage_reaches_the_caller(
         with pytest.raises(ZeroDivisionError):
             await checkpoint.probe()
     await checkpoint.probe()
+
+
+class HangingDisk:
+    """A disk on which transactions hang until `go_on` is set."""
+
+    def __init__(self, checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        self.hit = threading.Event()
+        apply = checkpoint._database.apply
+
+        def hanging(operations: Sequence[Operation[Any]]) -> list[Answer]:
+            self.hit.set()
+            self.go_on.wait(30)
+            return apply(operations)
+
+        monkeypatch.setattr(checkpoint._database, "apply", hanging)
+        monkeypatch.setattr(checkpoint._commits, "_call_seconds", 0.05)
+
+
+async def test_a_call_that_outlasts_its_time_is_a_fault_of_the_storage(
+    checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = HangingDisk(checkpoint, monkeypatch)
+    with pytest.raises(EdgeFault, match="has not answered within") as caught:
+        await checkpoint.probe()
+    assert (caught.value.edge, caught.value.reason) == (Edge.CHECKPOINT, Reason.STORAGE)
+    assert caught.value.curable
+    with pytest.raises(EdgeFault):
+        await checkpoint.claim(ARN, LEASE)
+    disk.go_on.set()
+    assert isinstance(await checkpoint.claim(ARN, LEASE), Claim)  # it works as before
+
+
+async def test_what_had_not_begun_when_its_time_was_up_is_not_carried_out_later(
+    checkpoint: SqliteCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = HangingDisk(checkpoint, monkeypatch)
+    begun = asyncio.create_task(checkpoint.claim(arn_of(1), LEASE))
+    await asyncio.to_thread(disk.hit.wait, 5)
+    with pytest.raises(EdgeFault):
+        await checkpoint.claim(arn_of(2), LEASE)
+    with pytest.raises(EdgeFault):
+        await begun
+    disk.go_on.set()
+    claims = "SELECT job_arn FROM claims"
+    found = await checkpoint._read(lambda connection: connection.execute(claims).fetchall())
+    assert [row["job_arn"] for row in found] == [arn_of(1)]
+
+
+async def test_a_hanging_disk_keeps_neither_the_close_nor_the_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = await open_sqlite_checkpoint(path)
+    disk = HangingDisk(checkpoint, monkeypatch)
+    with pytest.raises(EdgeFault):
+        await checkpoint.probe()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await checkpoint.aclose()
+    # the interpreter waits for every other thread
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "checkpoint")
+    disk.go_on.set()
+    await checkpoint.aclose()
+
+
+async def test_a_disk_that_hangs_at_the_start_ends_the_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    database = Database(path, busy_seconds=1)
+    monkeypatch.setattr(database, "open", lambda: go_on.wait(30))
+    commits = GroupCommit(database, open_seconds=0.05)
+    with pytest.raises(SetupFault, match="has not answered within"):
+        await commits.open()
+    go_on.set()
+    await commits.aclose()
