@@ -51,6 +51,7 @@ from daemon.checkpoint.ports import Claim  # noqa: E402 - the path to the tree c
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint  # noqa: E402 - the path to the tree comes first
 from daemon.reasons import Reason  # noqa: E402 - the path to the tree comes first
 from daemon.targets.modeldb_v1.connection import Connection  # noqa: E402 - the path to the tree comes first
+from daemon.targets.place import TargetPlace  # noqa: E402 - the path to the tree comes first
 from tests.real.modeldb_v1_lab import LAB, LabServer, lab_server  # noqa: E402 - the path to the tree comes first
 from tests.support.modeldb_v1_target import target_on  # noqa: E402 - the path to the tree comes first
 
@@ -177,7 +178,9 @@ class Benchmark:
         jobs = some_jobs("ours", name, PROJECTS + count)
         self._written += jobs
         places = asyncio.Semaphore(at_once)
-        checkpoint = await open_sqlite_checkpoint(self._home / f"{name}.db")
+        checkpoint = await open_sqlite_checkpoint(
+            self._home / f"{name}.db", TargetPlace("modeldb-v1", name)
+        )
 
         async def one(job: Job) -> None:
             async with places:
@@ -245,7 +248,6 @@ async def write(target: ModelDBV1Target, checkpoint: SqliteCheckpoint, job: Job)
         run.mark,
         job.name,
         await checkpoint.job(run.mark),
-        target=target.kind,
         look_up_first=False,
         lease_seconds=LEASE_SECONDS,
     )
@@ -257,7 +259,6 @@ async def write(target: ModelDBV1Target, checkpoint: SqliteCheckpoint, job: Job)
         job.name,
         reason=Reason.CREATED,
         detail="",
-        target=target.kind,
         target_ids=done.ids,
         message_id=job.name,
     )

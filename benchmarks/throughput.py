@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint  # noqa: E402 - the path to the tree comes first
-from tests.support.checkpoint_calls import checkpoints_at  # noqa: E402 - as above
+from tests.support.checkpoint_calls import TARGET, checkpoints_at  # noqa: E402 - as above
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene  # noqa: E402 - see above
 
 BARE = Path(__file__).with_name("bare_loop.py")
@@ -161,7 +161,7 @@ async def run_bare(scene: DaemonScene, jobs: list[Job], arguments: argparse.Name
 async def run_daemon(scene: DaemonScene, jobs: list[Job], arguments: argparse.Namespace) -> Figure:
     old = time.time() - 30 * 86400
     with checkpoints_at(lambda: old):
-        checkpoint = await open_sqlite_checkpoint(scene.home / "checkpoint.db")
+        checkpoint = await open_sqlite_checkpoint(scene.home / "checkpoint.db", TARGET)
         await checkpoint.aclose()
     daemon = scene.daemon(
         free_port(),

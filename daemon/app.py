@@ -17,10 +17,11 @@ import structlog
 
 from daemon import __version__
 from daemon.checkpoint.pruner import run_pruner
+from daemon.checkpoint.registry import jobs_of_others
 from daemon.checkpoint.writer_lease import WriterLeaseKeeper
 from daemon.clock import monotonic
 from daemon.config.settings import settings_for_log
-from daemon.errors import SetupFault
+from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker, Breakers
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from daemon.aws.ports import Queue, TrainingJobs
     from daemon.checkpoint.ports import Checkpoint
     from daemon.config.settings import Settings
-    from daemon.errors import EdgeFault
     from daemon.observability.http import HealthReport
     from daemon.targets.ports import Target
     from daemon.wiring import Parts
@@ -133,6 +133,7 @@ class Daemon:
     async def _build_and_serve(self, closing: contextlib.AsyncExitStack) -> None:
         checkpoint = await self._parts.checkpoint()
         closing.push_async_callback(self._close, "checkpoint", checkpoint.aclose)
+        await _say_what_is_recorded(checkpoint)
         aws = contextlib.AsyncExitStack()
         closing.push_async_callback(self._close, "aws", aws.aclose)
         queue, jobs = await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
@@ -391,3 +392,14 @@ class Daemon:
         elif not closing.cancelled() and (error := closing.exception()) is not None:
             # the other parts must be closed as well
             log.error("a part failed to close", part=name, exc_info=error)
+
+
+async def _say_what_is_recorded(checkpoint: Checkpoint) -> None:
+    with contextlib.suppress(EdgeFault):  # its breaker will say what is wrong
+        counts, target = await checkpoint.job_counts(), checkpoint.target
+        log.info(
+            "checkpoint opened",
+            target=str(target),
+            jobs=counts.get(target, 0),
+            other_targets=jobs_of_others(counts, target),
+        )

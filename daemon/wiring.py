@@ -71,7 +71,7 @@ class ConfiguredParts:
         self._settings = settings
 
     async def checkpoint(self) -> Checkpoint:
-        return await open_checkpoint(self._settings.checkpoint)
+        return await open_checkpoint(self._settings.checkpoint, self._settings.target.target_place)
 
     @asynccontextmanager
     async def aws(self, observe: Observe) -> AsyncIterator[tuple[Queue, TrainingJobs]]:

@@ -26,7 +26,6 @@ class Journal:
 
     Args:
         record: the job's row when the attempt began, if there was one.
-        target: kind of the target.
         look_up_first: as in `daemon.targets.ports.WriteJournal`.
         lease_seconds: of the name locks.
         lock_patience_seconds: how long to wait for a name lock; None: one and a half leases.
@@ -40,7 +39,6 @@ class Journal:
         job_name: str,
         record: JobRecord | None,
         *,
-        target: str,
         look_up_first: bool,
         lease_seconds: float,
         lock_patience_seconds: float | None = None,
@@ -49,7 +47,6 @@ class Journal:
         self._claim = claim
         self._mark = mark
         self._job_name = job_name
-        self._target = target
         self._lease_seconds = lease_seconds
         # After more than a lease the lock is free, unless its holder is at work and renews it.
         self._lock_patience_seconds = (
@@ -97,7 +94,7 @@ class Journal:
         self._write_under_way = True
         try:
             await self._checkpoint.begin_write(
-                self._claim, self._mark, self._job_name, target=self._target, lock_name=lock_name
+                self._claim, self._mark, self._job_name, lock_name=lock_name
             )
         except BaseException:
             self._write_under_way = False

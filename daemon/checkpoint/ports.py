@@ -3,6 +3,9 @@
 `daemon.checkpoint.rules` draws the states of a job's row and decides what may become of it; this
 module has the data and the protocol that a store implements.
 
+- A checkpoint is opened for one *target*: kind and place (`TargetPlace`). "Done" is per target, so
+  rows, claims and name locks of other targets are not seen: daemons of several targets may share a
+  checkpoint, and a daemon that moves to another ModelDB syncs there whatever it receives.
 - A *claim* is on a job's ARN, because it is taken before DescribeTrainingJob gives the creation
   time. It has an owner (one process) and a lease, which the heartbeat renews. Whoever loses the
   lease writes nothing more.
@@ -30,6 +33,7 @@ from daemon.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from daemon.targets.place import TargetPlace
     from daemon.training_job.identity import JobMark
 
 
@@ -62,7 +66,7 @@ class ClaimedElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What the checkpoint knows of one job."""
+    """What the checkpoint knows of one job in one target."""
 
     job_arn: str
     creation_time: str
@@ -77,7 +81,11 @@ class JobRecord:
     unanswered_writes: int
     """Creates that were begun and whose answer was never read. 0: the target's content is known."""
     target: str
-    """Kind of the target, for example ``modeldb-v2``; "" before anything was written."""
+    """Kind of the target, for example ``modeldb-v2``; see `place`."""
+    place: str
+    """Of the target. "": the row was written by a version that did not record it (version 2 of the
+    schema). It counts for every place of its kind, and with kind "" for every kind; what is under
+    way goes on from there, but a synced job may be in another place (`done`)."""
     target_ids: Mapping[str, str]
     message_id: str
     """The SQS message that last changed the row."""
@@ -87,6 +95,14 @@ class JobRecord:
     """Epoch seconds."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """Completed steps of the write, in the target's own words; empty once the job is synced."""
+    write_begun: bool = False
+    """A create was announced at least once. False: the checkpoint knows of no attempt to write,
+    which does not prove that there was none."""
+
+    @property
+    def done(self) -> bool:
+        """The job is known to be in this target."""
+        return self.state is JobState.SYNCED and self.place != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +172,13 @@ class Checkpoint(Protocol):
     """
 
     @property
+    def target(self) -> TargetPlace:
+        """Of which jobs, claims and name locks are read and written."""
+
+    @property
     def created_at(self) -> float:
-        """When this checkpoint was created, in epoch seconds. A new one may replace a lost one, so
-        it cannot vouch for older jobs.
+        """When this checkpoint was first used for its target, in epoch seconds. A new one may
+        replace a lost one, so it cannot vouch for older jobs.
         """
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
@@ -176,7 +196,7 @@ class Checkpoint(Protocol):
         """The rows of an ARN with a known creation time, newest job first: names can be reused."""
 
     async def begin_write(
-        self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str
+        self, claim: Claim, mark: JobMark, job_name: str, *, lock_name: str
     ) -> JobRecord:
         """Records the intent to write and takes the lock of a name, in one atomic step.
 
@@ -233,7 +253,6 @@ class Checkpoint(Protocol):
         *,
         reason: Reason,
         detail: str,
-        target: str,
         target_ids: Mapping[str, str],
         message_id: str,
     ) -> None:
@@ -303,13 +322,16 @@ class Checkpoint(Protocol):
         """
 
     async def history(self, wanted: HistoryFilter) -> Sequence[JobRecord]:
-        """The wanted rows, most recently changed first."""
+        """The wanted rows of all targets, most recently changed first."""
 
     async def rejected_messages(self, limit: int = 1000) -> Sequence[RejectedMessage]:
         """The newest first."""
 
     async def row_counts(self) -> Mapping[str, int]:
-        """The number of jobs in each `JobState`, zeros included."""
+        """The number of rows in each `JobState`, of all targets, zeros included."""
+
+    async def job_counts(self) -> Mapping[TargetPlace, int]:
+        """The number of rows of each target that has any."""
 
     async def prune(self, older_than: float) -> int:
         """Deletes the rows last changed before a moment, in epoch seconds, except those in state

@@ -12,15 +12,22 @@ from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daemon.checkpoint.ports import Checkpoint
     from daemon.config.settings import SqliteSettings
+    from daemon.targets.place import TargetPlace
 
 
-async def open_checkpoint(settings: SqliteSettings, *, create: bool = True) -> Checkpoint:
+async def open_checkpoint(
+    settings: SqliteSettings, target: TargetPlace, *, create: bool = True
+) -> Checkpoint:
     """Opens the checkpoint; the caller closes it.
 
     Args:
         settings: the section ``checkpoint``.
+        target: whose jobs, claims and name locks the checkpoint is for. `ANY_TARGET`: only to
+            be asked what it has of all targets; that changes nothing.
         create: make a new one where there is none.
 
     Raises:
@@ -31,4 +38,18 @@ async def open_checkpoint(settings: SqliteSettings, *, create: bool = True) -> C
             f"checkpoint.path: there is no checkpoint at {settings.path}; has the daemon run with "
             "this configuration?"
         )
-    return await open_sqlite_checkpoint(settings.path)
+    return await open_sqlite_checkpoint(settings.path, target)
+
+
+def jobs_of_others(counts: Mapping[TargetPlace, int], target: TargetPlace) -> str:
+    """What a checkpoint has of other targets, for people; "" if there is nothing.
+
+    Args:
+        counts: from `Checkpoint.job_counts`.
+        target: the one that works with this checkpoint.
+    """
+    others = {place: jobs for place, jobs in counts.items() if place != target}
+    if not others:
+        return ""
+    listed = ", ".join(f"{place} ({jobs})" for place, jobs in others.items())
+    return f"{sum(others.values())} jobs recorded for other targets: {listed}"

@@ -5,7 +5,7 @@ A store only executes them: it reads the rows, asks the rule, and writes the ans
 step (a transaction, or a write conditional on the row being as it was read). The functions are
 named after the methods of `daemon.checkpoint.ports.Checkpoint` they decide.
 
-A job's row, one per ARN and creation time::
+A job's row, one per ARN, creation time and target::
 
     claim ── begin_write ──> writing ── record_synced ──> synced
                              │     ▲
@@ -20,6 +20,9 @@ A job's row, one per ARN and creation time::
     record_deferred   released  released  released  released  released, or   unchanged
                                                               writing while
                                                               unanswered
+
+A row of an older version, which does not say in which place its target is, is taken over by the
+first target of its kind that changes it. A synced one is not: to another place it is "no row".
 
 After a crash, a stop or a timeout the row stays in state writing: what is in the target is unknown,
 so the next attempt, which sees `unanswered_writes` > 0, looks the job up there first.
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daemon.reasons import Reason
+    from daemon.targets.place import TargetPlace
 
 NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
 NEVER_PRUNED = frozenset({JobState.WRITING})
@@ -188,6 +192,7 @@ def job_row(
     known: JobRecord | None,
     undescribed: JobRecord | None,
     *,
+    target: TargetPlace,
     job_arn: str,
     creation_time: str,
     job_name: str,
@@ -196,10 +201,14 @@ def job_row(
     """The row of a job, or a new one; to be changed by one of the functions below.
 
     Args:
-        known: the row of this ARN and creation time.
-        undescribed: the row of this ARN without a creation time. If `absorbs` says so, its attempts
-            and its age are added, and the store must delete it.
+        known: the row of this ARN and creation time for this target, or else the one of an unknown
+            place (`JobRecord.place`). If `takes_over` says so, the store must delete it.
+        undescribed: the same without a creation time. If `absorbs` says so, its attempts and its
+            age are added, and the store must delete it.
+        target: the checkpoint's.
     """
+    if known is not None and _in_doubt(known):
+        known = None
     row = known or JobRecord(
         job_arn=job_arn,
         creation_time=creation_time,
@@ -210,11 +219,13 @@ def job_row(
         attempts=0,
         unanswered_writes=0,
         target="",
+        place="",
         target_ids={},
         message_id="",
         first_seen_at=now,
         updated_at=now,
     )
+    row = replace(row, target=target.kind, place=target.place)
     if undescribed is None or not absorbs(row, undescribed):
         return row
     return replace(
@@ -231,7 +242,21 @@ def absorbs(row: JobRecord, undescribed: JobRecord) -> bool:
     return row.creation_time != "" and undescribed.state is JobState.RELEASED
 
 
-def begin_write(row: JobRecord, *, target: str, now: float) -> JobRecord:
+def takes_over(row: JobRecord, known: JobRecord) -> bool:
+    """True if a job's new row replaces one of an unknown place. A synced one stays until the same
+    run was found in this target.
+    """
+    if known.place != "":
+        return False
+    return not _in_doubt(known) or (row.done and row.target_ids == known.target_ids)
+
+
+def _in_doubt(known: JobRecord) -> bool:
+    """Synced, but perhaps to another place."""
+    return known.state is JobState.SYNCED and not known.done
+
+
+def begin_write(row: JobRecord, *, now: float) -> JobRecord:
     """The intent of a write. A synced job may be written again (a forced sync)."""
     return replace(
         row,
@@ -239,7 +264,7 @@ def begin_write(row: JobRecord, *, target: str, now: float) -> JobRecord:
         reason="",
         detail="",
         unanswered_writes=row.unanswered_writes + 1,
-        target=target,
+        write_begun=True,
         updated_at=now,
     )
 
@@ -269,7 +294,7 @@ def may_record_synced(held: ClaimRow | None, given: Claim, known: JobRecord | No
     """
     if held is not None and held.claim == given:
         return True
-    if known is not None and known.state is JobState.SYNCED:
+    if known is not None and known.done:
         return False
     raise LeaseLost(given.job_arn)
 
@@ -279,7 +304,6 @@ def record_synced(
     *,
     reason: Reason,
     detail: str,
-    target: str,
     target_ids: Mapping[str, str],
     message_id: str,
     now: float,
@@ -290,7 +314,6 @@ def record_synced(
         reason=reason,
         detail=storable(detail),
         unanswered_writes=0,
-        target=target,
         target_ids=target_ids,
         message_id=message_id,
         updated_at=now,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.registry import open_checkpoint
+from daemon.checkpoint.registry import jobs_of_others, open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.observability.logs import configure_logging, printable
+from daemon.targets.place import ANY_TARGET
 from daemon.targets.registry import TARGET_KINDS, open_target
 from daemon.wiring import open_configured_clients
 
@@ -169,16 +170,23 @@ async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
 
 async def _checkpoint(settings: Settings) -> Finding:
     try:
-        checkpoint = await open_checkpoint(settings.checkpoint)
+        checkpoint = await open_checkpoint(settings.checkpoint, ANY_TARGET)
         try:
             await checkpoint.probe()
             rows = await checkpoint.row_counts()
+            by_target = await checkpoint.job_counts()
         finally:
             await checkpoint.aclose()
     except DaemonError as fault:
         return Finding("checkpoint", ok=False, detail=str(fault))
     counts = ", ".join(f"{count} {state}" for state, count in rows.items() if count) or "empty"
-    return Finding("checkpoint", ok=True, detail=f"{settings.checkpoint.path}: {counts}")
+    others = jobs_of_others(by_target, settings.target.target_place)
+    return Finding(
+        "checkpoint",
+        ok=True,
+        detail=f"{settings.checkpoint.path}: {counts}",
+        notes=(others,) if others else (),
+    )
 
 
 async def _target(settings: Settings) -> Finding:

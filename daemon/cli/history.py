@@ -12,6 +12,7 @@ from daemon.checkpoint.ports import HistoryFilter, JobState
 from daemon.checkpoint.registry import open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.observability.logs import printable
+from daemon.targets.place import ANY_TARGET, TargetPlace
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "history",
         help="list jobs and rejected messages in the checkpoint",
         description="Lists the jobs in the checkpoint, most recently changed first, and the "
-        "rejected messages that name no job.",
+        "rejected messages that name no job. Where the listed jobs are of several targets, it says "
+        "of which.",
     )
     add_config_option(parser)
     parser.add_argument(
@@ -66,7 +68,7 @@ def act(arguments: argparse.Namespace) -> int:
 async def _read(
     settings: SqliteSettings, wanted: HistoryFilter
 ) -> tuple[Sequence[JobRecord], Sequence[RejectedMessage]]:
-    checkpoint = await open_checkpoint(settings, create=False)
+    checkpoint = await open_checkpoint(settings, ANY_TARGET, create=False)
     try:
         jobs = await checkpoint.history(wanted)
         rejected_wanted = not wanted.states or JobState.REJECTED in wanted.states
@@ -91,6 +93,7 @@ def _json_lines(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) 
 
 
 def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> Iterator[str]:
+    several = len({(job.target, job.place) for job in jobs}) > 1
     rows = [("CHANGED", "STATE", "REASON", "JOB", "RUN OR DETAIL")]
     rows += [
         (
@@ -99,7 +102,10 @@ def _table(jobs: Sequence[JobRecord], messages: Sequence[RejectedMessage]) -> It
             job.reason,
             printable(job.job_name or job.job_arn),
             # names and details come from outside
-            printable(job.target_ids.get("run_id", "") or job.detail),
+            printable(
+                (job.target_ids.get("run_id", "") or job.detail)
+                + (f"  [{TargetPlace(job.target, job.place)}]" if several else "")
+            ),
         )
         for job in jobs
     ]

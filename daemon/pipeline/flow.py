@@ -186,7 +186,9 @@ class Flow:
         job.mark = mark = described.mark
         known = await self._checkpoint.job(mark)
         if known is not None and known.state is JobState.SYNCED:
-            return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
+            done = await self._already_synced(delivery, known)
+            if done is not None:
+                return done
         status = described_status(description)
         if status not in TERMINAL_STATUSES:
             return Deferred(
@@ -210,6 +212,25 @@ class Flow:
 
         job.run = training_run(described, tags, all_tags, self._rules.redact)
         return await self._sync(delivery, job.run, self._journal(delivery, event, mark, known))
+
+    async def _already_synced(
+        self, delivery: Delivery, known: JobRecord
+    ) -> Duplicate | Synced | None:
+        """The outcome of a job that is recorded as synced. None: to an unknown place, and this
+        target does not have its run.
+        """
+        if known.done:
+            return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
+        mark = delivery.job.mark = JobMark(known.job_arn, known.creation_time)
+        with self._timed(delivery, Step.SYNC):
+            found = await self._target.find(mark)
+        if found is None or not (found.complete or found.ids == known.target_ids):
+            return None
+        return Synced(
+            Reason.FOUND_IN_TARGET,
+            found.ids,
+            "recorded as synced by an earlier version, which did not note to which address",
+        )
 
     async def _sync(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
         job = delivery.job
@@ -240,11 +261,10 @@ class Flow:
         # Without a creation time the message may be about a later job of this name, of which there
         # is no row: then it must not be dropped as a duplicate.
         if job.event.creation_time is not None and rows and rows[0].state is JobState.SYNCED:
-            return Duplicate(Reason.ALREADY_SYNCED, rows[0].target_ids)
-        # This target knows nothing of writes to another kind of target.
-        for row in [
-            row for row in rows if row.unanswered_writes and row.target == self._target.kind
-        ]:
+            done = await self._already_synced(delivery, rows[0])
+            if done is not None:
+                return done
+        for row in [row for row in rows if row.unanswered_writes]:
             mark = job.mark = JobMark(row.job_arn, row.creation_time)
             journal = self._journal(delivery, job.event, mark, row)
             if job.run is not None and job.run.mark == mark:
@@ -326,15 +346,16 @@ class Flow:
             return journal
         young = wall() - self._checkpoint.created_at < self._rules.look_back_seconds
         # a job that was only deferred, rejected or skipped may be in the target nevertheless
-        never_written = known is None or not known.target
+        never_written = known is None or not known.write_begun
+        elsewhere = known is not None and known.state is JobState.SYNCED
         return Journal(
             self._checkpoint,
             claim,
             mark,
             event.name,
             known,
-            target=self._target.kind,
-            look_up_first=never_written and (young or delivery.receive_count > 1 or event.replayed),
+            look_up_first=elsewhere
+            or (never_written and (young or delivery.receive_count > 1 or event.replayed)),
             lease_seconds=self._rules.lease_seconds,
         )
 
@@ -363,7 +384,6 @@ class Flow:
                     job.name,
                     reason=reason,
                     detail=detail,
-                    target=self._target.kind,
                     target_ids=ids,
                     message_id=message_id,
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.config.types import Section
+from daemon.targets.place import TargetPlace, normal_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,18 @@ class TargetSettings(Section):
     @abstractmethod
     def address(self) -> str:
         """Where the target is, for logs and people."""
+
+    @property
+    def place(self) -> str:
+        """Identifies the target among those of its kind: jobs are done per place. The same however
+        the address is spelled, and without what does not say where the target is.
+        """
+        return normal_address(self.address)
+
+    @property
+    def target_place(self) -> TargetPlace:
+        """What the checkpoint is opened for."""
+        return TargetPlace(self.kind, self.place)
 
     @property
     def single_writer(self) -> SingleWriter | None:

@@ -18,7 +18,7 @@ import pytest
 from daemon.checkpoint.ports import Claim, ClaimedElsewhere, JobState, WriterElsewhere, WriterLease
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from tests.support import checkpoint_process
-from tests.support.checkpoint_calls import LEASE, arn_of, claimed, mark_of, row
+from tests.support.checkpoint_calls import LEASE, TARGET, arn_of, claimed, mark_of, row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,7 +122,7 @@ async def test_what_a_killed_process_held_is_free_for_the_next_start_at_once(pat
         assert (await line(child))[0] == "holding"
         await kill(child)
 
-        checkpoint = await open_sqlite_checkpoint(path)
+        checkpoint = await open_sqlite_checkpoint(path, TARGET)
 
     assert files(path) == [
         "checkpoint.db",
@@ -139,7 +139,7 @@ async def test_what_a_killed_process_held_is_free_for_the_next_start_at_once(pat
 
 
 async def test_what_a_killed_process_held_is_free_for_one_that_runs_already(path: Path) -> None:
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     async with process("hold", path, 20) as child:
         _, owner = await line(child)
         answer = await checkpoint.claim(arn_of(3), LEASE)
@@ -158,7 +158,7 @@ async def test_a_process_that_is_only_stopped_keeps_its_claims(path: Path) -> No
         await line(child)
         child.send_signal(signal.SIGSTOP)
 
-        checkpoint = await open_sqlite_checkpoint(path)
+        checkpoint = await open_sqlite_checkpoint(path, TARGET)
 
         assert isinstance(await checkpoint.claim(arn_of(3), LEASE), ClaimedElsewhere)
         await checkpoint.aclose()
@@ -175,7 +175,7 @@ async def test_what_was_acknowledged_before_a_kill_is_there_afterwards(path: Pat
         acknowledged |= {int(number) for word, number, *_ in lines if word == "synced"}
         begun |= {int(number) for word, number, *_ in lines if word == "writing"}
 
-        checkpoint = await open_sqlite_checkpoint(path)
+        checkpoint = await open_sqlite_checkpoint(path, TARGET)
         records = {
             number: await row(checkpoint, mark_of(number)) for number in begun | acknowledged
         }
@@ -221,7 +221,7 @@ async def test_a_full_disk_is_an_edge_fault_and_passes(path: Path) -> None:
 async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(
     path: Path,
 ) -> None:
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     async with process("write_alone", path, 3600) as child:
         _, owner = await line(child)
         elsewhere = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50)

@@ -28,6 +28,7 @@ from daemon.reasons import Reason
 from daemon.targets.registry import open_target
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.aws_vectors import EventVector, describe_bytes, events, tags_bytes
+from tests.support.checkpoint_calls import TARGET
 from tests.support.daemon_process import CREDENTIALS, mark_of
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 from tests.support.sagemaker_stub import SageMakerStub
@@ -69,7 +70,7 @@ class Runner:
         self.put_job(vector)
         self.count += 1
         message = Message(f"message-{self.count}", "handle", vector.body, 1, time.time())
-        checkpoint = await open_sqlite_checkpoint(self.path)
+        checkpoint = await open_sqlite_checkpoint(self.path, TARGET)
         target = open_target(settings(self.path, target_url=self.server.url).target)
         clients = await self.clients(vector.home.region)
         async with contextlib.AsyncExitStack() as stack:

@@ -24,10 +24,12 @@ from daemon.targets.modeldb_v1.mapping import mark_in, marker_of
 from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.targets.modeldb_v2.marked_runs import carries
+from daemon.targets.place import TargetPlace
 from daemon.training_job.field_readers import moment
 from daemon.training_job.identity import JOB_NAME, Home, JobArn, JobMark, iso_milliseconds
 from tests.property.descriptions import arns, job_names
 from tests.property.texts import sendable_texts, texts, times
+from tests.support.checkpoint_calls import TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +53,13 @@ records = st.builds(
     attempts=st.integers(0, 2**63 - 1),
     unanswered_writes=st.integers(0, 2**63 - 1),
     target=st.sampled_from(["modeldb-v1", "modeldb-v2", ""]),
+    place=st.sampled_from(["http://modeldb:8080/v1", "modeldb:6543", ""]),
     target_ids=ids,
     message_id=ascii_words,
     first_seen_at=epoch_seconds,
     updated_at=epoch_seconds,
     steps=ids,
+    write_begun=st.booleans(),
 )
 
 
@@ -137,7 +141,15 @@ def test_a_job_reads_from_the_checkpoint_as_it_was_written(
     connection: sqlite3.Connection, record: JobRecord
 ) -> None:
     job_rows.put(connection, record)
-    assert job_rows.find(connection, record.job_arn, record.creation_time) == record
+    assert (
+        job_rows.find(
+            connection,
+            TargetPlace(record.target, record.place),
+            record.job_arn,
+            record.creation_time,
+        )
+        == record
+    )
     part = record.job_name[:5].swapcase()
     assert record in job_rows.history(connection, HistoryFilter(job=part, limit=-1))
 
@@ -148,7 +160,9 @@ def test_any_name_is_storable_and_ordinary_text_stays_as_it_is(
 ) -> None:
     assert rules.storable(text) == text
     arn = f"arn:{rules.storable(name)}"
-    row = rules.job_row(None, None, job_arn=arn, creation_time="", job_name=name, now=1.0)
+    row = rules.job_row(
+        None, None, target=TARGET, job_arn=arn, creation_time="", job_name=name, now=1.0
+    )
     row = rules.record_deferred(
         row,
         reason=Reason.TARGET_FAULT,
@@ -158,7 +172,7 @@ def test_any_name_is_storable_and_ordinary_text_stays_as_it_is(
         now=1.0,
     )
     job_rows.put(connection, row)
-    assert job_rows.find(connection, arn, "") == row
+    assert job_rows.find(connection, TARGET, arn, "") == row
 
 
 @given(message_id=ascii_words, body=texts(), detail=texts(), reason=st.sampled_from(Reason))

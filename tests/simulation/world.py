@@ -281,7 +281,7 @@ class SimulatedDatabase(Database):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        super().__init__(world.checkpoint, busy_seconds=0.0)
+        super().__init__(world.checkpoint, world.settings.target.target_place, busy_seconds=0.0)
 
     def apply(self, operations: Sequence[Operation[Any]]) -> list[Answer]:
         if self._world.disk_full:

@@ -11,6 +11,7 @@ from unittest import mock
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.reasons import Reason
+from daemon.targets.place import TargetPlace
 from daemon.training_job.identity import JobMark
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/churn-2025-11-20"
 MARK = JobMark(ARN, "2025-11-20T08:40:00.050Z")
 NAME = "churn-2025-11-20"
+TARGET = TargetPlace("modeldb-v2", "http://modeldb:8080/v1")
 LEASE = 60.0
 
 
@@ -51,7 +53,7 @@ async def several_owners(path: Path) -> AsyncIterator[Start]:
     opened: list[SqliteCheckpoint] = []
 
     async def start() -> SqliteCheckpoint:
-        opened.append(await open_sqlite_checkpoint(path, busy_seconds=0.2))
+        opened.append(await open_sqlite_checkpoint(path, TARGET, busy_seconds=0.2))
         return opened[-1]
 
     yield start
@@ -84,7 +86,7 @@ async def claimed(checkpoint: Checkpoint, arn: str = ARN) -> Claim:
 async def begin(
     checkpoint: Checkpoint, claim: Claim, mark: JobMark = MARK, lock_name: str = "run/churn"
 ) -> JobRecord:
-    return await checkpoint.begin_write(claim, mark, NAME, target="modeldb-v2", lock_name=lock_name)
+    return await checkpoint.begin_write(claim, mark, NAME, lock_name=lock_name)
 
 
 async def synced(
@@ -96,7 +98,6 @@ async def synced(
         NAME,
         reason=Reason.CREATED,
         detail="",
-        target="modeldb-v2",
         target_ids={"run_id": run_id},
         message_id="m-1",
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from daemon.checkpoint.ports import Claim
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import EdgeFault
-from tests.support.checkpoint_calls import arn_of, begin, claimed, mark_of, synced
+from tests.support.checkpoint_calls import TARGET, arn_of, begin, claimed, mark_of, synced
 
 if TYPE_CHECKING:
     from daemon.checkpoint.sqlite.store import SqliteCheckpoint
@@ -36,7 +36,7 @@ async def open_many(path: Path, rounds: int, start_at: float) -> None:
     """Opens a new file per round, at the same moment as the other processes."""
     for number in range(rounds):
         await asyncio.sleep(max(0.0, start_at + number * OPENINGS_APART - time.time()))
-        checkpoint = await open_sqlite_checkpoint(path.with_name(f"{number}-{path.name}"))
+        checkpoint = await open_sqlite_checkpoint(path.with_name(f"{number}-{path.name}"), TARGET)
         await claimed(checkpoint, arn_of(os.getpid()))
         await checkpoint.aclose()
     say("done")
@@ -44,7 +44,7 @@ async def open_many(path: Path, rounds: int, start_at: float) -> None:
 
 async def race(path: Path, jobs: int) -> None:
     """Holds the claim of every job once, and says when each began and was about to end."""
-    checkpoint = await open_sqlite_checkpoint(path, busy_seconds=20)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET, busy_seconds=20)
     todo = [arn_of(number) for number in range(jobs)]
     random.shuffle(todo)
 
@@ -66,7 +66,7 @@ async def race(path: Path, jobs: int) -> None:
 
 async def hold(path: Path, jobs: int) -> None:
     """Claims jobs for an hour, begins to write the first of them, and stays."""
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     claims = [await claimed(checkpoint, arn_of(number)) for number in range(jobs)]
     await checkpoint.renew(claims, 3600)
     await begin(checkpoint, claims[0], mark_of(0), lock_name="run/0")
@@ -77,7 +77,7 @@ async def hold(path: Path, jobs: int) -> None:
 
 async def write_alone(path: Path, lease_seconds: float) -> None:
     """Takes the writer lease of a server and stays."""
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     say(
         "writer",
         (await checkpoint.take_writer_lease("modeldb", lease_seconds, grace_seconds=0)).owner,
@@ -95,7 +95,7 @@ async def sync_one(checkpoint: SqliteCheckpoint, number: int) -> None:
 
 async def write(path: Path, first: int) -> None:
     """Syncs one job after the other until it is killed."""
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     numbers = iter(range(first, sys.maxsize))
 
     async def work() -> None:
@@ -107,7 +107,7 @@ async def write(path: Path, first: int) -> None:
 
 async def fill_up(path: Path, bytes_more: int) -> None:
     """Syncs jobs until no file may grow any more, and continues once they may again."""
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_more, hard))
     number = 0

@@ -30,9 +30,10 @@ from daemon.observability.watchdog import Pulse
 from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.reasons import Edge, Reason
+from daemon.targets.place import TargetPlace
 from daemon.targets.ports import TargetRun
 from daemon.training_job.identity import Home, JobArn, JobMark
-from tests.support.checkpoint_calls import FakeClock, checkpoints_at
+from tests.support.checkpoint_calls import TARGET, FakeClock, checkpoints_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -519,7 +520,7 @@ class FlowScene:
 
     async def is_claimed(self, path: Path, name: str = "churn-1") -> bool:
         """Whether another process would have to wait for the job."""
-        other = await open_sqlite_checkpoint(path)
+        other = await open_sqlite_checkpoint(path, self.checkpoint.target)
         try:
             return type(await other.claim(arn_of(name), 1.0)).__name__ == "ClaimedElsewhere"
         finally:
@@ -548,7 +549,8 @@ async def flow_scene(
     """
     clock = FakeClock()
     with checkpoints_at(clock), mock.patch("daemon.pipeline.flow.wall", clock):
-        checkpoint = await open_sqlite_checkpoint(path)
+        kind = TARGET.kind if target is None else target.kind
+        checkpoint = await open_sqlite_checkpoint(path, TargetPlace(kind, TARGET.place))
         clock.now += age_seconds
         made = FlowScene(
             MemoryQueue(),

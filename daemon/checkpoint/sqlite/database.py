@@ -20,9 +20,12 @@ from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
 from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, SetupFault
 from daemon.reasons import Edge, Reason
+from daemon.targets.place import ANY_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from daemon.targets.place import TargetPlace
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -57,16 +60,19 @@ class Database:
 
     Args:
         path: of the file; symbolic links are resolved once, now.
+        target: as `daemon.checkpoint.registry.open_checkpoint`.
         busy_seconds: how long a transaction waits for one of another process.
     """
 
     def __init__(
         self,
         path: Path,
+        target: TargetPlace,
         *,
         busy_seconds: float,
     ) -> None:
         self.path = Path(os.path.realpath(path))
+        self.target = target
         self.created_at = 0.0
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
@@ -201,11 +207,22 @@ class Database:
                 raise damaged
         migrate(connection, self.path, wall(), MIGRATIONS)
         self._use_wal(connection)
-        (self.created_at,) = connection.execute(
-            "SELECT value FROM meta WHERE name = 'created_at'"
-        ).fetchone()
+        self.created_at = self._created_at(connection)
         self._require_same_file()
         return connection
+
+    def _created_at(self, connection: sqlite3.Connection) -> float:
+        """When the file was first used for the target; without a target, when it was made."""
+        if self.target == ANY_TARGET:
+            found = connection.execute("SELECT value FROM meta WHERE name = 'created_at'")
+            return float(found.fetchone()[0])
+        key = (self.target.kind, self.target.place)
+        query = "SELECT created_at FROM targets WHERE (target, place) = (?, ?)"
+        row = connection.execute(query, key).fetchone()
+        if row is None:
+            connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?, ?)", (*key, wall()))
+            row = connection.execute(query, key).fetchone()
+        return float(row[0])
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         deadline = monotonic() + self._busy_seconds

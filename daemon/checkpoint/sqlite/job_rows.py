@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from daemon.checkpoint.ports import JobRecord, JobState, RejectedMessage
 from daemon.checkpoint.rules import NEVER_PRUNED
+from daemon.targets.place import TargetPlace
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,20 +29,38 @@ _PUT_JOB = _upsert("jobs", JobRecord)
 _PUT_MESSAGE = _upsert("rejected_messages", RejectedMessage)
 
 
-def find(connection: sqlite3.Connection, job_arn: str, creation_time: str) -> JobRecord | None:
+_OF_TARGET = """
+    ((target, place) = (:kind, :place) OR (place = '' AND target IN (:kind, '')))
+    ORDER BY creation_time DESC, place = '', target = ''
+"""
+"""This target's row before one of an unknown place, which counts where there is no other."""
+
+
+def find(
+    connection: sqlite3.Connection, target: TargetPlace, job_arn: str, creation_time: str
+) -> JobRecord | None:
     row = connection.execute(
-        "SELECT * FROM jobs WHERE job_arn = ? AND creation_time = ?", (job_arn, creation_time)
+        f"SELECT * FROM jobs WHERE job_arn = :arn AND creation_time = :created AND {_OF_TARGET}",  # noqa: S608 - SQL of our own
+        {
+            "arn": job_arn,
+            "created": creation_time,
+            "kind": target.kind,
+            "place": target.place,
+        },
     ).fetchone()
     return None if row is None else _record(row)
 
 
-def described(connection: sqlite3.Connection, job_arn: str) -> list[JobRecord]:
-    """The rows of an ARN whose creation time is known, the newest job first."""
+def described(connection: sqlite3.Connection, target: TargetPlace, job_arn: str) -> list[JobRecord]:
+    """The rows of an ARN whose creation time is known, one per job, the newest job first."""
     rows = connection.execute(
-        "SELECT * FROM jobs WHERE job_arn = ? AND creation_time <> '' ORDER BY creation_time DESC",
-        (job_arn,),
+        f"SELECT * FROM jobs WHERE job_arn = :arn AND creation_time <> '' AND {_OF_TARGET}",  # noqa: S608 - SQL of our own
+        {"arn": job_arn, "kind": target.kind, "place": target.place},
     )
-    return [_record(row) for row in rows]
+    first: dict[str, JobRecord] = {}
+    for row in rows:
+        first.setdefault(row["creation_time"], _record(row))
+    return list(first.values())
 
 
 def put(connection: sqlite3.Connection, record: JobRecord) -> None:
@@ -57,8 +76,8 @@ def put(connection: sqlite3.Connection, record: JobRecord) -> None:
 
 def delete(connection: sqlite3.Connection, record: JobRecord) -> None:
     connection.execute(
-        "DELETE FROM jobs WHERE job_arn = ? AND creation_time = ?",
-        (record.job_arn, record.creation_time),
+        "DELETE FROM jobs WHERE (job_arn, creation_time, target, place) = (?, ?, ?, ?)",
+        (record.job_arn, record.creation_time, record.target, record.place),
     )
 
 
@@ -69,7 +88,7 @@ def history(connection: sqlite3.Connection, wanted: HistoryFilter) -> list[JobRe
         SELECT * FROM jobs
         WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
             AND (:job = '' OR instr(job_arn, :job) OR instr(lower(job_name), :job))
-        ORDER BY updated_at DESC, job_arn, creation_time
+        ORDER BY updated_at DESC, job_arn, creation_time, target, place
         LIMIT :limit
         """,
         {
@@ -85,6 +104,13 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Rows per state, every state named."""
     found = connection.execute("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
     return {**dict.fromkeys(map(str, JobState), 0), **{row["state"]: row["jobs"] for row in found}}
+
+
+def counts_by_target(connection: sqlite3.Connection) -> dict[TargetPlace, int]:
+    found = connection.execute(
+        "SELECT target, place, count(*) AS jobs FROM jobs GROUP BY target, place ORDER BY 1, 2"
+    )
+    return {TargetPlace(row["target"], row["place"]): row["jobs"] for row in found}
 
 
 def prune(connection: sqlite3.Connection, older_than: float) -> int:
@@ -123,4 +149,5 @@ def _record(row: sqlite3.Row) -> JobRecord:
     columns["state"] = JobState(columns["state"])
     columns["target_ids"] = json.loads(columns["target_ids"])
     columns["steps"] = json.loads(columns["steps"])
+    columns["write_begun"] = bool(columns["write_begun"])
     return JobRecord(**columns)

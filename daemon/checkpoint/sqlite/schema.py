@@ -87,7 +87,89 @@ _VERSION_2 = (
     """,
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
+# Jobs, claims and name locks get their target. place '': written before, and not known.
+_VERSION_3 = (
+    """
+    CREATE TABLE targets (
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        PRIMARY KEY (target, place)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE new_jobs (
+        job_arn TEXT NOT NULL,
+        creation_time TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        job_name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        unanswered_writes INTEGER NOT NULL,
+        write_begun INTEGER NOT NULL,
+        target_ids TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        first_seen_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        steps TEXT NOT NULL,
+        PRIMARY KEY (job_arn, creation_time, target, place)
+    )
+    """,
+    """
+    INSERT INTO new_jobs
+    SELECT job_arn, creation_time, target, '', job_name, state, reason, detail, attempts,
+        unanswered_writes, target <> '', target_ids, message_id, first_seen_at, updated_at, steps
+    FROM jobs
+    """,
+    "DROP TABLE jobs",
+    "ALTER TABLE new_jobs RENAME TO jobs",
+    "CREATE INDEX jobs_by_state ON jobs (state, updated_at)",
+    "CREATE INDEX jobs_by_update ON jobs (updated_at)",
+    "CREATE INDEX jobs_by_target ON jobs (target, place)",
+    """
+    CREATE TABLE new_claims (
+        fence INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_arn TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        lease_until REAL NOT NULL,
+        UNIQUE (job_arn, target, place)
+    )
+    """,
+    """
+    INSERT INTO new_claims (fence, job_arn, target, place, owner, lease_until)
+    SELECT fence, job_arn, '', '', owner, lease_until FROM claims
+    """,
+    # the fences go on where they were, also when there is no claim to copy
+    "DELETE FROM sqlite_sequence WHERE name = 'new_claims'",
+    """
+    INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'new_claims', seq FROM sqlite_sequence WHERE name = 'claims'
+    """,
+    """
+    CREATE TABLE new_name_locks (
+        name TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        fence INTEGER NOT NULL REFERENCES new_claims (fence) ON DELETE CASCADE,
+        lease_until REAL NOT NULL,
+        PRIMARY KEY (name, target, place)
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO new_name_locks SELECT name, '', '', fence, lease_until FROM name_locks",
+    "DROP TABLE name_locks",
+    "DROP TABLE claims",
+    # the locks' REFERENCES follows
+    "ALTER TABLE new_claims RENAME TO claims",
+    "ALTER TABLE new_name_locks RENAME TO name_locks",
+    "CREATE INDEX name_locks_by_fence ON name_locks (fence)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Step n leads from version n to n + 1. A statement may use ``:now`` (epoch seconds)."""
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from daemon.checkpoint.ports import HistoryFilter, JobRecord, RejectedMessage, WriterLease
     from daemon.reasons import Reason
+    from daemon.targets.place import TargetPlace
     from daemon.training_job.identity import JobMark
 
 T = TypeVar("T")
@@ -34,20 +35,23 @@ class _Change(Protocol):
     def __call__(self, row: JobRecord, *, now: float) -> JobRecord: ...
 
 
-async def open_sqlite_checkpoint(path: Path, *, busy_seconds: float = 5.0) -> SqliteCheckpoint:
+async def open_sqlite_checkpoint(
+    path: Path, target: TargetPlace, *, busy_seconds: float = 5.0
+) -> SqliteCheckpoint:
     """Opens the checkpoint, creates it where there is none, and releases the claims of processes
     that are gone.
 
     Args:
         path: of the database; ``-wal``, ``-shm`` and ``.owner-<id>`` files appear beside it, all
             with mode 0600.
+        target: as `daemon.checkpoint.registry.open_checkpoint`.
         busy_seconds: how long a call waits while another process writes.
 
     Raises:
         SetupFault: the file cannot be used (damaged, not ours, newer than this program, not
             writable); says what to do.
     """
-    database = Database(path, busy_seconds=busy_seconds)
+    database = Database(path, target, busy_seconds=busy_seconds)
     commits = GroupCommit(database)
     await commits.open()
     return SqliteCheckpoint(database, commits)
@@ -62,12 +66,16 @@ class SqliteCheckpoint:
         self._commits = commits
 
     @property
+    def target(self) -> TargetPlace:
+        return self._database.target
+
+    @property
     def created_at(self) -> float:
         return self._database.created_at
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
         def operation(connection: sqlite3.Connection) -> Claim | ClaimedElsewhere:
-            held = claim_rows.find(connection, job_arn.lower())
+            held = claim_rows.find(connection, self.target, job_arn.lower())
             now = wall()
             row = rules.claim(
                 held,
@@ -79,7 +87,7 @@ class SqliteCheckpoint:
             )
             if isinstance(row, ClaimedElsewhere):
                 return row
-            claim_rows.put(connection, row)
+            claim_rows.put(connection, self.target, row)
             return row.claim
 
         return await self._write(operation)
@@ -89,12 +97,12 @@ class SqliteCheckpoint:
             lost = []
             lease_until = wall() + lease_seconds
             for claim in claims:
-                held = claim_rows.find(connection, claim.job_arn)
+                held = claim_rows.find(connection, self.target, claim.job_arn)
                 row = rules.renew(held, claim, lease_until=lease_until)
                 if row is None:
                     lost.append(claim)
                 else:
-                    claim_rows.put(connection, row)
+                    claim_rows.put(connection, self.target, row)
             return lost
 
         return await self._write(operation)
@@ -104,14 +112,16 @@ class SqliteCheckpoint:
 
     async def job(self, mark: JobMark) -> JobRecord | None:
         return await self._read(
-            lambda connection: job_rows.find(connection, mark.arn, mark.creation_time)
+            lambda connection: job_rows.find(connection, self.target, mark.arn, mark.creation_time)
         )
 
     async def described(self, job_arn: str) -> Sequence[JobRecord]:
-        return await self._read(lambda connection: job_rows.described(connection, job_arn.lower()))
+        return await self._read(
+            lambda connection: job_rows.described(connection, self.target, job_arn.lower())
+        )
 
     async def begin_write(
-        self, claim: Claim, mark: JobMark, job_name: str, *, target: str, lock_name: str
+        self, claim: Claim, mark: JobMark, job_name: str, *, lock_name: str
     ) -> JobRecord:
         """As the protocol says. The lock's lease is the claim's."""
 
@@ -120,8 +130,9 @@ class SqliteCheckpoint:
             held = self._require_lease(connection, claim, now)
             lock = rules.NameLockRow(lock_name, claim, held.lease_until)
             self._lock(connection, lock, now)
-            change = partial(rules.begin_write, target=target)
-            return self._change(connection, mark.arn, mark.creation_time, job_name, change, now)
+            return self._change(
+                connection, mark.arn, mark.creation_time, job_name, rules.begin_write, now
+            )
 
         return await self._write(operation)
 
@@ -129,7 +140,7 @@ class SqliteCheckpoint:
         def operation(connection: sqlite3.Connection) -> None:
             now = wall()
             self._require_lease(connection, claim, now)
-            known = job_rows.find(connection, mark.arn, mark.creation_time)
+            known = job_rows.find(connection, self.target, mark.arn, mark.creation_time)
             job_rows.put(connection, rules.note_steps(known, claim, steps, now=now))
 
         await self._write(operation)
@@ -194,7 +205,6 @@ class SqliteCheckpoint:
         *,
         reason: Reason,
         detail: str,
-        target: str,
         target_ids: Mapping[str, str],
         message_id: str,
     ) -> None:
@@ -202,14 +212,13 @@ class SqliteCheckpoint:
             rules.record_synced,
             reason=reason,
             detail=detail,
-            target=target,
             target_ids=target_ids,
             message_id=message_id,
         )
 
         def operation(connection: sqlite3.Connection) -> None:
-            held = claim_rows.find(connection, claim.job_arn)
-            known = job_rows.find(connection, mark.arn, mark.creation_time)
+            held = claim_rows.find(connection, self.target, claim.job_arn)
+            known = job_rows.find(connection, self.target, mark.arn, mark.creation_time)
             if not rules.may_record_synced(held, claim, known):
                 return
             now = wall()
@@ -303,6 +312,9 @@ class SqliteCheckpoint:
     async def row_counts(self) -> Mapping[str, int]:
         return await self._read(job_rows.counts)
 
+    async def job_counts(self) -> Mapping[TargetPlace, int]:
+        return await self._read(job_rows.counts_by_target)
+
     async def prune(self, older_than: float) -> int:
         return await self._write(lambda connection: job_rows.prune(connection, older_than))
 
@@ -332,13 +344,15 @@ class SqliteCheckpoint:
     def _require_lease(
         self, connection: sqlite3.Connection, claim: Claim, now: float
     ) -> rules.ClaimRow:
-        return rules.require_lease(claim_rows.find(connection, claim.job_arn), claim, now=now)
+        return rules.require_lease(
+            claim_rows.find(connection, self.target, claim.job_arn), claim, now=now
+        )
 
     def _lock(self, connection: sqlite3.Connection, wanted: rules.NameLockRow, now: float) -> None:
-        held = claim_rows.find_lock(connection, wanted.name)
+        held = claim_rows.find_lock(connection, self.target, wanted.name)
         gone = held is not None and self._owners.release_if_gone(connection, held.claim.owner)
         row = rules.lock_name(held, wanted, now=now, holder_gone=gone)
-        claim_rows.put_lock(connection, row)
+        claim_rows.put_lock(connection, self.target, row)
 
     def _change(
         self,
@@ -350,11 +364,12 @@ class SqliteCheckpoint:
         now: float,
     ) -> JobRecord:
         """Writes a job's row as a rule changes it."""
-        known = job_rows.find(connection, job_arn, creation_time)
-        undescribed = job_rows.find(connection, job_arn, "")
+        known = job_rows.find(connection, self.target, job_arn, creation_time)
+        undescribed = job_rows.find(connection, self.target, job_arn, "")
         row = rules.job_row(
             known,
             undescribed,
+            target=self.target,
             job_arn=job_arn,
             creation_time=creation_time,
             job_name=job_name,
@@ -363,5 +378,7 @@ class SqliteCheckpoint:
         if undescribed is not None and rules.absorbs(row, undescribed):
             job_rows.delete(connection, undescribed)
         row = change(row, now=now)
+        if known is not None and rules.takes_over(row, known):
+            job_rows.delete(connection, known)
         job_rows.put(connection, row)
         return row

@@ -41,7 +41,8 @@ class ModelDbV1Settings(TargetSettings):
     server_id: Word | None = Field(
         None,
         description="Name of the writer lease in the checkpoint. All processes that write to one "
-        "server must use the same name. null: host:port in lower case.",
+        "server must use the same name, and another server needs another name, because jobs are "
+        "recorded under it. null: host:port in lower case.",
     )
     metadata_store: bool = Field(
         True,
@@ -69,10 +70,12 @@ class ModelDbV1Settings(TargetSettings):
         return host_and_port(self.host, self.port)
 
     @property
+    def place(self) -> str:
+        return self.server_id or self.address.lower()
+
+    @property
     def single_writer(self) -> SingleWriter:
-        return SingleWriter(
-            self.server_id or self.address.lower(), self.timeout_seconds, self.settle_seconds
-        )
+        return SingleWriter(self.place, self.timeout_seconds, self.settle_seconds)
 
     @field_validator("ca_file")
     @classmethod

@@ -39,7 +39,6 @@ def journal_of(
         MARK,
         NAME,
         record,
-        target="modeldb-v2",
         look_up_first=False,
         lease_seconds=LEASE,
         lock_patience_seconds=lock_patience_seconds,

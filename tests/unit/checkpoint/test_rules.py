@@ -25,6 +25,7 @@ from daemon.checkpoint.ports import (
 )
 from daemon.checkpoint.rules import ClaimRow, NameLockRow, WriterLeaseRow
 from daemon.reasons import Reason
+from tests.support.checkpoint_calls import TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +203,8 @@ def record(state: JobState, **members: Any) -> JobRecord:
         detail="503",
         attempts=2,
         unanswered_writes=0,
-        target="modeldb-v2",
+        target=TARGET.kind,
+        place=TARGET.place,
         target_ids={"run_id": "r-0"},
         message_id="m-0",
         first_seen_at=1.0,
@@ -215,15 +217,24 @@ def record(state: JobState, **members: Any) -> JobRecord:
 def row_in(state: str, **members: Any) -> JobRecord:
     """A job's row in a state, or as it begins."""
     known = None if state == "no row" else record(JobState(state), **members)
-    return rules.job_row(known, None, job_arn=ARN, creation_time=CREATED, job_name="churn", now=NOW)
+    return job_row(known, None)
 
 
-begin_write = partial(rules.begin_write, target="modeldb-v1", now=NOW)
+job_row = partial(
+    rules.job_row,
+    target=TARGET,
+    job_arn=ARN,
+    creation_time=CREATED,
+    job_name="churn",
+    now=NOW,
+)
+
+
+begin_write = partial(rules.begin_write, now=NOW)
 record_synced = partial(
     rules.record_synced,
     reason=Reason.CREATED,
     detail="d",
-    target="modeldb-v1",
     target_ids={"run_id": "r-1"},
     message_id="m-1",
     now=NOW,
@@ -277,7 +288,7 @@ class TestJobRow:
     def test_what_each_event_writes(self) -> None:
         row = row_in("writing", unanswered_writes=2)
         assert begin_write(row) == replace(
-            row, reason="", detail="", unanswered_writes=3, target="modeldb-v1", updated_at=NOW
+            row, reason="", detail="", unanswered_writes=3, write_begun=True, updated_at=NOW
         )
         assert record_synced(row) == replace(
             row,
@@ -285,7 +296,6 @@ class TestJobRow:
             reason="created",
             detail="d",
             unanswered_writes=0,
-            target="modeldb-v1",
             target_ids={"run_id": "r-1"},
             message_id="m-1",
             updated_at=NOW,
@@ -352,9 +362,7 @@ class TestJobRow:
         self, known: JobRecord | None
     ) -> None:
         undescribed = record(JobState.RELEASED, creation_time="", attempts=5, first_seen_at=0.5)
-        row = rules.job_row(
-            known, undescribed, job_arn=ARN, creation_time=CREATED, job_name="churn", now=NOW
-        )
+        row = job_row(known, undescribed)
         assert (row.creation_time, row.first_seen_at) == (CREATED, 0.5)
         assert row.attempts == (5 if known is None else 7)
         assert rules.absorbs(row, undescribed)
@@ -364,19 +372,47 @@ class TestJobRow:
         self, state: JobState
     ) -> None:
         known, undescribed = record(JobState.WRITING), record(state, creation_time="")
-        row = rules.job_row(
-            known, undescribed, job_arn=ARN, creation_time=CREATED, job_name="churn", now=NOW
-        )
+        row = job_row(known, undescribed)
         assert row == known
         assert not rules.absorbs(row, undescribed)
 
     def test_the_row_without_a_creation_time_is_not_its_own(self) -> None:
         undescribed = record(JobState.RELEASED, creation_time="")
-        row = rules.job_row(
-            undescribed, undescribed, job_arn=ARN, creation_time="", job_name="churn", now=NOW
-        )
+        row = job_row(undescribed, undescribed, creation_time="")
         assert row == undescribed
         assert not rules.absorbs(row, undescribed)
+
+    @pytest.mark.parametrize("state", [state for state in JobState if state != "synced"])
+    @pytest.mark.parametrize("kind", [TARGET.kind, ""])
+    def test_what_is_under_way_at_an_unknown_place_goes_on_here(
+        self, state: JobState, kind: str
+    ) -> None:
+        known = record(state, target=kind, place="", unanswered_writes=2, write_begun=True)
+        row = job_row(known, None)
+        assert row == replace(known, target=TARGET.kind, place=TARGET.place)
+        assert rules.takes_over(row, known)
+        assert rules.takes_over(record_deferred(row), known)
+
+    def test_a_job_synced_to_an_unknown_place_is_no_row_here(self) -> None:
+        known = record(JobState.SYNCED, place="")
+        row = job_row(known, None)
+        assert (known.done, row) == (False, row_in("no row"))
+        for event in (begin_write, record_deferred, record_skipped, record_rejected):
+            assert not rules.takes_over(event(row), known)
+        with pytest.raises(LeaseLost):
+            rules.may_record_synced(None, OURS, known)
+
+    @pytest.mark.parametrize("run_id", ["r-0", "r-1"])
+    def test_a_row_of_an_unknown_place_ends_when_its_run_was_found_here(self, run_id: str) -> None:
+        known = record(JobState.SYNCED, place="")
+        row = record_synced(job_row(known, None), target_ids={"run_id": run_id})
+        assert (row.done, row.place) == (True, TARGET.place)
+        assert rules.takes_over(row, known) is (run_id == "r-0")
+
+    def test_a_row_of_this_place_replaces_no_other(self) -> None:
+        known = record(JobState.SYNCED)
+        assert known.done
+        assert not rules.takes_over(begin_write(job_row(known, None)), known)
 
     def test_what_is_being_written_is_never_pruned(self) -> None:
         assert {JobState.WRITING} == rules.NEVER_PRUNED

@@ -20,6 +20,7 @@ from daemon.intake import heartbeat
 from daemon.intake.heartbeat import Heartbeat
 from daemon.pipeline.delivery import RELEASE_AFTER_SECONDS
 from daemon.reasons import Edge, Reason
+from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import CountingPulse, Waiting, arn_of, edge_fault, message, until
 from tests.support.log_lines import log_lines
 
@@ -197,7 +198,7 @@ async def test_claims_are_renewed_as_long_as_they_are_held(scene: FlowScene, pat
             await heart.rounds(2)
     # the claim's first lease would have ended long ago, the heartbeat's shorter one has
     scene.clock.now += 59
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     await other.aclose()
     assert not waiting.cancelled
@@ -211,7 +212,7 @@ async def test_a_lost_claim_ends_the_attempt(scene: FlowScene, path: Path) -> No
     delivery, task = scene.start()
     await lost.reached.wait()
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     other_entry, other_task = scene.start(message('{"TrainingJobName": "churn-2"}', "m-2"))
     await kept.reached.wait()
@@ -326,7 +327,7 @@ async def test_a_lost_claim_is_logged_with_its_job(scene: FlowScene, path: Path)
     _, task = scene.start()
     await waiting.reached.wait()
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     with capture_logs() as logs:
         async with beating(scene), asyncio.timeout(5):

@@ -17,6 +17,7 @@ from daemon.pipeline.flow import FlowRules
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
+from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import (
     CREATED,
     DAY,
@@ -369,7 +370,7 @@ async def test_a_body_that_cannot_be_understood_is_recorded_by_its_message(
 async def test_what_another_process_works_on_is_deferred_until_its_lease_ends(
     scene: FlowScene, path: Path
 ) -> None:
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     outcome = await scene.process()
     assert isinstance(outcome, Deferred)
@@ -591,12 +592,10 @@ async def test_what_another_process_began_while_the_lease_was_lost_is_known(
     delivery = scene.receive()
     assert (await scene.flow.process(delivery)).kind == "held"
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     claim = await other.claim(arn_of("churn-1"), 60.0)
     assert isinstance(claim, Claim)
-    await other.begin_write(
-        claim, mark_of("churn-1"), "churn-1", target="modeldb-v2", lock_name="run/x"
-    )
+    await other.begin_write(claim, mark_of("churn-1"), "churn-1", lock_name="run/x")
     await other.aclose()
     delivery.lose_claim()
     await scene.flow.process(delivery)
@@ -634,7 +633,7 @@ async def test_a_job_claimed_elsewhere_during_a_hold_waits_for_the_others_lease(
     delivery = scene.receive()
     await scene.flow.process(delivery)
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     await other.claim(arn_of("churn-1"), 42.0)
     outcome = await scene.flow.process(delivery)
     await other.aclose()

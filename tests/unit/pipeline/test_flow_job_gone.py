@@ -517,7 +517,8 @@ async def test_what_was_begun_in_another_target_is_not_judged_by_this_one(
     jobs.delete()
     async with target_of(v2.url) as target, daemon_on(tmp_path, jobs, target) as daemon:
         assert await daemon.process() == GONE
-        assert (await daemon.row()).state is JobState.WRITING
+        rows = {row.target: row.state for row in await daemon.rows()}
+        assert rows == {"modeldb-v1": JobState.WRITING, "modeldb-v2": JobState.REJECTED}
     assert not v2.requests
 
 

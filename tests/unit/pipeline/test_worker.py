@@ -18,6 +18,7 @@ from daemon.outcome import Deferred, Duplicate
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
+from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import (
     DEAD_LETTER_URL,
     SETTLE_SECONDS,
@@ -61,7 +62,7 @@ async def test_a_message_is_deleted_after_its_outcome_is_durable(
 
     async def witness(call: str) -> None:
         # as another process would find it
-        other = await open_sqlite_checkpoint(path)
+        other = await open_sqlite_checkpoint(path, TARGET)
         record = await other.job(MARK)
         await other.aclose()
         assert record is not None
@@ -219,7 +220,7 @@ async def test_no_message_is_hidden_beyond_12_hours_from_its_receive(scene: Flow
 async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(
     scene: FlowScene, path: Path
 ) -> None:
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     assert (await scene.handle(message(receive_count=9))).reason is Reason.CLAIMED_ELSEWHERE
     assert scene.queue.hidden == [("m-1/9", 42)]
@@ -470,7 +471,7 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
     delivery, task = scene.start()
     await waiting.reached.wait()
     scene.clock.now += 61
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
     before = await scene.row()
     delivery.lose_claim()

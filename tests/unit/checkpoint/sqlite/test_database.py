@@ -25,6 +25,7 @@ from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import (
     LEASE,
     MARK,
+    TARGET,
     FakeClock,
     arn_of,
     begin,
@@ -48,7 +49,7 @@ class TestFile:
         former = os.umask(0)
         try:
             path = tmp_path / "state" / "checkpoint.db"
-            checkpoint = await open_sqlite_checkpoint(path)
+            checkpoint = await open_sqlite_checkpoint(path, TARGET)
             await checkpoint.probe()
             modes = {
                 file.name.partition(".owner")[0]: file.stat().st_mode & 0o777
@@ -188,7 +189,7 @@ class TestUnusableFile:
         before = path.read_bytes() if path.is_file() else b""
 
         with pytest.raises(SetupFault) as caught:
-            await open_sqlite_checkpoint(path)
+            await open_sqlite_checkpoint(path, TARGET)
 
         assert str(caught.value).startswith(f"checkpoint {path}: ")
         assert problem in str(caught.value)
@@ -204,7 +205,7 @@ class TestUnusableFile:
         os.truncate(path, path.stat().st_size // 2)
 
         with pytest.raises(SetupFault, match="damaged"):
-            await open_sqlite_checkpoint(path)
+            await open_sqlite_checkpoint(path, TARGET)
 
     async def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -214,7 +215,7 @@ class TestUnusableFile:
             SetupFault,
             match=r"checkpoint .*/file/checkpoint\.db: .* let user \d+ make, lock and list files",
         ):
-            await open_sqlite_checkpoint(path)
+            await open_sqlite_checkpoint(path, TARGET)
 
     @pytest.mark.parametrize(
         ("directory_mode", "file_mode", "problem"),
@@ -248,11 +249,11 @@ class TestUnusableFile:
         try:
             path = directory / "checkpoint.db"
             if file_mode is not None:
-                await (await open_sqlite_checkpoint(path)).aclose()
+                await (await open_sqlite_checkpoint(path, TARGET)).aclose()
                 path.chmod(file_mode)
             directory.chmod(directory_mode)
             with ordinary_user(), pytest.raises(SetupFault, match=problem) as caught:
-                await open_sqlite_checkpoint(path)
+                await open_sqlite_checkpoint(path, TARGET)
             assert str(path) in str(caught.value)
             assert not [file.name for file in directory.iterdir() if ".owner-" in file.name]
         finally:
@@ -270,13 +271,13 @@ class TestUnusableFile:
         with pytest.raises(
             SetupFault, match=r"No locks available \(file lock\); .* which must be on a local disk"
         ):
-            await open_sqlite_checkpoint(path)
+            await open_sqlite_checkpoint(path, TARGET)
 
         assert [file.name for file in path.parent.iterdir()] == ["checkpoint.db"]
 
     def test_nothing_stays_open(self, path: Path) -> None:
         make_newer(path)
-        database = Database(path, busy_seconds=0)
+        database = Database(path, TARGET, busy_seconds=0)
 
         with pytest.raises(SetupFault):
             database.open()
@@ -285,7 +286,7 @@ class TestUnusableFile:
 
     async def test_opening_is_cancelled(self, path: Path) -> None:
         with locked_by_another_program(path):
-            opening = asyncio.create_task(open_sqlite_checkpoint(path))
+            opening = asyncio.create_task(open_sqlite_checkpoint(path, TARGET))
             await asyncio.sleep(0)
             opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -313,7 +314,7 @@ class TestWal:
     def test_it_is_turned_on_once_another_process_has_finished(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        database = Database(path, busy_seconds=60)
+        database = Database(path, TARGET, busy_seconds=60)
         with (
             contextlib.closing(sqlite3.connect(path)) as ours,
             contextlib.closing(sqlite3.connect(path)) as other,
@@ -328,7 +329,7 @@ class TestWal:
             assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_it_does_not_wait_for_ever(self, path: Path) -> None:
-        database = Database(path, busy_seconds=0.05)
+        database = Database(path, TARGET, busy_seconds=0.05)
         ours = sqlite3.connect(path)
         with (
             contextlib.closing(ours),
@@ -338,7 +339,7 @@ class TestWal:
             database._use_wal(ours)
 
     def test_a_file_system_without_shared_memory_is_refused(self, path: Path) -> None:
-        database = Database(path, busy_seconds=0)
+        database = Database(path, TARGET, busy_seconds=0)
         in_memory = sqlite3.connect(":memory:")
         with (
             contextlib.closing(in_memory),

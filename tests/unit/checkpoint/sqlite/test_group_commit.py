@@ -20,6 +20,7 @@ from daemon.reasons import Edge, Reason
 from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
+    TARGET,
     arn_of,
     begin,
     claimed,
@@ -216,7 +217,7 @@ async def test_what_had_not_begun_when_its_time_was_up_is_not_carried_out_later(
 async def test_a_hanging_disk_keeps_neither_the_close_nor_the_process(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     disk = HangingDisk(checkpoint, monkeypatch)
     with pytest.raises(EdgeFault):
         await checkpoint.probe()
@@ -233,7 +234,7 @@ async def test_a_disk_that_hangs_at_the_start_ends_the_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    database = Database(path, busy_seconds=1)
+    database = Database(path, TARGET, busy_seconds=1)
     monkeypatch.setattr(database, "open", lambda: go_on.wait(30))
     commits = GroupCommit(database, open_seconds=0.05)
     with pytest.raises(SetupFault, match="has not answered within"):

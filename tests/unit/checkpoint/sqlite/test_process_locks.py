@@ -16,6 +16,7 @@ from daemon.errors import EdgeFault
 from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
+    TARGET,
     arn_of,
     claimed,
 )
@@ -35,10 +36,13 @@ def forge_claim(path: Path, owner: str, arn: str = ARN) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA foreign_keys = ON")
         other.execute(
-            "INSERT INTO claims (job_arn, owner, lease_until) VALUES (?, ?, 9e9)", (arn, owner)
+            "INSERT INTO claims (job_arn, target, place, owner, lease_until) "
+            "VALUES (?, ?, ?, ?, 9e9)",
+            (arn, TARGET.kind, TARGET.place, owner),
         )
         other.execute(
-            "INSERT INTO name_locks SELECT 'project/' || job_arn, fence, 9e9 FROM claims "
+            "INSERT INTO name_locks "
+            "SELECT 'project/' || job_arn, target, place, fence, 9e9 FROM claims "
             "WHERE owner = ?",
             (owner,),
         )

@@ -15,6 +15,7 @@ from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import SetupFault
 from tests.support.checkpoint_calls import (
     MARK,
+    TARGET,
     FakeClock,
     claimed,
     row,
@@ -58,7 +59,7 @@ async def test_a_file_of_the_first_version_keeps_its_jobs(path: Path, clock: Fak
             "'{}', 'm-1', 100, 100)",
             (MARK.arn, MARK.creation_time),
         )
-    checkpoint = await open_sqlite_checkpoint(path)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     record = await row(checkpoint)
     assert (record.state, record.unanswered_writes, record.steps) == (JobState.WRITING, 1, {})
     assert isinstance(
