@@ -25,6 +25,8 @@ class Message:
     """SentTimestamp in epoch seconds; kept when SQS moves the message to a dead-letter queue."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """String message attributes by name; a redriven message has our ``reason`` and ``detail``."""
+    was_dead_letter: bool = False
+    """It was in a dead-letter queue, as far as the server says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,11 @@ class SqsQueue:
                 MaxNumberOfMessages=limit,
                 WaitTimeSeconds=wait_seconds,
                 VisibilityTimeout=visibility_seconds,
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageSystemAttributeNames=[
+                    "ApproximateReceiveCount",
+                    "SentTimestamp",
+                    "DeadLetterQueueSourceArn",
+                ],
                 MessageAttributeNames=[REASON, DETAIL],
             )
         return [_message(each) for each in answer.get("Messages") or []]
@@ -300,6 +304,7 @@ def _message(received: MessageTypeDef) -> Message:
             for name, attribute in (received.get("MessageAttributes") or {}).items()
             if "StringValue" in attribute
         },
+        was_dead_letter="DeadLetterQueueSourceArn" in system,
     )
 
 

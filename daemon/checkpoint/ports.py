@@ -177,8 +177,9 @@ class Checkpoint(Protocol):
 
     @property
     def created_at(self) -> float:
-        """When this checkpoint was first used for its target, in epoch seconds. A new one may
-        replace a lost one, so it cannot vouch for older jobs.
+        """Since when this checkpoint has been in use for its target, in epoch seconds. A new one
+        may replace a lost one, so it cannot vouch for older jobs. Later than it really was where a
+        clock was wrong, or the checkpoint unused for long.
         """
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:

@@ -64,6 +64,11 @@ if TYPE_CHECKING:
 NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
 NEVER_PRUNED = frozenset({JobState.WRITING})
 
+EARLIEST_CLOCK = 1_735_689_600.0
+"""2025-01-01, before this program: a clock that showed less was wrong."""
+LONGEST_UNUSED_SECONDS = 86400.0
+CLOCK_JUMP_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRow:
@@ -410,6 +415,22 @@ def keep_body(
     """The row of a rejected message with its body, even if the rejection is not on record."""
     row = known or RejectedMessage(message_id, "", "", "", None, now)
     return replace(row, body=storable(body))
+
+
+def created_at(recorded: float | None, *, last_used_at: float, now: float) -> float:
+    """When a checkpoint came to know of a target, as far as its clocks can be trusted: from then on
+    it saw every job. Otherwise it is as good as new.
+
+    Args:
+        recorded: when that was found before; None: the target is new to this checkpoint.
+        last_used_at: the latest moment on record.
+        now: epoch seconds.
+    """
+    if recorded is None or recorded < EARLIEST_CLOCK or recorded > now:
+        return now
+    # unused for long, a backup that was put back, or the clock is, or was, a wrong one
+    in_use = -CLOCK_JUMP_SECONDS <= now - last_used_at <= LONGEST_UNUSED_SECONDS
+    return recorded if in_use else now
 
 
 def storable(text: str) -> str:

@@ -20,6 +20,7 @@ from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.step import Step
+from daemon.pipeline.vouching import vouches
 from daemon.reasons import Reason
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
@@ -211,7 +212,9 @@ class Flow:
             )
 
         job.run = training_run(described, tags, all_tags, self._rules.redact)
-        return await self._sync(delivery, job.run, self._journal(delivery, event, mark, known))
+        return await self._sync(
+            delivery, job.run, self._journal(delivery, event, mark, known, description)
+        )
 
     async def _already_synced(
         self, delivery: Delivery, known: JobRecord
@@ -266,7 +269,7 @@ class Flow:
                 return done
         for row in [row for row in rows if row.unanswered_writes]:
             mark = job.mark = JobMark(row.job_arn, row.creation_time)
-            journal = self._journal(delivery, job.event, mark, row)
+            journal = self._journal(delivery, job.event, mark, row, {})
             if job.run is not None and job.run.mark == mark:
                 return await self._sync(delivery, job.run, journal)
             job.journal = journal
@@ -337,25 +340,33 @@ class Flow:
         return read_tags(listed, self._rules.tag_keys), listed
 
     def _journal(
-        self, delivery: Delivery, event: TrainingJobEvent, mark: JobMark, known: JobRecord | None
+        self,
+        delivery: Delivery,
+        event: TrainingJobEvent,
+        mark: JobMark,
+        known: JobRecord | None,
+        description: Mapping[str, Any],
     ) -> Journal:
         claim, journal = delivery.job.claim, delivery.job.journal
         assert claim is not None  # noqa: S101 - the flow has just claimed; for the type checker
         if journal is not None and (journal.mark, journal.claim) == (mark, claim):
             journal.resume()
             return journal
-        young = wall() - self._checkpoint.created_at < self._rules.look_back_seconds
-        # a job that was only deferred, rejected or skipped may be in the target nevertheless
-        never_written = known is None or not known.write_begun
-        elsewhere = known is not None and known.state is JobState.SYNCED
         return Journal(
             self._checkpoint,
             claim,
             mark,
             event.name,
             known,
-            look_up_first=elsewhere
-            or (never_written and (young or delivery.receive_count > 1 or event.replayed)),
+            look_up_first=not vouches(
+                known,
+                delivery,
+                event,
+                description,
+                created_at=self._checkpoint.created_at,
+                now=wall(),
+                look_back_seconds=self._rules.look_back_seconds,
+            ),
             lease_seconds=self._rules.lease_seconds,
         )
 

@@ -74,6 +74,9 @@ class TrainingJobEvent:
     """The envelope's time, in UTC: when the state changed."""
     replayed: bool = False
     """From an EventBridge archive: the event is old, and the job may have been deleted."""
+    whole: bool = False
+    """The envelope has all that EventBridge gives. False: only a part was sent on, or somebody
+    wrote the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,14 @@ def _training_job(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> Tra
         tags=_tags(detail.get("Tags")),
         event_time=_time(envelope.get("time")),
         replayed=envelope.get("replay-name") is not None,
+        whole=_is_whole(envelope),
+    )
+
+
+def _is_whole(envelope: Mapping[str, Any]) -> bool:
+    words = [envelope.get(member) for member in ("version", "id", "account", "time", "region")]
+    return all(isinstance(word, str) and word for word in words) and isinstance(
+        envelope.get("resources"), list
     )
 
 

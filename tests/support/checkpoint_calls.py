@@ -43,6 +43,8 @@ def checkpoints_at(clock: Callable[[], float]) -> Iterator[None]:
     with (
         mock.patch("daemon.checkpoint.sqlite.store.wall", clock),
         mock.patch("daemon.checkpoint.sqlite.database.wall", clock),
+        # time passes, nobody sets the clock
+        mock.patch("daemon.checkpoint.sqlite.database.clock_ahead", return_value=0.0),
     ):
         yield
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
+ENDED = datetime(2025, 11, 20, 9, 0, tzinfo=UTC)
 DEAD_LETTER_URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/modeldb-sync-dlq"
 SETTLE_SECONDS = 30.0
 DAY = 86400.0
@@ -100,11 +101,14 @@ def event_body(
     _, _, _, region, account, _ = arn.split(":", 5)
     return json.dumps(
         {
+            "version": "0",
+            "id": "844e2571-85d4-695f-b930-0153b71dcb42",
+            "resources": [arn],
             "detail-type": "SageMaker Training Job State Change",
             "source": "aws.sagemaker",
             "account": account,
             "region": region,
-            "time": "2025-11-20T09:00:00Z",
+            "time": f"{ENDED:%Y-%m-%dT%H:%M:%SZ}",
             "detail": {key: value for key, value in members.items() if value is not None},
             **(envelope or {}),
         }
@@ -117,6 +121,7 @@ def message(
     *,
     receive_count: int = 1,
     attributes: Mapping[str, str] | None = None,
+    sent_at: float | None = None,
 ) -> Message:
     """One receive of a message, by default of the event of ``churn-1``."""
     body = event_body() if body is None else body
@@ -125,7 +130,7 @@ def message(
         f"{message_id}/{receive_count}",
         body,
         receive_count,
-        CREATED.timestamp(),
+        ENDED.timestamp() if sent_at is None else sent_at,
         attributes or {},
     )
 
@@ -284,6 +289,7 @@ class MemoryTrainingJobs:
             "TrainingJobArn": arn,
             "TrainingJobStatus": "Completed",
             "CreationTime": CREATED,
+            "LastModifiedTime": ENDED,
         }
         self._descriptions[name] = described | members
         self._tags[arn] = TAGS if tags is None else tags

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from daemon.checkpoint import rules
 from daemon.checkpoint.sqlite.process_locks import ProcessLocks, release_all_of
 from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
 from daemon.clock import monotonic, wall
@@ -48,6 +49,11 @@ class Answer:
     error: Exception | None = None
 
 
+def clock_ahead() -> float:
+    """Seconds by which the wall clock is ahead of the monotonic one: changes if it is set."""
+    return wall() - monotonic()
+
+
 class _FileReplacedError(Exception):
     """The open file was deleted or replaced."""
 
@@ -74,6 +80,7 @@ class Database:
         self.path = Path(os.path.realpath(path))
         self.target = target
         self.created_at = 0.0
+        self._ahead = clock_ahead()
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
@@ -123,6 +130,8 @@ class Database:
             connection.execute(
                 "BEGIN IMMEDIATE" if any(operation.writes for operation in operations) else "BEGIN"
             )
+            if any(operation.writes for operation in operations):
+                self._mind_the_clock(connection)
             answers = [self._answer(connection, operation) for operation in operations]
             connection.execute("COMMIT")
             self._require_same_file()
@@ -212,17 +221,36 @@ class Database:
         return connection
 
     def _created_at(self, connection: sqlite3.Connection) -> float:
-        """When the file was first used for the target; without a target, when it was made."""
+        """As in `daemon.checkpoint.ports.Checkpoint`; without a target, when the file was made."""
         if self.target == ANY_TARGET:
             found = connection.execute("SELECT value FROM meta WHERE name = 'created_at'")
             return float(found.fetchone()[0])
         key = (self.target.kind, self.target.place)
-        query = "SELECT created_at FROM targets WHERE (target, place) = (?, ?)"
-        row = connection.execute(query, key).fetchone()
-        if row is None:
-            connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?, ?)", (*key, wall()))
-            row = connection.execute(query, key).fetchone()
-        return float(row[0])
+        connection.execute("BEGIN IMMEDIATE")  # processes that begin together agree
+        row = connection.execute(
+            "SELECT created_at FROM targets WHERE (target, place) = (?, ?)", key
+        ).fetchone()
+        (last_used_at,) = connection.execute(
+            "SELECT max(value) FROM (SELECT value FROM meta UNION ALL "
+            "SELECT max(updated_at) FROM jobs UNION ALL SELECT max(created_at) FROM targets)"
+        ).fetchone()
+        recorded = None if row is None else float(row[0])
+        created_at = rules.created_at(recorded, last_used_at=last_used_at, now=wall())
+        if created_at != recorded:
+            self._put_created_at(connection, created_at)
+        connection.execute("COMMIT")
+        return created_at
+
+    def _put_created_at(self, connection: sqlite3.Connection, created_at: float) -> None:
+        key = (self.target.kind, self.target.place)
+        connection.execute("INSERT OR REPLACE INTO targets VALUES (?, ?, ?)", (*key, created_at))
+
+    def _mind_the_clock(self, connection: sqlite3.Connection) -> None:
+        """After the wall clock was changed it is not known when the target was first used."""
+        ahead, self._ahead = self._ahead, clock_ahead()
+        if abs(self._ahead - ahead) > rules.CLOCK_JUMP_SECONDS and self.target != ANY_TARGET:
+            self.created_at = wall()
+            self._put_created_at(connection, self.created_at)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         deadline = monotonic() + self._busy_seconds

@@ -79,7 +79,11 @@ async def test_a_receive_asks_for_what_the_daemon_uses() -> None:
                 "MaxNumberOfMessages": 7,
                 "WaitTimeSeconds": 20,
                 "VisibilityTimeout": 60,
-                "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
+                "MessageSystemAttributeNames": [
+                    "ApproximateReceiveCount",
+                    "SentTimestamp",
+                    "DeadLetterQueueSourceArn",
+                ],
                 "MessageAttributeNames": ["reason", "detail"],
             },
         )

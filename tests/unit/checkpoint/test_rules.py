@@ -426,3 +426,27 @@ def test_a_kept_body_survives_a_second_rejection_and_needs_no_first_one() -> Non
     assert rules.keep_body(None, "m-1", "body", now=2.0) == RejectedMessage(
         "m-1", "", "", "", "body", 2.0
     )
+
+
+DAY = 86400.0
+MADE = rules.EARLIEST_CLOCK + 100 * DAY
+
+
+@pytest.mark.parametrize(
+    ("recorded", "last_used_at", "now", "kept"),
+    [
+        (MADE, MADE + 50 * DAY, MADE + 50 * DAY + 60, True),
+        (MADE, MADE + 50 * DAY, MADE + 51 * DAY, True),
+        (MADE, MADE + 60, MADE, True),  # a clock that was corrected by a minute
+        (None, MADE, MADE + 1, False),
+        (0.0, MADE, MADE + 1, False),  # made by a clock that began in 1970
+        (MADE + 2 * DAY, MADE, MADE + DAY, False),  # made by a clock that was ahead
+        (MADE, MADE + 2 * DAY, MADE + DAY, False),  # a clock that went back
+        (MADE, MADE + 2, MADE + 31 * DAY, False),  # a clock a month behind, or a backup
+    ],
+)
+def test_since_when_a_checkpoint_saw_every_job(
+    recorded: float | None, last_used_at: float, now: float, *, kept: bool
+) -> None:
+    found = rules.created_at(recorded, last_used_at=last_used_at, now=now)
+    assert found == (recorded if kept else now)

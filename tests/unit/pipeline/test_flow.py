@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +23,7 @@ from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import (
     CREATED,
     DAY,
+    ENDED,
     TAGS,
     arn_of,
     edge_fault,
@@ -481,22 +484,81 @@ async def test_a_claim_lost_before_the_record_is_a_deferral(scene: FlowScene, pa
 # ---
 
 
-@pytest.mark.parametrize(
-    ("age_seconds", "receive_count", "envelope", "first"),
-    [
-        (2 * DAY, 1, {}, False),
-        (DAY - 1, 1, {}, True),
-        (DAY + 1, 1, {}, False),
-        (2 * DAY, 2, {}, True),
-        (2 * DAY, 1, {"replay-name": "again"}, True),
-    ],
-)
-async def test_a_job_that_the_checkpoint_cannot_vouch_for_is_looked_up_first(
-    path: Path, age_seconds: float, receive_count: int, envelope: dict[str, Any], *, first: bool
+async def test_a_fresh_event_of_a_job_that_ended_under_this_checkpoint_needs_no_look_up(
+    scene: FlowScene,
 ) -> None:
-    async with flow_scene(path, age_seconds=age_seconds) as scene:
-        await scene.process(message(event_body(envelope=envelope), receive_count=receive_count))
-        assert scene.target.attempts == [(0, first)]
+    await scene.process()
+    assert scene.target.attempts == [(0, False)]
+
+
+@dataclass
+class Doubt:
+    """What is not as with a fresh event of a job that ended under an old checkpoint."""
+
+    age_seconds: float = 2 * DAY
+    receive_count: int = 1
+    envelope: dict[str, Any] = field(default_factory=dict)
+    body: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    was_dead_letter: bool = False
+    sent_after_seconds: float = 0
+    ended: datetime | None = ENDED
+    created_at: float | None = None
+
+
+DETAIL_ALONE = json.dumps(json.loads(event_body())["detail"])
+BY_HAND = [{member: None} for member in ("version", "id", "account", "region", "resources", "time")]
+AN_HOUR_EARLIER = {"time": "2025-11-20T08:00:00Z"}
+DOUBTS = {
+    "a young checkpoint": Doubt(age_seconds=DAY - 1),
+    "received before": Doubt(receive_count=2),
+    "replayed": Doubt(envelope={"replay-name": "again"}),
+    "the detail alone": Doubt(body=DETAIL_ALONE),
+    "a name alone": Doubt(body=json.dumps({"TrainingJobName": "churn-1"})),
+    **{f"without {next(iter(each))}": Doubt(envelope=each) for each in BY_HAND},
+    "redriven by us": Doubt(attributes={"reason": "tags_incomplete"}),
+    "moved back by SQS": Doubt(was_dead_letter=True),
+    "sent a day after the event": Doubt(sent_after_seconds=DAY),
+    "sent before the event": Doubt(sent_after_seconds=-DAY / 24),
+    "an event of before the checkpoint": Doubt(envelope=AN_HOUR_EARLIER),
+    "ended before the checkpoint": Doubt(ended=datetime(2025, 11, 20, 8, 44, tzinfo=UTC)),
+    "ended long before the event": Doubt(ended=datetime(2025, 11, 20, 8, 45, tzinfo=UTC)),
+    "no end known": Doubt(ended=None),
+    "made by a clock of 1970": Doubt(created_at=60.0),
+    "made by a clock ahead of now": Doubt(created_at=CREATED.timestamp() + 900 * DAY),
+    "made later than it was sent": Doubt(created_at=ENDED.timestamp() + 1),
+    "the clock is behind": Doubt(age_seconds=0, created_at=CREATED.timestamp() - 40 * DAY),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS.values(), ids=DOUBTS.keys())
+async def test_a_job_that_the_checkpoint_cannot_vouch_for_is_looked_up_first(
+    path: Path, doubt: Doubt
+) -> None:
+    async with flow_scene(path, age_seconds=doubt.age_seconds) as scene:
+        scene.jobs.put("churn-1", LastModifiedTime=doubt.ended)
+        if doubt.created_at is not None:
+            scene.checkpoint._database.created_at = doubt.created_at
+        received = message(
+            doubt.body or event_body(envelope=doubt.envelope),
+            receive_count=doubt.receive_count,
+            attributes=doubt.attributes,
+            sent_at=ENDED.timestamp() + doubt.sent_after_seconds,
+        )
+        await scene.process(replace(received, was_dead_letter=doubt.was_dead_letter))
+        assert scene.target.attempts == [(0, True)]
+
+
+async def test_a_row_from_before_the_checkpoint_was_in_use_vouches_for_nothing(
+    scene: FlowScene,
+) -> None:
+    """A backup that was put back, for example: what came after it is not in it."""
+    scene.target.then_raise(JobFault(Reason.TARGET_FAULT, "refused"), begun=1, answered=1)
+    await scene.process()
+    scene.clock.now += 5 * DAY
+    scene.checkpoint._database.created_at = scene.clock.now
+    await scene.process(message(receive_count=2))
+    assert scene.target.attempts == [(0, False), (0, True)]
 
 
 async def test_a_job_that_was_begun_under_this_checkpoint_is_known_by_its_row(path: Path) -> None:

@@ -453,3 +453,29 @@ def test_nothing_raises_whatever_a_member_is() -> None:
     bodies += [whole[:end] for end in range(len(whole))]
     for body in bodies:
         repr(parse_event(body)).encode()
+
+
+def test_only_what_eventbridge_sent_is_whole() -> None:
+    envelope = {
+        "version": "0",
+        "id": "844e2571-85d4-695f-b930-0153b71dcb42",
+        "detail-type": "SageMaker Training Job State Change",
+        "source": "aws.sagemaker",
+        "account": "123456789012",
+        "time": "2025-11-20T09:00:00Z",
+        "region": "eu-west-1",
+        "resources": [],
+        "detail": {"TrainingJobName": "churn", "TrainingJobStatus": "Completed"},
+    }
+
+    def whole(document: object) -> bool:
+        event = parse_event(json.dumps(document))
+        assert isinstance(event, TrainingJobEvent)
+        return event.whole
+
+    assert whole(envelope)
+    assert whole({"Type": "Notification", "TopicArn": "arn:x", "Message": json.dumps(envelope)})
+    for member in ("version", "id", "account", "time", "region", "resources"):
+        assert not whole({name: value for name, value in envelope.items() if name != member})
+        assert not whole({**envelope, member: None})
+    assert not whole(envelope["detail"])

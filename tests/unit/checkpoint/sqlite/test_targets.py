@@ -108,6 +108,46 @@ async def test_a_target_is_as_old_as_its_first_use(
     await again.aclose()
 
 
+async def test_a_clock_that_was_wrong_when_the_file_was_made_makes_it_no_older(
+    path: Path, clock: FakeClock
+) -> None:
+    right, clock.now = clock.now, 3.0
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
+    await checkpoint.aclose()
+    clock.now = right
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
+    assert checkpoint.created_at == right
+    await checkpoint.aclose()
+
+
+async def test_a_clock_that_is_set_while_the_checkpoint_is_open_makes_it_no_older(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
+    clock.now += 40 * 86400
+    monkeypatch.setattr("daemon.checkpoint.sqlite.database.clock_ahead", lambda: 40 * 86400.0)
+    await claimed(checkpoint)
+    assert checkpoint.created_at == clock.now
+    await checkpoint.aclose()
+    clock.now += 60
+    again = await open_sqlite_checkpoint(path, TARGET)
+    assert again.created_at == clock.now - 60
+    await again.aclose()
+
+
+async def test_a_file_that_was_put_back_after_long_is_as_good_as_new(
+    path: Path, clock: FakeClock
+) -> None:
+    backup = await open_sqlite_checkpoint(path, TARGET)
+    await synced(backup, await claimed(backup))
+    await backup.aclose()
+    clock.now += 2 * 86400
+    checkpoint = await open_sqlite_checkpoint(path, TARGET)
+    assert checkpoint.created_at == clock.now
+    assert (await row(checkpoint)).done
+    await checkpoint.aclose()
+
+
 async def test_looking_at_a_file_does_not_make_it_a_targets(path: Path, clock: FakeClock) -> None:
     looking = await open_sqlite_checkpoint(path, ANY_TARGET)
     await looking.probe()
