@@ -1,6 +1,7 @@
 """Runs the simulation: `make simulate SEEDS=20000`, or one of its verbs.
 
     python -m tests.simulation histories --seeds 20000   long histories, with V2 and with V1
+    python -m tests.simulation histories --kind standby  those of one kind
     python -m tests.simulation crash-points             every point and way to end a short history
     python -m tests.simulation mutations                breaks each rule on purpose and counts the
                                                         histories until that is found
@@ -22,6 +23,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation import crash_points
+from tests.simulation.kinds import KINDS
 from tests.simulation.mutations import MUTATIONS, found_after
 from tests.simulation.work import TARGETS, Work, do, replay_command, result_of_work
 
@@ -34,7 +36,8 @@ SHOWN = 20
 def _histories(options: argparse.Namespace) -> Iterator[Work]:
     for seed in range(options.first, options.first + options.seeds):
         for target in options.targets:
-            yield ("history", target, str(seed))
+            if not options.kind or target in KINDS[options.kind].targets:
+                yield ("history", target, str(seed), options.kind)
 
 
 def _crash_points(options: argparse.Namespace) -> Iterator[Work]:
@@ -96,13 +99,20 @@ def _mutations(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     if options.seed is not None:
-        work: Work = ("history", options.target, str(options.seed))
+        work: Work = ("history", options.target, str(options.seed), options.kind)
     else:
         work = ("crash", options.target, options.trouble, options.end, str(options.step))
     result = result_of_work(work)
     print("\n".join(result.lines))
     print(f"\n{len(result.wrongs)} wrong" + "".join(f"\n    {wrong}" for wrong in result.wrongs))
     return 1 if result.wrongs else 0
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    about = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
+    parser.add_argument(
+        "--kind", choices=KINDS, default="", help=f"only this one of the default mix ({about})"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     histories.add_argument("--seeds", type=int, default=1000)
     histories.add_argument("--first", type=int, default=0, help="the first seed")
+    _add_kind(histories)
     of_many(histories)
     crashes = verb(
         "crash-points",
@@ -147,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay = verb("replay", _replay, "one history, step by step")
     replay.add_argument("target", choices=TARGETS)
     replay.add_argument("seed", type=int, nargs="?")
+    _add_kind(replay)
     replay.add_argument("--trouble", default="")
     replay.add_argument("--end", choices=crash_points.ENDS, default="kill")
     replay.add_argument("--step", type=int, default=1)

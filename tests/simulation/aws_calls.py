@@ -119,6 +119,7 @@ class ServiceFaults:
             out.
         credentials_expired: as the service sees them.
         denied: operations that the policy does not allow.
+        fail_next: operations whose next call is answered with 500 or 503, not carried out.
     """
 
     down: bool = False
@@ -126,6 +127,14 @@ class ServiceFaults:
     failing: float = 0.0
     credentials_expired: bool = False
     denied: set[str] = field(default_factory=set)
+    fail_next: set[str] = field(default_factory=set)
+
+    def end(self) -> None:
+        """Ends all of them."""
+        self.down = self.credentials_expired = False
+        self.throttled = self.failing = 0.0
+        self.denied.clear()
+        self.fail_next.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +228,10 @@ class AwsCaller:
         if faults.down:
             raise ConnectionRefusedError(self._service)
         fault: Fault | None = None
-        if faults.credentials_expired:
+        if operation in faults.fail_next:
+            faults.fail_next.remove(operation)
+            fault = self._random.choice(answers.failing)
+        elif faults.credentials_expired:
             fault = answers.credentials_expired
         elif operation in faults.denied:
             fault = answers.denied(operation)

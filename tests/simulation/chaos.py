@@ -1,8 +1,9 @@
 """The faults that a history can contain, by name. Each begins, lasts for a time and ends;
 `World.calm` ends all of them for good.
 
-`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. All other
-faults are in `CHAOS`.
+`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. `CHAOS` has
+all that histories meet by chance, `SCRIPTED` those that make sense in histories of their own kind
+(`tests.simulation.kinds`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Action = Callable[[World, random.Random], Coroutine[Any, Any, None]]
 
 _RESTART_SECONDS = (0.1, 45.0)
+_DAY = 86_400.0
 
 
 async def _restart(world: World, chance: random.Random, replica: Replica) -> None:
@@ -199,7 +201,7 @@ async def sagemaker_down(world: World, chance: random.Random) -> None:
     world.record(f"SageMaker: {what} for {seconds:.1f} s")
     setattr(faults, what, chance.uniform(0.3, 1) if what in {"throttled", "failing"} else True)
     await asyncio.sleep(seconds)
-    world.sagemaker_works()
+    world.sagemaker.faults.end()
 
 
 async def disk_full(world: World, chance: random.Random) -> None:
@@ -247,6 +249,181 @@ async def checkpoint_deleted(world: World, chance: random.Random) -> None:
         world.start_replica(world.new_name())
 
 
+async def writer_ends_without_mongo(world: World, chance: random.Random) -> None:
+    """MongoDB is away, so calls of the writer wait in ModelDB V1 for half a minute; meanwhile the
+    writer ends, and another one takes over.
+    """
+    world.v1.mongo_goes(noticed=chance.random() < 0.8)
+    fits = world.v1.calls["storeFitEvent"]
+    for _ in range(200):
+        if world.v1.calls["storeFitEvent"] > fits:
+            break
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(chance.uniform(0.02, 20))
+    writer = world.writer
+    if writer is not None:
+        if chance.random() < 0.5:
+            writer.crash()
+        else:
+            writer.stop()
+        await asyncio.wait([writer.gone], timeout=60)
+    await asyncio.sleep(chance.uniform(10, 90))
+    world.v1.mongo_down = False
+    world.start_replica(world.new_name())
+
+
+async def a_day_later(world: World, chance: random.Random) -> None:
+    """The checkpoint is lost with a deployment, and a day passes, or the clock was days behind when
+    the new one was made.
+    """
+    count = max(1, len(world.living))
+    await _stop_replicas(world)
+    world.record("the checkpoint is lost")
+    for file in list(world.checkpoint.parent.iterdir()):
+        file.unlink()
+    behind = chance.uniform(2, 30) * _DAY if chance.random() < 0.3 else 0.0
+    world.loop.wall_offset -= behind
+    world.start_replica(world.new_name())
+    await asyncio.sleep(5)
+    await _stop_replicas(world)
+    world.loop.wall_offset += behind + chance.uniform(1.01, 3) * _DAY
+    world.record("a day has passed")
+    for _ in range(count):
+        world.start_replica(world.new_name())
+
+
+async def other_place(world: World, chance: random.Random) -> None:
+    """The daemons are configured for another ModelDB, and keep their checkpoint."""
+    count = max(1, len(world.living))
+    await _stop_replicas(world, chance.choice(["stop", "crash"]))
+    world.serving = world.places[1]
+    for _ in range(count):
+        world.start_replica(world.new_name())
+
+
+async def first_place(world: World, chance: random.Random) -> None:
+    """They are configured for the first one again."""
+    count = max(1, len(world.living))
+    await _stop_replicas(world, chance.choice(["stop", "crash"]))
+    world.serving = world.places[0]
+    for _ in range(count):
+        world.start_replica(world.new_name())
+
+
+async def disk_hangs(world: World, chance: random.Random) -> None:
+    """A call of the checkpoint does not return for minutes, while jobs are being written."""
+    await _wait_for_claims(world)
+    seconds = chance.uniform(60, 400)
+    world.record(f"the disk hangs for {seconds:.1f} s")
+    world.loop.disk_free_at = world.loop.time() + seconds
+    await asyncio.sleep(seconds)
+
+
+async def modeldb_slow(world: World, _chance: random.Random) -> None:
+    """ModelDB takes seconds for what it is asked first."""
+    if world.target == "modeldb-v1":
+        world.v1.freeze(8)
+    else:
+        world.v2.stand_in.faults.frozen = True
+        await asyncio.sleep(8)
+        world.v2.stand_in.faults.frozen = False
+
+
+async def queue_silent(world: World, chance: random.Random) -> None:
+    """SQS does not answer what is said about messages, while jobs are held."""
+    await _wait_for_claims(world)
+    seconds = chance.uniform(60, 240)
+    world.record(f"SQS is silent for {seconds:.1f} s")
+    world.network.silent = frozenset({"ChangeMessageVisibilityBatch", "DeleteMessageBatch"})
+    await asyncio.sleep(seconds)
+    world.network.silent = frozenset()
+
+
+async def modeldb_away(world: World, chance: random.Random) -> None:
+    """ModelDB is away until shortly after SQS is back."""
+    seconds = chance.uniform(100, 280)
+    if world.target == "modeldb-v1":
+        world.v1.restart(seconds)
+    else:
+        world.v2.restart(seconds)
+    await asyncio.sleep(seconds)
+
+
+async def single_queue_fault(world: World, _chance: random.Random) -> None:
+    """One receive is answered with an error."""
+    world.sqs.faults.fail_next.add("ReceiveMessage")
+
+
+async def sagemaker_throttles(world: World, chance: random.Random) -> None:
+    """Most calls of SageMaker are throttled, for minutes."""
+    seconds = chance.uniform(60, 300)
+    world.record(f"SageMaker throttles for {seconds:.1f} s")
+    world.sagemaker.faults.throttled = chance.uniform(0.7, 0.95)
+    await asyncio.sleep(seconds)
+    world.sagemaker.faults.throttled = 0.0
+
+
+async def modeldb_unsteady(world: World, chance: random.Random) -> None:
+    """Many calls of ModelDB fail for minutes, for reasons that say nothing about a job."""
+    seconds = chance.uniform(60, 240)
+    world.record(f"ModelDB is unsteady for {seconds:.1f} s")
+    if world.target == "modeldb-v1":
+        end = world.loop.time() + seconds
+        while world.loop.time() < end and not world.is_calm:
+            await asyncio.sleep(chance.uniform(0.5, 12))
+            chance.choice([world.v1.lose_next_answer, world.v1.reset_connections])()
+    else:
+        fates = ["503", "request lost", "answer lost", "503 after", "500 bare", "502 page"]
+        chosen = chance.sample(fates, chance.randint(1, len(fates)))
+        total = chance.uniform(0.2, 0.7)
+        world.v2.chances = {fate: total / len(chosen) for fate in chosen}
+        await asyncio.sleep(seconds)
+        world.v2.chances = {}
+
+
+async def dead_letters_unknown(world: World, chance: random.Random) -> None:
+    """Nobody may look up the URL of the dead-letter queue."""
+    seconds = chance.uniform(20, 120)
+    world.record(f"GetQueueUrl is denied for {seconds:.1f} s")
+    world.sqs.faults.denied.add("GetQueueUrl")
+    await asyncio.sleep(seconds)
+    world.sqs.faults.denied.discard("GetQueueUrl")
+
+
+async def dead_letters_fail(world: World, chance: random.Random) -> None:
+    """The dead-letter queue takes nothing."""
+    seconds = chance.uniform(5, 60)
+    world.record(f"SendMessage is denied for {seconds:.1f} s")
+    world.sqs.faults.denied.add("SendMessage")
+    await asyncio.sleep(seconds)
+    world.sqs.faults.denied.discard("SendMessage")
+
+
+async def _wait_for_claims(world: World) -> None:
+    """Until a job is being worked on, for at most half a minute."""
+    for _ in range(300):
+        for replica in world.living:
+            ledger = () if replica.daemon is None else replica.daemon._in_flight
+            if any(delivery.job.claim is not None for delivery in ledger):
+                return
+        await asyncio.sleep(0.1)
+
+
+async def _stop_replicas(world: World, how: str = "stop") -> None:
+    """All of them; returns when none is left."""
+    living = world.living
+    for replica in living:
+        if how == "stop":
+            replica.stop()
+        else:
+            replica.crash()
+    if living:
+        await asyncio.wait([replica.gone for replica in living], timeout=60)
+    for replica in living:
+        if not replica.gone.done():
+            world.wrong(f"{replica.name} has not ended within 60 s")
+
+
 OUTAGES: dict[str, Action] = {
     "modeldb_down": modeldb_down,
     "modeldb_database_down": modeldb_database_down,
@@ -268,6 +445,21 @@ CHAOS: dict[str, Action] = {
     "clock_jump": clock_jump,
     "checkpoint_deleted": checkpoint_deleted,
     **OUTAGES,
+}
+SCRIPTED: dict[str, Action] = {
+    "writer_ends_without_mongo": writer_ends_without_mongo,
+    "a_day_later": a_day_later,
+    "other_place": other_place,
+    "first_place": first_place,
+    "disk_hangs": disk_hangs,
+    "modeldb_slow": modeldb_slow,
+    "modeldb_away": modeldb_away,
+    "queue_silent": queue_silent,
+    "single_queue_fault": single_queue_fault,
+    "sagemaker_throttles": sagemaker_throttles,
+    "modeldb_unsteady": modeldb_unsteady,
+    "dead_letters_unknown": dead_letters_unknown,
+    "dead_letters_fail": dead_letters_fail,
 }
 
 

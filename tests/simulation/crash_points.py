@@ -13,19 +13,18 @@ import random
 from typing import TYPE_CHECKING
 
 from tests.simulation.history import (
-    Plan,
-    PlannedJob,
     Result,
     drain,
     lives_of,
     result_of,
     stop_all,
     until_done,
-    verify,
     world_of,
 )
+from tests.simulation.invariants import verify
 from tests.simulation.jobs import SimulatedJob, full_tags
 from tests.simulation.loop import START
+from tests.simulation.plans import Plan, PlannedJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +72,7 @@ def _plan(target: str) -> Plan:
         PlannedJob(SimulatedJob("job-a", START - 600.0, "Completed", tags, tags), (0.01, 0.3)),
         PlannedJob(SimulatedJob("job-b", START - 500.5, "Completed", tags, tags), (0.02,)),
     ]
-    return Plan(SEED, target, "crash", 1, jobs, (), (), 60.0)
+    return Plan(SEED, target, "crash", 1, jobs, (), 60.0)
 
 
 async def _play(world: World, plan: Plan, trouble: str, step: int | None, end: str) -> None:

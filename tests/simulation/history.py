@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import shutil
 import tempfile
@@ -18,70 +17,35 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.reasons import Reason
-from tests.simulation.chaos import CHAOS, OUTAGES
-from tests.simulation.jobs import SimulatedJob, full_tags
+from tests.simulation.chaos import CHAOS, SCRIPTED
+from tests.simulation.invariants import verify
+from tests.simulation.kinds import plan_of
 from tests.simulation.loop import START, StuckError, VirtualLoop, virtual
-from tests.simulation.sqs_message import CopyState, SimulatedMessage
+from tests.simulation.plans import Form
+from tests.simulation.sqs_message import CopyState
 from tests.simulation.world import World, logs_into
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator
     from typing import Any
 
-DRAIN_SECONDS = 8 * 3600.0
+    from tests.simulation.jobs import SimulatedJob
+    from tests.simulation.plans import Plan, PlannedJob, Shape
+    from tests.simulation.world import Place
+
+DRAIN_SECONDS = 3600.0
+"""After so long with everything in order, nothing may be left in the queue."""
+MOST_TURNS = 150_000
+"""Of the event loop in one history; that of a history that comes to its end is far below."""
 PROJECT_TAG = "MODEL_DB_PROJECT_NAME"
 ANOTHER_PROJECT = "another project"
 QUIET_SECONDS = 50.0
 """For so long nothing may be left before a history is over: what SQS or ModelDB does late must have
 happened."""
-
-
-KINDS = (
-    "",
-    "",
-    "",
-    "",
-    "untagged",
-    "incomplete",
-    "failed",
-    "late",
-    "deleted",
-    "again",
-    "tags by list",
-)
-"""Of jobs; the plain ones have all their tags in the event."""
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job, and when its events arrive (seconds)."""
-
-    job: SimulatedJob
-    events: tuple[float, ...]
-    deleted_at: float | None = None
-    """When SageMaker forgets the job."""
-    completes_late: float = 0.0
-    """Seconds after the first event during which DescribeTrainingJob still says InProgress."""
-    moved_at: float | None = None
-    """When its project tag changes: the run may be in either project."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A history before it runs."""
-
-    seed: int
-    target: str
-    flavour: str
-    """One of `FLAVOURS`."""
-    replicas: int
-    jobs: Sequence[PlannedJob]
-    poison: tuple[float, ...]
-    """When unreadable messages are sent."""
-    chaos: Sequence[tuple[float, str]]
-    horizon: float
-    """When all faults end."""
+_MOVED_BACK = {
+    "reason": {"DataType": "String", "StringValue": "job_gone"},
+    "detail": {"DataType": "String", "StringValue": "as it was when it was rejected"},
+}
 
 
 @dataclass
@@ -96,111 +60,12 @@ class Result:
     steps: int
     """Of all replicas together: points at which one could have crashed."""
     suffered: dict[str, int] = field(default_factory=dict)
-
-
-FLAVOURS = {
-    "mixed": 40,
-    "outages": 15,
-    "lost creates": 25,
-    "amnesia": 10,
-    "crowd": 10,
-}
-"""What a history is mostly about, and how many of a hundred are."""
-_LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
-
-
-def plan_of(seed: int, target: str) -> Plan:
-    """The plan of a long history."""
-    chance = random.Random(f"plan {target} {seed}")
-    flavour = chance.choices(list(FLAVOURS), list(FLAVOURS.values()))[0]
-    horizon = chance.uniform(40, 250)
-    replicas = chance.choice([1, 1, 2, 3])
-    kinds = chance.sample(list(CHAOS), chance.randint(1, 6))
-    happenings = chance.randint(1, 8)
-    match flavour:
-        case "outages":
-            kinds = list(OUTAGES)
-        case "lost creates":
-            kinds = [
-                "lost_create",
-                "lost_create",
-                *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2),
-            ]
-            horizon /= 3
-        case "amnesia":
-            kinds = ["checkpoint_deleted", chance.choice(list(CHAOS))]
-            happenings = min(happenings, 3)
-        case "crowd":
-            kinds = [chance.choice(_LEAVES_NAMES_ALONE)]
-            replicas = chance.choice([2, 3])
-    jobs = _jobs(chance, horizon, flavour)
-    if flavour == "amnesia":
-        jobs = [
-            _moved(planned, random.Random(f"moves {target} {seed} {planned.job.name}"))
-            for planned in jobs
-        ]
-    chaos = sorted((chance.uniform(0, horizon), chance.choice(kinds)) for _ in range(happenings))
-    poison = tuple(chance.uniform(0, horizon) for _ in range(chance.choice([0, 0, 1])))
-    return Plan(seed, target, flavour, replicas, jobs, poison, chaos, horizon)
-
-
-def _jobs(chance: random.Random, horizon: float, flavour: str) -> list[PlannedJob]:
-    planned: list[PlannedJob] = []
-    plain = flavour == "outages"
-    together = chance.random() < (1.0 if flavour == "crowd" else 0.5)
-    burst = chance.uniform(0, horizon / 2)
-    for number in range(chance.randint(1, 9)):
-        name = f"job-{number}"
-        tags = full_tags(f"project-{chance.randrange(3)}", f"model-{chance.randrange(2)}")
-        created = START - 3600 + number + chance.random()
-        at = burst + chance.random() if together else chance.uniform(0, horizon)
-        again = chance.choice([0, 0, 1, 2]) if not plain else 0
-        longest = {"amnesia": horizon - at, "lost creates": 25}.get(flavour, 120)
-        events = tuple(
-            sorted(
-                [
-                    at,
-                    *(
-                        at + chance.choice([0.0, 0.05, chance.uniform(0, longest)])
-                        for _ in range(again)
-                    ),
-                ]
-            )
-        )
-        kind = chance.choice(KINDS) if not plain else ""
-        match kind:
-            case "untagged":
-                tags.pop("MODEL_DB_SYNC")
-            case "incomplete":
-                tags["MODEL_DB_MODEL_NAME"] = "  "
-        event_tags = None if kind == "tags by list" else tags
-        job = SimulatedJob(
-            name, created, "Failed" if kind == "failed" else "Completed", tags, event_tags
-        )
-        deleted = at + chance.uniform(0, 60) if kind == "deleted" else None
-        if kind == "again":
-            deleted = at + chance.uniform(0, 60)
-            newer = SimulatedJob(name, created + 1800, "Completed", tags, event_tags)
-            planned.append(PlannedJob(newer, (deleted + 0.002 + chance.uniform(0, 60),)))
-        planned.append(
-            PlannedJob(job, events, deleted, chance.uniform(0, 30) if kind == "late" else 0.0)
-        )
-    return planned
-
-
-def _moved(planned: PlannedJob, chance: random.Random) -> PlannedJob:
-    if (
-        planned.job.run is None
-        or planned.deleted_at is not None
-        or len(planned.events) == 1
-        or chance.random() < 0.4
-    ):
-        return planned
-    return replace(planned, moved_at=chance.uniform(planned.events[0], planned.events[-1]))
+    turns: int = 0
+    """Of the event loop."""
 
 
 @contextlib.contextmanager
-def world_of(seed: int, target: str) -> Iterator[World]:
+def world_of(seed: int, target: str, shape: Shape | None = None) -> Iterator[World]:
     """A new world on an event loop of its own with virtual time."""
     chance = random.Random(f"world {target} {seed}")
     random.seed(chance.random())  # the libraries' own jitter
@@ -210,7 +75,7 @@ def world_of(seed: int, target: str) -> Iterator[World]:
     loop = VirtualLoop()
     try:
         with virtual(loop, random.Random(f"ids {target} {seed}")):
-            world = World(loop, chance, target, folder)
+            world = World(loop, chance, target, folder, shape)
             with logs_into(world):
                 yield world
                 world.end()
@@ -218,27 +83,34 @@ def world_of(seed: int, target: str) -> Iterator[World]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(seed: int, target: str) -> Result:
-    """Runs the long history of a seed."""
-    plan = plan_of(seed, target)
-    with world_of(seed, target) as world:
+def run(seed: int, target: str, kind: str = "") -> Result:
+    """Runs the long history of a seed.
+
+    Args:
+        kind: one of `tests.simulation.kinds.KINDS`; "": as the default mix has it.
+    """
+    plan = plan_of(seed, target, kind)
+    with world_of(seed, target, plan.shape) as world:
         until_done(world, play(world, plan))
         return result_of(world, plan)
 
 
 def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
-    """Runs a script in a world."""
+    """Runs a script in a world. One that does not come to its end is wrong after a bound of turns."""
+    world.loop.most_turns = MOST_TURNS
     try:
         world.loop.run_until_complete(script)
     except StuckError as error:
-        world.wrong(str(error))
+        world.loop.most_turns += MOST_TURNS  # what is left must end
+        world.wrong(f"does not converge: {error}; {waits_for(world)}")
 
 
 def result_of(world: World, plan: Plan) -> Result:
     """The result of a world at its end."""
     steps = sum(replica.process.steps for replica in world.replicas)
     suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
-    return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered)
+    suffered[f"kind {plan.kind}"] = 1
+    return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered, world.loop.turns)
 
 
 async def play(world: World, plan: Plan) -> None:
@@ -248,18 +120,23 @@ async def play(world: World, plan: Plan) -> None:
     happenings: list[tuple[float, Callable[[], object]]] = []
     for planned in plan.jobs:
         happenings += lives_of(world, planned)
-    happenings += [(at, lambda: world.queue.send("{this is no event")) for at in plan.poison]
+    happenings += [(at, partial(world.queue.send, poison.body)) for at, poison in plan.poison]
     actions: set[asyncio.Task[None]] = set()
 
     def act(name: str) -> None:
         world.record(f"CHAOS {name}")
-        actions.add(world.loop.spawn(CHAOS[name](world, chance)))
+        actions.add(world.loop.spawn((CHAOS | SCRIPTED)[name](world, chance)))
 
     happenings += [(at, partial(act, name)) for at, name in plan.chaos]
+    happenings.sort(key=lambda each: each[0])
+    while happenings and happenings[0][0] < 0:
+        happenings.pop(0)[1]()
+        await asyncio.sleep(0)
     for _ in range(plan.replicas):
-        world.start_replica(world.new_name())
+        for place in world.queue_places:
+            world.start_replica(world.new_name(), place)
         await asyncio.sleep(chance.uniform(0, 2))
-    for at, happen in sorted(happenings, key=lambda each: each[0]):
+    for at, happen in happenings:
         await asyncio.sleep(max(0.0, begin + at - world.loop.time()))
         happen()
     await asyncio.sleep(max(0.0, begin + plan.horizon - world.loop.time()))
@@ -277,6 +154,8 @@ async def play(world: World, plan: Plan) -> None:
 def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[], object]]]:
     """What happens to a job and when (seconds from the beginning)."""
     job = planned.job
+    moved = replace(job, tags={**job.tags, PROJECT_TAG: ANOTHER_PROJECT}, event_tags=None)
+    is_moved = False
     first = planned.events[0]
 
     def appear() -> None:
@@ -285,11 +164,17 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
         if planned.completes_late:
             world.loop.call_later(planned.completes_late, world.sagemaker.end, job.name)
 
-    def tell(given: SimulatedJob) -> None:
-        message = world.queue.send(given.event)
-        world.record(f"EventBridge: {job.name} in message {message.message_id}")
+    def tell(form: Form) -> None:
+        told = moved if is_moved else job
+        body = told.body_by_hand if form is Form.BY_HAND else told.event
+        attributes = _MOVED_BACK if form is Form.MOVED_BACK else None
+        for place in world.queue_places:
+            message = place.queue.send(body, attributes)
+            world.record(f"{form.name}: {job.name} in message {message.message_id}")
 
     def move() -> None:
+        nonlocal is_moved
+        is_moved = True
         world.record(f"SageMaker: {job.name} has the project tag {ANOTHER_PROJECT}")
         world.sagemaker.tag(job.name, {PROJECT_TAG: ANOTHER_PROJECT})
 
@@ -298,9 +183,8 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
         world.sagemaker.delete(job.name)
 
     lives: list[tuple[float, Callable[[], object]]] = [(max(0.0, first - 0.001), appear)]
-    moved_at = float("inf") if planned.moved_at is None else planned.moved_at
-    moved = replace(job, tags={**job.tags, PROJECT_TAG: ANOTHER_PROJECT}, event_tags=None)
-    lives += [(at, partial(tell, job if at <= moved_at else moved)) for at in planned.events]
+    lives += [(at, partial(tell, Form.EVENT)) for at in planned.events]
+    lives += [(at, partial(tell, form)) for at, form in planned.later]
     if planned.moved_at is not None:
         lives.append((planned.moved_at, move))
     if planned.deleted_at is not None:
@@ -313,24 +197,48 @@ async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
     deadline = world.loop.time() + DRAIN_SECONDS
     quiet_since = world.loop.time()
     while world.loop.time() - quiet_since < quiet_seconds:
-        if not world.living:
-            world.start_replica(world.new_name())
+        serving = [replica.place for replica in world.living]
+        for place in world.queue_places:
+            if all(each.queue is not place.queue for each in serving):
+                world.start_replica(world.new_name(), place)
         await asyncio.sleep(10)
-        if _left(world):
+        if any(_left(place) for place in world.places):
             quiet_since = world.loop.time()
         if world.loop.time() > deadline:
             world.wrong(
-                f"{_left(world)} messages are still in the queue {DRAIN_SECONDS / 3600:.0f} h "
-                "after everything works again"
+                f"does not converge: {DRAIN_SECONDS / 3600:.0f} h after everything works again, "
+                f"{waits_for(world)}"
             )
             return
 
 
-def _left(world: World) -> int:
+def _left(place: Place) -> int:
     return sum(
-        world.queue.count(state)
+        place.queue.count(state)
         for state in (CopyState.VISIBLE, CopyState.HIDDEN, CopyState.DELAYED)
     )
+
+
+def waits_for(world: World) -> str:
+    """What keeps a history from ending: the messages that are left, and the edges that do not
+    work.
+    """
+    said = []
+    for place in world.queue_places:
+        for message in place.queue.contents()[:5]:
+            had = world.outcomes.get(message.message_id)
+            last = " ".join(had[-1]) if had else "without an outcome"
+            said.append(f"{message.message_id} ({message.receives} receives, {last})")
+        if (left := _left(place)) > 5:
+            said.append(f"{left - 5} more messages")
+    for replica in world.living:
+        breakers = () if replica.daemon is None else replica.daemon._breakers
+        said += [
+            f"the {breaker.edge} of {replica.name} ({breaker.fault or 'not yet probed'})"
+            for breaker in breakers
+            if breaker.is_open
+        ]
+    return "it waits for " + (", ".join(said) or "nothing that is known")
 
 
 async def stop_all(world: World) -> None:
@@ -348,90 +256,3 @@ async def stop_all(world: World) -> None:
     for replica in living:
         if not replica.task.done() and not replica.process.dead:
             world.wrong(f"{replica.name} has not ended within 60 s")
-
-
-def verify(world: World, plan: Plan) -> None:
-    """Checks the invariants at the end of a history."""
-    expected = [planned.job.run for planned in plan.jobs if planned.deleted_at is None]
-    optional = [planned.job.run for planned in plan.jobs if planned.deleted_at is not None]
-    wrong = world.v1.wrong if plan.target == "modeldb-v1" else world.v2.wrong
-    there = [run for run in optional if run is not None and world.has(run)]
-    excused = _nobody_knew(world, plan)
-    excused += tuple(
-        f"{planned.job.name}: project " for planned in plan.jobs if planned.moved_at is not None
-    )
-    for problem in wrong([run for run in expected if run is not None] + there):
-        if not problem.startswith(excused):
-            world.wrong(problem)
-    for violation in world.v1.violations:
-        world.wrong(violation)
-    _verify_rejections(world, plan)
-    if plan.flavour == "crowd":
-        for duplicate in world.v2.duplicate_names():
-            world.wrong(duplicate)
-    # nothing goes wrong but ModelDB as a whole: no message may be received twice
-    if plan.flavour == "outages":
-        for message in world.queue.messages:
-            if message.receives > 1:
-                world.wrong(
-                    f"{message.message_id} was received {message.receives} times, and nothing but "
-                    "ModelDB was out of order"
-                )
-
-
-def _nobody_knew(world: World, plan: Plan) -> tuple[str, ...]:
-    """How problems begin that a dead letter tells of: with jobs that vanished from SageMaker while
-    their write was half-way.
-
-    With ModelDB V1 their run stays incomplete when the process that had read them was killed, and
-    the letter names it. When the checkpoint was deleted, too, nobody can know that there was a
-    write (docs/failure-modes.md, "What is not covered").
-    """
-    letters = world.dead_letters.contents()
-    names = [
-        _job_of(letter)
-        for letter in letters
-        if "may be incomplete" in letter.texts.get("detail", "")
-    ]
-    if any(name == "checkpoint_deleted" for _, name in plan.chaos):
-        given = {letter.body for letter in letters}
-        names += [
-            planned.job.name
-            for planned in plan.jobs
-            if planned.deleted_at is not None and planned.job.event in given
-        ]
-    return tuple(f"{name}: " for name in names)
-
-
-def _job_of(letter: SimulatedMessage) -> str:
-    name: str = json.loads(letter.body)["detail"]["TrainingJobName"]
-    return name
-
-
-def _verify_rejections(world: World, plan: Plan) -> None:
-    """Only what is itself at fault is rejected; what has vanished before it could be synced is in
-    the dead-letter queue.
-    """
-    reasons = {reason.value for reason in Reason}
-    for letter in world.dead_letters.contents():
-        reason = letter.texts.get("reason")
-        if reason not in reasons:
-            world.wrong(
-                f"{letter.message_id} is in the dead-letter queue without a reason of ours "
-                f"({reason})"
-            )
-    bodies = [letter.body for letter in world.dead_letters.contents()]
-    for planned in plan.jobs:
-        job = planned.job
-        good = job.run is not None and planned.deleted_at is None
-        again = sum(other.job.name == job.name for other in plan.jobs) > 1
-        dead = sum(body == job.event for body in bodies)
-        if good and dead and not again:
-            world.wrong(f"{job.name} is in the dead-letter queue, and nothing is wrong with it")
-        if (
-            job.run is not None
-            and planned.deleted_at is not None
-            and not world.has(job.run)
-            and not dead
-        ):
-            world.wrong(f"{job.name} is neither in ModelDB nor in the dead-letter queue")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.tags import JobTags, TagKeys, TagsIncomplete, read_tags
 from daemon.training_job.training_run import DescribedJob, training_run
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ class SimulatedJob:
                 "resources": [self.arn],
                 "detail": detail,
             }
+        )
+
+    @property
+    def body_by_hand(self) -> str:
+        """The body of a message that an operator writes."""
+        return json.dumps({"TrainingJobArn": self.arn})
+
+    @property
+    def is_half_tagged(self) -> bool:
+        """Its only outcome is to be rejected."""
+        return self.status == "Completed" and isinstance(
+            read_tags(self.tags, TagKeys()), TagsIncomplete
         )
 
     @property

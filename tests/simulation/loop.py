@@ -41,7 +41,7 @@ _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("proce
 
 
 class StuckError(AssertionError):
-    """No event is left, and the history has not ended."""
+    """A history does not end: no event is left, or it has taken too many turns."""
 
 
 class Process:
@@ -157,12 +157,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     Attributes:
         disk_seconds: asked before and after each call that the program sends to a thread, which is
             carried out here.
+        disk_free_at: when the disk does something again; until then, no call is begun.
         wall_offset: what the wall clock is ahead of the monotonic one; a jump of the clock changes
             it.
+        turns: how often it has run what was due.
+        most_turns: after so many it gives up.
     """
 
     def __init__(self) -> None:
         self._now = 0.0
+        self._disk_calls: dict[object, float] = {}
+        self.disk_free_at = 0.0
+        self.turns = 0
+        self.most_turns = sys.maxsize
         self._numbers = 0
         self._tasks: list[_Task] = []
         self.disk_seconds: Callable[[], float] = lambda: 0.0
@@ -181,6 +188,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now + self.wall_offset
 
     def _advance(self, timeout: float | None) -> None:
+        self.turns += 1
+        if self.turns > self.most_turns:
+            raise StuckError(f"no end after {self.turns - 1} turns (second {self._now:.1f})")
         if timeout is None:
             raise StuckError(f"nothing will ever happen again (second {self._now:.1f})")
         self._now += timeout
@@ -216,14 +226,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[Any]:
         """Carries it out in one go, a moment later; its result comes another moment later. A crash
         before, between or after is one.
+
+        The calls of one executor are begun in order. One whose caller is gone is not begun, except
+        the one with which the disk hangs.
         """
         future = self.create_future()
+        due = self.time() + self.disk_seconds()
+        behind = self._disk_calls.get(executor, 0.0)
+        waits = behind > self.time()
+        due = max(due, behind + _RESOLUTION, self.disk_free_at)
+        self._disk_calls[executor] = due
 
         def tell(set_it: Callable[[Any], None], value: object) -> None:
             if not future.done():
                 set_it(value)
 
         def carry_out() -> None:
+            if waits and future.cancelled():
+                return
             try:
                 value = func(*args)
             except Exception as error:  # noqa: BLE001 - the awaiting caller gets it
@@ -231,7 +251,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             else:
                 self.call_later(self.disk_seconds(), tell, future.set_result, value)
 
-        self.call_later(self.disk_seconds(), carry_out)
+        self.call_at(due, carry_out)
         return future
 
     def start(

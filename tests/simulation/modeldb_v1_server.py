@@ -244,6 +244,15 @@ class SimulatedModelDbV1:
         self._fault(f"MongoDB {'down' if down else 'back'}")
         self.faults.mongo_down = down
 
+    def mongo_goes(self, *, noticed: bool) -> None:
+        """MongoDB goes down.
+
+        Args:
+            noticed: the server knows already: also the first call that needs MongoDB waits for it.
+        """
+        self.mongo_down = True
+        self.faults._mongo_noticed = noticed or self.faults._mongo_noticed
+
     @property
     def storage_busy(self) -> bool:
         return self.faults.storage_busy

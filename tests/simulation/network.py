@@ -32,6 +32,7 @@ class SimulatedNetwork:
 
     Attributes:
         chances: of each of `FATES`, from 0 to 1 in all; empty while all is well.
+        silent: operations of which nothing ever arrives.
         suffered: how often each fate has come.
     """
 
@@ -39,6 +40,7 @@ class SimulatedNetwork:
         self, loop: VirtualLoop, seeded: random.Random, record: Callable[[str], None]
     ) -> None:
         self.chances: dict[str, float] = {}
+        self.silent: frozenset[str] = frozenset()
         self.suffered: Counter[str] = Counter()
         self._loop = loop
         self._random = seeded
@@ -56,7 +58,7 @@ class SimulatedNetwork:
         self, name: str, carry_out: Callable[[], T], answer: asyncio.Future[T]
     ) -> None:
         await self._pause()
-        fate = self._fate()
+        fate = "never arrives" if name in self.silent else self._fate()
         if fate:
             self.suffered[fate] += 1
             self._record(f"network: {name}: {fate}")

@@ -27,7 +27,7 @@ def test_the_same_seed_is_the_same_history(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_long_histories(target: str, first: int) -> None:
     for seed in range(first, first + SEEDS_AT_ONCE):
-        _require_right(("history", target, str(seed)))
+        _require_right(("history", target, str(seed), ""))
 
 
 @pytest.mark.parametrize("end", crash_points.ENDS)

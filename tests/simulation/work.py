@@ -25,8 +25,8 @@ def do(work: Work) -> Done:
 def result_of_work(work: Work) -> Result:
     """Runs a history."""
     match work:
-        case ("history", target, seed):
-            return history.run(int(seed), target)
+        case ("history", target, seed, kind):
+            return history.run(int(seed), target, kind)
         case ("crash", target, trouble, end, step):
             return crash_points.run_to(target, trouble, int(step), end)
     raise AssertionError(work)
@@ -35,8 +35,9 @@ def result_of_work(work: Work) -> Result:
 def replay_command(work: Work) -> str:
     """The command that runs it again with its log."""
     match work:
-        case ("history", target, seed):
-            return f"python -m tests.simulation replay {target} {seed}"
+        case ("history", target, seed, kind):
+            given = f" --kind {kind!r}" if kind else ""
+            return f"python -m tests.simulation replay {target} {seed}{given}"
         case ("crash", target, trouble, end, step):
             return (
                 f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} "

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import random
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import Checkpoint
     from daemon.checkpoint.sqlite.database import Answer, Operation
     from daemon.training_job.training_run import TrainingRun
+    from tests.simulation.plans import Shape
 
 DISK_SECONDS = 0.005
 VISIBILITY_SECONDS = (12, 30, 30, 30)
@@ -55,8 +57,31 @@ VISIBILITY_SECONDS = (12, 30, 30, 30)
 carried out."""
 TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0}
 SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0}
+CHANCE_OF_DEAD_LETTERS = 0.85
 MAX_RECEIVE_COUNT = 1000
 """Kills use up receives; what is to be seen here is whether anything else does."""
+
+
+@dataclass
+class Place:
+    """One ModelDB, and the queue of the replicas that write to it.
+
+    Attributes:
+        dead_letters: of the queue; None: it has none.
+    """
+
+    target: str
+    settings: Settings
+    queue: SimulatedQueue
+    dead_letters: SimulatedQueue | None
+    v1: SimulatedModelDbV1
+    v2: SimulatedModelDbV2
+
+    def has(self, run: TrainingRun) -> bool:
+        """Whether ModelDB has a run of the job."""
+        if self.target == "modeldb-v1":
+            return bool(runs_of(self.v1, run))
+        return self.v2.has(run)
 
 
 class World:
@@ -66,19 +91,30 @@ class World:
         seeded: for everything outside the daemon.
         target: modeldb-v2 or modeldb-v1.
         folder: for the checkpoint.
+        shape: what there is.
 
     Attributes:
         lines: the history so far, for people.
         wrongs: what must not happen and has happened.
+        outcomes: outcomes and reasons of each message, by its id.
+        places: the ModelDB, and a second one in some histories. What is said of no place in
+            particular is the first one's.
     """
 
-    def __init__(self, loop: VirtualLoop, seeded: random.Random, target: str, folder: Path) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seeded: random.Random,
+        target: str,
+        folder: Path,
+        shape: Shape | None = None,
+    ) -> None:
         self.loop = loop
         self.random = seeded
-        self.target = target
         self.checkpoint = folder / "checkpoint.db"
         self.lines: list[str] = []
         self.wrongs: list[str] = []
+        self.outcomes: dict[str, list[tuple[str, str]]] = {}
         self.replicas: list[Replica] = []
         self.is_calm = False
         self.is_over = False
@@ -88,31 +124,89 @@ class World:
         self.disk_full = False
         self.disk_liar = 0.0
         """The chance that a commit reports a failure although it is durable."""
-        metadata_store = seeded.random() < 0.5
-        self.settings = settings_of(target, self.checkpoint, metadata_store=metadata_store)
-        self.dead_letters = SimulatedQueue("jobs-dlq", seeded)
-        self.queue = SimulatedQueue(
-            "jobs",
-            seeded,
-            visibility_seconds=seeded.choice(VISIBILITY_SECONDS),
-            max_receive_count=MAX_RECEIVE_COUNT,
-            dead_letters=self.dead_letters,
-        )
-        self.sqs = SimulatedSqs(seeded, self.queue, self.dead_letters)
+        shape = shape or Shape()
         self.network = SimulatedNetwork(loop, seeded, self.record)
         self.sagemaker = SimulatedSageMaker(seeded)
-        self.v1 = SimulatedModelDbV1(
-            seeded, loop.spawn, self.record, metadata_store=metadata_store, bounded=False
+        first = self._place(shape, target, "jobs")
+        self.places = [first]
+        self.serving = first
+        """That of new replicas."""
+        if shape.other_place:
+            shared = None if shape.own_queue else first
+            self.places.append(self._place(shape, shape.other_place, "other", shared))
+        queues = [
+            queue
+            for place in self.places
+            for queue in (place.queue, place.dead_letters)
+            if queue is not None
+        ]
+        self.sqs = SimulatedSqs(seeded, *queues)
+        loop.set_exception_handler(self._unhandled)
+        loop.disk_seconds = lambda: seeded.uniform(0, self.disk_seconds)
+
+    def _place(
+        self, shape: Shape, target: str, name: str, queue_of: Place | None = None
+    ) -> Place:
+        seeded = self.random
+        metadata_store = seeded.random() < 0.5
+        if shape.metadata_store is not None:
+            metadata_store = shape.metadata_store
+        dead_letters: SimulatedQueue | None
+        if queue_of is not None:
+            queue, dead_letters = queue_of.queue, queue_of.dead_letters
+        else:
+            has_some = seeded.random() < CHANCE_OF_DEAD_LETTERS
+            if shape.dead_letters is not None:
+                has_some = shape.dead_letters
+            dead_letters = SimulatedQueue(f"{name}-dlq", seeded) if has_some else None
+            queue = SimulatedQueue(
+                name,
+                seeded,
+                visibility_seconds=seeded.choice(VISIBILITY_SECONDS),
+                max_receive_count=None if dead_letters is None else MAX_RECEIVE_COUNT,
+                dead_letters=dead_letters,
+            )
+        settings = settings_of(
+            target, self.checkpoint, queue=queue.name, host=name, metadata_store=metadata_store
         )
-        self.v2 = SimulatedModelDbV2(
-            loop,
+        v1 = SimulatedModelDbV1(
+            seeded, self.loop.spawn, self.record, metadata_store=metadata_store, bounded=False
+        )
+        v2 = SimulatedModelDbV2(
+            self.loop,
             seeded,
             self.record,
             timeout_seconds=TIMEOUT_SECONDS["modeldb-v2"],
             settle_seconds=SETTLE_SECONDS["modeldb-v2"],
         )
-        loop.set_exception_handler(self._unhandled)
-        loop.disk_seconds = lambda: seeded.uniform(0, self.disk_seconds)
+        return Place(target, settings, queue, dead_letters, v1, v2)
+
+    @property
+    def queue_places(self) -> list[Place]:
+        """The place that serves each queue."""
+        if len(self.places) > 1 and self.places[1].queue is not self.places[0].queue:
+            return self.places
+        return [self.serving]
+
+    @property
+    def target(self) -> str:
+        return self.places[0].target
+
+    @property
+    def settings(self) -> Settings:
+        return self.places[0].settings
+
+    @property
+    def queue(self) -> SimulatedQueue:
+        return self.places[0].queue
+
+    @property
+    def v1(self) -> SimulatedModelDbV1:
+        return self.places[0].v1
+
+    @property
+    def v2(self) -> SimulatedModelDbV2:
+        return self.places[0].v2
 
     def record(self, line: str) -> None:
         if self.is_over:
@@ -142,6 +236,9 @@ class World:
             f"{process.name if process is not None else '?'}: {entry.get('event')} {fields}"
         )
         if entry.get("event") == "job outcome":
+            self.outcomes.setdefault(str(entry["message_id"]), []).append(
+                (str(entry["outcome"]), str(entry["reason"]))
+            )
             if entry["reason"] == Reason.INTERNAL_ERROR:
                 self.wrong("a bug of the daemon's own: see its log above")
             if entry["reason"] not in REASONS[entry["outcome"]]:
@@ -149,8 +246,8 @@ class World:
         elif entry.get("exc_info") is not None:
             self.wrong(f"the daemon failed: {entry.get('event')}: {entry.get('exc_info')!r}")
 
-    def start_replica(self, name: str) -> Replica:
-        replica = Replica(self, name)
+    def start_replica(self, name: str, place: Place | None = None) -> Replica:
+        replica = Replica(self, name, place or self.serving)
         self.replicas.append(replica)
         self.record(f"{name} starts")
         return replica
@@ -159,25 +256,19 @@ class World:
         """For the next replica."""
         return f"daemon-{len(self.replicas) + 1}"
 
-    def has(self, run: TrainingRun) -> bool:
-        """Whether ModelDB has a run of the job."""
-        if self.target == "modeldb-v1":
-            return bool(runs_of(self.v1, run))
-        return self.v2.has(run)
-
     def calm(self) -> None:
         """Ends all faults."""
         if not self.is_calm:
             self.record("CALM: everything works from now on")
         self.is_calm = True
         self.disk_full, self.disk_liar, self.disk_seconds = False, 0.0, DISK_SECONDS
-        self.network.chances = {}
-        self.sqs.faults.down = self.sqs.faults.credentials_expired = False
-        self.sqs.faults.throttled = self.sqs.faults.failing = 0.0
+        self.network.chances, self.network.silent = {}, frozenset()
+        self.sqs.faults.end()
         self.queue_behaves()
-        self.sagemaker_works()
-        self.v2.calm()
-        self.v1.repair()
+        self.sagemaker.faults.end()
+        for place in self.places:
+            place.v2.calm()
+            place.v1.repair()
 
     def end(self) -> None:
         """Throws away what is left of crashed processes: nothing that happens from now on
@@ -193,10 +284,14 @@ class World:
         """Nothing that SQS may do but need not."""
         self.queue.chances = Chances(old_handle_deletes=self.queue.chances.old_handle_deletes)
 
-    def sagemaker_works(self) -> None:
-        faults = self.sagemaker.faults
-        faults.down = faults.credentials_expired = False
-        faults.throttled = faults.failing = 0.0
+    @property
+    def writer(self) -> Replica | None:
+        """The living replica that holds the writer lease of a ModelDB V1."""
+        for replica in self.living:
+            keeper = None if replica.daemon is None else replica.daemon._writer
+            if keeper is not None and keeper.holds:
+                return replica
+        return None
 
     @property
     def living(self) -> list[Replica]:
@@ -210,9 +305,10 @@ class World:
 class Replica:
     """One process of the daemon, from its start on."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, place: Place) -> None:
         self._world = world
         self.name = name
+        self.place = place
         self.stopping = False
         self.database: SimulatedDatabase | None = None
         self.process = Process(name, self._crashed)
@@ -225,7 +321,7 @@ class Replica:
     async def _run(self) -> None:
         world = self._world
         self.daemon = Daemon(
-            world.settings, SimulatedParts(world, self), jitter=random.Random(world.random.random())
+            self.place.settings, SimulatedParts(world, self), jitter=random.Random(world.random.random())
         )
         try:
             await self.daemon.run()
@@ -236,7 +332,7 @@ class Replica:
             world.record(f"{self.name} ended with status 2: {fault}")
             if not self.stopping:
                 world.loop.outside(
-                    world.loop.call_later, 10.0, world.start_replica, world.new_name()
+                    world.loop.call_later, 10.0, world.start_replica, world.new_name(), self.place
                 )
         except Exception as error:  # noqa: BLE001 - the only thing that may end it is us
             world.wrong(f"{self.name} ended by itself: {error!r}")
@@ -272,7 +368,7 @@ class Replica:
         self._world.record(f"{self.name}: KILLED after {self.process.steps - 1} steps")
         if self.database is not None:
             self.database.vanish()
-        self._world.v1.crash(self.process)
+        self.place.v1.crash(self.process)
         self._ended()
 
 
@@ -327,17 +423,18 @@ class SimulatedParts:
         acknowledging: Any = client
         sagemaker: Any = SimulatedSageMakerClient(world.sagemaker, world.network)
         yield (
-            SqsQueue(polling, acknowledging, world.queue.url, observe=observe),
+            SqsQueue(polling, acknowledging, self._replica.place.queue.url, observe=observe),
             SageMakerTrainingJobs(sagemaker, Home(ACCOUNT, REGION, "aws"), observe=observe),
         )
 
     def target(
         self, observe: Callable[[str, str], None], permit: Any
     ) -> ModelDBV1Target | ModelDbV2Target:
-        settings = self._world.settings.target
+        place = self._replica.place
+        settings = place.settings.target
         if isinstance(settings, ModelDbV1Settings):
             return ModelDBV1Target(
-                partial(self._world.v1.connect, owner=self._replica.process, observe=observe),
+                partial(place.v1.connect, owner=self._replica.process, observe=observe),
                 permit,
                 server_id=settings.single_writer.server_id,
                 metadata_store=settings.metadata_store,
@@ -346,7 +443,7 @@ class SimulatedParts:
             )
         assert isinstance(settings, ModelDbV2Settings)
         client = SimulatedClient(
-            self._world.v2,
+            place.v2,
             timeout_seconds=settings.timeout_seconds,
             max_concurrency=settings.max_concurrency,
             observe=observe,
@@ -364,16 +461,22 @@ class _NoHttp:
         """Nothing listens."""
 
 
-def settings_of(target: str, checkpoint: Path, *, metadata_store: bool) -> Settings:
+def settings_of(
+    target: str, checkpoint: Path, *, queue: str, host: str, metadata_store: bool
+) -> Settings:
     """Settings with the shortest allowed waiting times, so that more happens in a history."""
     sections: dict[str, dict[str, Any]] = {
-        "modeldb-v2": {"kind": "modeldb-v2", "url": "http://modeldb:8080/v1"},
-        "modeldb-v1": {"kind": "modeldb-v1", "host": "modeldb", "metadata_store": metadata_store},
+        "modeldb-v2": {"kind": "modeldb-v2", "url": f"http://modeldb-{host}:8080/v1"},
+        "modeldb-v1": {
+            "kind": "modeldb-v1",
+            "host": f"modeldb-{host}",
+            "metadata_store": metadata_store,
+        },
     }
     return Settings.model_validate(
         {
             "queue": {
-                "url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/jobs",
+                "url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{queue}",
                 "retry": {"initial_seconds": 2, "max_seconds": 60},
                 "wait_seconds": 20,
             },

@@ -1,0 +1,294 @@
+"""The kinds of histories, and how the plan of each is made.
+
+Some are of everything by chance; the others bring together what meets too seldom by chance, and
+check what holds only where nothing else goes wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tests.simulation.chaos import CHAOS, OUTAGES
+from tests.simulation.plans import (
+    Check,
+    Form,
+    Plan,
+    PlannedJob,
+    Shape,
+    half_tagged,
+    moved,
+    plain_jobs,
+    some_jobs,
+    some_poison,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BOTH = ("modeldb-v2", "modeldb-v1")
+_LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
+_SINGLE_FAULTS = 12
+"""So many single failures in a row, each with time to recover."""
+_LONGEST_INTAKE = 15.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of history.
+
+    Attributes:
+        share: of a hundred histories of the default mix with a target that it fits.
+        about: for people.
+        plan: makes the plan from its draft, which has a seed and a target only.
+        targets: that it fits.
+    """
+
+    share: int
+    about: str
+    plan: Callable[[Plan, random.Random], Plan]
+    targets: tuple[str, ...] = BOTH
+
+
+def plan_of(seed: int, target: str, kind: str = "") -> Plan:
+    """The plan of a long history.
+
+    Args:
+        kind: "": as the default mix has it.
+    """
+    chance = random.Random(f"plan {target} {seed}")
+    fitting = [name for name, each in KINDS.items() if target in each.targets]
+    drawn = chance.choices(fitting, [KINDS[name].share for name in fitting])[0]
+    kind = kind or drawn
+    draft = Plan(seed, target, kind, 1, (), (), 0.0)
+    return KINDS[kind].plan(draft, chance)
+
+
+def _by_chance(draft: Plan, chance: random.Random) -> Plan:
+    """Faults of all sorts, or of one."""
+    horizon = chance.uniform(40, 250)
+    replicas = chance.choice([1, 1, 2, 3])
+    faults = chance.sample(list(CHAOS), chance.randint(1, 6))
+    happenings = chance.randint(1, 8)
+    checks = set[Check]()
+    match draft.kind:
+        case "outages":
+            faults = list(OUTAGES)
+            checks.add(Check.NO_RECEIVE_USED_UP)
+        case "lost creates":
+            faults = [
+                "lost_create",
+                "lost_create",
+                *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2),
+            ]
+            horizon /= 3
+        case "amnesia":
+            faults = ["checkpoint_deleted", chance.choice(list(CHAOS))]
+            happenings = min(happenings, 3)
+        case "crowd":
+            faults = [chance.choice(_LEAVES_NAMES_ALONE)]
+            replicas = chance.choice([2, 3])
+            checks.add(Check.NAMES_ONCE)
+    jobs = some_jobs(chance, horizon, draft.kind)
+    if draft.kind == "amnesia":
+        jobs = [moved(planned, chance) for planned in jobs]
+    return replace(
+        draft,
+        replicas=replicas,
+        jobs=jobs,
+        chaos=sorted((chance.uniform(0, horizon), chance.choice(faults)) for _ in range(happenings)),
+        horizon=horizon,
+        poison=some_poison(chance, chance.choice([0, 0, 1, 2]), horizon),
+        checks=frozenset(checks),
+    )
+
+
+def _rejections(draft: Plan, chance: random.Random) -> Plan:
+    horizon = chance.uniform(60, 150)
+    jobs = [
+        _half(planned, chance) if chance.random() < 0.6 else planned
+        for planned in plain_jobs(chance, chance.randint(2, 7), (0, horizon))
+    ]
+    faults = [
+        chance.choice(["dead_letters_unknown", "dead_letters_fail", "aws_weather", "kill"])
+        for _ in range(chance.randint(1, 3))
+    ]
+    chaos = [(chance.uniform(0, horizon), name) for name in faults]
+    if chance.random() < 0.4:
+        chaos.append((-1.0, "dead_letters_unknown"))
+    return replace(
+        draft,
+        replicas=chance.choice([1, 1, 2]),
+        jobs=jobs,
+        chaos=sorted(chaos),
+        horizon=horizon,
+        poison=some_poison(chance, chance.randint(2, 7), horizon),
+    )
+
+
+def _half(planned: PlannedJob, chance: random.Random) -> PlannedJob:
+    tags = half_tagged(planned.job.tags, chance)
+    given = None if chance.random() < 0.3 else tags
+    return replace(planned, job=replace(planned.job, tags=tags, event_tags=given))
+
+
+def _standby(draft: Plan, chance: random.Random) -> Plan:
+    at = 20 + chance.uniform(0, 5)
+    # the first one makes the writer connect, so that the others are written without waiting
+    jobs = plain_jobs(chance, chance.randint(4, 9), (at, at + 0.5), projects=1)
+    jobs = [
+        replace(
+            planned,
+            events=(3.0,)
+            if planned is jobs[0]
+            else (planned.events[0], planned.events[0] + chance.uniform(3, 30)),
+        )
+        for planned in jobs
+    ]
+    return replace(
+        draft,
+        replicas=chance.choice([2, 2, 3]),
+        jobs=jobs,
+        chaos=((at + chance.uniform(-4, 0.1), "writer_ends_without_mongo"),),
+        horizon=at + 180,
+        shape=Shape(metadata_store=True),
+    )
+
+
+def _lost_checkpoint(draft: Plan, chance: random.Random) -> Plan:
+    jobs = []
+    for planned in plain_jobs(chance, chance.randint(1, 5), (0, 10)):
+        forms = chance.choices(list(Form), k=chance.choice([1, 1, 2]))
+        later = tuple((chance.uniform(160, 200), form) for form in forms)
+        at = chance.uniform(60, 150) if chance.random() < 0.7 else None
+        jobs.append(replace(planned, moved_at=at, later=later))
+    return replace(
+        draft,
+        replicas=chance.choice([1, 1, 2]),
+        jobs=jobs,
+        chaos=((40.0, "a_day_later"),),
+        horizon=220.0,
+    )
+
+
+def _another_place(draft: Plan, chance: random.Random) -> Plan:
+    together = chance.random() < 0.4
+    jobs = plain_jobs(chance, chance.randint(1, 5), (0, 15))
+    chaos: tuple[tuple[float, str], ...] = ()
+    if not together:
+        back = chance.random() < 0.4
+        chaos = ((60.0, "other_place"), *(((180.0, "first_place"),) if back else ()))
+        times = (130.0, 240.0) if back else (130.0,)
+        jobs = [
+            replace(
+                planned,
+                later=tuple(
+                    (at + chance.uniform(0, 20), chance.choice(list(Form))) for at in times
+                ),
+            )
+            for planned in jobs
+        ]
+    return replace(
+        draft,
+        replicas=chance.choice([1, 1, 2]),
+        jobs=jobs,
+        chaos=chaos,
+        horizon=60.0 if together else 290.0,
+        shape=Shape(other_place=chance.choice(BOTH), own_queue=together),
+    )
+
+
+def _hanging_disk(draft: Plan, chance: random.Random) -> Plan:
+    at = 10 + chance.uniform(0, 10)
+    chaos = ((at - 0.5, "modeldb_slow"), (at, "disk_hangs"))
+    return replace(
+        draft,
+        jobs=plain_jobs(chance, chance.randint(2, 8), (at, at + 2)),
+        chaos=chaos,
+        horizon=at + 60,
+        checks=frozenset({Check.FEW_RECEIVES_USED_UP, Check.NO_OWN_FAULT}),
+    )
+
+
+def _silent_queue(draft: Plan, chance: random.Random) -> Plan:
+    at = 10 + chance.uniform(0, 10)
+    return replace(
+        draft,
+        replicas=chance.choice([1, 2]),
+        jobs=plain_jobs(chance, chance.randint(2, 8), (at, at + 2)),
+        chaos=((at - 0.5, "modeldb_away"), (at, "queue_silent")),
+        horizon=at + 60,
+        checks=frozenset({Check.NO_CLAIM_LOST, Check.NO_OWN_FAULT}),
+    )
+
+
+def _single_faults(draft: Plan, chance: random.Random) -> Plan:
+    pause = chance.uniform(15, 30)
+    faults = [10 + number * pause for number in range(_SINGLE_FAULTS)]
+    # one job ends the long poll that is under way, the other one comes when SQS works again
+    times = [at + later for at in faults for later in (0.5, chance.uniform(1, 3))]
+    jobs = [
+        replace(planned, events=(at,))
+        for planned, at in zip(plain_jobs(chance, len(times), (0, 0)), times, strict=True)
+    ]
+    return replace(
+        draft,
+        jobs=jobs,
+        chaos=tuple((at, "single_queue_fault") for at in faults),
+        horizon=faults[-1] + 60,
+        checks=frozenset({Check.PROMPT_INTAKE, Check.NO_OWN_FAULT, Check.NO_RECEIVE_USED_UP}),
+        longest_intake=_LONGEST_INTAKE,
+    )
+
+
+def _throttling(draft: Plan, chance: random.Random) -> Plan:
+    jobs = plain_jobs(chance, chance.randint(6, 15), (5, 60))
+    listed = [
+        replace(planned, job=replace(planned.job, event_tags=None))
+        if chance.random() < 0.5
+        else planned
+        for planned in jobs
+    ]
+    return replace(
+        draft,
+        jobs=listed,
+        chaos=((3.0, "sagemaker_throttles"),),
+        horizon=120.0,
+        checks=frozenset({Check.NO_OWN_FAULT, Check.NO_RECEIVE_USED_UP}),
+    )
+
+
+def _unsteady_target(draft: Plan, chance: random.Random) -> Plan:
+    return replace(
+        draft,
+        jobs=plain_jobs(chance, chance.randint(6, 15), (5, 60)),
+        chaos=((3.0, "modeldb_unsteady"),),
+        horizon=120.0,
+        checks=frozenset({Check.NO_OWN_FAULT, Check.NO_RECEIVE_USED_UP}),
+    )
+
+
+KINDS = {
+    "mixed": Kind(30, "faults of all sorts", _by_chance),
+    "outages": Kind(10, "ModelDB as a whole is out of order, nothing else", _by_chance),
+    "lost creates": Kind(15, "answers of creates are lost", _by_chance),
+    "amnesia": Kind(8, "the checkpoint is deleted", _by_chance),
+    "crowd": Kind(7, "replicas start on the same names", _by_chance),
+    "rejections": Kind(5, "messages that must be found among the dead letters", _rejections),
+    "standby": Kind(
+        5,
+        "another process becomes the writer while calls wait for MongoDB",
+        _standby,
+        ("modeldb-v1",),
+    ),
+    "lost checkpoint": Kind(
+        5, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
+    ),
+    "another place": Kind(4, "two ModelDBs on one checkpoint", _another_place),
+    "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
+    "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
+    "single faults": Kind(2, "single receives fail, with time between them", _single_faults),
+    "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
+    "unsteady target": Kind(3, "many calls of ModelDB fail for minutes", _unsteady_target),
+}
