@@ -1,9 +1,9 @@
 """The faults that a history can contain, by name. Each begins, lasts for a time and ends;
 `World.calm` ends all of them for good.
 
-`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. `CHAOS` has
-all that histories meet by chance, `SCRIPTED` those that make sense in histories of their own kind
-(`tests.simulation.kinds`).
+`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. `CHAOS`
+has all that histories meet by chance, `SCRIPTED` those that make sense in histories of a kind of
+their own (`tests.simulation.kinds`).
 """
 
 from __future__ import annotations

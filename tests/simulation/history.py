@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from typing import Any
 
-    from tests.simulation.jobs import SimulatedJob
     from tests.simulation.plans import Plan, PlannedJob, Shape
     from tests.simulation.world import Place
 
@@ -96,13 +95,14 @@ def run(seed: int, target: str, kind: str = "") -> Result:
 
 
 def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
-    """Runs a script in a world. One that does not come to its end is wrong after a bound of turns."""
+    """Runs a script in a world; it is wrong if it does not end within a bound of turns."""
     world.loop.most_turns = MOST_TURNS
     try:
         world.loop.run_until_complete(script)
     except StuckError as error:
         world.loop.most_turns += MOST_TURNS  # what is left must end
-        world.wrong(f"does not converge: {error}; {waits_for(world)}")
+        waits = world.loop.ask(partial(waits_for, world))
+        world.wrong(f"does not converge: {error}; {waits}")
 
 
 def result_of(world: World, plan: Plan) -> Result:
@@ -110,7 +110,15 @@ def result_of(world: World, plan: Plan) -> Result:
     steps = sum(replica.process.steps for replica in world.replicas)
     suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
     suffered[f"kind {plan.kind}"] = 1
-    return Result(plan, world.wrongs, world.lines, world.loop.time(), steps, suffered, world.loop.turns)
+    return Result(
+        plan,
+        world.wrongs,
+        world.lines,
+        world.loop.time(),
+        steps,
+        suffered,
+        turns=world.loop.turns,
+    )
 
 
 async def play(world: World, plan: Plan) -> None:

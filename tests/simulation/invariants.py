@@ -86,9 +86,7 @@ def _verify_checks(world: World, place: Place, plan: Plan) -> None:
     if Check.FEW_RECEIVES_USED_UP in checks:
         _verify_receives(world, place, 2)
     if Check.NO_OWN_FAULT in checks:
-        _verify_no_outcome(
-            world, _OWN_FAULTS, "a fault of the whole edge counted as the job's own"
-        )
+        _verify_no_outcome(world, _OWN_FAULTS, "a fault of the whole edge counted as the job's own")
     if Check.NO_CLAIM_LOST in checks:
         _verify_no_outcome(world, _CLAIM_LOST, "a claim was lost although the checkpoint works")
     if Check.PROMPT_INTAKE in checks:

@@ -50,6 +50,11 @@ class Kind:
     plan: Callable[[Plan, random.Random], Plan]
     targets: tuple[str, ...] = BOTH
 
+    @property
+    def is_scripted(self) -> bool:
+        """Not of everything by chance."""
+        return self.plan is not _by_chance
+
 
 def plan_of(seed: int, target: str, kind: str = "") -> Plan:
     """The plan of a long history.
@@ -97,7 +102,9 @@ def _by_chance(draft: Plan, chance: random.Random) -> Plan:
         draft,
         replicas=replicas,
         jobs=jobs,
-        chaos=sorted((chance.uniform(0, horizon), chance.choice(faults)) for _ in range(happenings)),
+        chaos=sorted(
+            (chance.uniform(0, horizon), chance.choice(faults)) for _ in range(happenings)
+        ),
         horizon=horizon,
         poison=some_poison(chance, chance.choice([0, 0, 1, 2]), horizon),
         checks=frozenset(checks),
@@ -275,20 +282,20 @@ KINDS = {
     "lost creates": Kind(15, "answers of creates are lost", _by_chance),
     "amnesia": Kind(8, "the checkpoint is deleted", _by_chance),
     "crowd": Kind(7, "replicas start on the same names", _by_chance),
-    "rejections": Kind(5, "messages that must be found among the dead letters", _rejections),
+    "rejections": Kind(0, "messages that must be found among the dead letters", _rejections),
     "standby": Kind(
-        5,
+        0,
         "another process becomes the writer while calls wait for MongoDB",
         _standby,
         ("modeldb-v1",),
     ),
     "lost checkpoint": Kind(
-        5, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
+        0, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
     ),
     "another place": Kind(4, "two ModelDBs on one checkpoint", _another_place),
     "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
     "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
     "single faults": Kind(2, "single receives fail, with time between them", _single_faults),
-    "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
-    "unsteady target": Kind(3, "many calls of ModelDB fail for minutes", _unsteady_target),
+    "throttling": Kind(0, "SageMaker throttles for minutes", _throttling),
+    "unsteady target": Kind(0, "many calls of ModelDB fail for minutes", _unsteady_target),
 }

@@ -270,6 +270,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Schedules a callback that belongs to no process."""
         self.call_soon(callback, *args, context=contextvars.Context())
 
+    def ask(self, question: Callable[[], T]) -> T:
+        """Calls something that asks for the time, while the loop does not run."""
+        asyncio._set_running_loop(self)
+        try:
+            return question()
+        finally:
+            asyncio._set_running_loop(None)
+
     def end(self) -> None:
         """Discards what is left of crashed processes, and closes the loop."""
         with _nobody_listens():

@@ -1,5 +1,5 @@
-"""Plans of histories: which jobs there are, when their messages arrive, which faults occur, and what
-must hold at the end.
+"""Plans of histories: which jobs there are, when their messages arrive, which faults occur, and
+what must hold at the end.
 
 A plan follows from a seed, a target and the kind of history (`tests.simulation.kinds`).
 """

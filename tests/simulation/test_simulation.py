@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
+from daemon.intake.acknowledgements import Acknowledgements
 from tests.simulation import crash_points, history
+from tests.simulation.kinds import KINDS
 from tests.simulation.mutations import MUTATIONS, found_after
 from tests.simulation.work import TARGETS, replay_command, result_of_work
 
 SEEDS = 48
 SEEDS_AT_ONCE = 12
+SEEDS_OF_A_KIND = 4
 POINTS = 30
+SCRIPTED_KINDS = [
+    (target, name)
+    for name, kind in KINDS.items()
+    for target in kind.targets
+    if kind.is_scripted and kind.share
+]
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,6 +39,28 @@ def test_the_same_seed_is_the_same_history(target: str) -> None:
 def test_long_histories(target: str, first: int) -> None:
     for seed in range(first, first + SEEDS_AT_ONCE):
         _require_right(("history", target, str(seed), ""))
+
+
+@pytest.mark.parametrize(("target", "kind"), SCRIPTED_KINDS)
+def test_scripted_histories(target: str, kind: str) -> None:
+    for seed in range(SEEDS_OF_A_KIND):
+        _require_right(("history", target, str(seed), kind))
+
+
+def test_a_history_that_does_not_converge_is_wrong_and_says_what_it_waits_for() -> None:
+    with mock.patch.object(Acknowledgements, "delete", _nothing):
+        result = history.run(1, "modeldb-v2", "outages")
+    assert result.turns < history.MOST_TURNS
+    assert any("does not converge" in wrong for wrong in result.wrongs)
+    assert any("it waits for jobs-1 (" in wrong for wrong in result.wrongs)
+
+
+def test_a_history_without_progress_ends_after_a_bound_of_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "MOST_TURNS", 300)
+    result = history.run(1, "modeldb-v2", "mixed")
+    assert any("does not converge: no end after 300 turns" in wrong for wrong in result.wrongs)
 
 
 @pytest.mark.parametrize("end", crash_points.ENDS)
@@ -53,6 +86,9 @@ def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str)
 def test_a_broken_rule_is_found(rule: str) -> None:
     (mutation,) = [each for each in MUTATIONS if each.rule == rule]
     assert found_after(mutation, 150) is not None
+
+
+async def _nothing(*_arguments: object) -> None: ...
 
 
 def _require_right(work: tuple[str, ...]) -> None:

@@ -37,6 +37,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.modeldb_v1_server import SimulatedModelDbV1
 from tests.simulation.modeldb_v2_server import SimulatedClient, SimulatedModelDbV2
 from tests.simulation.network import SimulatedNetwork
+from tests.simulation.plans import Shape
 from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs import SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_queue import Chances, SimulatedQueue
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import Checkpoint
     from daemon.checkpoint.sqlite.database import Answer, Operation
     from daemon.training_job.training_run import TrainingRun
-    from tests.simulation.plans import Shape
 
 DISK_SECONDS = 0.005
 VISIBILITY_SECONDS = (12, 30, 30, 30)
@@ -144,9 +144,7 @@ class World:
         loop.set_exception_handler(self._unhandled)
         loop.disk_seconds = lambda: seeded.uniform(0, self.disk_seconds)
 
-    def _place(
-        self, shape: Shape, target: str, name: str, queue_of: Place | None = None
-    ) -> Place:
+    def _place(self, shape: Shape, target: str, name: str, queue_of: Place | None = None) -> Place:
         seeded = self.random
         metadata_store = seeded.random() < 0.5
         if shape.metadata_store is not None:
@@ -321,7 +319,9 @@ class Replica:
     async def _run(self) -> None:
         world = self._world
         self.daemon = Daemon(
-            self.place.settings, SimulatedParts(world, self), jitter=random.Random(world.random.random())
+            self.place.settings,
+            SimulatedParts(world, self),
+            jitter=random.Random(world.random.random()),
         )
         try:
             await self.daemon.run()
@@ -375,9 +375,9 @@ class Replica:
 class SimulatedDatabase(Database):
     """The real database, on a disk that can be full or lie, in a process that can be killed."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, place: Place) -> None:
         self._world = world
-        super().__init__(world.checkpoint, world.settings.target.target_place, busy_seconds=0.0)
+        super().__init__(world.checkpoint, place.settings.target.target_place, busy_seconds=0.0)
 
     def apply(self, operations: Sequence[Operation[Any]]) -> list[Answer]:
         if self._world.disk_full:
@@ -406,7 +406,7 @@ class SimulatedParts:
         self._replica = replica
 
     async def checkpoint(self) -> Checkpoint:
-        database = self._replica.database = SimulatedDatabase(self._world)
+        database = self._replica.database = SimulatedDatabase(self._world, self._replica.place)
         commits = GroupCommit(database)
         await commits.open()
         return SqliteCheckpoint(database, commits)

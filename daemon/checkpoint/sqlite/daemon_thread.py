@@ -28,7 +28,6 @@ class DaemonThread(Executor):
     def __init__(self, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See `concurrent.futures.Executor`."""
@@ -45,13 +44,15 @@ class DaemonThread(Executor):
                 future.set_result(result)
 
         self._work.put(carry_out)
+        if self._thread.ident is None:  # a simulation never gets here, and has no threads
+            self._thread.start()
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature of Executor
         """Ends the thread after what was submitted. Never waits for it unless asked to."""
         del cancel_futures
         self._work.put(None)
-        if wait:
+        if wait and self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
