@@ -322,9 +322,9 @@ class Daemon:
         return liveness_report(self._watchdog)
 
     def _readyz(self) -> HealthReport:
-        standing_by_for = "" if self._writer is None else self._writer.standing_by_for
+        standing_by = "" if self._writer is None else self._writer.standing_by
         return readiness_report(
-            self._breakers, stopping=self._stop.is_set(), standing_by_for=standing_by_for
+            self._breakers, stopping=self._stop.is_set(), standing_by=standing_by
         )
 
     # --- stop -------------------------------------------------------------------------------------

@@ -122,6 +122,8 @@ class WriterElsewhere:
     owner: str
     seconds_left: float
     """Until the lease may be taken over, if it is not renewed."""
+    ended: bool = False
+    """The lease has ended, but what its holder sent may still be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +225,9 @@ class Checkpoint(Protocol):
 
         Args:
             server_id: names the server; the same in every process that writes to it.
-            grace_seconds: how long after an expired lease its holder's last call may still be
-                carried out. No grace follows a lease that was released, or whose holder is known to
-                be gone.
+            grace_seconds: how long after the end of a lease its holder's last call may still be
+                carried out. No grace follows a lease that was released. That a holder is gone, or
+                has closed its checkpoint without releasing, only ends its lease.
         """
 
     async def renew_writer_lease(self, lease: WriterLease, lease_seconds: float) -> bool:
@@ -347,4 +349,6 @@ class Checkpoint(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Releases all that this process holds and closes the storage."""
+        """Releases the claims and name locks of this process, ends its writer leases (the grace
+        follows), and closes the storage.
+        """

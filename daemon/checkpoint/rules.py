@@ -34,8 +34,9 @@ Claims, name locks and writer leases are leases of one owner (a process):
   older one has lost the lease.
 - A holder may renew an expired lease while nobody else took it, but may not write before that.
 - A name lock belongs to a claim and ends with it.
-- A writer lease that expires without being released is followed by a grace period, in which the
-  last call of its holder may still be carried out.
+- A writer lease that was released is free at once. Any other is free when it has ended and the
+  grace has passed, in which the server may still carry out the last calls of its holder. That the
+  holder is gone, or has closed its connections, ends the lease then and there, but not the grace.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class NameLockRow:
 
 @dataclass(frozen=True, slots=True)
 class WriterLeaseRow:
-    """A writer lease and its end in epoch seconds; 0: released."""
+    """A writer lease and its end in epoch seconds. 0: it was released, with every call answered."""
 
     lease: WriterLease
     lease_until: float
@@ -162,21 +163,19 @@ def take_writer_lease(
     now: float,
     lease_seconds: float,
     grace_seconds: float,
-    holder_gone: bool,
 ) -> WriterLeaseRow | WriterElsewhere:
     """The owner's own lease renewed, a lease of a new term, or the refusal.
 
     Args:
         held: the latest lease of the server, if there ever was one; released or not.
         grace_seconds: as `daemon.checkpoint.ports.Checkpoint.take_writer_lease`.
-        holder_gone: the owner of `held` is known to be gone, and so are its connections.
     """
     term = 1
     if held is not None:
         ours, valid = held.lease.owner == owner, held.lease_until > now
         free_at = held.lease_until + grace_seconds
-        if not ours and free_at > now and not holder_gone:
-            return WriterElsewhere(held.lease.owner, free_at - now)
+        if not ours and free_at > now:
+            return WriterElsewhere(held.lease.owner, free_at - now, ended=held.lease_until <= now)
         term = held.lease.term if ours and valid else held.lease.term + 1
     return WriterLeaseRow(WriterLease(server_id, owner, term), now + lease_seconds)
 
@@ -191,6 +190,14 @@ def renew_writer_lease(
 def release_writer_lease(held: WriterLeaseRow | None, given: WriterLease) -> WriterLeaseRow | None:
     """The lease released, free for everybody at once; None: it is lost."""
     return renew_writer_lease(held, given, lease_until=0.0)
+
+
+def end_writer_lease(held: WriterLeaseRow, *, now: float) -> WriterLeaseRow:
+    """The lease of a holder that is gone or closes without having released it: it sends nothing
+    more, but the server may not have carried out all that it sent. So the grace follows, from here
+    or from an earlier end.
+    """
+    return replace(held, lease_until=min(held.lease_until, now))
 
 
 def job_row(

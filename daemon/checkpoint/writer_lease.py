@@ -6,8 +6,9 @@ may be used.
         └─ lost, or expired ───┘   (on_end: connections are cut at once)
 
 The server may carry out a call until its deadline and the settle time have passed. So nothing is
-sent whose deadline the lease does not outlive, and a process that takes over an expired lease waits
-for deadline and settle time after its end (the grace).
+sent whose deadline the lease does not outlive, and a process that takes over a lease that was not
+released waits for deadline and settle time after its end (the grace). So does the only process
+when it is started again after a crash.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class WriterLeaseKeeper:
         self._wall_expires = 0.0
         self._held = asyncio.Event()
         self._on_end: list[Callable[[], None]] = []
-        self._writer_elsewhere = ""
+        self._elsewhere: WriterElsewhere | None = None
+        self._free_at = 0.0
         on_change(False)
 
     @property
@@ -80,9 +82,20 @@ class WriterLeaseKeeper:
         return self._seconds_left() > 0
 
     @property
-    def standing_by_for(self) -> str:
-        """The owner of the lease; "" while it is this process, or before the first attempt."""
-        return "" if self.holds else self._writer_elsewhere
+    def standing_by(self) -> str:
+        """Why this process is not the writer, for people; "" while it is, or before the first
+        attempt.
+        """
+        elsewhere = self._elsewhere
+        if self.holds or elsewhere is None:
+            return ""
+        if not elsewhere.ended:
+            return f"process {elsewhere.owner} is the writer; this one takes over when it ends"
+        seconds = max(0.0, self._free_at - monotonic())
+        return (
+            f"the writer lease of process {elsewhere.owner} has ended; this one takes over in "
+            f"{seconds:.0f} s, when the server has carried out all that was sent"
+        )
 
     def may_send(self) -> bool:
         return self._seconds_left() > self._call_seconds
@@ -127,7 +140,7 @@ class WriterLeaseKeeper:
         try:
             await self._checkpoint.release_writer_lease(lease)
         except EdgeFault as fault:
-            # Only time is lost: the next writer waits until this process is gone or the grace ends.
+            # only time is lost: the next writer waits for the grace
             log.warning(
                 "could not release the writer lease",
                 server_id=self._server_id,
@@ -140,9 +153,11 @@ class WriterLeaseKeeper:
         return min(CALL_SECONDS, max(1.0, self._seconds_left()))
 
     def _pause(self) -> float:
-        if self._lease is None:
-            return STAND_BY_SECONDS
-        return min(RENEW_SECONDS, max(0.1, self._seconds_left()))
+        if self._lease is not None:
+            return min(RENEW_SECONDS, max(0.1, self._seconds_left()))
+        if self._elsewhere is not None and self._elsewhere.ended:
+            return min(STAND_BY_SECONDS, max(0.1, self._free_at - monotonic()))
+        return STAND_BY_SECONDS
 
     async def _take_or_renew(self) -> None:
         # Counted from before the call, so that the lease never seems longer here than it is.
@@ -157,18 +172,34 @@ class WriterLeaseKeeper:
             self._server_id, self._lease_seconds, grace_seconds=self._grace_seconds
         )
         if isinstance(taken, WriterElsewhere):
-            if taken.owner != self._writer_elsewhere:
-                log.info(
-                    "standing by: another process is the writer",
-                    server_id=self._server_id,
-                    writer=taken.owner,
-                )
-            self._writer_elsewhere = taken.owner
+            self._stand_by(taken)
             return
-        self._lease = taken
+        self._lease, self._elsewhere = taken, None
         self._extend(begun, wall_begun)
         self._on_change(True)
         log.info("this process is the writer", server_id=self._server_id, term=taken.term)
+
+    def _stand_by(self, elsewhere: WriterElsewhere) -> None:
+        before, self._elsewhere = self._elsewhere, elsewhere
+        self._free_at = monotonic() + elsewhere.seconds_left
+        if before is not None and (before.owner, before.ended) == (
+            elsewhere.owner,
+            elsewhere.ended,
+        ):
+            return
+        if elsewhere.ended:
+            log.info(
+                "standing by: the writer lease has ended, and what was sent may still be written",
+                server_id=self._server_id,
+                writer=elsewhere.owner,
+                seconds=round(elsewhere.seconds_left, 1),
+            )
+        else:
+            log.info(
+                "standing by: another process is the writer",
+                server_id=self._server_id,
+                writer=elsewhere.owner,
+            )
 
     def _extend(self, begun: float, wall_begun: float) -> None:
         self._expires = begun + self._lease_seconds

@@ -32,29 +32,27 @@ def liveness_report(watchdog: Watchdog) -> HealthReport:
 
 
 def readiness_report(
-    breakers: Iterable[Breaker], *, stopping: bool, standing_by_for: str = ""
+    breakers: Iterable[Breaker], *, stopping: bool, standing_by: str = ""
 ) -> HealthReport:
     """The answer of `/readyz`.
 
     Args:
         breakers: of all edges.
         stopping: the daemon is shutting down.
-        standing_by_for: the process that holds the writer lease of a single-writer target; "" if
-            this process may write.
+        standing_by: why this process is not the writer of a single-writer target; "" if it may
+            write.
     """
     breakers = list(breakers)
     checks = {breaker.edge.value: _words(breaker) for breaker in breakers}
-    if standing_by_for:
-        checks["writer"] = (
-            f"process {standing_by_for} is the writer; this one takes over when it ends"
-        )
+    if standing_by:
+        checks["writer"] = standing_by
     ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers)
     if stopping:
         state = "stopping"
     elif any(breaker.is_open for breaker in breakers):
         state = "paused" if ok else "not ready"
     else:
-        state = "standing by" if standing_by_for else "ready"
+        state = "standing by" if standing_by else "ready"
     return HealthReport(ok, state, checks)
 
 

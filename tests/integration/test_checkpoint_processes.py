@@ -42,6 +42,7 @@ async def process(
         verb,
         str(path),
         *map(str, arguments),
+        stdin=asyncio.subprocess.PIPE,
         stdout=stdout,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
@@ -218,18 +219,36 @@ async def test_a_full_disk_is_an_edge_fault_and_passes(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_the_writer_lease_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(
-    path: Path,
+@pytest.mark.parametrize("how", ["killed", "closed in order with calls unanswered"])
+@pytest.mark.parametrize("next_one", ["ran already", "starts afterwards"])
+async def test_the_writer_lease_of_a_process_that_has_ended_is_free_after_the_grace(
+    path: Path, how: str, next_one: str
 ) -> None:
-    checkpoint = await open_sqlite_checkpoint(path, TARGET)
     async with process("write_alone", path, 3600) as child:
         _, owner = await line(child)
+        checkpoint = await open_sqlite_checkpoint(path, TARGET)
         elsewhere = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50)
         assert isinstance(elsewhere, WriterElsewhere)
-        assert elsewhere.owner == owner
-        child.kill()
-        await child.wait()
-        assert isinstance(
-            await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50), WriterLease
-        )
-    await checkpoint.aclose()
+        assert (elsewhere.owner, elsewhere.ended) == (owner, False)
+        assert elsewhere.seconds_left > 3600
+        if next_one == "starts afterwards":
+            await checkpoint.aclose()
+
+        if how == "killed":
+            await kill(child)
+        else:
+            await child.communicate(b"\n")
+            assert child.returncode == 0
+
+        if next_one == "starts afterwards":
+            checkpoint = await open_sqlite_checkpoint(path, TARGET)
+        ended = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50)
+        assert isinstance(ended, WriterElsewhere)
+        assert (ended.owner, ended.ended) == (owner, True)
+        assert 40 < ended.seconds_left <= 50
+
+        await asyncio.sleep(0.3)
+        taken = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=0.2)
+        assert isinstance(taken, WriterLease)
+        assert taken.term == 2
+        await checkpoint.aclose()

@@ -84,8 +84,8 @@ class TestTheRealTarget:
                 lambda: setattr(server, "storage_busy", False),
             ]
             chance = Random(seed)
-            for _ in range(6):
-                await asyncio.sleep(chance.uniform(0.0, 8.0))
+            for _ in range(20):
+                await asyncio.sleep(chance.uniform(0.0, 4.0))
                 chance.choice(faults)()
             server.repair()
 

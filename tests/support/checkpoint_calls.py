@@ -45,6 +45,7 @@ def checkpoints_at(clock: Callable[[], float]) -> Iterator[None]:
         mock.patch("daemon.checkpoint.sqlite.database.wall", clock),
         # time passes, nobody sets the clock
         mock.patch("daemon.checkpoint.sqlite.database.clock_ahead", return_value=0.0),
+        mock.patch("daemon.checkpoint.sqlite.process_locks.wall", clock),
     ):
         yield
 

@@ -76,13 +76,14 @@ async def hold(path: Path, jobs: int) -> None:
 
 
 async def write_alone(path: Path, lease_seconds: float) -> None:
-    """Takes the writer lease of a server and stays."""
+    """Takes the writer lease of a server, and keeps it when it closes on a line of stdin."""
     checkpoint = await open_sqlite_checkpoint(path, TARGET)
     say(
         "writer",
         (await checkpoint.take_writer_lease("modeldb", lease_seconds, grace_seconds=0)).owner,
     )
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.readline)
+    await checkpoint.aclose()
 
 
 async def sync_one(checkpoint: SqliteCheckpoint, number: int) -> None:

@@ -239,6 +239,21 @@ def _wrong_in_run(
     ]
 
 
+def writing_connections(server: ModelDbV1StandIn) -> set[int]:
+    """The connections over which something was stored, 1 for the first that was ever served."""
+    return {each.connection for each in server.received if each.method.startswith("store")}
+
+
+def when_it_stores_a_fit(server: ModelDbV1StandIn, act: Callable[[], None]) -> None:
+    """Runs `act` right before the next fit is stored."""
+
+    def look(_call: Call) -> bool:
+        act()
+        return True
+
+    server.faults.hold_before_execution(method="storeFitEvent", when=look).release()
+
+
 def orphan_sets(server: ModelDbV1StandIn) -> int:
     """The largest number of times that a run's data frames were stored again."""
     frames = [(row["experimentRun"], row["tag"]) for row in server.data_frames]

@@ -16,6 +16,10 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daemon.checkpoint import rules
+from daemon.checkpoint.sqlite import writer_lease_rows
+from daemon.clock import wall
+
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
@@ -76,11 +80,13 @@ class _Lock:
 
 
 def release_all_of(connection: sqlite3.Connection, owner: str) -> None:
-    """Releases the claims, name locks and writer leases of an owner that ends or is gone. None of
-    its connections outlives it, so its writer leases need no grace.
+    """Releases the claims and name locks of an owner that ends or is gone, and ends its writer
+    leases.
     """
     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
-    connection.execute("UPDATE writer_leases SET lease_until = 0 WHERE owner = ?", (owner,))
+    now = wall()
+    for held in writer_lease_rows.of_owner(connection, owner):
+        writer_lease_rows.put(connection, rules.end_writer_lease(held, now=now))
 
 
 class ProcessLocks:
@@ -103,7 +109,7 @@ class ProcessLocks:
         self._gone: list[_Lock] = []
 
     def release_if_gone(self, connection: sqlite3.Connection, owner: str) -> bool:
-        """Whether an owner is known to be gone. All that it held is then released."""
+        """Whether an owner is known to be gone; then as `release_all_of`."""
         if owner == self.me:
             return False
         lock = _Lock.of_gone(self._database, owner)

@@ -75,8 +75,7 @@ _VERSION_1 = (
 
 _VERSION_2 = (
     "ALTER TABLE jobs ADD COLUMN steps TEXT NOT NULL DEFAULT '{}'",
-    # A row is never deleted, so its term never goes back. lease_until 0: released, or its holder is
-    # known to be gone.
+    # A row is never deleted, so its term never goes back. lease_until 0: released.
     """
     CREATE TABLE writer_leases (
         server_id TEXT PRIMARY KEY,

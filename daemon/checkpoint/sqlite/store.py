@@ -150,6 +150,8 @@ class SqliteCheckpoint:
     ) -> WriterLease | WriterElsewhere:
         def operation(connection: sqlite3.Connection) -> WriterLease | WriterElsewhere:
             held = writer_lease_rows.find(connection, server_id)
+            if held is not None and self._owners.release_if_gone(connection, held.lease.owner):
+                held = writer_lease_rows.find(connection, server_id)  # ended meanwhile
             row = rules.take_writer_lease(
                 held,
                 server_id,
@@ -157,8 +159,6 @@ class SqliteCheckpoint:
                 now=wall(),
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
-                holder_gone=held is not None
-                and self._owners.release_if_gone(connection, held.lease.owner),
             )
             if isinstance(row, WriterElsewhere):
                 return row

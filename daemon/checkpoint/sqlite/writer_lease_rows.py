@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 def find(connection: sqlite3.Connection, server_id: str) -> WriterLeaseRow | None:
     row = connection.execute(
-        "SELECT owner, term, lease_until FROM writer_leases WHERE server_id = ?", (server_id,)
+        "SELECT * FROM writer_leases WHERE server_id = ?", (server_id,)
     ).fetchone()
-    if row is None:
-        return None
-    return WriterLeaseRow(WriterLease(server_id, row["owner"], row["term"]), row["lease_until"])
+    return None if row is None else _row(row)
+
+
+def of_owner(connection: sqlite3.Connection, owner: str) -> list[WriterLeaseRow]:
+    found = connection.execute("SELECT * FROM writer_leases WHERE owner = ?", (owner,))
+    return [_row(row) for row in found]
 
 
 def put(connection: sqlite3.Connection, row: WriterLeaseRow) -> None:
@@ -27,3 +30,8 @@ def put(connection: sqlite3.Connection, row: WriterLeaseRow) -> None:
         "VALUES (?, ?, ?, ?)",
         (lease.server_id, lease.owner, lease.term, row.lease_until),
     )
+
+
+def _row(row: sqlite3.Row) -> WriterLeaseRow:
+    lease = WriterLease(row["server_id"], row["owner"], row["term"])
+    return WriterLeaseRow(lease, row["lease_until"])

@@ -1,4 +1,4 @@
-"""Health probe of a ModelDB V1 server, on a connection of its own so that it delays no job."""
+"""Health probe of a ModelDB V1 server: reads that touch its database and its metadata store."""
 
 from __future__ import annotations
 
@@ -18,8 +18,21 @@ connection occupies one of the server's 100 threads even after it was closed, so
 on the same connection."""
 
 
+async def read_stores(connection: Connection, *, metadata_store: bool) -> None:
+    """Reads from the server's database and, if it has one, its metadata store. Both reads are
+    cheap however much is stored: MongoDB always has an index on ``_id``.
+
+    Raises:
+        CallFailed: a read failed.
+    """
+    await connection.call("getProjectIds", keyValuePairs={"name": "sagemaker-modeldb-sync probe"})
+    if metadata_store:
+        await connection.call("getModelIds", keyValuePairs={"_id": "sagemaker-modeldb-sync probe"})
+
+
 class Probe:
-    """Runs one probe at a time.
+    """Runs one probe at a time, on connections of its own so that it delays no job. Several tasks
+    may ask; each gets the answer to a probe that began after it asked.
 
     Args:
         connect: opens a connection whose calls may take `PENDING_SECONDS`.
@@ -37,32 +50,36 @@ class Probe:
         self._connect = connect
         self._call_seconds = call_seconds
         self._metadata_store = metadata_store
+        self._asking = asyncio.Lock()
         self._pending: Connection | None = None
 
     async def ask(self) -> None:
         """Reads from the server's database and metadata store.
 
         Raises:
-            CallFailed: a read failed.
+            CallFailed: a read failed, or there was no answer in time, which counts from now also
+                while another task's probe is under way.
         """
+        try:
+            async with asyncio.timeout(self._call_seconds), self._asking:
+                await self._ask()
+        except TimeoutError as error:
+            raise CallFailed(
+                CallErrorKind.UNREACHABLE,
+                "getModelIds" if self._metadata_store else "getProjectIds",
+                f"no answer within {self._call_seconds:.0f} s",
+            ) from error
+
+    async def _ask(self) -> None:
         connection, self._pending = self._pending, None
         if connection is None or connection.closed:
             connection = await self._connect()
         try:
-            async with asyncio.timeout(self._call_seconds):
-                await connection.call(
-                    "getProjectIds", keyValuePairs={"name": "sagemaker-modeldb-sync probe"}
-                )
-                if self._metadata_store:
-                    await connection.call("getModelIds", keyValuePairs={"JOB.arn": "none"})
-        except TimeoutError as error:
+            await read_stores(connection, metadata_store=self._metadata_store)
+        except asyncio.CancelledError:
+            # if the server is still at it, the next probe waits for it on this connection
             self._pending = connection
-            detail = f"no answer within {self._call_seconds:.0f} s"
-            raise CallFailed(
-                CallErrorKind.UNREACHABLE,
-                "getModelIds" if self._metadata_store else "getProjectIds",
-                detail,
-            ) from error
+            raise
         except BaseException:
             await connection.aclose()
             raise

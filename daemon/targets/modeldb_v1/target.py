@@ -13,7 +13,7 @@ from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job, marker_of
-from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe
+from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe, read_stores
 from daemon.targets.modeldb_v1.run_index import RunIndex
 from daemon.targets.modeldb_v1.write_session import STAND_BY_SECONDS, WriteSession
 from daemon.targets.ports import TargetRun
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from daemon.targets.modeldb_v1.run_index import FoundRun
     from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
+    from daemon.targets.modeldb_v1.write_session import Term
     from daemon.targets.ports import WriteJournal, WritePermit
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
@@ -111,17 +112,19 @@ class ModelDBV1Target:
     ) -> None:
         self._server_id = server_id
         self._metadata_store = metadata_store
-        self._session = WriteSession(
-            partial(connect, call_seconds=call_seconds, may_send=permit.may_send),
-            permit,
-            settle_seconds=settle_seconds,
-        )
-        self._connect_to_read = partial(connect, call_seconds=call_seconds)
         self._probe = Probe(
             partial(connect, call_seconds=PENDING_SECONDS),
             call_seconds=call_seconds,
             metadata_store=metadata_store,
         )
+        self._session = WriteSession(
+            partial(connect, call_seconds=call_seconds, may_send=permit.may_send),
+            permit,
+            probe=self._probe.ask,
+            read_stores=partial(read_stores, metadata_store=metadata_store),
+            settle_seconds=settle_seconds,
+        )
+        self._connect_to_read = partial(connect, call_seconds=call_seconds)
 
     @property
     def kind(self) -> str:
@@ -134,8 +137,8 @@ class ModelDBV1Target:
             JobFault: ``standing_by``: another process is the writer.
         """
         job = map_job(run, metadata_store=self._metadata_store)
+        term = await self._settled_term()
         try:
-            term = await self._session.term()
             return await JobSync(
                 self._server_id,
                 term,
@@ -169,8 +172,8 @@ class ModelDBV1Target:
 
     async def _found_in_session(self, marker: str) -> FoundRun | None:
         """Looks up the run on the write connection, where the read comes after all writes."""
+        term = await self._settled_term()
         try:
-            term = await self._session.term()
             return await term.run_index.marked_anywhere(marker)
         except CallFailed as failed:
             raise self._session_fault(failed) from failed
@@ -185,6 +188,13 @@ class ModelDBV1Target:
         except CallFailed as failed:
             raise fault_of(failed) from failed
 
+    async def _settled_term(self) -> Term:
+        """The write session's term. What fails before it is there is no job's fault."""
+        try:
+            return await self._session.term()
+        except CallFailed as failed:
+            raise _server_fault(failed) from failed
+
     def _session_fault(self, failed: CallFailed) -> DaemonError:
         if failed.kind in _CONNECTION_WORTHLESS:
             self._session.cut()
@@ -196,14 +206,21 @@ class ModelDBV1Target:
         try:
             await self._probe.ask()
         except CallFailed as failed:
-            fault = fault_of(failed)
-            if isinstance(fault, EdgeFault):
-                raise fault from failed
-            raise EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, failed.detail) from failed
+            raise _server_fault(failed) from failed
 
     async def aclose(self) -> None:
-        await self._probe.aclose()
         await self._session.aclose()
+        await self._probe.aclose()
+
+
+def _server_fault(failed: CallFailed) -> DaemonError:
+    """`fault_of` a call that is made for no job: of the whole server, unless it was not sent
+    because this process is no longer the writer.
+    """
+    fault = fault_of(failed)
+    if isinstance(fault, EdgeFault) or failed.kind is CallErrorKind.NOT_WRITER:
+        return fault
+    return EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, failed.detail)
 
 
 def fault_of(failed: CallFailed) -> DaemonError:

@@ -2,9 +2,15 @@
 
 ModelDB V1 is not safe for concurrent writers: rows written over two connections get mixed up. So
 all writes of this process share one connection, in order, and only while it holds the writer lease.
-The server may still execute requests of a lost connection. After every connect (also the first: the
-previous writer may just have been killed) the session therefore waits until they have drained
-(`settle_seconds`), then reads, and only then writes.
+
+The server may still execute requests of a lost connection, of this process or of the previous
+writer. So before every term the session probes the server, connects, waits until those requests
+have drained (`settle_seconds`), then reads, and only then writes.
+
+While MongoDB is away, they do not drain: a server thread waits for it for 30 s in storeFitEvent,
+and then still executes the next request of its connection, long after the client has gone. That
+does not show in an empty call, so the probe and each step of settling read from MongoDB, too. When
+it comes back, the waiting threads go on within 0.2 s.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import structlog
 from daemon.clock import monotonic
 from daemon.errors import JobFault
 from daemon.reasons import Reason
+from daemon.targets.modeldb_v1.errors import CallFailed
 from daemon.targets.modeldb_v1.run_index import RunIndex
 
 if TYPE_CHECKING:
@@ -33,8 +40,8 @@ STAND_BY_SECONDS = 5.0
 
 SETTLE_STEP_SECONDS = 1.0
 PROMPT_SECONDS = 2.0
-"""A running server answers an empty call within this time even under load, because each connection
-has its own thread."""
+"""A running server with its stores answers small reads within this time even under load, because
+each connection has its own thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class WriteSession:
     Args:
         connect: opens a connection.
         permit: the writer lease.
+        probe: tests the server and its stores without the connection. Raises `CallFailed`.
+        read_stores: the same over a connection.
         settle_seconds: how long the server may go on executing requests of an earlier connection.
         sleep: waits for a number of seconds.
     """
@@ -60,15 +69,21 @@ class WriteSession:
         connect: Callable[[], Awaitable[Connection]],
         permit: WritePermit,
         *,
+        probe: Callable[[], Awaitable[object]],
+        read_stores: Callable[[Connection], Awaitable[object]],
         settle_seconds: float,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._connect = connect
         self._permit = permit
+        self._probe = probe
+        self._read_stores = read_stores
         self._settle_seconds = settle_seconds
         self._sleep = sleep
         self._connecting = asyncio.Lock()
         self._term: Term | None = None
+        self._failures = 0
+        self._failure: CallFailed | None = None
         permit.on_end(self.cut)
 
     async def term(self) -> Term:
@@ -76,12 +91,22 @@ class WriteSession:
 
         Raises:
             JobFault: this process is not the writer.
-            CallFailed: no connection, or it was lost while settling.
+            CallFailed: the server or one of its stores does not answer, or the connection was lost
+                while settling. All who wait for an attempt get its failure.
         """
+        failures = self._failures
         async with self._connecting:
             self._refuse_unless_writer()
-            if self._term is None or self._term.connection.closed:
+            if self._term is not None and not self._term.connection.closed:
+                return self._term
+            if self._failure is not None and self._failures != failures:
+                # attempts of all who wait, one after the other, could take 30 s each
+                raise _copy(self._failure)
+            try:
                 self._term = await self._settled()
+            except CallFailed as failed:
+                self._failures, self._failure = self._failures + 1, failed
+                raise
             return self._term
 
     def _refuse_unless_writer(self) -> None:
@@ -93,6 +118,9 @@ class WriteSession:
             )
 
     async def _settled(self) -> Term:
+        # first, because a server thread is bound to each connection that waits for MongoDB
+        await self._probe()
+        self._refuse_unless_writer()
         connection = await self._connect()
         try:
             await self._settle(connection)
@@ -104,8 +132,8 @@ class WriteSession:
         return Term(connection, RunIndex(connection))
 
     async def _settle(self, connection: Connection) -> None:
-        """Waits for the settle time. Only time during which the server answers promptly counts: a
-        frozen server is not draining earlier requests either.
+        """Waits for the settle time. Only time during which the server and its stores answer
+        promptly counts: otherwise it is not draining earlier requests either.
         """
         settled = 0.0
         while settled < self._settle_seconds:
@@ -113,7 +141,7 @@ class WriteSession:
             await self._sleep(part)
             self._refuse_unless_writer()
             asked = monotonic()
-            await connection.call("testConnection")
+            await self._read_stores(connection)
             late = monotonic() - asked
             if late > PROMPT_SECONDS:
                 log.warning(
@@ -135,3 +163,10 @@ class WriteSession:
             await term.connection.aclose()
         if clean:
             await self._permit.release()
+
+
+def _copy(failed: CallFailed) -> CallFailed:
+    """For another caller: an exception has one traceback."""
+    return CallFailed(
+        failed.kind, failed.method, failed.detail, answered=failed.answered, sent=failed.sent
+    )

@@ -113,36 +113,30 @@ class TestWriterLease:
     GRACE = 50.0
 
     @pytest.mark.parametrize(
-        ("owner", "lease_until", "holder_gone", "expected"),
+        ("owner", "lease_until", "expected"),
         [
-            ("us", NOW + 1, False, 3),
-            ("us", NOW, False, 4),
-            ("us", 0.0, False, 4),
-            ("them", NOW + 1, False, WriterElsewhere("them", 51.0)),
-            ("them", NOW - 49, False, WriterElsewhere("them", 1.0)),
-            ("them", NOW - 50, False, 4),
-            ("them", 0.0, False, 4),
-            ("them", NOW + 1, True, 4),
-            ("them", NOW - 49, True, 4),
+            ("us", NOW + 1, 3),
+            ("us", NOW, 4),
+            ("us", 0.0, 4),
+            ("them", NOW + 1, WriterElsewhere("them", 51.0)),
+            ("them", NOW, WriterElsewhere("them", 50.0, ended=True)),
+            ("them", NOW - 49, WriterElsewhere("them", 1.0, ended=True)),
+            ("them", NOW - 50, 4),
+            ("them", 0.0, 4),
         ],
         ids=[
             "ours-keeps-its-term",
             "ours-ran-out",
             "ours-given-back",
             "theirs",
-            "theirs-ran-out-within-grace",
-            "theirs-ran-out-and-grace-over",
+            "theirs-ended",
+            "theirs-ended-within-grace",
+            "theirs-ended-and-grace-over",
             "theirs-given-back",
-            "theirs-gone",
-            "theirs-gone-within-grace",
         ],
     )
-    def test_take(
-        self, owner: str, lease_until: float, *, holder_gone: bool, expected: int | WriterElsewhere
-    ) -> None:
-        answer = self.take(
-            WriterLeaseRow(WriterLease("s", owner, 3), lease_until), holder_gone=holder_gone
-        )
+    def test_take(self, owner: str, lease_until: float, expected: int | WriterElsewhere) -> None:
+        answer = self.take(WriterLeaseRow(WriterLease("s", owner, 3), lease_until))
         if isinstance(expected, int):
             expected_row = WriterLeaseRow(WriterLease("s", "us", expected), NOW + 60)
             assert answer == expected_row
@@ -150,13 +144,20 @@ class TestWriterLease:
             assert answer == expected
 
     def test_the_first_term(self) -> None:
-        assert self.take(None, holder_gone=False) == WriterLeaseRow(
-            WriterLease("s", "us", 1), NOW + 60
-        )
+        assert self.take(None) == WriterLeaseRow(WriterLease("s", "us", 1), NOW + 60)
 
-    def take(
-        self, held: WriterLeaseRow | None, *, holder_gone: bool
-    ) -> WriterLeaseRow | WriterElsewhere:
+    @pytest.mark.parametrize(
+        ("lease_until", "ended_at"),
+        [(NOW + 30, NOW), (NOW - 30, NOW - 30), (0.0, 0.0)],
+        ids=["it-ran", "it-had-run-out", "it-was-given-back"],
+    )
+    def test_a_holder_that_is_gone_sends_nothing_more_but_the_server_may_not_be_done(
+        self, lease_until: float, ended_at: float
+    ) -> None:
+        held = WriterLeaseRow(WriterLease("s", "them", 3), lease_until)
+        assert rules.end_writer_lease(held, now=NOW) == WriterLeaseRow(held.lease, ended_at)
+
+    def take(self, held: WriterLeaseRow | None) -> WriterLeaseRow | WriterElsewhere:
         return rules.take_writer_lease(
             held,
             "s",
@@ -164,7 +165,6 @@ class TestWriterLease:
             now=NOW,
             lease_seconds=60,
             grace_seconds=self.GRACE,
-            holder_gone=holder_gone,
         )
 
     @pytest.mark.parametrize(

@@ -101,12 +101,51 @@ async def test_the_second_one_stands_by_and_says_for_whom(
     await second.round()
     assert not second.keeper.holds
     assert not second.keeper.may_send()
-    assert second.keeper.standing_by_for
+    assert second.keeper.standing_by.endswith(" is the writer; this one takes over when it ends")
     assert second.ended == 0
     await first.keeper.release()
     assert not first.keeper.may_send()
     await second.round()
-    assert (second.keeper.holds, second.keeper.standing_by_for) == (True, "")
+    assert (second.keeper.holds, second.keeper.standing_by) == (True, "")
+
+
+async def test_the_server_gets_the_deadline_and_the_settle_time_after_a_writer_has_ended(
+    first: LeaseScene, second: LeaseScene, checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    await first.round()
+    await second.round()
+    await checkpoint.aclose()  # in order, with calls unanswered
+
+    with capture_logs() as logs:
+        await second.round()
+    assert not second.keeper.holds
+    assert second.keeper.standing_by.endswith(
+        " has ended; this one takes over in 50 s, when the server has carried out all that was sent"
+    )
+    assert [(line["event"], line["seconds"]) for line in logs] == [
+        ("standing by: the writer lease has ended, and what was sent may still be written", GRACE)
+    ]
+    clock.now += GRACE - 1
+    await second.round()
+    assert not second.keeper.holds
+    clock.now += 1
+    await second.round()
+    assert second.keeper.holds
+
+
+async def test_a_standby_asks_again_when_the_grace_ends(
+    first: LeaseScene, second: LeaseScene, checkpoint: SqliteCheckpoint, clock: FakeClock
+) -> None:
+    await second.round()
+    await second.keeper.release()
+    assert second.keeper._pause() == 5
+    await first.round()
+    await second.round()
+    assert second.keeper._pause() == 5
+    await checkpoint.aclose()
+    await second.round()
+    clock.now += GRACE - 2
+    assert second.keeper._pause() == 2
 
 
 async def test_nothing_is_sent_whose_deadline_the_lease_does_not_outlive(

@@ -17,6 +17,7 @@ from tests.support.checkpoint_calls import (
     ARN,
     LEASE,
     TARGET,
+    FakeClock,
     arn_of,
     claimed,
 )
@@ -105,19 +106,42 @@ async def test_a_name_lock_is_taken_over_from_an_owner_that_is_gone(
     await claimed(checkpoint, arn_of(1))
 
 
-async def test_a_writer_lease_is_taken_over_from_an_owner_that_is_gone_without_grace(
-    checkpoint: SqliteCheckpoint, path: Path
+async def test_the_writer_lease_of_an_owner_that_is_found_gone_ends_then_and_the_grace_follows(
+    start: Start, path: Path, clock: FakeClock
 ) -> None:
+    # It was free at once: with MongoDB away, a thread of the server carried out the next call of
+    # the dead connection 28 s later, together with the next writer's.
+    checkpoint = await start()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("INSERT INTO writer_leases VALUES ('modeldb', 'gone', 3, 9e9)")
     take = partial(checkpoint.take_writer_lease, "modeldb", LEASE, grace_seconds=50.0)
-    assert isinstance(await take(), WriterElsewhere)
-    (path.parent / "checkpoint.db.owner-gone").touch()
+    assert await take() == WriterElsewhere("gone", 9e9 - clock.now + 50)
+    lock_file = path.parent / "checkpoint.db.owner-gone"
+    lock_file.touch()
 
+    assert await take() == WriterElsewhere("gone", 50, ended=True)
+    assert not lock_file.exists()
+    clock.now += 49
+    assert await take() == WriterElsewhere("gone", 1, ended=True)
+    await start()  # one more start does not begin it anew
+    clock.now += 1
     lease = await take()
-
     assert isinstance(lease, WriterLease)
     assert lease.term == 4
+
+
+async def test_a_writer_lease_that_ran_out_long_before_its_owner_is_found_gone_is_free(
+    checkpoint: SqliteCheckpoint, path: Path, clock: FakeClock
+) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(
+            "INSERT INTO writer_leases VALUES ('modeldb', 'gone', 3, ?)", (clock.now - 50,)
+        )
+    (path.parent / "checkpoint.db.owner-gone").touch()
+
+    lease = await checkpoint.take_writer_lease("modeldb", LEASE, grace_seconds=50.0)
+
+    assert isinstance(lease, WriterLease)
 
 
 async def test_an_owner_without_a_lock_file_is_not_known_to_be_gone(

@@ -41,7 +41,7 @@ async def test_a_lease_is_taken_over_only_when_the_last_call_of_its_holder_is_ov
     first, second = await start(), await start()
     lease = await taken(first)
     clock.now += LEASE + GRACE - 1
-    assert await take(second) == WriterElsewhere(lease.owner, 1)
+    assert await take(second) == WriterElsewhere(lease.owner, 1, ended=True)
     clock.now += 1
     assert (await taken(second)).term == 2
     assert not await first.renew_writer_lease(lease, LEASE)
@@ -64,9 +64,24 @@ async def test_a_lease_that_is_given_back_is_free_at_once(start: Start) -> None:
     assert (await taken(second)).term == 2
 
 
-async def test_a_holder_that_has_ended_needs_no_grace(start: Start) -> None:
+async def test_the_grace_follows_a_holder_that_closes_without_having_given_its_lease_back(
+    start: Start, clock: FakeClock
+) -> None:
+    # A daemon keeps its lease on purpose when it stops with calls unanswered. The end of its
+    # checkpoint freed it all the same.
+    first, second = await start(), await start()
+    lease = await taken(first)
+    await first.aclose()
+    assert await take(second) == WriterElsewhere(lease.owner, GRACE, ended=True)
+    third = await start()
+    clock.now += GRACE - 1
+    assert await take(third) == WriterElsewhere(lease.owner, 1, ended=True)
+    clock.now += 1
+    assert (await taken(third)).term == 2
+
+
+async def test_a_lease_that_was_given_back_stays_free_when_its_holder_closes(start: Start) -> None:
     first = await start()
-    await taken(first)
-    await first.aclose()  # without giving the lease back
-    second = await start()
-    assert (await taken(second)).term == 2
+    await first.release_writer_lease(await taken(first))
+    await first.aclose()
+    assert (await taken(await start())).term == 2

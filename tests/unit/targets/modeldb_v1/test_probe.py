@@ -189,16 +189,54 @@ async def test_a_probe_that_waits_is_closed_with_the_target(server: ModelDbV1Sta
     await until(lambda: server.open_connections == 0)
 
 
-async def test_a_probe_that_is_cancelled_leaves_no_connection(server: ModelDbV1StandIn) -> None:
+async def test_the_next_probe_waits_on_the_connection_of_a_cancelled_one(
+    server: ModelDbV1StandIn,
+) -> None:
     server.faults.mongo_frozen = True
-    asking = asyncio.create_task(
-        Probe(Opened(server), call_seconds=45.0, metadata_store=True).ask()
-    )
+    opened = Opened(server)
+    probe = Probe(opened, call_seconds=45.0, metadata_store=True)
+    asking = asyncio.create_task(probe.ask())
     await server.wait_for_calls("getModelIds")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+    again = asyncio.create_task(probe.ask())
     server.faults.mongo_frozen = False
+    await again
+    assert len(opened) == 1
+    await until(lambda: server.open_connections == 0)
+
+
+async def test_two_who_ask_at_once_get_an_answer_each_over_one_connection_at_a_time(
+    server: ModelDbV1StandIn,
+) -> None:
+    server.faults.mongo_frozen = True
+    probe = Probe(Opened(server), call_seconds=45.0, metadata_store=True)
+    asking = [asyncio.create_task(probe.ask()) for _ in range(2)]
+    await server.wait_for_calls("getModelIds")
+    assert server.open_connections == 1
+    server.faults.mongo_frozen = False
+    await asyncio.gather(*asking)
+    assert server.calls == ["getProjectIds", "getModelIds"] * 2
+    await until(lambda: server.open_connections == 0)
+
+
+async def test_two_who_ask_while_the_metadata_store_is_frozen_wait_on_one_connection(
+    server: ModelDbV1StandIn,
+) -> None:
+    # Two probes at a time each took the connection of the last one to be theirs alone, and the one
+    # that ended first closed it under the other.
+    server.faults.mongo_frozen = True
+    opened = Opened(server)
+    probe = Probe(opened, call_seconds=0.05, metadata_store=True)
+    for _ in range(3):
+        failures = await asyncio.gather(
+            *(failure_of(probe.ask()) for _ in range(3)),
+        )
+        assert {failed.kind for failed in failures} == {CallErrorKind.UNREACHABLE}
+    assert len(opened) == 1
+    server.faults.mongo_frozen = False
+    await asyncio.gather(*(probe.ask() for _ in range(3)))
     await until(lambda: server.open_connections == 0)
 
 

@@ -11,9 +11,12 @@ import pytest
 
 from daemon.errors import JobFault
 from daemon.reasons import Reason
+from daemon.targets.modeldb_v1.codec import INTERFACE
 from daemon.targets.modeldb_v1.connection import Connection
+from daemon.targets.modeldb_v1.errors import CallErrorKind
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.targets.modeldb_v1.probe import Probe, read_stores
 from daemon.targets.modeldb_v1.write_session import WriteSession
 from tests.support.modeldb_v1_connections import failure_of, until
 from tests.support.modeldb_v1_target import Permit, full_job, wrong
@@ -43,12 +46,21 @@ async def session(
 async def session_on(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> AsyncIterator[WriteSession]:
-    connect = partial(Connection.open, "127.0.0.1", server.port, may_send=permit.may_send)
-    session = WriteSession(connect, permit, settle_seconds=5.0, sleep=settling)
+    connect = partial(Connection.open, "127.0.0.1", server.port)
+    probe = Probe(connect, call_seconds=45.0, metadata_store=True)
+    session = WriteSession(
+        partial(connect, may_send=permit.may_send),
+        permit,
+        probe=probe.ask,
+        read_stores=partial(read_stores, metadata_store=True),
+        settle_seconds=5.0,
+        sleep=settling,
+    )
     try:
         yield session
     finally:
         await session.aclose()
+        await probe.aclose()
 
 
 async def sync(term: Term) -> None:
@@ -60,7 +72,7 @@ async def sync(term: Term) -> None:
     await JobSync("test", term, no_second_connection, job, journal, metadata_store=True).sync()
 
 
-async def test_connect_settle_read_write_after_each_connect(
+async def test_probe_connect_settle_read_write_for_each_term(
     server: ModelDbV1StandIn, session: WriteSession, settling: Settling
 ) -> None:
     order: list[str] = []
@@ -69,17 +81,18 @@ async def test_connect_settle_read_write_after_each_connect(
         order.append(f"settling on {server.open_connections} connection")
 
     settling.during = note
-    for expected in (1, 2):
+    for _ in range(2):
         server.received.clear()
         order.clear()
         term = await session.term()
         assert order == ["settling on 1 connection"] * 5
-        assert server.calls == ["testConnection"] * 5, (
+        assert server.calls == ["getProjectIds", "getModelIds"] * (1 + 5), (
             "nothing else leaves before the server has settled"
         )
         await sync(term)
-        assert server.calls[5] == "getProjectIds", "nothing is written before it has been read"
-        assert {each.connection for each in server.received} == {expected}
+        assert server.calls[12] == "getProjectIds", "nothing is written before it has been read"
+        probing, *others = [each.connection for each in server.received[1:]]
+        assert set(others) == {probing + 1}, "the probe has its own"
         await server.restart()
         await until(lambda term=term: term.connection.closed)  # type: ignore[misc] # the loop's own
     assert settling.slept == [1.0] * 10
@@ -105,13 +118,76 @@ async def test_a_server_that_was_frozen_meanwhile_settles_again(
     # machine, a long garbage collection). Its successor connected, slept its settle time and asked;
     # when the server went on, it carried out both at once: two fits in one run.
     monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
-    asked = server.faults.hold_before_answer(method="testConnection", nth=4)
+    asked = server.faults.hold_before_answer(method="getModelIds", nth=1 + 4)
     getting = asyncio.create_task(session.term())
     await asked.reached.wait()
     await asyncio.sleep(0.1)  # it is the time itself that counts
     asked.release()
     await getting
     assert settling.slept == [1.0] * (4 + 5)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+async def test_nothing_settles_while_the_metadata_store_is_away(
+    server: ModelDbV1StandIn, session: WriteSession, settling: Settling, after: int
+) -> None:
+    # A thread that waits for MongoDB carries out the next request of its connection up to 30 s
+    # after the client has gone, while the server answers all others at once.
+    async def go_away() -> None:
+        server.faults.mongo_down = len(settling.slept) >= after
+
+    settling.during = go_away
+    server.faults.mongo_down = after == 0
+    for _ in range(2):
+        failed = await failure_of(session.term())
+        assert failed.kind is CallErrorKind.METADATA_STORE_DOWN
+    assert len(settling.slept) == after
+    await until(lambda: server.open_connections == 0)
+
+    settling.during, server.faults.mongo_down = None, False
+    await session.term()
+    assert len(settling.slept) == after + 5, "what has settled before does not count"
+
+
+async def test_time_in_which_the_metadata_store_hangs_does_not_count(
+    server: ModelDbV1StandIn,
+    session: WriteSession,
+    settling: Settling,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
+
+    async def hang() -> None:
+        server.faults.mongo_frozen = len(settling.slept) == 4
+
+    settling.during = hang
+    getting = asyncio.create_task(session.term())
+    await server.wait_for_calls("getModelIds", 1 + 4)
+    await asyncio.sleep(0.1)  # it is the time itself that counts
+    server.faults.mongo_frozen = False
+    await getting
+    assert settling.slept == [1.0] * (4 + 5)
+
+
+async def test_all_who_wait_get_the_failure_of_one_attempt(
+    server: ModelDbV1StandIn, session: WriteSession
+) -> None:
+    # With MongoDB away an attempt takes 30 s: those of 64 jobs, one after the other, took half an
+    # hour.
+    away = INTERFACE.ServerLogicException("MongoTimeoutException: Timed out after 30000 ms")
+    server.faults.refuse(away, method="getModelIds")
+    failures = await asyncio.gather(*(failure_of(session.term()) for _ in range(5)))
+    assert {failed.kind for failed in failures} == {CallErrorKind.METADATA_STORE_DOWN}
+    assert server.calls == ["getProjectIds", "getModelIds"]
+
+
+async def test_a_failure_counts_only_for_those_who_waited(
+    server: ModelDbV1StandIn, session: WriteSession
+) -> None:
+    server.faults.mongo_down = True
+    await failure_of(session.term())
+    server.faults.mongo_down = False
+    await session.term()
 
 
 async def test_what_was_read_over_a_lost_connection_is_forgotten(session: WriteSession) -> None:
@@ -211,10 +287,9 @@ async def test_the_permit_is_kept_while_something_is_under_way(
     server: ModelDbV1StandIn, permit: Permit, settling: Settling
 ) -> None:
     async with session_on(server, permit, settling) as session:
+        connection = (await session.term()).connection
         hold = server.faults.hold_before_answer(method="getProjectIds")
-        calling = asyncio.create_task(
-            (await session.term()).connection.call("getProjectIds", keyValuePairs={})
-        )
+        calling = asyncio.create_task(connection.call("getProjectIds", keyValuePairs={}))
         await hold.reached.wait()
         calling.cancel()
     assert permit.released == 0
