@@ -22,6 +22,7 @@ from daemon.training_job.training_run import DescribedJob, training_run
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named
+from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v1_fault_proxy import fault_proxy, pass_on
 from tests.support.modeldb_v1_target import target_on, until_synced
 from tests.support.modeldb_v2_target import MemoryJournal
@@ -392,6 +393,16 @@ async def test_without_a_metadata_store_a_fit_without_an_answer_is_found_by_its_
             == 1
         )
         assert await daemon.stop() == 0
+
+
+async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_second_run(
+    scene: DaemonScene, server: LabServer, free_port: Callable[[], int]
+) -> None:
+    jobs, outcomes = await come_again_after_a_lost_checkpoint(
+        scene, free_port, "lost", jobs={"redact": []}
+    )
+    assert wrong(jobs, server) == []
+    assert {line["reason"] for line in outcomes} == {"found_in_target"}
 
 
 async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed(

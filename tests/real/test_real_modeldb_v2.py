@@ -22,6 +22,7 @@ from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
+from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v2_exchanges import Replayer, load
 
 if TYPE_CHECKING:
@@ -221,6 +222,17 @@ async def test_killed_again_and_again_no_job_is_lost_or_doubled(
     runs = await ModelDB().runs(project)
     assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
     assert await last.stop() == 0
+
+
+async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_second_run(
+    scene: DaemonScene, free_port: Callable[[], int]
+) -> None:
+    project = f"lost-{uuid.uuid4().hex[:8]}"
+    jobs, outcomes = await come_again_after_a_lost_checkpoint(scene, free_port, project)
+    runs = await ModelDB().runs(project)
+    assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
+    assert {line["reason"] for line in outcomes} == {"found_in_target"}
+    assert {line["run_id"] for line in outcomes} == {run["id"] for run in runs}
 
 
 @pytest.mark.parametrize(

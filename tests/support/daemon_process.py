@@ -250,11 +250,15 @@ class DaemonScene:
             "QueueUrl"
         ]
 
-    async def send(self, bodies: Iterable[str]) -> None:
+    async def send(self, bodies: Iterable[str], **attributes: str) -> None:
+        """Sends messages; keywords are their message attributes."""
         bodies = list(bodies)
+        sent: Any = {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        }
         for start in range(0, len(bodies), 10):
             batch = [
-                {"Id": str(number), "MessageBody": body}
+                {"Id": str(number), "MessageBody": body, "MessageAttributes": sent}
                 for number, body in enumerate(bodies[start : start + 10])
             ]
             answer = await self._sqs.send_message_batch(QueueUrl=self.queue_url, Entries=batch)
