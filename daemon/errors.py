@@ -14,8 +14,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.reasons import Reason
+
 if TYPE_CHECKING:
-    from daemon.reasons import Edge, Reason
+    from daemon.reasons import Edge
+
+_OF_THE_WHOLE_EDGE = frozenset(
+    {
+        Reason.THROTTLED,
+        Reason.CREDENTIALS,
+        Reason.STORAGE,
+        Reason.UNREACHABLE,
+        Reason.UNAVAILABLE,
+    }
+)
+"""Reasons that say nothing about the job whose call failed, however often it does."""
 
 
 class DaemonError(Exception):
@@ -36,14 +49,27 @@ class EdgeFault(DaemonError):
         curable: False if waiting cannot help because the configuration is wrong (a web page
             instead of the API, a queue that does not exist). Found before the first receive, it
             ends `run` with status 2.
+        may_be_the_jobs: whether the job of the call may be the cause, when the call keeps failing
+            for it and works for others; None: decided by the reason.
     """
 
-    def __init__(self, edge: Edge, reason: Reason, detail: str, *, curable: bool = True) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        reason: Reason,
+        detail: str,
+        *,
+        curable: bool = True,
+        may_be_the_jobs: bool | None = None,
+    ) -> None:
         super().__init__(f"{edge}: {reason}: {detail}")
         self.edge = edge
         self.reason = reason
         self.detail = detail
         self.curable = curable
+        self.may_be_the_jobs = (
+            reason not in _OF_THE_WHOLE_EDGE if may_be_the_jobs is None else may_be_the_jobs
+        )
 
 
 class JobFault(DaemonError):

@@ -87,6 +87,7 @@ _WRONG_SIGNATURE = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
+_INTERNAL = {"InternalError", "InternalFailure", "InternalServerError", "InternalService"}
 _CODES = (
     (
         Reason.THROTTLED,
@@ -136,13 +137,7 @@ _CODES = (
     (Reason.NOT_FOUND, {"InvalidAddress", "NonExistentQueue", "QueueDoesNotExist"}),
     (
         Reason.UNAVAILABLE,
-        {
-            "InternalError",
-            "InternalFailure",
-            "InternalServerError",
-            "InternalService",
-            "ServiceUnavailable",
-        },
+        _INTERNAL | {"ServiceUnavailable"},
     ),
     (
         Reason.NOT_THE_API,
@@ -234,8 +229,14 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
     curable = reason not in {Reason.NOT_FOUND, Reason.NOT_THE_API} and not isinstance(
         error, cannot_pass
     )
+    # an internal error may be caused by the request, unlike an outage (503)
+    may_be_the_jobs = True if reason is None or _names(error) & _INTERNAL else None
     return EdgeFault(
-        edge, reason or Reason.UNAVAILABLE, advice(error, _SERVICE_OF[edge]), curable=curable
+        edge,
+        reason or Reason.UNAVAILABLE,
+        advice(error, _SERVICE_OF[edge]),
+        curable=curable,
+        may_be_the_jobs=may_be_the_jobs,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import Checkpoint
     from daemon.intake.acknowledgements import Acknowledgements
     from daemon.intake.backoff import Backoff
-    from daemon.intake.breaker import Breaker, Breakers
+    from daemon.intake.breaker import Breakers
     from daemon.intake.in_flight import InFlight, Slots
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
@@ -31,7 +33,10 @@ log = structlog.get_logger(__name__)
 
 FAILURES_BEFORE_OWN_FAULT = 3
 """After so many failures of a step that meanwhile succeeded for other messages, the fault is taken
-for the job's own."""
+for the job's own, unless its reason says nothing about the job: then the message waits alone."""
+
+ALONE_SECONDS = (2.0, 300.0)
+"""Shortest and longest pause of a message that waits alone."""
 
 DEAD_LETTER_QUEUE_ONLY = frozenset({Reason.ACCESS_DENIED, Reason.NOT_FOUND})
 """Faults of the dead-letter queue that say nothing about the main queue."""
@@ -83,6 +88,9 @@ class Worker:
         self._breakers = breakers
         self._dead_letter_url = dead_letter_url
         self._backoff = backoff
+        self._alone = replace(
+            backoff, initial_seconds=ALONE_SECONDS[0], max_seconds=ALONE_SECONDS[1]
+        )
         self._settle_seconds = settle_seconds
         self._on_outcome = on_outcome
         self._on_fault = on_fault
@@ -119,17 +127,20 @@ class Worker:
             breaker = self._breakers[fault.edge]
             if breaker.succeeded_for_others(step, delivery.message.message_id, failed_at):
                 own_failures[step] = own_failures.get(step, 0) + 1
-                if own_failures[step] >= FAILURES_BEFORE_OWN_FAULT and fault.edge in OWN_FAULT:
-                    own_fault = Deferred(OWN_FAULT[fault.edge], fault.detail)
-                    outcome = await self._flow.record(delivery, own_fault)
-                    if not isinstance(outcome, Held):
-                        return outcome
-                    fault = outcome.fault
-                    breaker = self._breakers[fault.edge]
+            own = (
+                own_failures.get(step, 0) - FAILURES_BEFORE_OWN_FAULT + 1
+                if fault.edge in OWN_FAULT
+                else 0
+            )
+            if own > 0 and fault.may_be_the_jobs:
+                own_fault = Deferred(OWN_FAULT[fault.edge], fault.detail)
+                outcome = await self._flow.record(delivery, own_fault)
+                if not isinstance(outcome, Held):
+                    return outcome
+                fault, own = outcome.fault, 0
             failed_at = monotonic()
             self._on_outcome(delivery, outcome)
-            self._on_fault(fault)
-            if not await self._hold(delivery, breaker):
+            if not await self._hold(delivery, fault, own):
                 return await self._given_back(delivery, fault.detail)
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
@@ -142,9 +153,18 @@ class Worker:
             return Deferred(Reason.LEASE_LOST, "another process has claimed the job")
         return await self._given_back(delivery)
 
-    async def _hold(self, delivery: Delivery, breaker: Breaker) -> bool:
-        """Waits for an edge. False if the message is to be given back first."""
-        await unless(delivery.released, breaker.wait_closed())
+    async def _hold(self, delivery: Delivery, fault: EdgeFault, own: int) -> bool:
+        """Waits for an edge. False if the message is to be given back first.
+
+        Args:
+            own: from 1 on, the fault has kept hitting this message while the step worked for
+                others: it waits alone, longer each time, and does not open the breaker.
+        """
+        if own > 0:
+            await unless(delivery.released, asyncio.sleep(self._alone.delay(own)))
+        else:
+            self._on_fault(fault)
+            await unless(delivery.released, self._breakers[fault.edge].wait_closed())
         return not delivery.released.is_set()
 
     async def _given_back(self, delivery: Delivery, detail: str = "") -> Deferred:
@@ -166,6 +186,12 @@ class Worker:
                 await self._acknowledgements.hide(
                     delivery, self._backoff.delay(delivery.receive_count)
                 )
+            case Deferred(
+                reason=Reason.CLAIMED_ELSEWHERE, delay_seconds=float() | int() as seconds
+            ):
+                # the other process is usually done long before its lease ends
+                soon = self._backoff.delay(delivery.receive_count)
+                await self._acknowledgements.hide(delivery, min(seconds, soon))
             case Deferred(delay_seconds=float() | int() as seconds):
                 await self._acknowledgements.hide(delivery, seconds)
             case Held():

@@ -232,7 +232,11 @@ def fault_of(failed: CallFailed) -> DaemonError:
         detail = f"{detail}: {_ADVICE[failed.kind]}"
     if failed.kind in _OF_THE_EDGE:
         return EdgeFault(
-            Edge.TARGET, _OF_THE_EDGE[failed.kind], detail, curable=failed.kind not in _NOT_CURABLE
+            Edge.TARGET,
+            _OF_THE_EDGE[failed.kind],
+            detail,
+            curable=failed.kind not in _NOT_CURABLE,
+            may_be_the_jobs=True if failed.kind is CallErrorKind.UNKNOWN_RUN else None,
         )
     if failed.kind is CallErrorKind.NOT_WRITER:
         return JobFault(Reason.STANDING_BY, detail, delay_seconds=STAND_BY_SECONDS)

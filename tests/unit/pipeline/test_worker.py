@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.flow_scene import (
     DEAD_LETTER_URL,
     SETTLE_SECONDS,
     TAGS,
+    CountingBackoff,
     Waiting,
     a_while,
     arn_of,
@@ -217,13 +219,28 @@ async def test_no_message_is_hidden_beyond_12_hours_from_its_receive(scene: Flow
     assert 80 <= seconds <= 90
 
 
-async def test_what_another_process_works_on_is_hidden_until_its_lease_ends(
+async def test_what_another_process_works_on_is_hidden_at_most_until_its_lease_ends(
     scene: FlowScene, path: Path
 ) -> None:
     other = await open_sqlite_checkpoint(path, TARGET)
     assert isinstance(await other.claim(arn_of("churn-1"), 42.0), Claim)
     assert (await scene.handle(message(receive_count=9))).reason is Reason.CLAIMED_ELSEWHERE
     assert scene.queue.hidden == [("m-1/9", 42)]
+    await other.aclose()
+
+
+async def test_what_another_process_works_on_is_asked_again_soon_and_with_jitter(
+    scene: FlowScene, path: Path
+) -> None:
+    other = await open_sqlite_checkpoint(path)
+    for number in range(4):
+        scene.jobs.put(f"churn-{number}")
+        assert isinstance(await other.claim(arn_of(f"churn-{number}"), 60.0), Claim)
+        duplicate = message(event_body(f"churn-{number}"), message_id=f"d-{number}")
+        assert (await scene.handle(duplicate)).reason is Reason.CLAIMED_ELSEWHERE
+    seconds = [hidden for _, hidden in scene.queue.hidden]
+    assert all(5 <= each <= 10 for each in seconds)
+    assert len(set(seconds)) > 1
     await other.aclose()
 
 
@@ -317,7 +334,7 @@ async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_tim
 async def test_a_message_that_fails_three_times_while_the_step_works_for_others_is_at_fault_itself(
     scene: FlowScene, path: Path, edge: Edge, step: Step, reason: Reason
 ) -> None:
-    fail_often(scene, edge, step, 4)
+    fail_often(scene, edge, step, 4, Reason.NOT_THE_API)
     scene.back[edge].clear()
     _, task = scene.start(message(event_body(Tags=None), receive_count=2))
     for failures in (1, 2, 3):  # the first failed before the step had worked for anyone
@@ -361,6 +378,59 @@ async def test_a_message_is_not_at_fault_unless_the_step_works_for_others(
         await let_back(scene, Edge.TARGET)
     await ended(task)
     assert [outcome.kind for _, outcome in scene.outcomes] == ["held"] * 6 + ["synced"]
+
+
+@pytest.mark.parametrize(
+    ("edge", "step"),
+    [
+        (Edge.TARGET, Step.SYNC),
+        (Edge.SAGEMAKER, Step.DESCRIBE),
+        (Edge.SAGEMAKER, Step.TAGS),
+    ],
+)
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.THROTTLED, Reason.CREDENTIALS, Reason.UNREACHABLE, Reason.UNAVAILABLE],
+)
+async def test_what_says_nothing_about_the_job_never_becomes_its_own_fault(
+    scene: FlowScene, edge: Edge, step: Step, reason: Reason
+) -> None:
+    backoff = CountingBackoff()
+
+    def delay(attempt: int) -> float:
+        asyncio.get_running_loop().call_soon(scene.breakers.succeeded, step, "another message")
+        return backoff.delay(attempt)
+
+    scene.worker._alone = SimpleNamespace(delay=delay)  # type: ignore[assignment]
+    fail_often(scene, edge, step, 12, reason)
+    scene.back[edge].clear()
+    _, task = scene.start(message(event_body(Tags=None)))
+    for failures in (1, 2, 3):
+        await held_times(scene, failures)
+        scene.breakers.succeeded(step, "another message")
+        await let_back(scene, edge)
+    await ended(task)
+    assert [outcome.kind for _, outcome in scene.outcomes] == ["held"] * 12 + ["synced"]
+    # from the third on that the step worked for others, it waits alone and longer each time
+    assert len(scene.faults) == 3
+    assert backoff.asked == list(range(1, 10))
+    assert scene.queue.hidden == []
+
+
+async def test_a_message_that_waits_alone_is_given_back_at_once_when_the_daemon_stops(
+    scene: FlowScene,
+) -> None:
+    fail_often(scene, Edge.TARGET, Step.SYNC, 12, Reason.UNREACHABLE)
+    scene.back[Edge.TARGET].clear()
+    delivery, task = scene.start()
+    for failures in (1, 2, 3):
+        await held_times(scene, failures)
+        scene.breakers.succeeded(Step.SYNC, "another message")
+        await let_back(scene, Edge.TARGET)
+    await until(lambda: len(scene.outcomes) == 4)
+    delivery.give_back()
+    await ended(task)
+    assert scene.outcomes[-1][1].reason is Reason.STOPPING
 
 
 async def test_a_checkpoint_that_fails_is_never_the_messages_fault(scene: FlowScene) -> None:
@@ -627,13 +697,15 @@ async def let_back(scene: FlowScene, edge: Edge) -> None:
     scene.back[edge].clear()
 
 
-def fail_often(scene: FlowScene, edge: Edge, step: Step, times: int) -> None:
+def fail_often(
+    scene: FlowScene, edge: Edge, step: Step, times: int, reason: Reason = Reason.UNAVAILABLE
+) -> None:
     """The next attempts fail in a step."""
     for _ in range(times):
         if step is Step.SYNC:
-            scene.target.then_raise(edge_fault(edge))
+            scene.target.then_raise(edge_fault(edge, reason))
         else:
-            scene.jobs.faults.setdefault(step, deque()).append(edge_fault(edge))
+            scene.jobs.faults.setdefault(step, deque()).append(edge_fault(edge, reason))
 
 
 @pytest.mark.parametrize(
