@@ -232,7 +232,7 @@ async def test_what_another_process_works_on_is_hidden_at_most_until_its_lease_e
 async def test_what_another_process_works_on_is_asked_again_soon_and_with_jitter(
     scene: FlowScene, path: Path
 ) -> None:
-    other = await open_sqlite_checkpoint(path)
+    other = await open_sqlite_checkpoint(path, TARGET)
     for number in range(4):
         scene.jobs.put(f"churn-{number}")
         assert isinstance(await other.claim(arn_of(f"churn-{number}"), 60.0), Claim)
