@@ -337,8 +337,8 @@ class Checkpoint(Protocol):
         """The number of rows of each target that has any."""
 
     async def prune(self, older_than: float) -> int:
-        """Deletes the rows last changed before a moment, in epoch seconds, except those in state
-        writing. Returns how many.
+        """Deletes rows last changed before a moment, in epoch seconds, except those in state
+        writing: some thousands at a time. Returns how many; 0: no more are left.
         """
 
     async def probe(self) -> None:

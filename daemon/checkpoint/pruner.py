@@ -41,9 +41,11 @@ async def run_pruner(
     while True:
         pulse.work(PRUNE_DEADLINE_SECONDS)
         try:
-            pruned = await checkpoint.prune(wall() - keep_days * 86400)
-            if pruned:
+            # some at a time, so that a large deletion neither delays other calls nor outlasts the
+            # deadline of its own
+            while pruned := await checkpoint.prune(wall() - keep_days * 86400):
                 log.info("old checkpoint rows deleted", rows=pruned)
+                pulse.work(PRUNE_DEADLINE_SECONDS)
         except EdgeFault as fault:
             on_fault(fault)
         pulse.rest()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import HistoryFilter
 
 
+PRUNED_AT_ONCE = 2000
+"""In one transaction, which all other calls wait for."""
+
+
 def _upsert(table: str, row: type) -> str:
     """The statement that writes a row whose columns are named as the members of its class."""
     names = [member.name for member in fields(row)]
@@ -114,13 +118,25 @@ def counts_by_target(connection: sqlite3.Connection) -> dict[TargetPlace, int]:
 
 
 def prune(connection: sqlite3.Connection, older_than: float) -> int:
-    """Deletes jobs and messages last changed before a moment (epoch seconds). Returns how many."""
+    """Deletes jobs and messages last changed before a moment (epoch seconds), at most
+    `PRUNED_AT_ONCE` of each. Returns how many.
+    """
     jobs = connection.execute(
-        "DELETE FROM jobs WHERE updated_at < ? AND state NOT IN (SELECT value FROM json_each(?))",
-        (older_than, json.dumps(list(NEVER_PRUNED))),
+        """
+        DELETE FROM jobs WHERE rowid IN (
+            SELECT rowid FROM jobs
+            WHERE updated_at < ? AND state NOT IN (SELECT value FROM json_each(?)) LIMIT ?
+        )
+        """,
+        (older_than, json.dumps(list(NEVER_PRUNED)), PRUNED_AT_ONCE),
     )
     messages = connection.execute(
-        "DELETE FROM rejected_messages WHERE rejected_at < ?", (older_than,)
+        """
+        DELETE FROM rejected_messages WHERE rowid IN (
+            SELECT rowid FROM rejected_messages WHERE rejected_at < ? LIMIT ?
+        )
+        """,
+        (older_than, PRUNED_AT_ONCE),
     )
     return jobs.rowcount + messages.rowcount
 

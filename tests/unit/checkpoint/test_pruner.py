@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from daemon.checkpoint import pruner
 from daemon.observability.watchdog import Pulse
-from tests.support.flow_scene import DAY, edge_fault, flow_scene, until
+from tests.support.flow_scene import DAY, edge_fault, event_body, flow_scene, message, until
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     import pytest
 
     from daemon.errors import EdgeFault
+
+
+async def test_many_old_rows_are_deleted_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.checkpoint.sqlite.job_rows.PRUNED_AT_ONCE", 2)
+    async with flow_scene(tmp_path / "checkpoint.db") as scene:
+        for number in range(5):
+            scene.jobs.put(f"churn-{number}")
+            await scene.handle(message(event_body(f"churn-{number}"), message_id=f"m-{number}"))
+        scene.clock.now += 31 * DAY
+        monkeypatch.setattr(pruner, "wall", scene.clock)
+        with capture_logs() as logs:
+            loop = asyncio.create_task(pruner.run_pruner(scene.checkpoint, 30, print, Pulse()))
+            await until(lambda: len(log_lines(logs, "old checkpoint rows deleted")) == 3)
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+        assert [line["rows"] for line in log_lines(logs, "old checkpoint rows deleted")] == [
+            2,
+            2,
+            1,
+        ]
+        assert await scene.rows() == []
 
 
 async def test_old_rows_are_deleted_also_after_a_fault(
