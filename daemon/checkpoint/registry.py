@@ -48,8 +48,19 @@ def jobs_of_others(counts: Mapping[TargetPlace, int], target: TargetPlace) -> st
         counts: from `Checkpoint.job_counts`.
         target: the one that works with this checkpoint.
     """
-    others = {place: jobs for place, jobs in counts.items() if place != target}
-    if not others:
-        return ""
-    listed = ", ".join(f"{place} ({jobs})" for place, jobs in others.items())
-    return f"{sum(others.values())} jobs recorded for other targets: {listed}"
+    others = {
+        place: jobs
+        for place, jobs in counts.items()
+        if place != target and (place.place or place.kind not in {target.kind, ""})
+    }
+    unplaced = sum(counts.values()) - sum(others.values()) - counts.get(target, 0)
+    said = []
+    if others:
+        listed = ", ".join(f"{place} ({jobs})" for place, jobs in others.items())
+        said.append(f"{sum(others.values())} jobs recorded for other targets: {listed}")
+    if unplaced:
+        said.append(
+            f"{unplaced} jobs recorded by a version that did not note the address: those that are "
+            "synced are looked up in the target if they come again"
+        )
+    return "; ".join(said)

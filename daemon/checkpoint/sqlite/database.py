@@ -130,10 +130,12 @@ class Database:
             connection.execute(
                 "BEGIN IMMEDIATE" if any(operation.writes for operation in operations) else "BEGIN"
             )
+            ahead = self._ahead
             if any(operation.writes for operation in operations):
-                self._mind_the_clock(connection)
+                ahead = self._mind_the_clock(connection)
             answers = [self._answer(connection, operation) for operation in operations]
             connection.execute("COMMIT")
+            self._ahead = ahead
             self._require_same_file()
         except _STORAGE_ERRORS as error:
             self._give_up()
@@ -245,12 +247,15 @@ class Database:
         key = (self.target.kind, self.target.place)
         connection.execute("INSERT OR REPLACE INTO targets VALUES (?, ?, ?)", (*key, created_at))
 
-    def _mind_the_clock(self, connection: sqlite3.Connection) -> None:
-        """After the wall clock was changed it is not known when the target was first used."""
-        ahead, self._ahead = self._ahead, clock_ahead()
-        if abs(self._ahead - ahead) > rules.CLOCK_JUMP_SECONDS and self.target != ANY_TARGET:
+    def _mind_the_clock(self, connection: sqlite3.Connection) -> float:
+        """After the wall clock was set it is not known when the target was first used. Returns what
+        the clock is ahead by.
+        """
+        ahead = clock_ahead()
+        if abs(ahead - self._ahead) > rules.CLOCK_JUMP_SECONDS and self.target != ANY_TARGET:
             self.created_at = wall()
             self._put_created_at(connection, self.created_at)
+        return ahead
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         deadline = monotonic() + self._busy_seconds

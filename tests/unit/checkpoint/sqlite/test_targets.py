@@ -11,6 +11,7 @@ import pytest
 from daemon.checkpoint.ports import Claim, ClaimedElsewhere, HistoryFilter, JobState, NameLocked
 from daemon.checkpoint.sqlite.schema import MIGRATIONS, migrate
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
+from daemon.errors import EdgeFault
 from daemon.targets.place import ANY_TARGET, TargetPlace
 from tests.support.checkpoint_calls import (
     ARN,
@@ -22,6 +23,7 @@ from tests.support.checkpoint_calls import (
     begin,
     claimed,
     deferred,
+    locked_by_another_program,
     mark_of,
     rejected,
     row,
@@ -123,9 +125,12 @@ async def test_a_clock_that_was_wrong_when_the_file_was_made_makes_it_no_older(
 async def test_a_clock_that_is_set_while_the_checkpoint_is_open_makes_it_no_older(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = await open_sqlite_checkpoint(path, TARGET)
+    checkpoint = await open_sqlite_checkpoint(path, TARGET, busy_seconds=0.1)
     clock.now += 40 * 86400
     monkeypatch.setattr("daemon.checkpoint.sqlite.database.clock_ahead", lambda: 40 * 86400.0)
+    # not durable, so it is found again
+    with locked_by_another_program(path), pytest.raises(EdgeFault):
+        await checkpoint.probe()
     await claimed(checkpoint)
     assert checkpoint.created_at == clock.now
     await checkpoint.aclose()
