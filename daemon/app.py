@@ -106,6 +106,7 @@ class Daemon:
         self._reporter = OutcomeReporter(self.metrics)
         self._breakers = Breakers(())
         self._writer: WriterLeaseKeeper | None = None
+        self._monitor: QueueMonitor | None = None
         self._received = False
         self._setup_fault: SetupFault | None = None
         self._random = jitter if jitter is not None else random.Random()  # noqa: S311 - jitter, no secret
@@ -142,6 +143,7 @@ class Daemon:
         closing.push_async_callback(self._close, "target", target.aclose)
 
         monitor = QueueMonitor(queue, self._settings.queue.visibility_seconds)
+        self._monitor = monitor
         self._breakers = self._make_breakers(
             {
                 Edge.QUEUE: monitor.refresh,
@@ -229,6 +231,7 @@ class Daemon:
             settle_seconds=settings.target.settle_seconds,
             on_outcome=self._reporter.report,
             on_fault=self._on_fault,
+            on_dead_letter=monitor.dead_letter_answered,
         )
 
     def _start(
@@ -324,7 +327,10 @@ class Daemon:
     def _readyz(self) -> HealthReport:
         standing_by = "" if self._writer is None else self._writer.standing_by
         return readiness_report(
-            self._breakers, stopping=self._stop.is_set(), standing_by=standing_by
+            self._breakers,
+            stopping=self._stop.is_set(),
+            standing_by=standing_by,
+            dead_letter_fault=None if self._monitor is None else self._monitor.dead_letter_fault,
         )
 
     # --- stop -------------------------------------------------------------------------------------

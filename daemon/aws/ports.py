@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from daemon.errors import EdgeFault
     from daemon.training_job.identity import Home
 
 
@@ -40,8 +41,15 @@ class QueueState:
     max_receive_count: int | None
     """From the redrive policy; None without one."""
     dead_letter_url: str | None
+    """Where to send dead letters. None with a `dead_letter_fault`: nobody knows; without one: there
+    is no dead-letter queue."""
     dead_letter_messages: int | None
     """None without a dead-letter queue or without permission to count it."""
+    dead_letter_fault: EdgeFault | None = None
+    """Why the dead-letter queue could not be found or counted. Sending to it may work nevertheless.
+    """
+    arn: str = ""
+    """Of the queue itself, as it says."""
 
 
 @dataclass(frozen=True, slots=True)

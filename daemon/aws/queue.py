@@ -22,6 +22,7 @@ from daemon.aws.errors import (
     unobserved,
 )
 from daemon.aws.ports import Failed, Message, QueueState
+from daemon.aws.queue_names import QueueName, may_be_one_queue, url_beside
 from daemon.errors import EdgeFault, JobRefused
 from daemon.reasons import Edge, Reason
 from daemon.text import one_line
@@ -53,6 +54,8 @@ log = structlog.get_logger(__name__)
 BATCH_SIZE = 10
 """Entries per batch call (SQS)."""
 
+_OF_ALL_QUEUES = {Reason.UNREACHABLE, Reason.UNAVAILABLE, Reason.CREDENTIALS}
+"""Faults that say nothing about a single queue."""
 _STALE = {"MessageNotInflight", "ReceiptHandleIsInvalid"}
 _ABOUT_THE_HANDLE = re.compile(r"receipt ?handle|total visibility ?timeout", re.IGNORECASE)
 """SQS also sends InvalidParameterValue for an outdated handle, and for a message that has been
@@ -82,7 +85,7 @@ class SqsQueue:
         self._polling = polling
         self._client = client
         self._url = url
-        self._dead_letters = _DeadLetterQueue(client, dead_letter_url, observe)
+        self._dead_letters = _DeadLetterQueue(client, url, dead_letter_url, observe)
         self._observe = observe
 
     @property
@@ -181,6 +184,7 @@ class SqsQueue:
                 max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
                 dead_letter_url=None,
                 dead_letter_messages=None,
+                arn=queue_arn,
             )
         except (KeyError, ValueError) as error:
             raise EdgeFault(
@@ -189,8 +193,7 @@ class SqsQueue:
                 f"the answer about the queue is not SQS's ({error!r}): check {SQS.endpoint_key}",
                 curable=False,
             ) from error
-        url, messages = await self._dead_letters.look(queue_arn, redrive.get("deadLetterTargetArn"))
-        return replace(state, dead_letter_url=url, dead_letter_messages=messages)
+        return await self._dead_letters.look(state, redrive.get("deadLetterTargetArn"))
 
     async def _batch(
         self,
@@ -221,62 +224,120 @@ class SqsQueue:
 
 
 class _DeadLetterQueue:
-    """Finds the dead-letter queue and counts its messages. A missing permission is logged once and
-    is not a failure.
+    """Finds the dead-letter queue and counts its messages. What keeps it from that is logged once
+    and does not keep the daemon from the queue; it is never taken for "there is none".
+
+    Args:
+        client: for all calls.
+        main_url: of the queue itself.
+        url: ``queue.dead_letter_url``; None: the redrive policy names the queue.
+        observe: called after each call.
+
+    Attributes:
+        problem: what the last look was kept from by, and the remedy.
     """
 
-    def __init__(self, client: SQSClient, url: str | None, observe: Observe) -> None:
+    def __init__(self, client: SQSClient, main_url: str, url: str | None, observe: Observe) -> None:
         self.problem: str | None = None
         self._client = client
+        self._main_url = main_url
         self._configured_url = url
         self._observe = observe
         self._urls: dict[str, str] = {}
 
-    async def look(self, queue_arn: str, arn: str | None) -> tuple[str | None, int | None]:
-        """The queue's URL and its number of messages; None for what does not exist or is unknown.
+    async def look(self, state: QueueState, arn: str | None) -> QueueState:
+        """The state with what is known of the dead-letter queue.
 
         Args:
-            queue_arn: of the main queue.
+            state: of the main queue.
             arn: of the dead-letter queue, from the redrive policy.
 
         Raises:
             EdgeFault: SQS does not work.
         """
-        url = self._configured_url
+        url, fault, messages = self._configured_url, None, None
+        if url is None and arn is not None:
+            url, fault = await self._find(state.arn, arn)
+        if url is not None:
+            try:
+                messages, own_arn = await self._count(url)
+            except EdgeFault as uncounted:
+                if uncounted.reason in _OF_ALL_QUEUES:
+                    raise
+                # that it does not exist says more than a missing permission
+                if fault is None or uncounted.reason is Reason.NOT_FOUND:
+                    fault = _of_dead_letters(uncounted, url)
+                own_arn = None
+            else:
+                fault = None
+                if self._configured_url is None and arn is not None:
+                    self._urls[arn] = url
+            if own_arn == state.arn or may_be_one_queue(url, self._main_url):
+                url, messages, fault = None, None, self._itself(state.arn)
+        self._report(None if fault is None else fault.detail)
+        return replace(
+            state, dead_letter_url=url, dead_letter_messages=messages, dead_letter_fault=fault
+        )
+
+    async def _find(self, queue_arn: str, arn: str) -> tuple[str | None, EdgeFault | None]:
+        """The URL of the queue of a redrive policy, and why SQS does not tell it: then the URL is
+        the one that it must have at this endpoint.
+        """
+        if arn in self._urls:
+            return self._urls[arn], None
+        queue = QueueName.of_arn(arn)
+        if queue is None:
+            detail = f"the redrive policy names {one_line(str(arn))[:200]}, which is no queue's ARN"
+            return None, EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, detail)
+        if arn == queue_arn:
+            return None, self._itself(queue_arn)
+        owner = (
+            {}
+            if queue.account == queue_arn.split(":")[4]
+            else {"QueueOwnerAWSAccountId": queue.account}
+        )
         try:
-            if url is None and arn is not None:
-                url = await self._find(queue_arn, arn)
-            messages = None if url is None else await self._count(url)
-        except EdgeFault as fault:
-            if fault.reason not in {Reason.ACCESS_DENIED, Reason.NOT_FOUND}:
-                raise
-            self._report(_of_dead_letters(fault, url or arn).detail)
-            return url, None
-        self._report(None)
-        return url, messages
-
-    async def _find(self, queue_arn: str, arn: str) -> str:
-        if arn not in self._urls:
-            account, name = arn.split(":")[4:6]
-            owner = (
-                {} if account == queue_arn.split(":")[4] else {"QueueOwnerAWSAccountId": account}
-            )
             with edge_call(self._observe, Edge.QUEUE, "GetQueueUrl"):
-                answer = await self._client.get_queue_url(QueueName=name, **owner)
+                answer = await self._client.get_queue_url(QueueName=queue.name, **owner)
             self._urls[arn] = answer["QueueUrl"]
-        return self._urls[arn]
+        except EdgeFault as fault:
+            if fault.reason in _OF_ALL_QUEUES:
+                raise
+            return url_beside(self._main_url, queue), _of_dead_letters(fault, arn)
+        except (KeyError, TypeError):
+            return url_beside(self._main_url, queue), _of_dead_letters(_not_sqs(), arn)
+        return self._urls[arn], None
 
-    async def _count(self, url: str) -> int:
+    async def _count(self, url: str) -> tuple[int, str | None]:
+        """The number of messages, and the queue's own ARN."""
         with edge_call(self._observe, Edge.QUEUE, "GetQueueAttributes"):
             answer = await self._client.get_queue_attributes(
-                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
+                QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"]
             )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        try:
+            attributes = answer["Attributes"]
+            return int(attributes["ApproximateNumberOfMessages"]), attributes.get("QueueArn")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _not_sqs() from error
+
+    def _itself(self, queue_arn: str) -> EdgeFault:
+        names = "the redrive policy" if self._configured_url is None else "queue.dead_letter_url"
+        return EdgeFault(
+            Edge.QUEUE,
+            Reason.NOT_FOUND,
+            f"{names} names the queue itself ({queue_arn}): rejected messages would be received "
+            "again and again; name the dead-letter queue there",
+            curable=False,
+        )
 
     def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
             log.warning("dead-letter queue cannot be watched", detail=problem)
         self.problem = problem
+
+
+def _not_sqs() -> EdgeFault:
+    return EdgeFault(Edge.QUEUE, Reason.NOT_THE_API, "the answer about it is not SQS's")
 
 
 def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from daemon.aws.queue_names import may_be_one_queue
 from daemon.config.types import (
     AccountId,
     BaseUrl,
@@ -154,7 +155,8 @@ class QueueSettings(Section):
     @field_validator("dead_letter_url")
     @classmethod
     def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and value == info.data.get("url"):
+        url = info.data.get("url")
+        if value is not None and url is not None and may_be_one_queue(value, url):
             raise refused(
                 "must not be queue.url itself: rejected messages would be received again and again"
             )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.clock import monotonic
+from daemon.errors import EdgeFault
+from daemon.reasons import Edge, Reason
+
 if TYPE_CHECKING:
     from daemon.aws.ports import Queue, QueueState
 
 LEAST_VISIBILITY_SECONDS = 10
 """With a shorter visibility timeout, messages return before the heartbeat can renew them."""
+
+SEND_FAULT_SECONDS = 1800.0
+"""For so long, a dead letter that could not be sent speaks for the dead-letter queue. Deferred
+messages come again before, so that afterwards nothing waits for it any more."""
 
 
 class QueueMonitor:
@@ -23,15 +31,20 @@ class QueueMonitor:
         self._queue = queue
         self._configured_visibility_seconds = configured_visibility_seconds
         self._state: QueueState | None = None
+        self._sent = False
+        self._send_fault: tuple[EdgeFault, float] | None = None
 
     async def refresh(self) -> QueueState:
         """Asks the queue.
 
         Raises:
-            EdgeFault: the queue did not answer; the previous state stays.
+            EdgeFault: the queue did not answer; the previous state stays. Or its dead-letter queue
+                cannot be one.
         """
-        self._state = await self._queue.state()
-        return self._state
+        self._state = state = await self._queue.state()
+        if state.dead_letter_fault is not None and not state.dead_letter_fault.curable:
+            raise state.dead_letter_fault
+        return state
 
     def visibility_seconds(self) -> int:
         """The visibility timeout for the next receive or renewal."""
@@ -41,5 +54,40 @@ class QueueMonitor:
         return max(own, LEAST_VISIBILITY_SECONDS)
 
     def dead_letter_url(self) -> str | None:
-        """None without a dead-letter queue, or before the first answer."""
-        return None if self._state is None else self._state.dead_letter_url
+        """None without a dead-letter queue.
+
+        Raises:
+            EdgeFault: there is one and nobody knows where, or the queue has not told yet.
+        """
+        state = self._state
+        if state is None:
+            raise EdgeFault(
+                Edge.QUEUE,
+                Reason.UNAVAILABLE,
+                "the queue has not told yet whether it has a dead-letter queue",
+            )
+        if state.dead_letter_url is None and state.dead_letter_fault is not None:
+            raise state.dead_letter_fault
+        return state.dead_letter_url
+
+    def dead_letter_answered(self, fault: EdgeFault | None) -> None:
+        """Notes how sending a dead letter ended.
+
+        Args:
+            fault: of the dead-letter queue alone; None: it was sent.
+        """
+        self._sent = fault is None
+        self._send_fault = None if fault is None else (fault, monotonic())
+
+    @property
+    def dead_letter_fault(self) -> EdgeFault | None:
+        """Why rejected messages cannot leave the queue; None as far as is known."""
+        if self._send_fault is not None:
+            fault, since = self._send_fault
+            if monotonic() - since < SEND_FAULT_SECONDS:
+                return fault
+        state = self._state
+        if state is None or state.dead_letter_fault is None:
+            return None
+        gone = state.dead_letter_fault.reason is Reason.NOT_FOUND and not self._sent
+        return state.dead_letter_fault if gone or state.dead_letter_url is None else None

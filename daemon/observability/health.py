@@ -3,7 +3,8 @@
 Healthy: no loop hangs. An outage elsewhere is no reason to restart the daemon.
 Ready: the queue has answered and the checkpoint is writable. A temporary outage of the target or of
 SageMaker leaves the daemon ready: it holds its messages, and reports so. Not ready: an operator
-must act (wrong address, credentials, permissions), or an edge has never worked since the start.
+must act (wrong address, credentials, permissions; a dead-letter queue that takes no rejected
+message), or an edge has never worked since the start.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from daemon.reasons import Edge, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from daemon.errors import EdgeFault
     from daemon.intake.breaker import Breaker
     from daemon.observability.watchdog import Watchdog
 
@@ -32,7 +34,11 @@ def liveness_report(watchdog: Watchdog) -> HealthReport:
 
 
 def readiness_report(
-    breakers: Iterable[Breaker], *, stopping: bool, standing_by: str = ""
+    breakers: Iterable[Breaker],
+    *,
+    stopping: bool,
+    standing_by: str = "",
+    dead_letter_fault: EdgeFault | None = None,
 ) -> HealthReport:
     """The answer of `/readyz`.
 
@@ -41,16 +47,25 @@ def readiness_report(
         stopping: the daemon is shutting down.
         standing_by: why this process is not the writer of a single-writer target; "" if it may
             write.
+        dead_letter_fault: why rejected messages cannot leave the queue; None if they can.
     """
     breakers = list(breakers)
     checks = {breaker.edge.value: _words(breaker) for breaker in breakers}
     if standing_by:
         checks["writer"] = standing_by
-    ok = not stopping and not any(_keeps_from_ready(breaker) for breaker in breakers)
+    if dead_letter_fault is not None:
+        checks["dead_letters"] = f"{dead_letter_fault.reason}: {dead_letter_fault.detail}"
+    ok = (
+        not stopping
+        and dead_letter_fault is None
+        and not any(_keeps_from_ready(breaker) for breaker in breakers)
+    )
     if stopping:
         state = "stopping"
     elif any(breaker.is_open for breaker in breakers):
         state = "paused" if ok else "not ready"
+    elif not ok:
+        state = "not ready"
     else:
         state = "standing by" if standing_by else "ready"
     return HealthReport(ok, state, checks)

@@ -55,12 +55,15 @@ class Worker:
         slots: one is given back for each delivery.
         acknowledgements: deletes and hides messages.
         breakers: awaited by held messages.
-        dead_letter_url: called at each rejection; None without a dead-letter queue.
+        dead_letter_url: called at each rejection; None without a dead-letter queue. Raises
+            `EdgeFault` if it is not known.
         backoff: how long a deferred message is hidden, by its receive count.
         settle_seconds: how long a message with an unanswered write stays hidden when it is given
             back.
         on_outcome: called with each outcome, including held ones.
         on_fault: called with each fault of an edge.
+        on_dead_letter: called with the dead-letter queue's own fault of each attempt to send to it;
+            None after one that worked.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Worker:
         settle_seconds: float,
         on_outcome: Callable[[Delivery, Outcome], None],
         on_fault: Callable[[EdgeFault], None],
+        on_dead_letter: Callable[[EdgeFault | None], None] = lambda _fault: None,
     ) -> None:
         self._flow = flow
         self._queue = queue
@@ -94,6 +98,7 @@ class Worker:
         self._settle_seconds = settle_seconds
         self._on_outcome = on_outcome
         self._on_fault = on_fault
+        self._on_dead_letter = on_dead_letter
 
     async def handle(self, delivery: Delivery) -> None:
         """Returns when the message has been acknowledged; gives its slot back."""
@@ -202,7 +207,13 @@ class Worker:
         that queue cannot take it. False: neither worked.
         """
         body = delivery.message.body
-        url = self._dead_letter_url()
+        try:
+            url = self._dead_letter_url()
+        except EdgeFault as fault:
+            log.warning(
+                "the dead-letter queue failed; the message will be retried", detail=fault.detail
+            )
+            return False
         letter = dead_letter(body, outcome.reason, outcome.detail) if url is not None else None
         if url is not None and letter is not None:
             try:
@@ -217,10 +228,13 @@ class Worker:
                     "the dead-letter queue failed; the message will be retried",
                     detail=fault.detail,
                 )
-                if fault.reason not in DEAD_LETTER_QUEUE_ONLY:
+                if fault.reason in DEAD_LETTER_QUEUE_ONLY:
+                    self._on_dead_letter(fault)
+                else:
                     self._on_fault(fault)
                 return False
             else:
+                self._on_dead_letter(None)
                 return True
         try:
             await self._checkpoint.keep_body(delivery.message.message_id, redacted_body(body))

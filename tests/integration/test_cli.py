@@ -331,3 +331,42 @@ async def test_a_dead_letter_queue_that_is_not_there_defers_and_does_not_stop_th
         while sum((await scene.depth()).values()) != 1:
             await asyncio.sleep(0.1)
     assert await daemon.stop() == 0
+
+
+async def test_a_dead_letter_queue_that_was_deleted_keeps_rejected_messages_in_the_queue(
+    scene: DaemonScene, free_port: Callable[[], int]
+) -> None:
+    """The redrive policy still names it; the local checkpoint is no place for the only copy."""
+    await scene.delete_dead_letter_queue()
+    daemon = scene.daemon(free_port(), queue={"retry": {"initial_seconds": 1, "max_seconds": 1}})
+    await daemon.start()
+    await scene.send(["no event"])
+    await daemon.outcomes(1, outcome="deferred", reason="dead_letter_failed")
+    status, text = await daemon.get("/readyz")
+    assert (status, "not_found" in json.loads(text)["checks"]["dead_letters"]) == (503, True)
+    await daemon.logged(lambda line: line.get("event") == "dead-letter queue cannot be watched")
+    await scene.make_dead_letter_queue()
+    await daemon.outcomes(1, outcome="rejected")
+    await daemon.ready()
+    assert [letter["Body"] for letter in await scene.dead_letters()] == ["no event"]
+    assert await daemon.stop() == 0
+
+
+async def test_the_queue_itself_as_its_dead_letter_queue_is_exit_2(
+    scene: DaemonScene, free_port: Callable[[], int]
+) -> None:
+    """Rejected messages would come again and again."""
+    alias = scene.queue_url.replace(ACCOUNT, "000000000000")  # only the queue's ARN tells
+    await scene.send(["no event"])
+    daemon = scene.daemon(free_port(), queue={"dead_letter_url": alias})
+    await daemon.start()
+    assert await daemon.ended() == 2
+    assert any("queue.dead_letter_url" in line["event"] for line in daemon.log)
+    assert (await scene.depth())["visible"] == 1
+    done = await verb(
+        "check",
+        "--config",
+        config_of(scene, queue={"url": scene.queue_url, "dead_letter_url": alias}),
+    )
+    assert done.returncode == 1
+    assert "FAIL  dead-letter queue: queue.dead_letter_url names the queue itself" in done.stdout

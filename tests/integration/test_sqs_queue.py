@@ -162,6 +162,31 @@ async def test_a_configured_dead_letter_queue_goes_before_the_redrive_policy(
     assert (state.dead_letter_url, state.dead_letter_messages) == (other, 0)
 
 
+async def test_a_dead_letter_queue_that_was_deleted_is_not_taken_for_none(
+    scene: QueueScene,
+) -> None:
+    await scene.clients.sqs.delete_queue(QueueUrl=scene.dead_letter_url)
+
+    state = await scene.queue.state()
+
+    assert state.dead_letter_url == f"{scene.url}-dead"
+    assert state.dead_letter_fault is not None
+    assert state.dead_letter_fault.reason is Reason.NOT_FOUND
+
+
+async def test_the_queue_itself_is_known_by_its_arn_in_every_spelling(scene: QueueScene) -> None:
+    # moto, like ElasticMQ, looks only at the name
+    alias = scene.url.replace("123456789012", "000000000000")
+    queue = SqsQueue(scene.clients.sqs_polling, scene.clients.sqs, scene.url, dead_letter_url=alias)
+
+    state = await queue.state()
+
+    assert state.dead_letter_url is None
+    assert state.dead_letter_fault is not None
+    assert not state.dead_letter_fault.curable
+    assert "queue.dead_letter_url names the queue itself" in state.dead_letter_fault.detail
+
+
 async def test_a_dead_letter_comes_back_with_its_reason_and_detail(scene: QueueScene) -> None:
     letter = dead_letter(
         '{"detail": "é"}', Reason.TAGS_INCOMPLETE, "missing: MODEL_DB_MODEL_TYPE\x00"

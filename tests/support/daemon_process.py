@@ -233,6 +233,7 @@ class DaemonScene:
         """The module that `python -m` runs."""
         self.queue_url = ""
         self.dead_letter_url = ""
+        self._dead_letter_name = ""
         self._processes: list[DaemonProcess] = []
 
     async def make_queues(
@@ -240,8 +241,8 @@ class DaemonScene:
     ) -> None:
         attributes = {"VisibilityTimeout": str(visibility)}
         if max_receive_count is not None:
-            made = await self._sqs.create_queue(QueueName=f"{name}-dlq")
-            self.dead_letter_url = made["QueueUrl"]
+            self._dead_letter_name = f"{name}-dlq"
+            await self.make_dead_letter_queue()
             arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dlq"
             attributes["RedrivePolicy"] = json.dumps(
                 {"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count}
@@ -249,6 +250,14 @@ class DaemonScene:
         self.queue_url = (await self._sqs.create_queue(QueueName=name, Attributes=attributes))[
             "QueueUrl"
         ]
+
+    async def make_dead_letter_queue(self) -> None:
+        made = await self._sqs.create_queue(QueueName=self._dead_letter_name)
+        self.dead_letter_url = made["QueueUrl"]
+
+    async def delete_dead_letter_queue(self) -> None:
+        """The queue's redrive policy goes on to name it."""
+        await self._sqs.delete_queue(QueueUrl=self.dead_letter_url)
 
     async def send(self, bodies: Iterable[str], **attributes: str) -> None:
         """Sends messages; keywords are their message attributes."""

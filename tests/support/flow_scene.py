@@ -199,6 +199,7 @@ class MemoryQueue:
     def __init__(self) -> None:
         self.own_visibility_seconds = 30
         self.own_dead_letter_url: str | None = None
+        self.own_dead_letter_fault: EdgeFault | None = None
         self.answers: asyncio.Queue[Sequence[Message] | EdgeFault] = asyncio.Queue()
         self.receives: list[int] = []
         self.deleted: list[str] = []
@@ -243,7 +244,9 @@ class MemoryQueue:
     async def state(self) -> QueueState:
         await self._begin("state", 1)
         own = self.own_visibility_seconds
-        return QueueState(0, 0, 0, own, None, self.own_dead_letter_url, None)
+        return QueueState(
+            0, 0, 0, own, None, self.own_dead_letter_url, None, self.own_dead_letter_fault
+        )
 
     async def _begin(self, call: str, entries: int) -> None:
         await self.witness(call)
@@ -407,6 +410,8 @@ class FlowScene:
 
     Attributes:
         back: by edge: a probe passes only while this is set.
+        dead_letter_url: what the worker is told; a fault is raised.
+        dead_letter_answers: how each dead letter ended.
         outcomes: (message id, outcome) of each that was reported.
         faults: each fault that was reported.
         steps: each step that was measured.
@@ -423,7 +428,8 @@ class FlowScene:
     in_flight: InFlight = field(default_factory=InFlight)
     slots: Slots = field(default_factory=lambda: Slots(1))
     rules: FlowRules = field(default_factory=FlowRules)
-    dead_letter_url: str | None = DEAD_LETTER_URL
+    dead_letter_url: str | EdgeFault | None = DEAD_LETTER_URL
+    dead_letter_answers: list[EdgeFault | None] = field(default_factory=list)
     outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
     faults: list[EdgeFault] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
@@ -454,14 +460,20 @@ class FlowScene:
             self.slots,
             self.acknowledgements,
             self.breakers,
-            dead_letter_url=lambda: self.dead_letter_url,
+            dead_letter_url=self._dead_letter_url,
             backoff=Backoff(10, 900, random.Random(1)),
             settle_seconds=SETTLE_SECONDS,
             on_outcome=lambda delivery, outcome: self.outcomes.append(
                 (delivery.message.message_id, outcome)
             ),
             on_fault=self.fault,
+            on_dead_letter=self.dead_letter_answers.append,
         )
+
+    def _dead_letter_url(self) -> str | None:
+        if isinstance(self.dead_letter_url, EdgeFault):
+            raise self.dead_letter_url
+        return self.dead_letter_url
 
     def fault(self, fault: EdgeFault) -> None:
         """What the daemon does with a fault."""

@@ -291,6 +291,7 @@ async def test_the_state_has_all_counts(count: int | str) -> None:
     again = await sqs.state()
 
     assert state == again
+    assert state.arn == ATTRIBUTES["QueueArn"]
     assert (state.visible, state.in_flight, state.delayed, state.visibility_seconds) == (
         7,
         2,
@@ -338,6 +339,7 @@ async def test_a_missing_permission_to_find_the_dead_letter_queue_is_logged_once
     answers = {
         ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead"),
         "get_queue_url": refusal("AccessDenied", "GetQueueUrl"),
+        "get_queue_attributes": refusal("AccessDenied", "GetQueueAttributes"),
     }
     sqs, _ = queue(answers)
 
@@ -345,7 +347,7 @@ async def test_a_missing_permission_to_find_the_dead_letter_queue_is_logged_once
         state = await sqs.state()
         await sqs.state()
 
-    assert (state.visible, state.dead_letter_url, state.dead_letter_messages) == (7, None, None)
+    assert (state.visible, state.dead_letter_messages) == (7, None)
     assert sqs.dead_letter_problem is not None
     assert "sqs:GetQueueUrl" in sqs.dead_letter_problem
     assert [line["detail"] for line in logs] == [sqs.dead_letter_problem]
@@ -369,6 +371,110 @@ async def test_a_missing_permission_to_count_dead_letters_leaves_their_url() -> 
     assert problem is not None
     assert "sqs:GetQueueAttributes" in problem
     assert (later.dead_letter_messages, sqs.dead_letter_problem) == (5, None)
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDenied", "QueueDoesNotExist", "RequestThrottled", "InvalidAddress", "Odd"]
+)
+@pytest.mark.parametrize(
+    ("url", "arn", "built"),
+    [
+        (URL, "arn:aws:sqs:eu-west-1:123456789012:dead", DEAD_LETTERS),
+        (
+            "https://vpce-0a-1b.sqs.eu-west-1.vpce.amazonaws.com/123456789012/jobs",
+            "arn:aws:sqs:eu-west-1:000000000042:dead",
+            "https://vpce-0a-1b.sqs.eu-west-1.vpce.amazonaws.com/000000000042/dead",
+        ),
+        (
+            "http://localhost:4566/queue/eu-west-1/123456789012/jobs",
+            "arn:aws:sqs:eu-west-1:123456789012:dead",
+            "http://localhost:4566/queue/eu-west-1/123456789012/dead",
+        ),
+        (
+            "http://elasticmq:9324/000000000000/jobs",
+            "arn:aws:sqs:elasticmq:000000000000:dead",
+            "http://elasticmq:9324/000000000000/dead",
+        ),
+    ],
+    ids=["AWS", "VPC endpoint, other account", "LocalStack", "ElasticMQ"],
+)
+async def test_a_dead_letter_queue_that_cannot_be_looked_up_has_the_url_of_its_arn(
+    code: str, url: str, arn: str, built: str
+) -> None:
+    answers = {
+        ("get_queue_attributes", url): redriving(arn),
+        "get_queue_attributes": refusal(code, "GetQueueAttributes"),
+        "get_queue_url": refusal(code, "GetQueueUrl"),
+    }
+    if code == "Odd":
+        answers |= {"get_queue_attributes": {}, "get_queue_url": {}}
+    client: Any = Sqs(answers)
+
+    state = await SqsQueue(client, client, url).state()
+
+    assert state.dead_letter_url == built
+    assert state.dead_letter_fault is not None
+    assert state.dead_letter_fault.curable
+
+
+async def test_a_built_url_that_works_is_as_good_as_one_that_sqs_has_told() -> None:
+    answers = {
+        ("get_queue_attributes", URL): redriving("arn:aws:sqs:eu-west-1:123456789012:dead"),
+        ("get_queue_attributes", DEAD_LETTERS): {
+            "Attributes": {"ApproximateNumberOfMessages": "5"}
+        },
+        "get_queue_url": refusal("AccessDenied", "GetQueueUrl"),
+    }
+    sqs, client = queue(answers)
+
+    state = await sqs.state()
+    await sqs.state()
+
+    assert (state.dead_letter_url, state.dead_letter_messages) == (DEAD_LETTERS, 5)
+    assert (state.dead_letter_fault, sqs.dead_letter_problem) == (None, None)
+    assert [method for method, _ in client.calls].count("get_queue_url") == 1
+
+
+@pytest.mark.parametrize("arn", ["", "dead", "arn:aws:sns:eu-west-1:123456789012:dead"])
+async def test_a_redrive_policy_that_names_no_queue_is_not_taken_for_none(arn: str) -> None:
+    sqs, _ = queue({"get_queue_attributes": redriving(arn)})
+
+    state = await sqs.state()
+
+    assert state.dead_letter_url is None
+    assert state.dead_letter_fault is not None
+    assert "redrive policy" in state.dead_letter_fault.detail
+
+
+ALIAS = "http://10.0.0.7:8080/000000000000/alias"
+
+
+@pytest.mark.parametrize(
+    ("configured", "arn", "key"),
+    [
+        (ALIAS, None, "queue.dead_letter_url"),
+        (URL.replace("https", "http"), None, "queue.dead_letter_url"),
+        (None, ATTRIBUTES["QueueArn"], "the redrive policy"),
+    ],
+    ids=["by its ARN", "by its URL", "redrive policy"],
+)
+async def test_a_dead_letter_queue_that_is_the_queue_itself_is_a_configuration_error(
+    configured: str | None, arn: str | None, key: str
+) -> None:
+    own = {"Attributes": ATTRIBUTES} if arn is None else redriving(arn)
+    answers = {
+        "get_queue_attributes": own if configured == ALIAS else refusal("AccessDenied"),
+        ("get_queue_attributes", URL): own,
+        "get_queue_url": {"QueueUrl": URL},
+    }
+    sqs, _ = queue(answers, dead_letter_url=configured)
+
+    state = await sqs.state()
+
+    assert state.dead_letter_url is None
+    assert state.dead_letter_fault is not None
+    assert not state.dead_letter_fault.curable
+    assert state.dead_letter_fault.detail.startswith(key)
 
 
 async def test_an_outage_is_not_taken_for_a_queue_without_dead_letters() -> None:

@@ -71,6 +71,16 @@ REFUSED: list[tuple[str, Any, str]] = [
     ),
     ("queue.url", 5, "must be text"),
     ("queue.dead_letter_url", QUEUE_URL, "must not be queue.url itself"),
+    *(
+        ("queue.dead_letter_url", spelling, "must not be queue.url itself")
+        for spelling in (
+            QUEUE_URL.replace("https", "http"),
+            QUEUE_URL.replace("sqs.eu-west-1", "eu-west-1.queue"),
+            QUEUE_URL.replace("sqs.eu-west-1.amazonaws.com", "10.0.0.7:9324"),
+            QUEUE_URL.replace("sqs.", "vpce-0a-1b.sqs.").replace(".amazonaws", ".vpce.amazonaws"),
+            QUEUE_URL.replace("sqs.eu", "SQS.EU") + "/",
+        )
+    ),
     ("queue.dead_letter_url", "x", "must be an http:// or https:// URL with a host"),
     ("queue.pollers", 0, "= 0: must be a whole number from 1 to 10"),
     ("queue.pollers", 11, "= 11: must be a whole number from 1 to 10"),

@@ -7,8 +7,13 @@ from collections import deque
 import pytest
 
 from daemon.errors import EdgeFault
-from daemon.intake.queue_monitor import LEAST_VISIBILITY_SECONDS, QueueMonitor
-from daemon.reasons import Edge
+from daemon.intake import queue_monitor
+from daemon.intake.queue_monitor import (
+    LEAST_VISIBILITY_SECONDS,
+    SEND_FAULT_SECONDS,
+    QueueMonitor,
+)
+from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import DEAD_LETTER_URL, MemoryQueue, edge_fault
 
 
@@ -37,9 +42,81 @@ async def test_the_last_answer_outlives_a_fault_of_the_queue() -> None:
     queue = MemoryQueue()
     queue.own_dead_letter_url = DEAD_LETTER_URL
     monitor = QueueMonitor(queue, None)
-    assert monitor.dead_letter_url() is None
     await monitor.refresh()
     queue.faults["state"] = deque([edge_fault(Edge.QUEUE)])
     with pytest.raises(EdgeFault):
         await monitor.refresh()
     assert monitor.dead_letter_url() == DEAD_LETTER_URL
+
+
+DENIED = EdgeFault(Edge.QUEUE, Reason.ACCESS_DENIED, "no permission")
+GONE = EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, "it does not exist")
+
+
+async def test_before_the_first_answer_no_dead_letter_queue_is_not_known_either() -> None:
+    queue = MemoryQueue()
+    monitor = QueueMonitor(queue, None)
+    with pytest.raises(EdgeFault):
+        monitor.dead_letter_url()
+    await monitor.refresh()
+    assert monitor.dead_letter_url() is None
+    assert monitor.dead_letter_fault is None
+
+
+@pytest.mark.parametrize("fault", [DENIED, GONE])
+async def test_a_dead_letter_queue_that_nobody_can_find_is_not_none(fault: EdgeFault) -> None:
+    queue = MemoryQueue()
+    queue.own_dead_letter_fault = fault
+    monitor = QueueMonitor(queue, None)
+    await monitor.refresh()
+    with pytest.raises(EdgeFault) as raised:
+        monitor.dead_letter_url()
+    assert raised.value is monitor.dead_letter_fault is fault
+
+
+async def test_a_dead_letter_queue_that_cannot_be_one_fails_and_is_not_sent_to() -> None:
+    queue = MemoryQueue()
+    queue.own_dead_letter_url = DEAD_LETTER_URL
+    monitor = QueueMonitor(queue, None)
+    await monitor.refresh()
+    queue.own_dead_letter_url = None
+    queue.own_dead_letter_fault = EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, "itself", curable=False)
+    for use in (monitor.refresh, monitor.refresh):
+        with pytest.raises(EdgeFault, match="itself"):
+            await use()
+    with pytest.raises(EdgeFault, match="itself"):
+        monitor.dead_letter_url()
+
+
+async def test_a_url_of_a_queue_that_is_said_not_to_exist_is_tried_and_the_send_decides() -> None:
+    queue = MemoryQueue()
+    queue.own_dead_letter_url, queue.own_dead_letter_fault = DEAD_LETTER_URL, GONE
+    monitor = QueueMonitor(queue, None)
+    await monitor.refresh()
+    assert (monitor.dead_letter_url(), monitor.dead_letter_fault) == (DEAD_LETTER_URL, GONE)
+    monitor.dead_letter_answered(None)
+    assert monitor.dead_letter_fault is None
+    monitor.dead_letter_answered(DENIED)
+    assert monitor.dead_letter_fault is DENIED
+
+
+async def test_a_missing_permission_to_count_is_no_fault_of_sending() -> None:
+    queue = MemoryQueue()
+    queue.own_dead_letter_url, queue.own_dead_letter_fault = DEAD_LETTER_URL, DENIED
+    monitor = QueueMonitor(queue, None)
+    await monitor.refresh()
+    assert monitor.dead_letter_fault is None
+
+
+async def test_a_failed_send_speaks_for_the_queue_until_it_is_outdated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(queue_monitor, "monotonic", lambda: now[0])
+    monitor = QueueMonitor(MemoryQueue(), None)
+    await monitor.refresh()
+    monitor.dead_letter_answered(DENIED)
+    now[0] += SEND_FAULT_SECONDS - 1
+    assert monitor.dead_letter_fault is DENIED
+    now[0] += 1
+    assert monitor.dead_letter_fault is None

@@ -117,6 +117,13 @@ def test_not_ready_while_waiting_cannot_help() -> None:
     assert not readiness_report(all_of_them, stopping=False).ok
 
 
+def test_not_ready_while_rejected_messages_cannot_leave_the_queue() -> None:
+    denied = fault(Edge.QUEUE, Reason.ACCESS_DENIED)
+    report = readiness_report(breakers(), stopping=False, dead_letter_fault=denied)
+    assert (report.ok, report.state) == (False, "not ready")
+    assert report.checks["dead_letters"] == "access_denied: no answer"
+
+
 @pytest.mark.parametrize("edge", list(Edge))
 def test_not_ready_before_an_edge_has_worked_once(edge: Edge) -> None:
     report = readiness_report(breakers(unproven=edge), stopping=False)

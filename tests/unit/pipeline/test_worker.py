@@ -147,6 +147,28 @@ async def test_a_dead_letter_that_cannot_be_sent_defers(
     assert scene.queue.deleted == ["m-1/4"]
 
 
+async def test_a_dead_letter_queue_that_is_not_found_is_not_taken_for_none(
+    scene: FlowScene,
+) -> None:
+    """The body would then be in the local checkpoint alone."""
+    scene.dead_letter_url = edge_fault(Edge.QUEUE, Reason.ACCESS_DENIED)
+    outcome = await scene.handle(message("no event", receive_count=3))
+    assert outcome.reason is Reason.DEAD_LETTER_FAILED
+    assert not scene.queue.deleted
+    [kept] = await scene.checkpoint.rejected_messages()
+    assert kept.body is None
+    assert not scene.faults
+
+
+async def test_how_sending_a_dead_letter_ended_is_told(scene: FlowScene) -> None:
+    denied = edge_fault(Edge.QUEUE, Reason.ACCESS_DENIED)
+    throttled = edge_fault(Edge.QUEUE, Reason.THROTTLED)
+    scene.queue.faults["send"] = deque([denied, throttled])
+    for count in (1, 2, 3):
+        await scene.handle(message("no event", receive_count=count))
+    assert scene.dead_letter_answers == [denied, None]
+
+
 async def test_without_a_dead_letter_queue_the_body_is_kept_without_what_is_private(
     scene: FlowScene,
 ) -> None:
