@@ -10,7 +10,10 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.app import Daemon
-from tests.support.flow_scene import message
+from daemon.intake.breaker import Breaker, Breakers
+from daemon.observability.watchdog import Pulse
+from daemon.reasons import Edge
+from tests.support.flow_scene import CountingBackoff, edge_fault, message
 from tests.support.log_lines import log_lines
 from tests.support.settings_factory import settings
 
@@ -125,3 +128,21 @@ async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
         ("a part failed to close", "checkpoint"),
     ]
     assert daemon.unclean == ["target"]
+
+
+async def test_a_receive_that_works_resets_the_backoff_of_the_queue(path: Path) -> None:
+    backoff = CountingBackoff()
+    daemon = Daemon(settings(path))
+    breaker = Breaker(
+        Edge.QUEUE, lambda: asyncio.sleep(0), backoff, lambda _open: None, proven=True
+    )
+    daemon._breakers = Breakers([breaker])
+    running = asyncio.create_task(breaker.run(Pulse(), lambda _fault: None))
+    async with asyncio.timeout(5):
+        for _ in range(10):
+            breaker.trip(edge_fault(Edge.QUEUE))
+            await breaker.wait_closed()
+            daemon._on_receive(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert backoff.asked == [1] * 10
