@@ -5,7 +5,8 @@ module has the data and the protocol that a store implements.
 
 - A checkpoint is opened for one *target*: kind and place (`TargetPlace`). "Done" is per target, so
   rows, claims and name locks of other targets are not seen: daemons of several targets may share a
-  checkpoint, and a daemon that moves to another ModelDB syncs there whatever it receives.
+  checkpoint, and a daemon that moves to another ModelDB syncs there whatever it receives. Only
+  unanswered writes of another place of the same kind count (`daemon.checkpoint.rules.seen_from`).
 - A *claim* is on a job's ARN, because it is taken before DescribeTrainingJob gives the creation
   time. It has an owner (one process) and a lease, which the heartbeat renews. Whoever loses the
   lease writes nothing more.

@@ -24,6 +24,9 @@ A job's row, one per ARN, creation time and target::
 A row of an older version, which does not say in which place its target is, is taken over by the
 first target of its kind that changes it. A synced one is not: to another place it is "no row".
 
+Nothing else is known of other places, except that a write without an answer may still be carried
+out, wherever it was sent: see `seen_from`.
+
 After a crash, a stop or a timeout the row stays in state writing: what is in the target is unknown,
 so the next attempt, which sees `unanswered_writes` > 0, looks the job up there first.
 
@@ -252,6 +255,30 @@ def absorbs(row: JobRecord, undescribed: JobRecord) -> bool:
     before it was described may be an earlier one of that name, so its row stays.
     """
     return row.creation_time != "" and undescribed.state is JobState.RELEASED
+
+
+def seen_from(target: TargetPlace, row: JobRecord) -> JobRecord:
+    """A row as it counts for a target. Of one of another place only the unanswered writes count:
+    that may be another name of the same server, which may still carry them out.
+    """
+    if row.place in ("", target.place):
+        return row
+    return JobRecord(
+        job_arn=row.job_arn,
+        creation_time=row.creation_time,
+        job_name=row.job_name,
+        state=JobState.WRITING,
+        reason="",
+        detail="",
+        attempts=0,
+        unanswered_writes=row.unanswered_writes,
+        target=target.kind,
+        place=target.place,
+        target_ids={},
+        message_id="",
+        first_seen_at=row.updated_at,
+        updated_at=row.updated_at,
+    )
 
 
 def takes_over(row: JobRecord, known: JobRecord) -> bool:

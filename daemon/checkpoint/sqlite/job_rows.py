@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
+from daemon.checkpoint import rules
 from daemon.checkpoint.ports import JobRecord, JobState, RejectedMessage
-from daemon.checkpoint.rules import NEVER_PRUNED
 from daemon.targets.place import TargetPlace
 
 if TYPE_CHECKING:
@@ -34,10 +34,15 @@ _PUT_MESSAGE = _upsert("rejected_messages", RejectedMessage)
 
 
 _OF_TARGET = """
-    ((target, place) = (:kind, :place) OR (place = '' AND target IN (:kind, '')))
-    ORDER BY creation_time DESC, place = '', target = ''
+    (
+        (target, place) = (:kind, :place)
+        OR (place = '' AND target IN (:kind, ''))
+        OR (target = :kind AND unanswered_writes > 0)
+    )
+    ORDER BY creation_time DESC, (target, place) = (:kind, :place) DESC, place = '' DESC,
+        target = '', updated_at DESC
 """
-"""This target's row before one of an unknown place, which counts where there is no other."""
+"""This target's row, or else one of an unknown place, or else what `rules.seen_from` sees."""
 
 
 def find(
@@ -52,7 +57,7 @@ def find(
             "place": target.place,
         },
     ).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else rules.seen_from(target, _record(row))
 
 
 def described(connection: sqlite3.Connection, target: TargetPlace, job_arn: str) -> list[JobRecord]:
@@ -63,7 +68,7 @@ def described(connection: sqlite3.Connection, target: TargetPlace, job_arn: str)
     )
     first: dict[str, JobRecord] = {}
     for row in rows:
-        first.setdefault(row["creation_time"], _record(row))
+        first.setdefault(row["creation_time"], rules.seen_from(target, _record(row)))
     return list(first.values())
 
 
@@ -128,7 +133,7 @@ def prune(connection: sqlite3.Connection, older_than: float) -> int:
             WHERE updated_at < ? AND state NOT IN (SELECT value FROM json_each(?)) LIMIT ?
         )
         """,
-        (older_than, json.dumps(list(NEVER_PRUNED)), PRUNED_AT_ONCE),
+        (older_than, json.dumps(list(rules.NEVER_PRUNED)), PRUNED_AT_ONCE),
     )
     messages = connection.execute(
         """

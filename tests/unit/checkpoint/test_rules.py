@@ -409,6 +409,19 @@ class TestJobRow:
         assert (row.done, row.place) == (True, TARGET.place)
         assert rules.takes_over(row, known) is (run_id == "r-0")
 
+    def test_of_another_place_only_the_unanswered_writes_count(self) -> None:
+        there = record(JobState.REJECTED, place="http://other", unanswered_writes=2, attempts=3)
+        here = rules.seen_from(TARGET, there)
+        assert (here.state, here.place, here.unanswered_writes) == (
+            JobState.WRITING,
+            TARGET.place,
+            2,
+        )
+        assert (here.attempts, here.steps, here.target_ids, here.write_begun) == (0, {}, {}, False)
+        assert not rules.takes_over(begin_write(here), here)
+        for row in (record(JobState.WRITING), record(JobState.WRITING, place="")):
+            assert rules.seen_from(TARGET, row) is row
+
     def test_a_row_of_this_place_replaces_no_other(self) -> None:
         known = record(JobState.SYNCED)
         assert known.done

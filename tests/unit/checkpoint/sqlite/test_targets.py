@@ -73,6 +73,23 @@ async def test_what_is_done_in_one_target_is_unknown_in_another(pair: Pair) -> N
     }
 
 
+async def test_a_write_without_an_answer_may_reach_the_server_under_another_name(
+    path: Path,
+) -> None:
+    ours, moved, v1 = [await open_sqlite_checkpoint(path, target) for target in (TARGET, MOVED, V1)]
+    await begin(ours, await claimed(ours))
+    assert (await row(moved)).unanswered_writes == 1
+    assert [each.unanswered_writes for each in await moved.described(ARN)] == [1]
+    assert await v1.job(MARK) is None
+    claim = await claimed(moved)
+    assert (await begin(moved, claim)).unanswered_writes == 2
+    await synced(moved, claim)
+    assert (await row(moved)).done
+    assert (await row(ours)).unanswered_writes == 1
+    for checkpoint in (ours, moved, v1):
+        await checkpoint.aclose()
+
+
 async def test_claims_and_name_locks_of_two_targets_do_not_meet(pair: Pair) -> None:
     ours, theirs = pair
     claims = [await claimed(ours), await claimed(theirs)]
@@ -240,7 +257,10 @@ async def test_what_is_under_way_in_a_file_of_version_2_goes_to_one_target(path:
     await deferred(ours, await claimed(ours, mark_of(4).arn), mark_of(4))
     moved = await open_sqlite_checkpoint(path, MOVED)
     v1 = await open_sqlite_checkpoint(path, V1)
-    assert await moved.job(mark_of(4)) is None
+    assert ((await row(ours, mark_of(4))).attempts, (await row(moved, mark_of(4))).attempts) == (
+        4,
+        0,
+    )
     assert await v1.job(mark_of(1)) is None
     assert await v1.job(mark_of(2)) is None
     assert await v1.described(mark_of(3).arn) != []
