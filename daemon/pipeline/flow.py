@@ -227,11 +227,14 @@ class Flow:
         mark = delivery.job.mark = JobMark(known.job_arn, known.creation_time)
         with self._timed(delivery, Step.SYNC):
             found = await self._target.find(mark)
-        if found is None or not (found.complete or found.ids == known.target_ids):
+        if found is None:
+            return None
+        same = found.ids.items() <= known.target_ids.items()
+        if not (same or found.complete):
             return None
         return Synced(
             Reason.FOUND_IN_TARGET,
-            found.ids,
+            known.target_ids if same else found.ids,
             "recorded as synced by an earlier version, which did not note to which address",
         )
 

@@ -151,12 +151,17 @@ def as_of_version_2(checkpoint: Path) -> None:
         connection.execute("DELETE FROM targets")
 
 
+@pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
 async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
     scene: DaemonScene,
+    v1: ModelDbV1StandIn,
     v2: ModelDbV2StandIn,
     free_port: Callable[[], int],
     capsys: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
+    if kind == "modeldb-v1":
+        scene.target = section(v1)
     jobs = list(jobs_named("upgraded", 5))
     scene.finish_jobs(jobs)
     outcomes = []
@@ -174,6 +179,9 @@ async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
         {("synced", "found_in_target")},
         {("duplicate", "already_synced")},
     ]
+    if kind == "modeldb-v1":
+        assert len(set(marks_v1(v1))) == len(v1.runs) == len(v1.fits) == len(jobs)
+        return
     assert names_v2(v2) == names(jobs)
 
     as_of_version_2(scene.home / "checkpoint.db")

@@ -560,3 +560,26 @@ async def test_a_message_without_a_creation_time_is_no_duplicate_of_an_earlier_j
         assert isinstance(await daemon.process(), Synced)
         jobs.delete()
         assert await daemon.process(message(event_body(CreationTime=None))) == GONE
+
+
+@pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
+async def test_a_job_synced_by_an_earlier_version_is_found_also_when_it_is_gone(
+    tmp_path: Path, v1: ModelDbV1StandIn, v2: ModelDbV2StandIn, kind: str
+) -> None:
+    # The row does not say to which address it was synced, so the target is asked. V1's answer alone
+    # does not prove that the run is complete; the row does.
+    jobs = SageMaker()
+    opened = target_on(v1.port, metadata_store=True) if kind == "modeldb-v1" else target_of(v2.url)
+    async with opened as target, daemon_on(tmp_path, jobs, target) as daemon:
+        assert isinstance(await daemon.process(), Synced)
+        ids = (await daemon.row()).target_ids
+        await daemon.checkpoint._write(
+            lambda connection: connection.execute("UPDATE jobs SET place = ''")
+        )
+        jobs.delete()
+        outcome = await daemon.process(message(event_body(), "m-2"))
+        assert isinstance(outcome, Synced)
+        assert (outcome.reason, outcome.target_ids) == (Reason.FOUND_IN_TARGET, ids)
+        assert (await daemon.row()).done
+        assert isinstance(await daemon.process(message(event_body(), "m-3")), Duplicate)
+        assert len(await daemon.rows()) == 1
