@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -16,10 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.training_run import DescribedJob, training_run
+from tests.support.aws_vectors import parsed_description
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from daemon.targets.modeldb_v1.mapping import MappedJob
+    from tests.support.daemon_process import Job
 
 LAB = os.environ.get("MODELDB_V1_LAB", "")
 
@@ -186,3 +193,39 @@ def expected_model(job: MappedJob) -> StoredModel:
             for each in job.metrics
         ),
     )
+
+
+def mapped(job: Job, server: LabServer) -> MappedJob:
+    tags = read_tags(job.tags, TagKeys())
+    assert isinstance(tags, JobTags)
+    description = parsed_description(json.dumps(job.description).encode())
+    return map_job(
+        training_run(DescribedJob.of(description), tags, job.tags, ()),
+        metadata_store=server.target["metadata_store"],
+    )
+
+
+def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
+    """Deviations: no run, two runs, another model, a wrong data frame."""
+    by_marker: dict[str, list[StoredRun]] = {}
+    for run in server.runs():
+        by_marker.setdefault(run.marker, []).append(run)
+    found = []
+    for job in jobs:
+        expected = mapped(job, server)
+        runs = by_marker.pop(expected.marker, [])
+        if len(runs) != 1:
+            found.append(f"{job.name}: {len(runs)} runs")
+            continue
+        (run,) = runs
+        if run.project != (
+            expected.project_name,
+            expected.project_user,
+            expected.project_description,
+        ):
+            found.append(f"{job.name}: project {run.project}")
+        if list(run.models) != [expected_model(expected)]:
+            found.append(f"{job.name}: {run.models} instead of {expected_model(expected)}")
+        if set(run.data_frames) != {(frame.tag, frame.filepath) for frame in expected.data_frames}:
+            found.append(f"{job.name}: data frames {run.data_frames}")
+    return found + [f"a run that nobody wanted: {marker}" for marker in by_marker]

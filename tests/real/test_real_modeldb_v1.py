@@ -19,7 +19,7 @@ from daemon.targets.modeldb_v1.errors import CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from daemon.training_job.training_run import DescribedJob, training_run
-from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server
+from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server, mapped, wrong
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.training_job.training_run import TrainingRun
     from tests.real.modeldb_v1_lab import LabServer, StoredRun
     from tests.support.daemon_process import DaemonProcess, DaemonScene
@@ -77,42 +76,6 @@ def real_jobs(count: int) -> Sequence[Job]:
         )
         for number in range(count)
     ]
-
-
-def mapped(job: Job, server: LabServer) -> MappedJob:
-    tags = read_tags(job.tags, TagKeys())
-    assert isinstance(tags, JobTags)
-    description = parsed_description(json.dumps(job.description).encode())
-    return map_job(
-        training_run(DescribedJob.of(description), tags, job.tags, ()),
-        metadata_store=server.target["metadata_store"],
-    )
-
-
-def wrong(jobs: Sequence[Job], server: LabServer) -> list[str]:
-    """Deviations: no run, two runs, another model, a wrong data frame."""
-    by_marker: dict[str, list[StoredRun]] = {}
-    for run in server.runs():
-        by_marker.setdefault(run.marker, []).append(run)
-    found = []
-    for job in jobs:
-        expected = mapped(job, server)
-        runs = by_marker.pop(expected.marker, [])
-        if len(runs) != 1:
-            found.append(f"{job.name}: {len(runs)} runs")
-            continue
-        (run,) = runs
-        if run.project != (
-            expected.project_name,
-            expected.project_user,
-            expected.project_description,
-        ):
-            found.append(f"{job.name}: project {run.project}")
-        if list(run.models) != [expected_model(expected)]:
-            found.append(f"{job.name}: {run.models} instead of {expected_model(expected)}")
-        if set(run.data_frames) != {(frame.tag, frame.filepath) for frame in expected.data_frames}:
-            found.append(f"{job.name}: data frames {run.data_frames}")
-    return found + [f"a run that nobody wanted: {marker}" for marker in by_marker]
 
 
 async def test_200_jobs_three_events_each_in_any_order_are_200_complete_runs(
