@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import signal
+import sqlite3
 import uuid
 from typing import TYPE_CHECKING
 
@@ -236,6 +237,12 @@ STEPS = [
 """The calls of the first job in a project."""
 
 
+def end_grace(checkpoint: Path) -> None:
+    """As if the writer had ended long ago. It makes the settle time suffice, and saves 46 s."""
+    with contextlib.closing(sqlite3.connect(checkpoint, isolation_level=None)) as database:
+        database.execute("UPDATE writer_leases SET lease_until = 0")
+
+
 async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
     moto_endpoint: str, with_mongo: LabServer, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
@@ -264,6 +271,7 @@ async def test_the_daemon_killed_after_each_step_leaves_one_complete_run_each(
                 async with asyncio.timeout(30):
                     await fault.struck.wait()
                 await daemons[-1].ended()
+                end_grace(tmp_path / "checkpoint.db")
                 await start()
                 await scene.send([job.event])  # the first one is hidden for its visibility timeout
             await daemons[-1].outcomes(1, outcome="synced", job=job.name)
@@ -391,7 +399,11 @@ async def test_of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_kil
     await first.outcomes(60, outcome="synced")
     assert (await second.metrics())["modeldb_sync_messages_received_total"] == 0
     await first.kill()
-    await second.logged(lambda line: line["event"] == "this process is the writer")
+    await second.logged(
+        lambda line: line["event"].startswith("standing by: the writer lease has ended")
+    )
+    assert "standing by" in (await second.get("/readyz"))[1]
+    await second.logged(lambda line: line["event"] == "this process is the writer", seconds=60)
     assert (await second.metrics())["modeldb_sync_standing_by"] == 0
     await scene.drained(120)
     assert wrong(jobs, server) == []

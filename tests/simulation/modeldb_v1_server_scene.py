@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def target_of(server: SimulatedModelDbV1, *, settle_seconds: float = SETTLE_SECONDS) -> Any:
+async def target_of(
+    server: SimulatedModelDbV1, *, settle_seconds: float = SETTLE_SECONDS, owner: object = None
+) -> Any:
     target = ModelDBV1Target(
-        server.connect,
+        partial(server.connect, owner=owner),
         Permit(),
         server_id="test",
         metadata_store=server.metadata_store,

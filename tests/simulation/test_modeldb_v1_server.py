@@ -29,7 +29,7 @@ from tests.simulation.modeldb_v1_server_scene import (
 from tests.support.modeldb_v1_connections import failure_of
 from tests.support.modeldb_v1_plain_client import data_frame, fit, project, run
 from tests.support.modeldb_v1_replay import replay_counted, stories
-from tests.support.modeldb_v1_target import full_job, until_synced
+from tests.support.modeldb_v1_target import full_job, until_synced, when_it_stores_a_fit
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
     from tests.support.modeldb_v1_replay import Story
+
+
+async def persist(target: ModelDBV1Target, job: Any, *, known: bool = True) -> None:
+    """Attempts until one succeeds."""
+    journal = MemoryJournal(look_up_first=not known)
+    for _ in range(60):
+        with contextlib.suppress(Exception):
+            await target.sync(job, journal)
+            return
+        await asyncio.sleep(1.0)
+    raise AssertionError(f"{job.name} was never synced")
 
 
 class TestTheRealTarget:
@@ -69,6 +80,39 @@ class TestTheRealTarget:
         assert first == again
         assert first != other
 
+    def test_a_writer_that_takes_over_while_mongodb_is_away_makes_no_second_model(self) -> None:
+        """Without any grace. The fit of job-1 fails at once, that of job-2 waits for MongoDB, and
+        that of job-3 is behind it: it is carried out when MongoDB is back, or 30 s later.
+        """
+        jobs = [full_job(f"job-{number}") for number in range(6)]
+
+        async def take_over(server: SimulatedModelDbV1, seed: int) -> None:
+            chance, owner = Random(seed), object()
+            async with target_of(server, owner=owner) as first:
+                await persist(first, jobs[0])
+                when_it_stores_a_fit(server.faults, partial(setattr, server, "mongo_down", True))
+                writing = [asyncio.create_task(persist(first, each)) for each in jobs[1:]]
+                await until(lambda: server.mongo_down)
+                await asyncio.sleep(chance.uniform(0.0, 10.0))
+                server.crash(owner)
+                for each in writing:
+                    each.cancel()
+                await asyncio.wait(writing)
+            asyncio.get_running_loop().call_later(
+                chance.uniform(0.0, 60.0), setattr, server, "mongo_down", False
+            )
+            async with target_of(server) as second:
+                rest = [jobs[3], *chance.sample([jobs[1], jobs[2], jobs[4], jobs[5]], k=4)]
+                await asyncio.gather(*(persist(second, each, known=False) for each in rest))
+            await until(lambda: server.open_connections == 0)
+
+        for_nobody = 0
+        for seed in SEEDS:
+            server, history = run_scenario(partial(take_over, seed=seed), seed=seed, bounded=False)
+            assert (server.wrong(jobs), server.violations) == ([], []), (seed, "\n".join(history))
+            for_nobody += server.counts["carried out for nobody"]
+        assert for_nobody > 5
+
     @pytest.mark.parametrize("metadata_store", [True, False])
     def test_recovers_from_everything_at_once(self, *, metadata_store: bool) -> None:
         jobs = [full_job(f"job-{number}") for number in range(3)]
@@ -96,15 +140,6 @@ class TestTheRealTarget:
                 await asyncio.gather(*(persist(target, each) for each in jobs))
                 await troubling
             await until(lambda: server.open_connections == 0)
-
-        async def persist(target: ModelDBV1Target, job: Any) -> None:
-            journal = MemoryJournal()
-            for _ in range(60):
-                with contextlib.suppress(Exception):
-                    await target.sync(job, journal)
-                    return
-                await asyncio.sleep(1.0)
-            raise AssertionError(f"{job.name} was never synced")
 
         happened = set[str]()
         for seed in SEEDS:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.training_run import TrainingRun
-    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
+    from tests.support.modeldb_v1_stand_in import InjectedFaults, ModelDbV1StandIn
     from tests.support.modeldb_v2_target import MemoryJournal
 
 CHANNELS = ("train", "validation", "test")
@@ -244,14 +244,14 @@ def writing_connections(server: ModelDbV1StandIn) -> set[int]:
     return {each.connection for each in server.received if each.method.startswith("store")}
 
 
-def when_it_stores_a_fit(server: ModelDbV1StandIn, act: Callable[[], None]) -> None:
+def when_it_stores_a_fit(faults: InjectedFaults, act: Callable[[], None]) -> None:
     """Runs `act` right before the next fit is stored."""
 
     def look(_call: Call) -> bool:
         act()
         return True
 
-    server.faults.hold_before_execution(method="storeFitEvent", when=look).release()
+    faults.hold_before_execution(method="storeFitEvent", when=look).release()
 
 
 def orphan_sets(server: ModelDbV1StandIn) -> int:

@@ -217,7 +217,7 @@ async def test_data_frames_stored_beside_a_fit_that_failed_are_used(
     with pytest.raises(JobFault):
         await target.sync(full_job(), journal)
     assert len(server.data_frames) == 2
-    when_it_stores_a_fit(server, partial(setattr, server.faults, "mongo_down", True))
+    when_it_stores_a_fit(server.faults, partial(setattr, server.faults, "mongo_down", True))
     await edge_fault(target.sync(full_job(), journal))
     server.faults.mongo_down = False
     await target.sync(full_job(), journal)

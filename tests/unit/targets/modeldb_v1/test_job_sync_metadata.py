@@ -40,7 +40,7 @@ async def test_the_metadata_store_is_down_in_the_middle(
     nothing else happens.
     """
     journal = MemoryJournal()
-    when_it_stores_a_fit(server, partial(setattr, server.faults, "mongo_down", True))
+    when_it_stores_a_fit(server.faults, partial(setattr, server.faults, "mongo_down", True))
     for _ in range(3):
         fault = await edge_fault(target.sync(full_job(), journal))
         assert (fault.reason, fault.curable) == (Reason.UNAVAILABLE, True)
@@ -61,7 +61,7 @@ async def test_several_jobs_while_the_metadata_store_is_down(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     jobs = {name: (full_job(name), MemoryJournal()) for name in "abcde"}
-    when_it_stores_a_fit(server, partial(setattr, server.faults, "mongo_down", True))
+    when_it_stores_a_fit(server.faults, partial(setattr, server.faults, "mongo_down", True))
     await asyncio.gather(*(edge_fault(target.sync(*each)) for each in jobs.values()))
     server.faults.mongo_down = False
     await asyncio.gather(*(target.sync(*each) for each in jobs.values()))
@@ -72,7 +72,7 @@ async def test_the_answer_that_the_metadata_were_added_is_lost(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
     journal = MemoryJournal()
-    when_it_stores_a_fit(server, partial(setattr, server.faults, "mongo_down", True))
+    when_it_stores_a_fit(server.faults, partial(setattr, server.faults, "mongo_down", True))
     await edge_fault(target.sync(full_job(), journal))
     server.faults.mongo_down = False
     await lose(target, server, "storeFitEvent", journal)
@@ -139,7 +139,7 @@ async def test_a_note_of_missing_metadata_of_a_run_that_is_gone_means_nothing(
 ) -> None:
     """The database was replaced; the new run has the old one's number."""
     journal = MemoryJournal()
-    when_it_stores_a_fit(server, partial(setattr, server.faults, "mongo_down", True))
+    when_it_stores_a_fit(server.faults, partial(setattr, server.faults, "mongo_down", True))
     await edge_fault(target.sync(full_job(), journal))
     assert journal.steps["fit"] == "without document"
     async with ModelDbV1StandIn() as new, target_on(new.port, metadata_store=True) as target_of_new:
