@@ -1,10 +1,10 @@
 """The answers of `/healthz` and `/readyz`.
 
 Healthy: no loop hangs. An outage elsewhere is no reason to restart the daemon.
-Ready: the queue has answered and the checkpoint is writable. A temporary outage of the target or of
-SageMaker leaves the daemon ready: it holds its messages, and reports so. Not ready: an operator
-must act (wrong address, credentials, permissions; a dead-letter queue that takes no rejected
-message), or an edge has never worked since the start.
+Ready: the queue has answered and the checkpoint is writable. An outage of the target or of
+SageMaker, also one since before the start, leaves the daemon ready: it holds its messages, or waits
+to receive the first, and reports so. Not ready: an operator must act (wrong address, credentials,
+permissions; a dead-letter queue that takes no rejected message).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _keeps_from_ready(breaker: Breaker) -> bool:
     needs_operator = breaker.fault is not None and (
         not breaker.fault.curable or breaker.fault.reason in NEEDS_OPERATOR
     )
-    return breaker.edge in {Edge.QUEUE, Edge.CHECKPOINT} or not breaker.proven or needs_operator
+    return breaker.edge in {Edge.QUEUE, Edge.CHECKPOINT} or needs_operator
 
 
 def _words(breaker: Breaker) -> str:

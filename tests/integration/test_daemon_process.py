@@ -405,7 +405,8 @@ class TestWhatCannotWork:
         reported = await daemon.logged(lambda line: line["event"] == "probe failed", times=3)
         # waiting makes no noise
         assert [line["level"] for line in reported[:3]] == ["warning", "debug", "debug"]
-        assert (await daemon.get("/readyz"))[0] == 503
+        status, body = await daemon.get("/readyz")
+        assert (status, json.loads(body)["state"]) == (200, "paused")
         assert (await daemon.get("/healthz"))[0] == 200
         assert (await scene.depth())["visible"] == 1
         assert await daemon.stop() == 0

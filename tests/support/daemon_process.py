@@ -88,6 +88,9 @@ class Job:
 _EVENT: dict[str, Any] = json.loads((DATA / "events" / "tags-map.json").read_text())
 
 
+_READY = {"ready", "standing by"}
+
+
 class DaemonProcess:
     """``python -m daemon run`` as a process of its own, with its log."""
 
@@ -182,9 +185,10 @@ class DaemonProcess:
         return samples
 
     async def ready(self, seconds: float = 30) -> None:
+        """Waits until every edge works."""
         await self.logged(lambda line: line.get("event") == "started", seconds=seconds)
         async with asyncio.timeout(seconds):
-            while (await self.get("/readyz"))[0] != 200:
+            while json.loads((await self.get("/readyz"))[1])["state"] not in _READY:
                 await asyncio.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
