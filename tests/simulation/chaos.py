@@ -9,6 +9,8 @@ their own (`tests.simulation.kinds`).
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.simulation import modeldb_v2_server, network
@@ -16,6 +18,7 @@ from tests.simulation import modeldb_v2_server, network
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
     from typing import Any
 
     from tests.simulation.world import Replica, World
@@ -292,6 +295,32 @@ async def a_day_later(world: World, chance: random.Random) -> None:
         world.start_replica(world.new_name())
 
 
+async def backup_made(world: World, _chance: random.Random) -> None:
+    """Somebody copies the checkpoint."""
+    with (
+        closing(sqlite3.connect(world.checkpoint)) as source,
+        closing(sqlite3.connect(_backup_of(world))) as copy,
+    ):
+        source.backup(copy)
+
+
+async def backup_put_back(world: World, _chance: random.Random) -> None:
+    """The checkpoint is replaced with the copy, which lacks what was synced since."""
+    count = max(1, len(world.living))
+    await _stop_replicas(world)
+    world.record("the checkpoint is replaced with an older copy")
+    for file in list(world.checkpoint.parent.iterdir()):
+        if file != _backup_of(world):
+            file.unlink()
+    _backup_of(world).rename(world.checkpoint)
+    for _ in range(count):
+        world.start_replica(world.new_name())
+
+
+def _backup_of(world: World) -> Path:
+    return world.checkpoint.with_name("backup.db")
+
+
 async def other_place(world: World, chance: random.Random) -> None:
     """The daemons are configured for another ModelDB, and keep their checkpoint."""
     count = max(1, len(world.living))
@@ -449,6 +478,8 @@ CHAOS: dict[str, Action] = {
 SCRIPTED: dict[str, Action] = {
     "writer_ends_without_mongo": writer_ends_without_mongo,
     "a_day_later": a_day_later,
+    "backup_made": backup_made,
+    "backup_put_back": backup_put_back,
     "other_place": other_place,
     "first_place": first_place,
     "disk_hangs": disk_hangs,

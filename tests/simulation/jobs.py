@@ -29,6 +29,7 @@ class SimulatedJob:
         created: epoch seconds; together with the name, its identity.
         tags: as ListTags says in the end.
         event_tags: as the event has them; None: none at all.
+        seconds: from its creation to its end.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SimulatedJob:
     status: str = "Completed"
     tags: Mapping[str, str] = field(default_factory=dict)
     event_tags: Mapping[str, str] | None = None
+    seconds: float = 60.0
 
     @property
     def arn(self) -> str:
@@ -52,7 +54,7 @@ class SimulatedJob:
             "SecondaryStatus": self.status,
             "CreationTime": moment,
             "TrainingStartTime": moment,
-            "TrainingEndTime": datetime.fromtimestamp(self.created + 60, UTC),
+            "TrainingEndTime": datetime.fromtimestamp(self.created + self.seconds, UTC),
             "ModelArtifacts": {"S3ModelArtifacts": f"s3://models/{self.name}/model.tar.gz"},
             "HyperParameters": {"eta": "0.1", "max_depth": "6"},
             "AlgorithmSpecification": {"TrainingImage": "xgboost:1.7", "TrainingInputMode": "File"},
@@ -81,7 +83,7 @@ class SimulatedJob:
                 "detail-type": "SageMaker Training Job State Change",
                 "source": "aws.sagemaker",
                 "account": ACCOUNT,
-                "time": datetime.fromtimestamp(self.created + 60, UTC).strftime(
+                "time": datetime.fromtimestamp(self.created + self.seconds, UTC).strftime(
                     "%Y-%m-%dT%H:%M:%SZ"
                 ),
                 "region": REGION,

@@ -95,6 +95,8 @@ class Shape:
     """Whether ModelDB V1 has one."""
     other_place: str = ""
     """Kind of a second ModelDB; "": there is none."""
+    old_checkpoint: bool | None = None
+    """Whether the checkpoint has been in use for long; else it is a new one."""
     own_queue: bool = False
     """The replicas that write to it have a queue of their own."""
 
@@ -133,7 +135,6 @@ def some_jobs(chance: random.Random, horizon: float, kind: str) -> list[PlannedJ
     for number in range(chance.randint(1, 9)):
         name = f"job-{number}"
         tags = full_tags(f"project-{chance.randrange(3)}", f"model-{chance.randrange(2)}")
-        created = START - 3600 + number + chance.random()
         at = burst + chance.random() if together else chance.uniform(0, horizon)
         again = chance.choice([0, 0, 1, 2]) if not plain else 0
         longest = {"amnesia": horizon - at, "lost creates": 25}.get(kind, 120)
@@ -155,14 +156,18 @@ def some_jobs(chance: random.Random, horizon: float, kind: str) -> list[PlannedJ
             case "incomplete":
                 tags = half_tagged(tags, chance)
         event_tags = None if job_kind == "tags by list" else tags
-        job = SimulatedJob(
-            name, created, "Failed" if job_kind == "failed" else "Completed", tags, event_tags
+        job = replace(
+            _ended(name, at, tags, event_tags, chance),
+            status="Failed" if job_kind == "failed" else "Completed",
         )
         deleted = at + chance.uniform(0, 60) if job_kind == "deleted" else None
         if job_kind == "again":
             deleted = at + chance.uniform(0, 60)
-            newer = SimulatedJob(name, created + 1800, "Completed", tags, event_tags)
-            planned.append(PlannedJob(newer, (deleted + 0.002 + chance.uniform(0, 60),)))
+            # they must not seem to be one job: they are never created in the same second
+            job = replace(job, created=job.created - 1800, seconds=job.seconds + 1800)
+            newer_at = deleted + 0.002 + chance.uniform(0, 60)
+            newer = _ended(name, newer_at, tags, event_tags, chance)
+            planned.append(PlannedJob(newer, (newer_at,)))
         planned.append(
             PlannedJob(job, events, deleted, chance.uniform(0, 30) if job_kind == "late" else 0.0)
         )
@@ -178,14 +183,28 @@ def plain_jobs(
         at: between which two moments their events arrive.
         projects: how many.
     """
-    planned = []
-    for number in range(count):
-        tags = full_tags(f"project-{chance.randrange(projects)}", f"model-{chance.randrange(2)}")
-        job = SimulatedJob(
-            f"job-{number}", START - 3600 + number + chance.random(), "Completed", tags, tags
-        )
-        planned.append(PlannedJob(job, (chance.uniform(*at),)))
-    return planned
+    return [
+        plain_job(chance, number, chance.uniform(*at), projects=projects) for number in range(count)
+    ]
+
+
+def plain_job(chance: random.Random, number: int, at: float, *, projects: int = 2) -> PlannedJob:
+    """One of `plain_jobs`."""
+    tags = full_tags(f"project-{chance.randrange(projects)}", f"model-{chance.randrange(2)}")
+    return PlannedJob(_ended(f"job-{number}", at, tags, tags, chance), (at,))
+
+
+def _ended(
+    name: str,
+    at: float,
+    tags: Mapping[str, str],
+    event_tags: Mapping[str, str] | None,
+    chance: random.Random,
+) -> SimulatedJob:
+    """A job that ends right before its first event."""
+    seconds = chance.uniform(60, 600)
+    created = START + at - chance.uniform(0.1, 2) - seconds
+    return SimulatedJob(name, created, "Completed", tags, event_tags, seconds)
 
 
 def half_tagged(tags: Mapping[str, str], chance: random.Random) -> dict[str, str]:

@@ -116,7 +116,7 @@ def verify_rejections(world: World, place: Place, plan: Plan) -> None:
         _verify_job(world, place, plan, planned, found, forgotten=forgotten)
 
 
-FORGETTING = ("checkpoint_deleted", "a_day_later")
+FORGETTING = ("checkpoint_deleted", "a_day_later", "backup_put_back")
 """Faults with which the checkpoint loses what it keeps."""
 
 

@@ -58,6 +58,8 @@ carried out."""
 TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0}
 SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0}
 CHANCE_OF_DEAD_LETTERS = 0.85
+CHECKPOINT_AGE_SECONDS = 40_000.0
+LOOK_BACK_SECONDS = 3600
 MAX_RECEIVE_COUNT = 1000
 """Kills use up receives; what is to be seen here is whether anything else does."""
 
@@ -127,6 +129,9 @@ class World:
         shape = shape or Shape()
         self.network = SimulatedNetwork(loop, seeded, self.record)
         self.sagemaker = SimulatedSageMaker(seeded)
+        self.old_checkpoint = seeded.random() < 0.5
+        if shape.old_checkpoint is not None:
+            self.old_checkpoint = shape.old_checkpoint
         first = self._place(shape, target, "jobs")
         self.places = [first]
         self.serving = first
@@ -143,6 +148,16 @@ class World:
         self.sqs = SimulatedSqs(seeded, *queues)
         loop.set_exception_handler(self._unhandled)
         loop.disk_seconds = lambda: seeded.uniform(0, self.disk_seconds)
+        if self.old_checkpoint:
+            self._make_checkpoint_long_ago()
+
+    def _make_checkpoint_long_ago(self) -> None:
+        """The daemons began to use it so long ago that it vouches for what it does not know."""
+        self.loop.wall_offset -= CHECKPOINT_AGE_SECONDS
+        database = SimulatedDatabase(self, self.places[0])
+        database.open()
+        database.close()
+        self.loop.wall_offset += CHECKPOINT_AGE_SECONDS
 
     def _place(self, shape: Shape, target: str, name: str, queue_of: Place | None = None) -> Place:
         seeded = self.random
@@ -486,6 +501,7 @@ def settings_of(
                 "settle_seconds": SETTLE_SECONDS[target],
             },
             "checkpoint": {"path": str(checkpoint)},
+            "reconcile": {"look_back_seconds": LOOK_BACK_SECONDS},
             "log": {"format": "json"},
         }
     )
