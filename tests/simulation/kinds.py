@@ -282,15 +282,15 @@ KINDS = {
     "lost creates": Kind(15, "answers of creates are lost", _by_chance),
     "amnesia": Kind(8, "the checkpoint is deleted", _by_chance),
     "crowd": Kind(7, "replicas start on the same names", _by_chance),
-    "rejections": Kind(0, "messages that must be found among the dead letters", _rejections),
+    "rejections": Kind(5, "messages that must be found among the dead letters", _rejections),
     "standby": Kind(
-        0,
+        5,
         "another process becomes the writer while calls wait for MongoDB",
         _standby,
         ("modeldb-v1",),
     ),
     "lost checkpoint": Kind(
-        0, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
+        5, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
     ),
     "another place": Kind(4, "two ModelDBs on one checkpoint", _another_place),
     "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
