@@ -296,6 +296,6 @@ KINDS = {
     "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
     "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
     "single faults": Kind(2, "single receives fail, with time between them", _single_faults),
-    "throttling": Kind(0, "SageMaker throttles for minutes", _throttling),
+    "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
     "unsteady target": Kind(0, "many calls of ModelDB fail for minutes", _unsteady_target),
 }
