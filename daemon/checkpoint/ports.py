@@ -96,9 +96,6 @@ class JobRecord:
     """Epoch seconds."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """Completed steps of the write, in the target's own words; empty once the job is synced."""
-    write_begun: bool = False
-    """A create was announced at least once. False: the checkpoint knows of no attempt to write,
-    which does not prove that there was none."""
 
     @property
     def done(self) -> bool:
@@ -183,6 +180,12 @@ class Checkpoint(Protocol):
         """Since when this checkpoint has been in use for its target, in epoch seconds. A new one
         may replace a lost one, so it cannot vouch for older jobs. Later than it really was where a
         clock was wrong, or the checkpoint unused for long.
+        """
+
+    @property
+    def opened_at(self) -> float:
+        """Since when this process has had it open without a break, in epoch seconds. Before that it
+        may have been an older copy, put back since.
         """
 
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:

@@ -303,7 +303,6 @@ def begin_write(row: JobRecord, *, now: float) -> JobRecord:
         reason="",
         detail="",
         unanswered_writes=row.unanswered_writes + 1,
-        write_begun=True,
         updated_at=now,
     )
 

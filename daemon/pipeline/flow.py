@@ -366,7 +366,7 @@ class Flow:
                 delivery,
                 event,
                 description,
-                created_at=self._checkpoint.created_at,
+                checkpoint=self._checkpoint,
                 now=wall(),
                 look_back_seconds=self._rules.look_back_seconds,
             ),

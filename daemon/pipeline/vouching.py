@@ -1,14 +1,16 @@
 """Whether the checkpoint proves that a job without a row was never written.
 
-It does for a fresh event of a job that ended while this checkpoint was in use. For everything else
-another checkpoint, since lost, may have known better: a look-up in the target costs one call, a
-second run costs the promise, so whatever is in doubt is looked up.
+It does for a fresh event of a job that ended while this process had the checkpoint open. For
+everything else another checkpoint, lost since, or a newer copy of this one may have known better: a
+look-up in the target costs one call, a second run costs the promise, so whatever is in doubt is
+looked up.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.checkpoint.ports import JobState
 from daemon.checkpoint.rules import EARLIEST_CLOCK
 from daemon.training_job.field_readers import moment
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from daemon.checkpoint.ports import JobRecord
+    from daemon.checkpoint.ports import Checkpoint, JobRecord
     from daemon.pipeline.delivery import Delivery
     from daemon.training_job.event import TrainingJobEvent
 
@@ -32,7 +34,7 @@ def vouches(
     event: TrainingJobEvent,
     description: Mapping[str, Any],
     *,
-    created_at: float,
+    checkpoint: Checkpoint,
     now: float,
     look_back_seconds: float,
 ) -> bool:
@@ -43,14 +45,19 @@ def vouches(
         delivery: of the message.
         event: in the message.
         description: of the job, from DescribeTrainingJob.
-        created_at: of the checkpoint.
+        checkpoint: asked for its age.
         now: epoch seconds.
         look_back_seconds: a younger checkpoint vouches for nothing.
     """
-    if known is not None and known.write_begun:
-        return known.place != "" and known.updated_at >= created_at
-    old_enough = created_at >= EARLIEST_CLOCK and now - created_at >= look_back_seconds
-    return old_enough and _is_fresh(delivery, event, description, since=created_at, now=now)
+    created_at = checkpoint.created_at
+    since = max(created_at, checkpoint.opened_at)
+    return (
+        # synced, perhaps to another place
+        not (known is not None and known.state is JobState.SYNCED)
+        and created_at >= EARLIEST_CLOCK
+        and now - created_at >= look_back_seconds
+        and _is_fresh(delivery, event, description, since=since, now=now)
+    )
 
 
 def _is_fresh(

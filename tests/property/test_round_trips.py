@@ -59,7 +59,6 @@ records = st.builds(
     first_seen_at=epoch_seconds,
     updated_at=epoch_seconds,
     steps=ids,
-    write_begun=st.booleans(),
 )
 
 

@@ -80,6 +80,7 @@ class Database:
         self.path = Path(os.path.realpath(path))
         self.target = target
         self.created_at = 0.0
+        self.opened_at = 0.0
         self._ahead = clock_ahead()
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
@@ -219,6 +220,7 @@ class Database:
         migrate(connection, self.path, wall(), MIGRATIONS)
         self._use_wal(connection)
         self.created_at = self._created_at(connection)
+        self.opened_at = wall()
         self._require_same_file()
         return connection
 
@@ -253,7 +255,7 @@ class Database:
         """
         ahead = clock_ahead()
         if abs(ahead - self._ahead) > rules.CLOCK_JUMP_SECONDS and self.target != ANY_TARGET:
-            self.created_at = wall()
+            self.created_at = self.opened_at = wall()
             self._put_created_at(connection, self.created_at)
         return ahead
 

@@ -170,5 +170,4 @@ def _record(row: sqlite3.Row) -> JobRecord:
     columns["state"] = JobState(columns["state"])
     columns["target_ids"] = json.loads(columns["target_ids"])
     columns["steps"] = json.loads(columns["steps"])
-    columns["write_begun"] = bool(columns["write_begun"])
     return JobRecord(**columns)

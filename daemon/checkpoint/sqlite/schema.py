@@ -108,7 +108,6 @@ _VERSION_3 = (
         detail TEXT NOT NULL,
         attempts INTEGER NOT NULL,
         unanswered_writes INTEGER NOT NULL,
-        write_begun INTEGER NOT NULL,
         target_ids TEXT NOT NULL,
         message_id TEXT NOT NULL,
         first_seen_at REAL NOT NULL,
@@ -120,7 +119,7 @@ _VERSION_3 = (
     """
     INSERT INTO new_jobs
     SELECT job_arn, creation_time, target, '', job_name, state, reason, detail, attempts,
-        unanswered_writes, target <> '', target_ids, message_id, first_seen_at, updated_at, steps
+        unanswered_writes, target_ids, message_id, first_seen_at, updated_at, steps
     FROM jobs
     """,
     "DROP TABLE jobs",

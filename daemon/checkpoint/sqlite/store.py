@@ -73,6 +73,10 @@ class SqliteCheckpoint:
     def created_at(self) -> float:
         return self._database.created_at
 
+    @property
+    def opened_at(self) -> float:
+        return self._database.opened_at
+
     async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
         def operation(connection: sqlite3.Connection) -> Claim | ClaimedElsewhere:
             held = claim_rows.find(connection, self.target, job_arn.lower())

@@ -288,7 +288,7 @@ class TestJobRow:
     def test_what_each_event_writes(self) -> None:
         row = row_in("writing", unanswered_writes=2)
         assert begin_write(row) == replace(
-            row, reason="", detail="", unanswered_writes=3, write_begun=True, updated_at=NOW
+            row, reason="", detail="", unanswered_writes=3, updated_at=NOW
         )
         assert record_synced(row) == replace(
             row,
@@ -387,7 +387,7 @@ class TestJobRow:
     def test_what_is_under_way_at_an_unknown_place_goes_on_here(
         self, state: JobState, kind: str
     ) -> None:
-        known = record(state, target=kind, place="", unanswered_writes=2, write_begun=True)
+        known = record(state, target=kind, place="", unanswered_writes=2)
         row = job_row(known, None)
         assert row == replace(known, target=TARGET.kind, place=TARGET.place)
         assert rules.takes_over(row, known)
@@ -417,7 +417,7 @@ class TestJobRow:
             TARGET.place,
             2,
         )
-        assert (here.attempts, here.steps, here.target_ids, here.write_begun) == (0, {}, {}, False)
+        assert (here.attempts, here.steps, here.target_ids) == (0, {}, {})
         assert not rules.takes_over(begin_write(here), here)
         for row in (record(JobState.WRITING), record(JobState.WRITING, place="")):
             assert rules.seen_from(TARGET, row) is row
