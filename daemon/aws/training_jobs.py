@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +20,7 @@ from daemon.aws.errors import (
     said,
     unobserved,
 )
+from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
@@ -38,7 +40,12 @@ PROBE_NAME = "modeldb-sync-probe"
 
 STS_SECONDS = 15.0
 """In a VPC without an STS endpoint nothing answers, and the daemon works without STS."""
+STS_COMPARE_SECONDS = 5.0
+"""The same, if the account is configured and STS is only to confirm it."""
+STS_AGAIN_SECONDS = 60.0
+"""Between two attempts at that."""
 
+_ACCOUNT = re.compile(r"[0-9]{12}")
 _PAGE_SIZE = 100
 _MAX_PAGES = 100
 """A job has at most 50 tags, so more pages than this mean an endless loop."""
@@ -47,24 +54,58 @@ _MAX_PAGES = 100
 async def resolve_home(
     clients: AwsClients, account: str | None, observe: Observe = unobserved
 ) -> Home:
-    """The account and region whose jobs are described.
+    """The account and region whose jobs are described, as STS confirms them.
+
+    Credentials describe jobs of their own account only, so ``aws.account_id`` can be no other one.
 
     Args:
         clients: the open clients.
-        account: ``aws.account_id``; None: looked up through STS. If that fails, the account is
-            unknown until the next lookup.
+        account: ``aws.account_id``; None: STS tells it. If STS does not answer, the account is
+            unknown, or not confirmed, until the next lookup.
         observe: called after the call.
+
+    Raises:
+        EdgeFault: the credentials belong to another account.
     """
-    if account is None:
-        try:
-            async with asyncio.timeout(STS_SECONDS), clients.sts() as sts:
-                with observed(observe, STS, "GetCallerIdentity"):
-                    account = (await sts.get_caller_identity())["Account"]
-        except TimeoutError:
-            log.warning("the account is not known, because STS does not answer: set aws.account_id")
-        except (*AWS_ERRORS, KeyError, ValueError) as error:
-            log.warning("the account is not known: set aws.account_id", detail=advice(error, STS))
-    return Home(account, clients.region, clients.partition)
+    own = await _account_of_credentials(clients, account, observe)
+    if own is None:
+        return Home(account, clients.region, clients.partition)
+    if account not in {None, own}:
+        raise EdgeFault(
+            Edge.SAGEMAKER,
+            Reason.ACCESS_DENIED,
+            f"aws.account_id is {account}, but STS says that the credentials belong to account "
+            f"{own}, and they can describe jobs of that account only: correct aws.account_id, or "
+            "use credentials of the other account",
+            curable=False,
+        )
+    return Home(own, clients.region, clients.partition, confirmed=True)
+
+
+async def _account_of_credentials(
+    clients: AwsClients, configured: str | None, observe: Observe
+) -> str | None:
+    """None if STS does not say it, which is logged."""
+    seconds = STS_SECONDS if configured is None else STS_COMPARE_SECONDS
+    silent = False
+    try:
+        async with asyncio.timeout(seconds), clients.sts() as sts:
+            with observed(observe, STS, "GetCallerIdentity"):
+                account = str((await sts.get_caller_identity())["Account"])
+        if _ACCOUNT.fullmatch(account):
+            return account
+        why = f"the answer is not STS's: check {STS.endpoint_key}"
+    except TimeoutError:
+        silent, why = True, "no answer"
+    except (*AWS_ERRORS, KeyError, ValueError) as error:
+        why = advice(error, STS)
+    if configured is not None:
+        log.info("STS does not confirm aws.account_id", detail=why)
+    elif silent:
+        log.warning("the account is not known, because STS does not answer: set aws.account_id")
+    else:
+        log.warning("the account is not known: set aws.account_id", detail=why)
+    return None
 
 
 class SageMakerTrainingJobs:
@@ -73,8 +114,8 @@ class SageMakerTrainingJobs:
     Args:
         client: the SageMaker client.
         home: account and region of the client's jobs.
-        resolve: called by the probe while the account is unknown, so that startup does not wait for
-            STS; None: it stays unknown.
+        resolve: called by the probe until STS has confirmed the account, because the daemon works
+            without STS; None: it stays as it is.
         observe: called after each call.
     """
 
@@ -90,6 +131,8 @@ class SageMakerTrainingJobs:
         self._home = home
         self._resolve = resolve
         self._observe = observe
+        self._resolved_at: float | None = None
+        self._wrong_account: EdgeFault | None = None
         self._last_described: tuple[str, str] | None = None
 
     @property
@@ -152,8 +195,24 @@ class SageMakerTrainingJobs:
         if arn is not None:
             await self._ask("ListTags", self._client.list_tags(ResourceArn=arn))
         # last, so that an outage of all of AWS is not reported a second time for STS
-        if self._home.account is None and self._resolve is not None:
-            self._home = await self._resolve()
+        await self._confirm_home()
+
+    async def _confirm_home(self) -> None:
+        recently = (
+            self._resolved_at is not None and monotonic() - self._resolved_at < STS_AGAIN_SECONDS
+        )
+        known = self._home.account is not None and self._wrong_account is None
+        if self._resolve is None or self._home.confirmed or (known and recently):
+            return
+        try:
+            home = await self._resolve()
+        except EdgeFault as fault:
+            self._wrong_account = fault
+            raise
+        # STS being silent now does not take back what it said
+        if self._wrong_account is not None and not home.confirmed:
+            raise self._wrong_account
+        self._home, self._wrong_account, self._resolved_at = home, None, monotonic()
 
     async def _ask(self, operation: str, call: Awaitable[object]) -> None:
         """Succeeds if the service itself has responded, whatever it says about the job."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.aws.queue import SqsQueue
+from daemon.aws.queue_names import QueueName
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
 from daemon.checkpoint.registry import jobs_of_others, open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
@@ -18,11 +19,12 @@ from daemon.wiring import open_configured_clients
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from daemon.aws.clients import AwsClients
     from daemon.aws.ports import QueueState
     from daemon.config.settings import Settings
+    from daemon.training_job.identity import Home
 
 LEAST_RECEIVES = 3
 """With fewer, the redrive policy sends a job to the dead-letter queue after a brief failure."""
@@ -86,16 +88,18 @@ async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
     """
     try:
         async with open_configured_clients(settings) as clients:
-            for finding in await _queue(settings, clients):
+            findings, queue_arn = await _queue(settings, clients)
+            for finding in findings:
                 yield finding
-            yield await _sagemaker(settings, clients)
+            yield await _sagemaker(settings, clients, queue_arn)
     except SetupFault as fault:
         yield Finding("AWS", ok=False, detail=str(fault))
     yield await _checkpoint(settings)
     yield await _target(settings)
 
 
-async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
+async def _queue(settings: Settings, clients: AwsClients) -> tuple[list[Finding], str]:
+    """The findings, and the queue's ARN; "" if it has not told it."""
     queue = SqsQueue(
         clients.sqs_polling,
         clients.sqs,
@@ -107,7 +111,7 @@ async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
         # a handle that cannot exist: the permission is checked, nothing is deleted
         await queue.delete(["modeldb-sync-check"])
     except EdgeFault as fault:
-        return [Finding("queue", ok=False, detail=fault.detail)]
+        return [Finding("queue", ok=False, detail=fault.detail)], ""
     words = (
         f"{settings.queue.url} has {state.visible} visible, {state.in_flight} in flight, "
         f"{state.delayed} delayed"
@@ -115,7 +119,7 @@ async def _queue(settings: Settings, clients: AwsClients) -> list[Finding]:
     return [
         Finding("queue", ok=True, detail=words, notes=_queue_advice(state)),
         _dead_letters(state, queue.dead_letter_problem),
-    ]
+    ], state.arn
 
 
 def _queue_advice(state: QueueState) -> tuple[str, ...]:
@@ -145,7 +149,7 @@ def _dead_letters(state: QueueState, problem: str | None) -> Finding:
     )
 
 
-async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
+async def _sagemaker(settings: Settings, clients: AwsClients, queue_arn: str) -> Finding:
     try:
         home = await resolve_home(clients, settings.aws.account_id)
         await SageMakerTrainingJobs(clients.sagemaker, home).probe()
@@ -155,17 +159,25 @@ async def _sagemaker(settings: Settings, clients: AwsClients) -> Finding:
             ok=False,
             detail=fault.detail if isinstance(fault, EdgeFault) else str(fault),
         )
-    advice = (
-        ()
-        if home.account
-        else ("the account is unknown: set aws.account_id, or let the daemon reach STS",)
-    )
     return Finding(
         "SageMaker",
         ok=True,
         detail=f"account {home.account or 'unknown'} in {home.region}",
-        notes=advice,
+        notes=tuple(_account_advice(home, QueueName.of_arn(queue_arn))),
     )
+
+
+def _account_advice(home: Home, queue: QueueName | None) -> Iterator[str]:
+    if home.account is None:
+        yield "the account is unknown: set aws.account_id, or let the daemon reach STS"
+        return
+    if not home.confirmed:
+        yield "STS does not confirm aws.account_id: check that it is the account of the credentials"
+    if queue is not None and queue.account != home.account:
+        yield (
+            f"the queue belongs to account {queue.account}, but jobs of account {home.account} are "
+            "synced: is this intended? All other jobs are rejected"
+        )
 
 
 async def _checkpoint(settings: Settings) -> Finding:

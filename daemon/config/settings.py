@@ -55,9 +55,10 @@ class AwsSettings(Section):
     )
     account_id: AccountId | None = Field(
         None,
-        description="Account whose training jobs are synced: 12 digits in quotes. null: looked up "
-        "once through STS; if STS does not answer, each job's ARN is compared with the one that "
-        "DescribeTrainingJob returns.",
+        description="Account whose training jobs are synced: 12 digits in quotes. It must be the "
+        "account of the credentials, which STS is asked to confirm. null: looked up through STS; "
+        "if STS does not answer, each job's ARN is compared with the one that DescribeTrainingJob "
+        "returns.",
     )
     sqs_endpoint_url: BaseUrl | None = Field(
         None,

@@ -19,9 +19,10 @@ from daemon.checkpoint.ports import ClaimedElsewhere, JobState
 from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
+from daemon.pipeline.foreign_jobs import ForeignJobs
 from daemon.pipeline.step import Step
 from daemon.pipeline.vouching import vouches
-from daemon.reasons import Reason
+from daemon.reasons import Edge, Reason
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
@@ -91,6 +92,7 @@ class Flow:
         self._target = target
         self._in_flight = in_flight
         self._rules = rules
+        self._foreign_jobs = ForeignJobs()
         self._on_success = on_success
         self._on_step = on_step
 
@@ -166,7 +168,7 @@ class Flow:
         if event.status is not None and event.status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {event.status}")
         job.arn = arn = self._arn(event)
-        self._require_home(arn)
+        self._require_home(event, arn)
 
         job.step = Step.CLAIM
         joined = await self._in_flight.lead(delivery)
@@ -315,15 +317,29 @@ class Flow:
             )
         return JobArn.of(home, event.name)
 
-    def _require_home(self, arn: JobArn) -> None:
+    def _require_home(self, event: TrainingJobEvent, arn: JobArn) -> None:
         home = self._jobs.home
         foreign = home.account is not None and arn.account != home.account
-        if foreign or (arn.region, arn.partition) != (home.region, home.partition):
-            raise JobRefused(
-                Reason.FOREIGN_ACCOUNT,
-                f"the job belongs to account {arn.account} in {arn.region}; this daemon works for "
-                f"{home.account or 'its own account'} in {home.region}",
+        here = f"{home.account or 'its own account'} in {home.region}"
+        if not foreign and (arn.region, arn.partition) == (home.region, home.partition):
+            # the ARN of a message without one is made from the configuration: it proves nothing
+            if event.arn is not None and home.account is not None:
+                self._foreign_jobs.saw_ours()
+            return
+        if self._foreign_jobs.saw_foreign(arn) and not home.confirmed:
+            raise EdgeFault(
+                Edge.SAGEMAKER,
+                Reason.ACCESS_DENIED,
+                f"all messages so far are about jobs of {self._foreign_jobs.places}, none about "
+                f"{here}, for which this daemon works, and STS does not confirm the account: "
+                "correct aws.account_id and aws.region, or let the daemon reach STS. The messages "
+                "are held, not rejected",
             )
+        raise JobRefused(
+            Reason.FOREIGN_ACCOUNT,
+            f"the job belongs to account {arn.account} in {arn.region}; this daemon works for "
+            f"{here}",
+        )
 
     async def _tags(
         self, delivery: Delivery, event: TrainingJobEvent, arn: JobArn

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 JOB_NAME = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
@@ -75,6 +75,8 @@ class Home:
     """12 digits, possibly with leading zeros; None when neither configured nor known from STS."""
     region: str
     partition: str = "aws"
+    confirmed: bool = field(default=False, compare=False)
+    """STS has said that the credentials belong to this account."""
 
 
 @dataclass(frozen=True, slots=True)

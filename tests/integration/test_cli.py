@@ -111,6 +111,7 @@ def config_of(scene: DaemonScene, **sections: Mapping[str, Any]) -> str:
             "account_id": ACCOUNT,
             "sqs_endpoint_url": scene.sqs_endpoint,
             "sagemaker_endpoint_url": scene.sagemaker.url,
+            "sts_endpoint_url": scene.sagemaker.url,
         },
         "queue": {"url": scene.queue_url},
         "target": scene.target,
@@ -166,6 +167,31 @@ class TestCheck:
         assert len(failures) == 4
         for said in ("queue.url", "sagemaker:DescribeTrainingJob", "checkpoint.db", "target.url"):
             assert any(said in line for line in failures), said
+
+    async def test_an_account_that_is_not_that_of_the_credentials_fails(
+        self, scene: DaemonScene
+    ) -> None:
+        scene.sagemaker.account = "210987654321"
+        done = await verb("check", "--config", config_of(scene))
+        assert done.returncode == 1
+        [line] = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+        assert line.startswith(f"FAIL  SageMaker: aws.account_id is {ACCOUNT}")
+        assert "210987654321" in line
+
+    async def test_a_queue_of_another_account_and_a_silent_sts_are_told(
+        self, scene: DaemonScene, free_port: Callable[[], int]
+    ) -> None:
+        aws = {
+            "region": REGION,
+            "account_id": "210987654321",
+            "sqs_endpoint_url": scene.sqs_endpoint,
+            "sagemaker_endpoint_url": scene.sagemaker.url,
+            "sts_endpoint_url": f"http://127.0.0.1:{free_port()}",
+        }
+        done = await verb("check", "--config", config_of(scene, aws=aws))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "note: STS does not confirm aws.account_id" in done.stdout
+        assert f"note: the queue belongs to account {ACCOUNT}" in done.stdout
 
     async def test_an_unreachable_target_is_told(
         self, scene: DaemonScene, free_port: Callable[[], int]

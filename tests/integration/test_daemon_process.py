@@ -451,6 +451,39 @@ async def test_the_account_is_asked_of_sts_and_foreign_jobs_are_rejected(
     assert await daemon.stop() == 0
 
 
+async def test_a_wrong_account_is_exit_2_before_the_first_receive(
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
+    scene.sagemaker.account = "210987654321"
+    await scene.send([Job("wrong-1").event])
+    daemon = scene.daemon(free_port())
+    await daemon.start()
+    assert await daemon.ended() == 2
+    assert any("aws.account_id" in line["event"] for line in daemon.log)
+    assert (await scene.depth())["visible"] == 1
+
+
+async def test_a_wrong_account_without_sts_holds_the_messages_and_does_not_empty_the_queue(
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
+    aws = {
+        "account_id": "210987654321",
+        "sts_endpoint_url": f"http://127.0.0.1:{free_port()}",
+    }
+    await scene.send([job.event for job in jobs_named("wrong", 30)])
+    daemon = scene.daemon(free_port(), aws=aws)
+    await daemon.start()
+    await daemon.outcomes(28, outcome="held", reason="access_denied")
+    [opened, *_] = await daemon.logged(lambda line: line.get("event") == "breaker opened")
+    assert "aws.account_id" in opened["detail"]
+    async with asyncio.timeout(10):
+        while (await daemon.get("/readyz"))[0] != 503:
+            await asyncio.sleep(0.05)
+    assert len(await scene.dead_letters()) == 2
+    assert await daemon.stop() == 0
+    assert sum((await scene.depth()).values()) == 28
+
+
 async def test_secrets_of_the_configuration_are_not_in_the_log(
     scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
 from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
-from daemon.reasons import Reason
+from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
 from tests.support.aws_vectors import (
     HOME,
@@ -342,9 +342,94 @@ async def test_the_account_is_asked_of_sts_once(stub: SageMakerStub, clients: Aw
     assert stub.count("GetCallerIdentity") == 1
 
 
-async def test_a_configured_account_asks_nobody(stub: SageMakerStub, clients: AwsClients) -> None:
-    assert await resolve_home(clients, "000000000042") == Home("000000000042", "eu-west-1", "aws")
-    assert stub.requests == []
+async def test_a_configured_account_is_confirmed_by_sts(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    stub.account = "000000000042"
+
+    home = await resolve_home(clients, "000000000042")
+
+    assert (home, home.confirmed) == (Home("000000000042", "eu-west-1", "aws"), True)
+
+
+async def test_an_account_that_is_not_that_of_the_credentials_is_a_configuration_error(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    with pytest.raises(EdgeFault) as caught:
+        await resolve_home(clients, "000000000042")
+
+    fault = caught.value
+    assert (fault.edge, fault.reason, fault.curable) == (
+        Edge.SAGEMAKER,
+        Reason.ACCESS_DENIED,
+        False,
+    )
+    assert "aws.account_id is 000000000042" in fault.detail
+    assert stub.account in fault.detail
+
+
+@pytest.mark.parametrize("answer", ["silent", "denied", "odd"])
+async def test_a_configured_account_does_not_need_sts(
+    stub: SageMakerStub, clients: AwsClients, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    match answer:
+        case "silent":
+            monkeypatch.setattr("daemon.aws.training_jobs.STS_COMPARE_SECONDS", 0.05)
+            stub.latency_seconds = 0.3
+        case "denied":
+            stub.fail_next("GetCallerIdentity", Answer(403, b"<Error/>", "text/xml"))
+        case _:
+            stub.account = "somebody"
+
+    with capture_logs() as logs:
+        home = await resolve_home(clients, "000000000042")
+
+    assert (home, home.confirmed) == (Home("000000000042", "eu-west-1", "aws"), False)
+    assert [(line["log_level"], line["event"]) for line in logs] == [
+        ("info", "STS does not confirm aws.account_id")
+    ]
+
+
+async def test_a_wrong_account_stays_wrong_while_sts_is_silent(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    wrong = EdgeFault(Edge.SAGEMAKER, Reason.ACCESS_DENIED, "wrong", curable=False)
+    answers: list[Home | EdgeFault] = [
+        wrong,
+        Home("000000000042", "eu-west-1"),
+        Home("000000000042", "eu-west-1", confirmed=True),
+    ]
+
+    async def resolve() -> Home:
+        answer = answers.pop(0)
+        if isinstance(answer, EdgeFault):
+            raise answer
+        return answer
+
+    jobs = SageMakerTrainingJobs(
+        clients.sagemaker, Home("000000000042", "eu-west-1"), resolve=resolve
+    )
+    for _ in range(2):
+        with pytest.raises(EdgeFault, match="wrong"):
+            await jobs.probe()
+    await jobs.probe()
+    assert jobs.home.confirmed
+    await jobs.probe()  # asks no more
+
+
+async def test_a_silent_sts_is_not_asked_by_every_probe(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    asked: list[str] = []
+
+    async def resolve() -> Home:
+        asked.append("sts")
+        return HOME
+
+    jobs = SageMakerTrainingJobs(clients.sagemaker, HOME, resolve=resolve)
+    await jobs.probe()
+    await jobs.probe()
+    assert asked == ["sts"]
 
 
 async def test_without_sts_the_account_stays_unknown_and_this_is_logged(

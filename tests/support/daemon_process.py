@@ -324,6 +324,7 @@ class DaemonScene:
                 "account_id": ACCOUNT,
                 "sqs_endpoint_url": self.sqs_endpoint,
                 "sagemaker_endpoint_url": self.sagemaker.url,
+                "sts_endpoint_url": self.sagemaker.url,
             },
             "queue": {"url": self.queue_url, "wait_seconds": 1},
             "target": dict(self.target),

@@ -21,6 +21,7 @@ from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home
 from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import (
+    ACCOUNT,
     CREATED,
     DAY,
     ENDED,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from daemon.aws.ports import Message
     from daemon.targets.ports import TargetRun, WriteJournal
     from daemon.training_job.training_run import TrainingRun
     from tests.support.flow_scene import FlowScene
@@ -228,6 +230,42 @@ async def test_a_job_of_another_account_or_region_is_rejected_without_a_request(
     assert not scene.jobs.asked
     [kept] = await scene.checkpoint.rejected_messages()
     assert (kept.message_id, kept.reason) == ("m-1", "foreign_account")
+
+
+def abroad(number: int, **elsewhere: str) -> Message:
+    arn = arn_of(f"abroad-{number}", **(elsewhere or {"account": "999999999999"}))
+    return message(event_body(f"abroad-{number}", arn=arn), f"abroad-{number}")
+
+
+@pytest.mark.parametrize("elsewhere", [{"account": "999999999999"}, {"region": "eu-west-2"}])
+async def test_a_queue_of_which_nothing_is_ours_is_held_and_not_emptied(
+    scene: FlowScene, elsewhere: dict[str, str]
+) -> None:
+    outcomes = [await scene.process(abroad(number, **elsewhere)) for number in range(9)]
+    assert [outcome.kind for outcome in outcomes] == ["rejected"] * 2 + ["held"] * 7
+    assert outcomes[-1].reason is Reason.ACCESS_DENIED
+    assert not scene.jobs.asked
+    assert len(await scene.checkpoint.rejected_messages()) == 2
+
+
+async def test_the_first_job_of_ours_lets_foreign_ones_be_rejected(scene: FlowScene) -> None:
+    for number in range(3):
+        await scene.process(abroad(number))
+    assert (await scene.process(abroad(3))).kind == "held"
+    await scene.process(message())
+    assert (await scene.process(abroad(3))).kind == "rejected"
+
+
+async def test_a_message_without_an_arn_does_not_prove_the_account(scene: FlowScene) -> None:
+    await scene.process(message('{"TrainingJobName": "churn-1"}'))
+    outcomes = [await scene.process(abroad(number)) for number in range(3)]
+    assert outcomes[-1].kind == "held"
+
+
+async def test_an_account_that_sts_confirms_is_not_in_doubt(scene: FlowScene) -> None:
+    scene.jobs.home = Home(ACCOUNT, "eu-west-1", confirmed=True)
+    outcomes = [await scene.process(abroad(number)) for number in range(9)]
+    assert {outcome.reason for outcome in outcomes} == {Reason.FOREIGN_ACCOUNT}
 
 
 async def test_with_an_unknown_account_the_described_arn_is_compared(scene: FlowScene) -> None:
