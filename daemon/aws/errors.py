@@ -21,15 +21,21 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from daemon.errors import EdgeFault
+from daemon.errors import DaemonError, EdgeFault
 from daemon.reasons import Edge, Reason
 from daemon.text import one_line
+from daemon.unforeseen import log_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""What calls of the clients of `daemon.aws.clients` raise."""
+
+class OddAnswerError(Exception):
+    """An answer that is not the service's, or an error that nobody foresees under a call."""
+
+
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, OddAnswerError)
+"""What the blocks of `observed` raise."""
 
 
 class CallResult(StrEnum):
@@ -185,22 +191,54 @@ _OF_A_REQUEST = re.compile(
 
 @contextmanager
 def observed(observe: Observe, service: Service, operation: str) -> Iterator[None]:
-    """Counts the call made in the block; errors of `AWS_ERRORS` pass through."""
+    """Counts the call made in the block, which also reads its answer.
+
+    botocore does not check answers: any built-in exception may come out of its parsers.
+
+    Raises:
+        Exception: one of `AWS_ERRORS`; `OddAnswerError` for what is unforeseen.
+    """
     try:
         yield
-    except RuntimeError as error:
-        # botocore raises a plain RuntimeError if refreshed credentials are already expired
-        if "credentials" not in str(error):
-            raise
-        observe(service.prefix, operation, CallResult.CREDENTIALS)
-        raise botocore_errors.CredentialRetrievalError(
-            provider="a provider", error_msg="they are expired"
-        ) from error
-    except AWS_ERRORS as error:
-        observe(service.prefix, operation, call_result(error))
+    except DaemonError as error:
+        reason = error.reason if isinstance(error, EdgeFault) else None
+        observe(service.prefix, operation, _result_of_reason(reason))
         raise
+    except Exception as error:
+        known = _known(error, service, operation)
+        observe(service.prefix, operation, call_result(known))
+        if known is error:
+            raise
+        raise known from error
     else:
         observe(service.prefix, operation, CallResult.OK)
+
+
+def _known(error: Exception, service: Service, operation: str) -> Exception:
+    """One of `AWS_ERRORS`: the error itself, or what it means."""
+    if isinstance(error, ClientError) and not _is_readable(error):
+        return OddAnswerError(f"{operation}: an error in a form of its own")
+    if isinstance(error, AWS_ERRORS):
+        return error
+    # botocore raises a plain RuntimeError if refreshed credentials are already expired
+    if isinstance(error, RuntimeError) and "credentials" in str(error):
+        return botocore_errors.CredentialRetrievalError(
+            provider="a provider", error_msg="they are expired"
+        )
+    if isinstance(error, OSError):
+        return botocore_errors.HTTPClientError(error=error)
+    log_once(service.prefix, operation, error)
+    return OddAnswerError(f"{operation}: {type(error).__name__} while it was read")
+
+
+def _is_readable(error: ClientError) -> bool:
+    response: dict[str, Any] = {**error.response}
+    metadata = response.get("ResponseMetadata", {})
+    return (
+        isinstance(response.get("Error", {}), dict)
+        and isinstance(metadata, dict)
+        and isinstance(metadata.get("HTTPStatusCode", 0), int)
+    )
 
 
 @contextmanager
@@ -226,8 +264,9 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
     """
     reason = _reason(error)
     cannot_pass = (botocore_errors.InvalidConfigError, botocore_errors.PartialCredentialsError)
-    curable = reason not in {Reason.NOT_FOUND, Reason.NOT_THE_API} and not isinstance(
-        error, cannot_pass
+    # an answer that nobody foresees may be the only one of its kind, unlike a web page
+    curable = isinstance(error, OddAnswerError) or (
+        reason not in {Reason.NOT_FOUND, Reason.NOT_THE_API} and not isinstance(error, cannot_pass)
     )
     # an internal error may be caused by the request, unlike an outage (503)
     may_be_the_jobs = True if reason is None or _names(error) & _INTERNAL else None
@@ -246,7 +285,11 @@ def call_result(error: Exception) -> CallResult:
         return CallResult.NOT_FOUND
     if request_is_refused(error):
         return CallResult.REFUSED
-    match _reason(error):
+    return _result_of_reason(_reason(error))
+
+
+def _result_of_reason(reason: Reason | None) -> CallResult:
+    match reason:
         case None:
             return CallResult.ERROR
         case Reason.ACCESS_DENIED:
@@ -325,7 +368,9 @@ def _reason(error: Exception) -> Reason | None:
         return Reason.CREDENTIALS
     if isinstance(error, _UNREACHABLE):
         return Reason.UNREACHABLE
-    return Reason.NOT_THE_API if isinstance(error, ResponseParserError) else None
+    if isinstance(error, ResponseParserError | OddAnswerError):
+        return Reason.NOT_THE_API
+    return None
 
 
 def _reason_of_response(error: ClientError) -> Reason | None:

@@ -13,6 +13,7 @@ from daemon.aws.dead_letter import DETAIL, REASON
 from daemon.aws.errors import (
     AWS_ERRORS,
     SQS,
+    OddAnswerError,
     edge_call,
     edge_fault,
     error_code,
@@ -110,7 +111,7 @@ class SqsQueue:
                 ],
                 MessageAttributeNames=[REASON, DETAIL],
             )
-        return [_message(each) for each in answer.get("Messages") or []]
+            return _messages(answer.get("Messages") or [])
 
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[Failed | None]:
         """See `daemon.aws.ports.Queue.delete`."""
@@ -172,28 +173,17 @@ class SqsQueue:
                     "ApproximateNumberOfMessagesDelayed",
                 ],
             )
-        attributes = answer.get("Attributes") or {}
-        try:
-            queue_arn = attributes["QueueArn"]
-            redrive: dict[str, Any] = json.loads(attributes.get("RedrivePolicy") or "{}")
-            state = QueueState(
-                visible=int(attributes["ApproximateNumberOfMessages"]),
-                in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
-                delayed=int(attributes["ApproximateNumberOfMessagesDelayed"]),
-                visibility_seconds=int(attributes["VisibilityTimeout"]),
-                max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
-                dead_letter_url=None,
-                dead_letter_messages=None,
-                arn=queue_arn,
-            )
-        except (KeyError, ValueError) as error:
-            raise EdgeFault(
-                Edge.QUEUE,
-                Reason.NOT_THE_API,
-                f"the answer about the queue is not SQS's ({error!r}): check {SQS.endpoint_key}",
-                curable=False,
-            ) from error
-        return await self._dead_letters.look(state, redrive.get("deadLetterTargetArn"))
+            try:
+                state, dead_letter_arn = _state(answer.get("Attributes") or {})
+            except (KeyError, ValueError) as error:
+                raise EdgeFault(
+                    Edge.QUEUE,
+                    Reason.NOT_THE_API,
+                    "the answer about the queue is not SQS's "
+                    f"({one_line(repr(error))[:200]}): check {SQS.endpoint_key}",
+                    curable=False,
+                ) from error
+        return await self._dead_letters.look(state, dead_letter_arn)
 
     async def _batch(
         self,
@@ -207,16 +197,13 @@ class SqsQueue:
         try:
             with observed(self._observe, SQS, operation):
                 answer = await send(entries)
+                failed = _failed_entries(answer, {entry["Id"] for entry in entries})
         except AWS_ERRORS as error:
             if not request_is_refused(error):
                 raise edge_fault(error, Edge.QUEUE) from error
             if len(entries) == 1:
                 return [_failed(error_code(error), said(error))]
             return [(await self._batch(operation, [entry], send))[0] for entry in entries]
-        failed = {
-            entry["Id"]: _failed(entry["Code"], entry.get("Message") or "")
-            for entry in answer.get("Failed") or []
-        }
         return [failed.get(entry["Id"]) for entry in entries]
 
     def _call(self, operation: str) -> AbstractContextManager[None]:
@@ -299,13 +286,11 @@ class _DeadLetterQueue:
         try:
             with edge_call(self._observe, Edge.QUEUE, "GetQueueUrl"):
                 answer = await self._client.get_queue_url(QueueName=queue.name, **owner)
-            self._urls[arn] = answer["QueueUrl"]
+                self._urls[arn] = _text(answer, "QueueUrl")
         except EdgeFault as fault:
             if fault.reason in _OF_ALL_QUEUES:
                 raise
             return url_beside(self._main_url, queue), _of_dead_letters(fault, arn)
-        except (KeyError, TypeError):
-            return url_beside(self._main_url, queue), _of_dead_letters(_not_sqs(), arn)
         return self._urls[arn], None
 
     async def _count(self, url: str) -> tuple[int, str | None]:
@@ -314,11 +299,9 @@ class _DeadLetterQueue:
             answer = await self._client.get_queue_attributes(
                 QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"]
             )
-        try:
-            attributes = answer["Attributes"]
-            return int(attributes["ApproximateNumberOfMessages"]), attributes.get("QueueArn")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise _not_sqs() from error
+            attributes = answer.get("Attributes") or {}
+            own_arn = _text(attributes, "QueueArn") if "QueueArn" in attributes else None
+            return _count_of(attributes, "ApproximateNumberOfMessages"), own_arn
 
     def _itself(self, queue_arn: str) -> EdgeFault:
         names = "the redrive policy" if self._configured_url is None else "queue.dead_letter_url"
@@ -336,10 +319,6 @@ class _DeadLetterQueue:
         self.problem = problem
 
 
-def _not_sqs() -> EdgeFault:
-    return EdgeFault(Edge.QUEUE, Reason.NOT_THE_API, "the answer about it is not SQS's")
-
-
 def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
     """The same fault of the dead-letter queue, curable: the daemon can work without it."""
     detail = fault.detail
@@ -351,22 +330,113 @@ def _of_dead_letters(fault: EdgeFault, queue: str | None) -> EdgeFault:
     return EdgeFault(fault.edge, fault.reason, f"dead-letter queue {queue}: {detail}")
 
 
+def _messages(received: Sequence[MessageTypeDef]) -> list[Message]:
+    """The messages of a receive, without those that cannot be read: they are received again."""
+    messages, unreadable = [], 0
+    for each in received:
+        try:
+            messages.append(_message(each))
+        except (OddAnswerError, AttributeError, KeyError, TypeError) as error:
+            unreadable += 1
+            seen = error
+    if unreadable and not messages:
+        raise OddAnswerError(f"none of {unreadable} messages can be read") from seen
+    if unreadable:
+        log.warning(
+            "messages that cannot be read are left in the queue",
+            unreadable=unreadable,
+            read=len(messages),
+        )
+    return messages
+
+
 def _message(received: MessageTypeDef) -> Message:
-    system = received.get("Attributes") or {}
-    sent = system.get("SentTimestamp")
+    system: Mapping[Any, Any] = received.get("Attributes") or {}
+    sent = _whole(system.get("SentTimestamp"))
+    body = received.get("Body", "")
+    if not isinstance(body, str):
+        raise OddAnswerError("a body is no text")
+    attributes = {
+        name: attribute["StringValue"]
+        for name, attribute in (received.get("MessageAttributes") or {}).items()
+        if "StringValue" in attribute and isinstance(attribute["StringValue"], str)
+    }
     return Message(
-        message_id=received["MessageId"],
-        receipt_handle=received["ReceiptHandle"],
-        body=received.get("Body") or "",
-        receive_count=int(system.get("ApproximateReceiveCount") or 1),
-        sent_at=int(sent) / 1000 if sent else None,
-        attributes={
-            name: attribute["StringValue"]
-            for name, attribute in (received.get("MessageAttributes") or {}).items()
-            if "StringValue" in attribute
-        },
+        message_id=_text(received, "MessageId"),
+        receipt_handle=_text(received, "ReceiptHandle"),
+        body=body,
+        receive_count=_whole(system.get("ApproximateReceiveCount")) or 1,
+        sent_at=sent / 1000 if sent else None,
+        attributes=attributes,
         was_dead_letter="DeadLetterQueueSourceArn" in system,
     )
+
+
+def _state(attributes: Mapping[Any, str]) -> tuple[QueueState, str | None]:
+    """The state of the queue, and the ARN in its redrive policy.
+
+    Raises:
+        KeyError, ValueError: it is not SQS's.
+    """
+    redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+    if not isinstance(redrive, dict):
+        raise OddAnswerError("the redrive policy is no object")
+    arn = redrive.get("deadLetterTargetArn")
+    return QueueState(
+        visible=_count_of(attributes, "ApproximateNumberOfMessages"),
+        in_flight=_count_of(attributes, "ApproximateNumberOfMessagesNotVisible"),
+        delayed=_count_of(attributes, "ApproximateNumberOfMessagesDelayed"),
+        visibility_seconds=_count_of(attributes, "VisibilityTimeout"),
+        max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
+        dead_letter_url=None,
+        dead_letter_messages=None,
+        arn=_text(attributes, "QueueArn"),
+    ), None if arn is None else str(arn)
+
+
+def _failed_entries(answer: _BatchAnswer, sent: set[str]) -> dict[str, Failed]:
+    """The rejected entries of a batch by their ids. In an answer that names entries, every one must
+    be named: one that is left out is neither rejected nor carried out.
+    """
+    failed = {
+        _text(entry, "Id"): _failed(_text(entry, "Code"), str(entry.get("Message") or ""))
+        for entry in answer.get("Failed") or []
+    }
+    answered = failed.keys() | {_text(entry, "Id") for entry in answer.get("Successful") or []}
+    if answered and answered != sent:
+        raise OddAnswerError("the answer to a batch does not answer its entries")
+    return failed
+
+
+_LONGEST_NUMBER = 15
+"""Digits; of a time in milliseconds, beyond the year 9999."""
+
+
+def _whole(value: object) -> int | None:
+    """A number that SQS writes as text; None if it is none."""
+    text = str(value) if isinstance(value, str | int) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else None
+
+
+def _count_of(attributes: Mapping[Any, str], name: str) -> int:
+    """Raises KeyError or ValueError for anything but a number that SQS writes as text."""
+    number = _whole(attributes[name])
+    if number is None:
+        raise ValueError(f"{name} is no number")
+    return number
+
+
+def _text(fields: Mapping[str, Any] | Any, name: str) -> str:  # noqa: ANN401 - typed dictionaries of the stubs
+    """A text that is not empty.
+
+    Raises:
+        KeyError: it is missing.
+        OddAnswerError: it is something else.
+    """
+    value = fields[name]
+    if not isinstance(value, str) or not value:
+        raise OddAnswerError(f"{name} is no text")
+    return value
 
 
 def _failed(code: str, detail: str) -> Failed:

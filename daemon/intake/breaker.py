@@ -22,6 +22,7 @@ from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
+from daemon.unforeseen import unforeseen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -191,6 +192,8 @@ class Breaker:
             return EdgeFault(
                 self.edge, Reason.UNREACHABLE, f"no answer within {PROBE_DEADLINE_SECONDS:.0f} s"
             )
+        except Exception as error:  # noqa: BLE001 - it must never end the loop
+            return unforeseen(self.edge, "the probe", error)
         return None
 
     def _close(self) -> None:

@@ -27,6 +27,7 @@ from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
 from daemon.training_job.training_run import DescribedJob, described_status, training_run
+from daemon.unforeseen import blamed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,7 +184,7 @@ class Flow:
             return Deferred(Reason.CLAIMED_ELSEWHERE, detail, max(1.0, claim.seconds_left))
         job.claim = claim
 
-        with self._timed(delivery, Step.DESCRIBE):
+        with self._timed(delivery, Step.DESCRIBE), blamed_on(Edge.SAGEMAKER, "describe"):
             description = await self._jobs.describe(event.name)
         described = _same_job(event, arn, description)
         job.mark = mark = described.mark
@@ -227,7 +228,7 @@ class Flow:
         if known.done:
             return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
         mark = delivery.job.mark = JobMark(known.job_arn, known.creation_time)
-        with self._timed(delivery, Step.SYNC):
+        with self._timed(delivery, Step.SYNC), blamed_on(Edge.TARGET, "find"):
             found = await self._target.find(mark)
         if found is None:
             return None
@@ -243,7 +244,11 @@ class Flow:
     async def _sync(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
         job = delivery.job
         job.journal = journal
-        with self._timed(delivery, Step.SYNC):
+        with (
+            self._timed(delivery, Step.SYNC),
+            # it may be a bug that only this job meets
+            blamed_on(Edge.TARGET, "sync", may_be_the_jobs=True),
+        ):
             written = await self._target.sync(run, journal)
         job.notes = written.notes
         job.healed = written.healed
@@ -278,7 +283,7 @@ class Flow:
             if job.run is not None and job.run.mark == mark:
                 return await self._sync(delivery, job.run, journal)
             job.journal = journal
-            with self._timed(delivery, Step.SYNC):
+            with self._timed(delivery, Step.SYNC), blamed_on(Edge.TARGET, "find"):
                 found = await self._target.find(mark, unanswered_writes=row.unanswered_writes)
             if found is None:
                 journal.settled()
@@ -354,7 +359,8 @@ class Flow:
             if isinstance(tags, JobTags):
                 return tags, event.tags
         delivery.job.step = Step.TAGS
-        listed = await self._jobs.tags(arn.text)
+        with blamed_on(Edge.SAGEMAKER, "tags"):
+            listed = await self._jobs.tags(arn.text)
         self._on_success(Step.TAGS, delivery.message.message_id)
         return read_tags(listed, self._rules.tag_keys), listed
 

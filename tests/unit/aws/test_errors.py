@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from botocore import exceptions as botocore_errors
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
+from structlog.testing import capture_logs
 
 from daemon.aws.errors import SQS as SQS_SERVICE
-from daemon.aws.errors import CallResult, call_result, edge_fault, job_is_missing, observed
+from daemon.aws.errors import (
+    CallResult,
+    call_result,
+    edge_call,
+    edge_fault,
+    job_is_missing,
+    observed,
+    unobserved,
+)
+from daemon.errors import EdgeFault
 from daemon.reasons import Edge, Reason
 
 DENIED_TEXT = (
@@ -286,12 +298,48 @@ def test_expired_credentials_of_a_provider_are_an_error_of_credentials() -> None
     assert edge_fault(caught.value, Edge.QUEUE).reason is Reason.CREDENTIALS
 
 
-def test_a_bug_is_not_taken_for_an_error_of_aws() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a bug"),
+        KeyError("Key"),
+        OverflowError("date value out of range"),
+        RecursionError("maximum recursion depth exceeded"),
+        UnicodeDecodeError("utf-8", b"Zugriff verweigert f\xfcr", 20, 21, "invalid start byte"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_nobody_foresees_under_a_call_is_the_edges_fault_and_quotes_nothing(
+    error: Exception,
+) -> None:
+    results: list[CallResult] = []
     with (
-        pytest.raises(RuntimeError, match="a bug"),
-        observed(lambda *_: None, SQS_SERVICE, "ReceiveMessage"),
+        capture_logs() as logs,
+        pytest.raises(EdgeFault) as caught,
+        edge_call(lambda _s, _o, result: results.append(result), Edge.QUEUE, "ReceiveMessage"),
     ):
-        raise RuntimeError("a bug")
+        raise error
+    fault = caught.value
+    assert (fault.reason, fault.curable) == (Reason.NOT_THE_API, True)
+    assert type(error).__name__ in fault.detail
+    assert str(error) not in fault.detail + str(logs)
+    assert results == [CallResult.NOT_THE_API]
+
+
+def test_the_traceback_of_an_unforeseen_error_is_logged_once() -> None:
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(EdgeFault), edge_call(unobserved, Edge.QUEUE, "ReceiveMessage"):
+                raise ZeroDivisionError
+    [line] = logs
+    assert (line["event"], line["error"]) == ("unforeseen error in a call", "ZeroDivisionError")
+    assert "raise ZeroDivisionError" in line["traceback"]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+def test_an_end_of_the_program_passes_a_call(error: type[BaseException]) -> None:
+    with pytest.raises(error), edge_call(unobserved, Edge.QUEUE, "ReceiveMessage"):
+        raise error
 
 
 def test_only_the_words_of_sagemaker_say_that_a_job_is_missing() -> None:

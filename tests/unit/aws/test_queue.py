@@ -108,6 +108,65 @@ async def test_a_message_is_read_whole() -> None:
     assert message == Message("m", "h", "b", 3, 1763628000.05, {"reason": "job_gone"})
 
 
+GOOD = {"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{}"}
+BROKEN: list[Any] = [
+    {},
+    {**GOOD, "MessageId": None},
+    {**GOOD, "ReceiptHandle": 7},
+    {**GOOD, "Body": ["{}"]},
+    {**GOOD, "Attributes": 5},
+    {**GOOD, "MessageAttributes": {"reason": 5}},
+    "a message",
+    None,
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+async def test_messages_that_cannot_be_read_do_not_lose_the_good_ones(broken: object) -> None:
+    sqs, _ = queue({"receive_message": {"Messages": [broken, GOOD]}})
+    with capture_logs() as logs:
+        [received] = await sqs.receive(limit=10, wait_seconds=1, visibility_seconds=30)
+    assert received.receipt_handle == "h-1"
+    assert [line["event"] for line in logs] == [
+        "messages that cannot be read are left in the queue"
+    ]
+    sqs, _ = queue({"receive_message": {"Messages": [broken, broken]}})
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.receive(limit=10, wait_seconds=1, visibility_seconds=30)
+    assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, True)
+
+
+@pytest.mark.parametrize("odd", ["soon", "-1", "9" * 5000, "9" * 17, "1e9", True, ["1"], 1.5])
+async def test_an_odd_count_or_time_of_a_message_is_left_out(odd: object) -> None:
+    system = {"ApproximateReceiveCount": odd, "SentTimestamp": odd}
+    sqs, _ = queue({"receive_message": {"Messages": [{**GOOD, "Attributes": system}]}})
+    [received] = await sqs.receive(limit=10, wait_seconds=1, visibility_seconds=30)
+    assert (received.receive_count, received.sent_at) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Failed": [{"Code": "InternalError", "SenderFault": False}]},
+        {"Failed": [{"Id": "0", "Code": 5, "SenderFault": False}]},
+        {"Failed": [{"Id": "no such", "Code": "InternalError", "SenderFault": False}]},
+        {"Failed": ["0"], "Successful": []},
+        {"Successful": [{"Id": "1"}]},
+        {"Successful": [{}], "Failed": []},
+        {"Failed": 7},
+    ],
+    ids=str,
+)
+async def test_a_batch_whose_answer_leaves_an_entry_in_doubt_is_a_fault_of_the_queue(
+    answer: dict[str, Any],
+) -> None:
+    sqs, _ = queue({"delete_message_batch": answer, "change_message_visibility_batch": answer})
+    for call in (sqs.delete(["h", "i"]), sqs.hide([("h", 5), ("i", 5)])):
+        with pytest.raises(EdgeFault) as caught:
+            await call
+        assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, True)
+
+
 async def test_a_message_of_a_server_that_tells_little_is_a_first_receive() -> None:
     sqs, _ = queue(
         {"receive_message": {"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]}}

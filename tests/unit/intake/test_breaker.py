@@ -18,6 +18,7 @@ from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import CountingBackoff
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Self
 
     from structlog.typing import EventDict
@@ -53,7 +54,9 @@ def backoff() -> CountingBackoff:
 class BreakerScene:
     """A running breaker."""
 
-    def __init__(self, probe: Probe, backoff: Backoff, *, proven: bool) -> None:
+    def __init__(
+        self, probe: Callable[[], Awaitable[object]], backoff: Backoff, *, proven: bool
+    ) -> None:
         self.changes: list[bool] = []
         self.faults: list[EdgeFault] = []
         self.breaker = Breaker(Edge.TARGET, probe, backoff, self.changes.append, proven=proven)
@@ -76,6 +79,23 @@ async def test_open_until_the_first_probe_has_passed(backoff: CountingBackoff) -
         assert scene.breaker.proven
         assert scene.changes == [True, False]
         assert len(scene.faults) == 3
+
+
+async def test_a_probe_that_nobody_foresees_to_fail_so_does_not_end_the_loop(
+    backoff: CountingBackoff,
+) -> None:
+    probe = Probe()
+    odd = [ValueError("soon"), OverflowError("hunter2")]
+
+    async def ask() -> None:
+        if odd:
+            raise odd.pop()
+        await probe()
+
+    async with asyncio.timeout(5), BreakerScene(ask, backoff, proven=False) as scene:
+        await scene.breaker.wait_closed()
+    assert [fault.reason for fault in scene.faults] == [Reason.NOT_THE_API] * 2
+    assert all(fault.curable and "hunter2" not in fault.detail for fault in scene.faults)
 
 
 async def test_the_first_probe_does_not_wait(backoff: CountingBackoff) -> None:

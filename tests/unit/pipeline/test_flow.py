@@ -15,6 +15,7 @@ from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
+from daemon.pipeline import flow
 from daemon.pipeline.flow import FlowRules
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
@@ -37,7 +38,7 @@ from tests.support.flow_scene import (
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from daemon.aws.ports import Message
@@ -445,8 +446,27 @@ async def test_a_fault_of_the_job_is_a_deferral_with_the_delay_that_the_edge_nam
     assert (row.state, row.reason, row.attempts) == (JobState.RELEASED, "name_locked", 1)
 
 
-async def test_a_bug_costs_the_message_a_retry_and_quotes_nothing(scene: FlowScene) -> None:
-    scene.target.then_raise(ZeroDivisionError("hunter2"))
+@pytest.mark.parametrize("edge", [Edge.TARGET, Edge.SAGEMAKER])
+async def test_what_an_edge_raises_and_nobody_foresees_holds_the_message(
+    scene: FlowScene, edge: Edge
+) -> None:
+    if edge is Edge.TARGET:
+        scene.target.then_raise(FileNotFoundError("hunter2"))
+    else:
+        scene.jobs.faults["describe"] = deque([FileNotFoundError("hunter2")])
+    with capture_logs() as logs:
+        outcome = await scene.process()
+    assert isinstance(outcome, Held)
+    assert (outcome.fault.edge, outcome.reason) == (edge, Reason.NOT_THE_API)
+    assert outcome.fault.curable
+    assert "FileNotFoundError" in outcome.detail
+    assert "hunter2" not in outcome.detail + str(logs)
+
+
+async def test_a_bug_costs_the_message_a_retry_and_quotes_nothing(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "training_run", _raises(ZeroDivisionError("hunter2")))
     outcome = await scene.process()
     assert (outcome.kind, outcome.reason) == ("deferred", Reason.INTERNAL_ERROR)
     assert "ZeroDivisionError" in outcome.detail
@@ -652,13 +672,22 @@ async def test_a_description_without_a_creation_time_puts_its_job_off(scene: Flo
     assert not scene.target.runs
 
 
-async def test_a_bug_is_logged_with_its_step_and_traceback(scene: FlowScene) -> None:
-    scene.target.then_raise(ZeroDivisionError("division"))
+async def test_a_bug_is_logged_with_its_step_and_traceback(
+    scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "training_run", _raises(ZeroDivisionError("division")))
     with capture_logs() as logs:
         assert (await scene.handle()).reason is Reason.INTERNAL_ERROR
     [line] = log_lines(logs, "internal error")
-    assert (line["log_level"], line["step"]) == ("error", "sync")
+    assert (line["log_level"], line["step"]) == ("error", "validate")
     assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+def _raises(error: Exception) -> Callable[..., object]:
+    def call(*_arguments: object) -> object:
+        raise error
+
+    return call
 
 
 @pytest.mark.parametrize("ended", ["deferred", "rejected", "skipped"])
