@@ -17,7 +17,7 @@ import structlog
 
 from daemon import __version__
 from daemon.checkpoint.pruner import run_pruner
-from daemon.checkpoint.registry import jobs_of_others
+from daemon.checkpoint.registry import checkpoint_advice, jobs_of_others, on_network_disk
 from daemon.checkpoint.writer_lease import WriterLeaseKeeper
 from daemon.clock import monotonic
 from daemon.config.settings import settings_for_log
@@ -135,6 +135,11 @@ class Daemon:
         checkpoint = await self._parts.checkpoint()
         closing.push_async_callback(self._close, "checkpoint", checkpoint.aclose)
         await _say_what_is_recorded(checkpoint)
+        if on_network_disk(self._settings.checkpoint):
+            log.warning(
+                "the checkpoint is on a network file system",
+                detail=checkpoint_advice(self._settings.checkpoint),
+            )
         aws = contextlib.AsyncExitStack()
         closing.push_async_callback(self._close, "aws", aws.aclose)
         queue, jobs = await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.checkpoint.sqlite.file_system import file_system_advice, is_on_network
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import SetupFault
 
@@ -39,6 +40,16 @@ async def open_checkpoint(
             "this configuration?"
         )
     return await open_sqlite_checkpoint(settings.path, target)
+
+
+def checkpoint_advice(settings: SqliteSettings) -> str:
+    """What to know about where the checkpoint is; "" if there is nothing."""
+    return file_system_advice(settings.path)
+
+
+def on_network_disk(settings: SqliteSettings) -> bool:
+    """Whether hosts may share the checkpoint's disk, which they must not."""
+    return is_on_network(settings.path)
 
 
 def jobs_of_others(counts: Mapping[TargetPlace, int], target: TargetPlace) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.aws.queue import SqsQueue
 from daemon.aws.queue_names import QueueName
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
-from daemon.checkpoint.registry import jobs_of_others, open_checkpoint
+from daemon.checkpoint.registry import checkpoint_advice, jobs_of_others, open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.observability.logs import configure_logging, printable
@@ -197,7 +197,7 @@ async def _checkpoint(settings: Settings) -> Finding:
         "checkpoint",
         ok=True,
         detail=f"{settings.checkpoint.path}: {counts}",
-        notes=(others,) if others else (),
+        notes=tuple(filter(None, (others, checkpoint_advice(settings.checkpoint)))),
     )
 
 

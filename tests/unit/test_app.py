@@ -146,3 +146,18 @@ async def test_a_receive_that_works_resets_the_backoff_of_the_queue(path: Path) 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert backoff.asked == [1] * 10
+
+
+async def test_a_checkpoint_on_a_network_file_system_is_a_warning(
+    lonely: tuple[Daemon, asyncio.Task[None]], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del lonely
+    mounts = path.with_name("mountinfo")
+    mounts.write_text("36 22 0:32 / / rw - nfs4 server:/ rw")
+    monkeypatch.setattr("daemon.checkpoint.sqlite.file_system.MOUNTS", mounts)
+    daemon = Daemon(settings(path.with_name("other.db")))
+    daemon.stop()
+    with capture_logs() as logs:
+        await daemon.run()
+    [line] = log_lines(logs, "the checkpoint is on a network file system")
+    assert "nfs4" in line["detail"]
