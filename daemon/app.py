@@ -147,7 +147,9 @@ class Daemon:
         target = self._parts.target(self.metrics.target_request, self._writer)
         closing.push_async_callback(self._close, "target", target.aclose)
 
-        monitor = QueueMonitor(queue, self._settings.queue.visibility_seconds)
+        monitor = QueueMonitor(
+            queue, self._settings.queue.visibility_seconds, self._settings.aws.account_id
+        )
         self._monitor = monitor
         self._breakers = self._make_breakers(
             {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from daemon.aws.queue_names import QueueName
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.reasons import Edge, Reason
@@ -11,12 +14,14 @@ from daemon.reasons import Edge, Reason
 if TYPE_CHECKING:
     from daemon.aws.ports import Queue, QueueState
 
+log = structlog.get_logger(__name__)
+
 LEAST_VISIBILITY_SECONDS = 10
 """With a shorter visibility timeout, messages return before the heartbeat can renew them."""
 
 SEND_FAULT_SECONDS = 1800.0
-"""For so long, a dead letter that could not be sent speaks for the dead-letter queue. Deferred
-messages come again before, so that afterwards nothing waits for it any more."""
+"""For so long, a dead letter that could not be sent speaks for the dead-letter queue. With the
+default ``queue.retry``, its message comes again before; if not, SQS itself has moved it there."""
 
 
 class QueueMonitor:
@@ -25,11 +30,15 @@ class QueueMonitor:
     Args:
         queue: the main queue.
         configured_visibility_seconds: ``queue.visibility_seconds``; None: as the queue has it.
+        account: ``aws.account_id``. A queue of another account is legitimate, and is told.
     """
 
-    def __init__(self, queue: Queue, configured_visibility_seconds: int | None) -> None:
+    def __init__(
+        self, queue: Queue, configured_visibility_seconds: int | None, account: str | None = None
+    ) -> None:
         self._queue = queue
         self._configured_visibility_seconds = configured_visibility_seconds
+        self._account = account
         self._state: QueueState | None = None
         self._sent = False
         self._send_fault: tuple[EdgeFault, float] | None = None
@@ -41,10 +50,22 @@ class QueueMonitor:
             EdgeFault: the queue did not answer; the previous state stays. Or its dead-letter queue
                 cannot be one.
         """
-        self._state = state = await self._queue.state()
+        state = await self._queue.state()
+        if self._state is None:
+            self._tell_account(state)
+        self._state = state
         if state.dead_letter_fault is not None and not state.dead_letter_fault.curable:
             raise state.dead_letter_fault
         return state
+
+    def _tell_account(self, state: QueueState) -> None:
+        queue = QueueName.of_arn(state.arn)
+        if queue is not None and self._account not in {None, queue.account}:
+            log.warning(
+                "the queue belongs to another account than aws.account_id",
+                queue=state.arn,
+                account_id=self._account,
+            )
 
     def visibility_seconds(self) -> int:
         """The visibility timeout for the next receive or renewal."""

@@ -245,7 +245,15 @@ class MemoryQueue:
         await self._begin("state", 1)
         own = self.own_visibility_seconds
         return QueueState(
-            0, 0, 0, own, None, self.own_dead_letter_url, None, self.own_dead_letter_fault
+            0,
+            0,
+            0,
+            own,
+            None,
+            self.own_dead_letter_url,
+            None,
+            self.own_dead_letter_fault,
+            f"arn:aws:sqs:{REGION}:{ACCOUNT}:modeldb-sync",
         )
 
     async def _begin(self, call: str, entries: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.errors import EdgeFault
 from daemon.intake import queue_monitor
@@ -14,7 +15,7 @@ from daemon.intake.queue_monitor import (
     QueueMonitor,
 )
 from daemon.reasons import Edge, Reason
-from tests.support.flow_scene import DEAD_LETTER_URL, MemoryQueue, edge_fault
+from tests.support.flow_scene import ACCOUNT, DEAD_LETTER_URL, MemoryQueue, edge_fault
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,14 @@ async def test_a_failed_send_speaks_for_the_queue_until_it_is_outdated(
     assert monitor.dead_letter_fault is DENIED
     now[0] += 1
     assert monitor.dead_letter_fault is None
+
+
+@pytest.mark.parametrize(("account", "times"), [(None, 0), (ACCOUNT, 0), ("210987654321", 1)])
+async def test_a_queue_of_another_account_is_told_once(account: str | None, times: int) -> None:
+    monitor = QueueMonitor(MemoryQueue(), None, account)
+    with capture_logs() as logs:
+        await monitor.refresh()
+        await monitor.refresh()
+    assert [line["event"] for line in logs] == [
+        "the queue belongs to another account than aws.account_id"
+    ] * times
