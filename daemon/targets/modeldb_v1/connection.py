@@ -21,9 +21,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.reasons import Edge
 from daemon.targets.addresses import host_and_port
+from daemon.targets.modeldb_v1.answers import missing_member
 from daemon.targets.modeldb_v1.codec import MalformedMessageError, decode_reply, encode_call
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed, classify
+from daemon.unforeseen import log_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +153,11 @@ class Connection:
         except (OSError, ValueError) as error:  # ValueError: an invalid host name
             hint = "" if stage == "connection" else " in the TLS handshake; is target.tls right?"
             raise failed(CallErrorKind.UNREACHABLE, f"{_text_of(error)}{hint}") from error
+        except Exception as error:
+            log_once(Edge.TARGET, "connect", error)
+            raise failed(
+                CallErrorKind.UNREACHABLE, f"{type(error).__name__}; the log has its traceback"
+            ) from error
         return cls(
             reader, writer, address, call_seconds=call_seconds, may_send=may_send, observe=observe
         )
@@ -184,6 +192,12 @@ class Connection:
         except CallFailed as failed:
             self._observe(method, failed.kind)
             raise
+        except Exception as error:
+            # whether the frame has left is not known, so its answer cannot be told from the next
+            self._fail_unforeseen(method, error)
+            assert self._end is not None  # noqa: S101 - just set; for the type checker
+            self._observe(method, self._end.kind)
+            raise self._end from error
         return await waiting.answer
 
     async def _send(self, method: str, arguments: dict[str, object]) -> _Waiting:
@@ -193,7 +207,13 @@ class Connection:
             with contextlib.suppress(OSError):  # the connection was lost: see self._end
                 await self._writer.drain()
             if self._end is not None:
-                raise CallFailed(self._end.kind, method, self._end.detail, sent=False)
+                raise CallFailed(
+                    self._end.kind,
+                    method,
+                    self._end.detail,
+                    sent=False,
+                    unforeseen=self._end.unforeseen,
+                )
             try:
                 frame = encode_call(method, arguments, self._sequence_id)
             except ValueError as error:
@@ -265,8 +285,10 @@ class Connection:
             self._fail(CallErrorKind.NOT_THE_API, f"the server is not ModelDB V1: {error}")
         except _WrongAnswerError as error:
             self._fail(CallErrorKind.NOT_THE_API, str(error))
+        except Exception as error:  # noqa: BLE001 - the callers get it
+            self._fail_unforeseen("an answer", error)
         finally:
-            # after an unexpected error, no caller may wait forever
+            # after a cancellation, no caller may wait forever
             self._fail(CallErrorKind.UNREACHABLE, "its answers are no longer read")
 
     async def _frame(self) -> bytes:
@@ -286,6 +308,8 @@ class Connection:
 
     def _deliver(self, frame: bytes) -> None:
         reply = decode_reply(frame)
+        if (lacking := missing_member(reply.method, reply.result)) is not None:
+            raise _WrongAnswerError(f"an answer of {reply.method} without {lacking}")
         if not self._unanswered:
             raise _WrongAnswerError("the server sent an answer without a call")
         waiting = self._unanswered[0]
@@ -304,16 +328,30 @@ class Connection:
         if not waiting.answer.done():  # otherwise its caller was cancelled
             waiting.answer.set_result(reply.result)
 
-    def _fail(self, kind: CallErrorKind, detail: str) -> None:
+    def _fail_unforeseen(self, what: str, error: Exception) -> None:
+        log_once(Edge.TARGET, what, error)
+        self._fail(
+            CallErrorKind.NOT_THE_API,
+            f"{what} ended in an unforeseen error ({type(error).__name__}); the log has its "
+            "traceback",
+            unforeseen=True,
+        )
+
+    def _fail(self, kind: CallErrorKind, detail: str, *, unforeseen: bool = False) -> None:
         """Ends the connection and fails every unanswered call."""
         if self._end is not None:
             return
-        self._end = CallFailed(kind, "connection", f"{self._address}: {detail}")
+        self._end = CallFailed(
+            kind, "connection", f"{self._address}: {detail}", unforeseen=unforeseen
+        )
         self._writer.transport.abort()
         unanswered, self._unanswered = self._unanswered, deque()
         self._restart_deadline()
         for waiting in unanswered:
-            self._end_with(waiting, CallFailed(kind, waiting.method, self._end.detail))
+            self._end_with(
+                waiting,
+                CallFailed(kind, waiting.method, self._end.detail, unforeseen=unforeseen),
+            )
 
     def _end_with(self, waiting: _Waiting, failed: CallFailed) -> None:
         self._observe(waiting.method, failed.kind)

@@ -49,6 +49,8 @@ class CallFailed(Exception):
         answered: the server itself reported the failure. False: the outcome is unknown, unless
             nothing was sent.
         sent: False: the call never left this process, so it had no effect.
+        unforeseen: an answer of a kind that may be the only one, unlike another server's; waiting
+            may help.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CallFailed(Exception):
         *,
         answered: bool = False,
         sent: bool = True,
+        unforeseen: bool = False,
     ) -> None:
         printable = "".join(letter if letter.isprintable() else " " for letter in detail)
         detail = shortened(" ".join(printable.split()), DETAIL_CHARACTERS)
@@ -68,6 +71,7 @@ class CallFailed(Exception):
         self.detail = detail
         self.answered = answered
         self.sent = sent
+        self.unforeseen = unforeseen
 
 
 _OTHER_WRITER_COLUMNS = (

@@ -235,7 +235,7 @@ def fault_of(failed: CallFailed) -> DaemonError:
             Edge.TARGET,
             _OF_THE_EDGE[failed.kind],
             detail,
-            curable=failed.kind not in _NOT_CURABLE,
+            curable=failed.unforeseen or failed.kind not in _NOT_CURABLE,
             may_be_the_jobs=True if failed.kind is CallErrorKind.UNKNOWN_RUN else None,
         )
     if failed.kind is CallErrorKind.NOT_WRITER:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 from yarl import URL
 
+from daemon.reasons import Edge
 from daemon.secret_forms import secret_forms
 from daemon.targets.modeldb_v2.entities import (
     EXPERIMENT,
@@ -37,6 +38,7 @@ from daemon.targets.modeldb_v2.errors import (
     not_the_api,
     shortened_line,
 )
+from daemon.unforeseen import log_once
 
 if TYPE_CHECKING:
     import ssl
@@ -247,12 +249,17 @@ class ModelDbV2Client:
             self.refuse_if_out_since(outages, request.operation)
             result = "interrupted"
             try:
-                answer = await self._exchange(method, request, query, data)
-                content = judged(answer, request)
                 try:
-                    value = read(content)
-                except (ValueError, TypeError) as error:
-                    raise not_the_api(answer, request, str(error)) from error
+                    answer = await self._exchange(method, request, query, data)
+                    content = judged(answer, request)
+                    try:
+                        value = read(content)
+                    except (ValueError, TypeError) as error:
+                        raise not_the_api(answer, request, str(error)) from error
+                except ApiError:
+                    raise
+                except Exception as error:
+                    raise _unforeseen(request, error) from error
                 result = "ok"
             except ApiError as error:
                 result = error.kind
@@ -339,6 +346,17 @@ class ModelDbV2Client:
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]")
         return text
+
+
+def _unforeseen(request: Request, error: Exception) -> ApiError:
+    log_once(Edge.TARGET, request.operation, error)
+    return ApiError(
+        ApiErrorKind.NOT_THE_API,
+        request.operation,
+        f"an unforeseen error ({type(error).__name__}); the log has its traceback",
+        outcome_unknown=True,
+        unforeseen=True,
+    )
 
 
 _OLDEST_FIRST = {"sort_key": "date_created", "ascending": True}

@@ -5,11 +5,15 @@ Its JSON leaves empty members out and writes 64-bit integers as strings.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT64 = 2**63
 
 Entity = TypeVar("Entity", bound="Project | Experiment | Run")
 
@@ -135,17 +139,29 @@ def _text(fields: Mapping[str, Any], member: str) -> str:
     value = fields.get(member, "")
     if not isinstance(value, str):
         raise ValueError(f"{member} is no text")  # noqa: TRY004 - as in _object
+    if _SURROGATE.search(value):
+        raise ValueError(f"{member} holds a lone surrogate, which protobuf cannot")
     return value
 
 
 def _milliseconds(fields: Mapping[str, Any], member: str) -> int:
-    return int(fields.get(member, 0))
+    value = fields.get(member, 0)
+    try:
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{member} is no number") from None
+    if not -_INT64 <= number < _INT64:
+        raise ValueError(f"{member} is out of range")
+    return number
 
 
 def _attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The first value of each key: ModelDB can store a key twice."""
+    found = fields.get("attributes", [])
+    if not isinstance(found, list):
+        raise ValueError("attributes is no list")  # noqa: TRY004 - as in _object
     attributes: dict[str, Any] = {}
-    for each in fields.get("attributes", ()):
+    for each in found:
         key_value = _object(each)
         attributes.setdefault(_text(key_value, "key"), key_value.get("value"))
     return attributes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from daemon.text import shortened
+from daemon.text import one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,8 @@ class ApiError(Exception):
         status: HTTP status; None without an answer.
         code: gRPC code; None when the answer is not the API's own word.
         outcome_unknown: the create may have been processed, or may still be.
+        unforeseen: an answer of a kind that may be the only one, unlike another server's; waiting
+            may help.
         detail: one line for people, without secrets.
     """
 
@@ -82,13 +84,18 @@ class ApiError(Exception):
         status: int | None = None,
         code: int | None = None,
         outcome_unknown: bool = False,
+        unforeseen: bool = False,
     ) -> None:
+        detail = one_line(
+            detail
+        )  # quoted headers hold lone surrogates for bytes that are not UTF-8
         super().__init__(f"{operation}: {detail}")
         self.kind = kind
         self.operation = operation
         self.status = status
         self.code = code
         self.outcome_unknown = outcome_unknown
+        self.unforeseen = unforeseen
         self.detail = f"{operation}: {detail}"
 
 

@@ -174,7 +174,10 @@ def fault_of(error: ApiError) -> DaemonError:
     """The fault of an `ApiError`: the edge's, this job's for now, or this job's for good."""
     if error.kind in _REASONS:
         return EdgeFault(
-            Edge.TARGET, _REASONS[error.kind], error.detail, curable=error.kind not in _NOT_CURABLE
+            Edge.TARGET,
+            _REASONS[error.kind],
+            error.detail,
+            curable=error.unforeseen or error.kind not in _NOT_CURABLE,
         )
     if error.kind in _REFUSALS and error.code is not None and error.operation in _CREATES:
         return JobRefused(Reason.TARGET_REFUSED, error.detail)
