@@ -275,6 +275,22 @@ async def writer_ends_without_mongo(world: World, chance: random.Random) -> None
     world.start_replica(world.new_name())
 
 
+async def writer_killed_while_stalled(world: World, chance: random.Random) -> None:
+    """What the writer sends is stuck in the network; it is killed, another one takes over, and what
+    was sent arrives as late as its last call may take.
+    """
+    writer = world.writer
+    if writer is None:
+        return
+    begun = world.loop.time()
+    seconds = chance.uniform(15, 28)
+    world.v1.stall(writer.process, seconds)
+    await asyncio.sleep(chance.uniform(1, 4))
+    writer.crash()
+    await asyncio.sleep(seconds + begun - world.loop.time() + chance.uniform(0, 30))
+    world.start_replica(world.new_name())
+
+
 async def a_day_later(world: World, chance: random.Random) -> None:
     """The checkpoint is lost with a deployment, and a day passes, or the clock was days behind when
     the new one was made.
@@ -402,7 +418,7 @@ async def modeldb_unsteady(world: World, chance: random.Random) -> None:
             await asyncio.sleep(chance.uniform(0.5, 12))
             chance.choice([world.v1.lose_next_answer, world.v1.reset_connections])()
     else:
-        fates = ["503", "request lost", "answer lost", "503 after", "500 bare", "502 page"]
+        fates = ["503", "request lost", "answer lost", "503 after", "502 page"]
         chosen = chance.sample(fates, chance.randint(1, len(fates)))
         total = chance.uniform(0.2, 0.7)
         world.v2.chances = {fate: total / len(chosen) for fate in chosen}
@@ -477,6 +493,7 @@ CHAOS: dict[str, Action] = {
 }
 SCRIPTED: dict[str, Action] = {
     "writer_ends_without_mongo": writer_ends_without_mongo,
+    "writer_killed_while_stalled": writer_killed_while_stalled,
     "a_day_later": a_day_later,
     "backup_made": backup_made,
     "backup_put_back": backup_put_back,

@@ -149,11 +149,15 @@ def _standby(draft: Plan, chance: random.Random) -> Plan:
         planned = plain_job(chance, number, at + chance.uniform(0, 0.5), projects=1)
         (first,) = planned.events
         jobs.append(replace(planned, events=(first, first + chance.uniform(3, 30))))
+    if chance.random() < 0.6:
+        fault = (at + chance.uniform(-4, 0.1), "writer_ends_without_mongo")
+    else:
+        fault = (at + chance.uniform(-0.5, 0.3), "writer_killed_while_stalled")
     return replace(
         draft,
         replicas=chance.choice([2, 2, 3]),
         jobs=jobs,
-        chaos=((at + chance.uniform(-4, 0.1), "writer_ends_without_mongo"),),
+        chaos=(fault,),
         horizon=at + 180,
         shape=Shape(metadata_store=True),
     )
@@ -285,7 +289,7 @@ KINDS = {
     "rejections": Kind(5, "messages that must be found among the dead letters", _rejections),
     "standby": Kind(
         5,
-        "another process becomes the writer while calls wait for MongoDB",
+        "another process becomes the writer while calls of the last one are under way",
         _standby,
         ("modeldb-v1",),
     ),
@@ -297,5 +301,5 @@ KINDS = {
     "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
     "single faults": Kind(2, "single receives fail, with time between them", _single_faults),
     "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
-    "unsteady target": Kind(0, "many calls of ModelDB fail for minutes", _unsteady_target),
+    "unsteady target": Kind(3, "many calls of ModelDB fail for minutes", _unsteady_target),
 }

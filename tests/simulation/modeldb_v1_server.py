@@ -176,6 +176,13 @@ class SimulatedModelDbV1:
         for session in [session for session in self._sessions if session.owner is owner]:
             session.wire.vanish()
 
+    def stall(self, owner: object, seconds: float) -> None:
+        """Nothing of what a client sends from now on arrives before so many seconds have passed."""
+        self._fault(f"network stalled for {seconds:.1f} s")
+        until = asyncio.get_running_loop().time() + seconds
+        for session in [session for session in self._sessions if session.owner is owner]:
+            session.wire.stalled_until = until
+
     def network_delay(self) -> float:
         if self.random.random() < CHANCE_OF_DELAY:
             return self.random.uniform(NETWORK_SECONDS[0], LONGEST_DELAY_SECONDS)

@@ -37,9 +37,9 @@ class Lane:
         self._last = 0.0
         self._under_way: deque[Callable[[], None]] = deque()
 
-    def put(self, arrive: Callable[[], None]) -> None:
+    def put(self, arrive: Callable[[], None], *, not_before: float = 0.0) -> None:
         """Calls `arrive` when all that was put before has arrived."""
-        self._last = max(self._last, self._loop.time() + self._delay())
+        self._last = max(self._last, self._loop.time() + self._delay(), not_before)
         self._under_way.append(arrive)
         self._loop.call_at(self._last, self._arrive, context=self._context)
 
@@ -73,6 +73,9 @@ class Wire:
         self._to_client = Lane(delay)
         self.open = True
         """The client can write."""
+        self.stalled_until = 0.0
+        """Until then nothing arrives at the server: the kernel of the client's machine sends it
+        again and again, even when the client was killed."""
         self.reader = asyncio.StreamReader(loop=self._loop)
         self._protocol = asyncio.StreamReaderProtocol(self.reader, loop=self._loop)
         transport = _Transport(self)
@@ -83,11 +86,13 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         if self.open:
-            self._to_server.put(partial(self._server.receive, data))
+            self._to_server.put(partial(self._server.receive, data), not_before=self.stalled_until)
 
     def leave(self) -> None:
         """The client closes its socket. What it had written may still arrive."""
         if self.open:
+            if self._is_stalled:
+                self._to_server.lose_all()
             self.vanish()
             self._loop.call_soon(self._protocol.connection_lost, None)
 
@@ -96,8 +101,13 @@ class Wire:
         if self.open:
             self.open = False
             self._to_client.lose_all()
-            self._to_server.lose(self._random)
+            if not self._is_stalled:
+                self._to_server.lose(self._random)
             self._to_server.put(self._server.lose_client)
+
+    @property
+    def _is_stalled(self) -> bool:
+        return self._loop.time() < self.stalled_until
 
     # --- the server's side ------------------------------------------------------------------------
 

@@ -8,28 +8,37 @@ histories until one fails.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from daemon.aws.queue import SqsQueue
 from daemon.checkpoint import rules
 from daemon.checkpoint.journal import Journal
-from daemon.checkpoint.ports import WriterLease
-from daemon.checkpoint.sqlite import claim_rows
+from daemon.checkpoint.ports import JobRecord, JobState, WriterLease
+from daemon.checkpoint.sqlite import claim_rows, job_rows
+from daemon.checkpoint.sqlite.group_commit import GroupCommit
+from daemon.checkpoint.writer_lease import WriterLeaseKeeper
+from daemon.errors import EdgeFault
+from daemon.intake.breaker import Breaker
 from daemon.intake.heartbeat import Heartbeat
 from daemon.outcome import Deferred, Held
+from daemon.pipeline import flow, vouching
 from daemon.pipeline.flow import Flow
 from daemon.pipeline.worker import Worker
 from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.write_session import WriteSession
 from daemon.targets.modeldb_v2 import target as v2_target
 from daemon.targets.modeldb_v2.errors import ApiError
-from daemon.training_job.tags import read_tags
+from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
+from daemon.training_job.tags import SyncTagAbsent, TagsIncomplete, read_tags
 from tests.simulation.history import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from daemon.targets.modeldb_v1.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,13 @@ class Mutation:
         rule: what no longer holds.
         targets: where it can show.
         broken: breaks it as long as the context lasts.
+        kind: of the histories that can show it; "": the default mix.
     """
 
     rule: str
     targets: tuple[str, ...]
     broken: Callable[[], AbstractContextManager[object]]
+    kind: str = ""
 
 
 def found_after(mutation: Mutation, most: int) -> tuple[int, str] | None:
@@ -54,9 +65,10 @@ def found_after(mutation: Mutation, most: int) -> tuple[int, str] | None:
     with mutation.broken():
         for number in range(most):
             target = mutation.targets[number % len(mutation.targets)]
-            result = run(number // len(mutation.targets), target)
+            result = run(number // len(mutation.targets), target, mutation.kind)
             if result.wrongs:
-                return number + 1, f"{target} seed {result.plan.seed}: {result.wrongs[0]}"
+                seed = f"{target} seed {result.plan.seed} ({result.plan.kind})"
+                return number + 1, f"{seed}: {result.wrongs[0]}"
     return None
 
 
@@ -187,6 +199,102 @@ def _no_settling_after_connect() -> AbstractContextManager[object]:
     return mock.patch.object(WriteSession, "__init__", init)
 
 
+def _no_grace() -> AbstractContextManager[object]:
+    real = WriterLeaseKeeper.__init__
+
+    def init(self: WriterLeaseKeeper, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **more)
+        self._grace_seconds = 0.0
+
+    return mock.patch.object(WriterLeaseKeeper, "__init__", init)
+
+
+def _lease_of_a_gone_holder_is_free() -> AbstractContextManager[object]:
+    def end(held: rules.WriterLeaseRow, **_more: Any) -> rules.WriterLeaseRow:
+        return replace(held, lease_until=0.0)
+
+    return mock.patch.object(rules, "end_writer_lease", end)
+
+
+def _no_probe_before_a_term() -> AbstractContextManager[object]:
+    real = WriteSession.__init__
+
+    async def read(connection: Connection) -> None:
+        await connection.call("testConnection")
+
+    def init(self: WriteSession, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **{**more, "probe": _async(), "read_stores": read})
+
+    return mock.patch.object(WriteSession, "__init__", init)
+
+
+def _all_is_the_jobs_own() -> AbstractContextManager[object]:
+    real = EdgeFault.__init__
+
+    def init(self: EdgeFault, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **{**more, "may_be_the_jobs": True})
+
+    return mock.patch.object(EdgeFault, "__init__", init)
+
+
+def _malformed_is_skipped() -> AbstractContextManager[object]:
+    def parse(body: str) -> Any:
+        parsed = parse_event(body)
+        return OtherEvent("?") if isinstance(parsed, MalformedBody) else parsed
+
+    return mock.patch.object(flow, "parse_event", parse)
+
+
+def _half_tagged_is_skipped() -> AbstractContextManager[object]:
+    def read(*arguments: Any) -> Any:
+        tags = read_tags(*arguments)
+        return SyncTagAbsent() if isinstance(tags, TagsIncomplete) else tags
+
+    return mock.patch.object(flow, "read_tags", read)
+
+
+def _failed_send_is_sent() -> AbstractContextManager[object]:
+    real = SqsQueue.send_dead_letter
+
+    async def send(self: SqsQueue, *arguments: Any) -> None:
+        with contextlib.suppress(EdgeFault):
+            await real(self, *arguments)
+
+    return mock.patch.object(SqsQueue, "send_dead_letter", send)
+
+
+@contextlib.contextmanager
+def _done_anywhere() -> Iterator[None]:
+    with (
+        mock.patch.object(job_rows, "_OF_TARGET", "1 ORDER BY creation_time DESC, updated_at DESC"),
+        mock.patch.object(rules, "seen_from", lambda _target, row: row),
+        mock.patch.object(JobRecord, "done", property(lambda row: row.state is JobState.SYNCED)),
+    ):
+        yield
+
+
+def _disk_has_no_deadline() -> AbstractContextManager[object]:
+    real = GroupCommit.__init__
+
+    def init(self: GroupCommit, database: Any, **more: Any) -> None:
+        real(self, database, **{**more, "call_seconds": 9e9})
+
+    return mock.patch.object(GroupCommit, "__init__", init)
+
+
+@contextlib.contextmanager
+def _one_beat() -> Iterator[None]:
+    """Messages are renewed when the claims have been."""
+    real = Heartbeat._renew_messages
+
+    async def renew(self: Heartbeat) -> None:
+        await self._renew_claims()
+        await real(self)
+
+    with mock.patch.object(Heartbeat, "_renew_messages", renew), _disk_has_no_deadline():
+        yield
+
+
 BOTH = ("modeldb-v2", "modeldb-v1")
 V2, V1 = ("modeldb-v2",), ("modeldb-v1",)
 
@@ -230,5 +338,48 @@ MUTATIONS = (
         "a rejected message goes to the dead-letter queue",
         BOTH,
         lambda: mock.patch.object(Worker, "_send_to_dead_letters", _async(True)),
+    ),
+    Mutation("a grace follows the end of a writer lease", V1, _no_grace, "standby"),
+    Mutation(
+        "the grace follows also when the holder is known to be gone",
+        V1,
+        _lease_of_a_gone_holder_is_free,
+        "standby",
+    ),
+    Mutation(
+        "who becomes the writer probes ModelDB V1 and its MongoDB first",
+        V1,
+        _no_probe_before_a_term,
+        "standby",
+    ),
+    Mutation(
+        "only a fresh event of a job that ended under this checkpoint needs no look-up",
+        BOTH,
+        lambda: mock.patch.object(vouching, "_is_fresh", return_value=True),
+        "lost checkpoint",
+    ),
+    Mutation(
+        "what a person sent or moved back is looked up",
+        BOTH,
+        lambda: mock.patch.object(vouching, "_is_as_eventbridge_sent_it", return_value=True),
+        "lost checkpoint",
+    ),
+    Mutation(
+        "a throttled call is never the job's own fault", BOTH, _all_is_the_jobs_own, "throttling"
+    ),
+    Mutation(
+        "a receive that works resets the queue's back-off",
+        BOTH,
+        lambda: mock.patch.object(Breaker, "worked", return_value=None),
+        "single faults",
+    ),
+    Mutation("a malformed message is rejected, not skipped", BOTH, _malformed_is_skipped),
+    Mutation("a half-tagged job is rejected, not skipped", BOTH, _half_tagged_is_skipped),
+    Mutation(
+        "a message whose dead letter was not sent is kept", BOTH, _failed_send_is_sent, "rejections"
+    ),
+    Mutation("a job is done for one target only", BOTH, _done_anywhere, "another place"),
+    Mutation(
+        "messages are renewed also while the checkpoint hangs", BOTH, _one_beat, "hanging disk"
     ),
 )
