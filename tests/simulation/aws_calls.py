@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -119,7 +120,8 @@ class ServiceFaults:
             out.
         credentials_expired: as the service sees them.
         denied: operations that the policy does not allow.
-        fail_next: operations whose next call is answered with 500 or 503, not carried out.
+        fail_next: operations whose next calls are answered with 500 or 503, not carried out, and
+            how many are.
     """
 
     down: bool = False
@@ -127,7 +129,7 @@ class ServiceFaults:
     failing: float = 0.0
     credentials_expired: bool = False
     denied: set[str] = field(default_factory=set)
-    fail_next: set[str] = field(default_factory=set)
+    fail_next: Counter[str] = field(default_factory=Counter)
 
     def end(self) -> None:
         """Ends all of them."""
@@ -228,8 +230,8 @@ class AwsCaller:
         if faults.down:
             raise ConnectionRefusedError(self._service)
         fault: Fault | None = None
-        if operation in faults.fail_next:
-            faults.fail_next.remove(operation)
+        if faults.fail_next[operation] > 0:
+            faults.fail_next[operation] -= 1
             fault = self._random.choice(answers.failing)
         elif faults.credentials_expired:
             fault = answers.credentials_expired

@@ -396,7 +396,12 @@ async def modeldb_away(world: World, chance: random.Random) -> None:
 
 async def single_queue_fault(world: World, _chance: random.Random) -> None:
     """One receive is answered with an error."""
-    world.sqs.faults.fail_next.add("ReceiveMessage")
+    world.sqs.faults.fail_next["ReceiveMessage"] = 1
+
+
+async def short_queue_fault(world: World, _chance: random.Random) -> None:
+    """Two receives in a row are answered with an error."""
+    world.sqs.faults.fail_next["ReceiveMessage"] = 2
 
 
 async def sagemaker_throttles(world: World, chance: random.Random) -> None:
@@ -504,6 +509,7 @@ SCRIPTED: dict[str, Action] = {
     "modeldb_away": modeldb_away,
     "queue_silent": queue_silent,
     "single_queue_fault": single_queue_fault,
+    "short_queue_fault": short_queue_fault,
     "sagemaker_throttles": sagemaker_throttles,
     "modeldb_unsteady": modeldb_unsteady,
     "dead_letters_unknown": dead_letters_unknown,

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 BOTH = ("modeldb-v2", "modeldb-v1")
 _LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
-_SINGLE_FAULTS = 12
-"""So many single failures in a row, each with time to recover."""
+_SHORT_FAULTS = 12
+"""So many, each with time to recover."""
 _LONGEST_INTAKE = 15.0
 
 
@@ -237,16 +237,16 @@ def _silent_queue(draft: Plan, chance: random.Random) -> Plan:
     )
 
 
-def _single_faults(draft: Plan, chance: random.Random) -> Plan:
-    pause = chance.uniform(15, 30)
-    faults = [10 + number * pause for number in range(_SINGLE_FAULTS)]
+def _short_faults(draft: Plan, chance: random.Random) -> Plan:
+    pause, name = chance.uniform(15, 30), chance.choice(["single_queue_fault", "short_queue_fault"])
+    faults = [10 + number * pause for number in range(_SHORT_FAULTS)]
     # one job ends the long poll that is under way, the other one comes when SQS works again
     times = [at + later for at in faults for later in (0.5, chance.uniform(1, 3))]
     jobs = [plain_job(chance, number, at) for number, at in enumerate(times)]
     return replace(
         draft,
         jobs=jobs,
-        chaos=tuple((at, "single_queue_fault") for at in faults),
+        chaos=tuple((at, name) for at in faults),
         horizon=faults[-1] + 60,
         checks=frozenset({Check.PROMPT_INTAKE, Check.NO_OWN_FAULT, Check.NO_RECEIVE_USED_UP}),
         longest_intake=_LONGEST_INTAKE,
@@ -299,7 +299,9 @@ KINDS = {
     "another place": Kind(4, "two ModelDBs on one checkpoint", _another_place),
     "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
     "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
-    "single faults": Kind(2, "single receives fail, with time between them", _single_faults),
+    "short faults": Kind(
+        2, "one or two receives fail, with time to recover between", _short_faults
+    ),
     "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
     "unsteady target": Kind(3, "many calls of ModelDB fail for minutes", _unsteady_target),
 }

@@ -371,7 +371,7 @@ MUTATIONS = (
         "a receive that works resets the queue's back-off",
         BOTH,
         lambda: mock.patch.object(Breaker, "worked", return_value=None),
-        "single faults",
+        "short faults",
     ),
     Mutation("a malformed message is rejected, not skipped", BOTH, _malformed_is_skipped),
     Mutation("a half-tagged job is rejected, not skipped", BOTH, _half_tagged_is_skipped),

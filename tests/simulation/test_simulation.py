@@ -81,6 +81,12 @@ def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str)
         "after a create without an answer the target is asked by the mark",
         "an outage of the target holds messages instead of giving them back",
         "one process at a time writes to a ModelDB V1",
+        "a grace follows the end of a writer lease",
+        "who becomes the writer probes ModelDB V1 and its MongoDB first",
+        "only a fresh event of a job that ended under this checkpoint needs no look-up",
+        "a malformed message is rejected, not skipped",
+        "a message whose dead letter was not sent is kept",
+        "a job is done for one target only",
     ],
 )
 def test_a_broken_rule_is_found(rule: str) -> None:
