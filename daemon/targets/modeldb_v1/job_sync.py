@@ -18,7 +18,7 @@ from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import encode_call
 from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
-from daemon.targets.modeldb_v1.model_search import ancestries, search_model
+from daemon.targets.modeldb_v1.model_search import ancestries
 from daemon.targets.modeldb_v1.readback import (
     StoredModel,
     data_frames_of_metrics,
@@ -26,7 +26,7 @@ from daemon.targets.modeldb_v1.readback import (
     from_details,
     missing_metrics,
 )
-from daemon.targets.modeldb_v1.run_index import FoundRun, all_of, oldest_project, raise_first
+from daemon.targets.modeldb_v1.run_index import FoundRun, oldest_project, raise_first
 from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ as it is: more would not help."""
 _WITHOUT_DOCUMENT = "without document"
 """Step of a fit whose metadata the server could not store: its SQL part is complete, so the fit can
 be sent again to add them."""
+_FIT_AFTER = "fit_after"
+"""Step before a fit: the newest model then, so that a fit whose answer is lost is above it."""
+_HAS_MODEL = "has_model"
+"""Step of a run found to have a model, which takes 30 s to learn without a metadata store."""
+_METRICS = "metrics"
+"""Step of the metrics that were answered, by their numbers: without a metadata store they cannot be
+read."""
 _METADATA_MISSING = (
     "the model's metadata are missing in ModelDB: the server ended while it stored them"
 )
@@ -83,6 +90,7 @@ class JobSync:
         self._server_id = server_id
         self._connection = term.connection
         self._index = term.run_index
+        self._models = term.model_index
         self._connect_to_read = connect_to_read
         self._job = job
         self._journal = journal
@@ -113,7 +121,7 @@ class JobSync:
         else:
             model = await self._with_document(placed.run, model)
             data_frames = await self._data_frames(placed.run, model)
-            missing = missing_metrics(self._job, model, data_frames)
+            missing = self._missing_metrics(model, data_frames)
         await self._send_metrics(placed.run, model, data_frames, missing)
         if fitted or missing:  # otherwise the run has just been read
             await self._read_back(placed.run, model, data_frames)
@@ -194,7 +202,8 @@ class JobSync:
                 f"run {run.run_id} was returned for a new one and is another job's",
             )
         self._index.add(self._job.marker, run)
-        if details.project.description != self._job.project_description:
+        # what people wrote stays, and so does the description of the project's first job
+        if not details.project.description and self._job.project_description:
             await self._connection.call(
                 "updateProject",
                 projectId=run.project_id,
@@ -211,6 +220,8 @@ class JobSync:
             The model, and the ids of the data frames by channel.
         """
         others = range(1, len(self._job.data_frames))
+        if newest := self._newest_model_step():
+            await self._journal.note_steps(newest)
         fit = self._connection.call("storeFitEvent", fe=requests.fit_event(run.run_id, self._job))
         answers: list[Any] = await asyncio.gather(
             fit, *self._storing(run, others), return_exceptions=True
@@ -220,9 +231,11 @@ class JobSync:
         if isinstance(answer, CallFailed) and answer.kind is CallErrorKind.METADATA_STORE_DOWN:
             steps["fit"] = _WITHOUT_DOCUMENT
         elif not isinstance(answer, BaseException):
+            self._models.fitted(answer.modelId)
             steps |= {
                 "model_id": str(answer.modelId),
                 "fits": str(self._fits + 1),
+                **({_METRICS: ""} if _METRICS in self._journal.steps else {}),
                 **_frame_steps({0: answer.dfId}),
             }
         await self._note_answers(answers, steps)
@@ -248,19 +261,32 @@ class JobSync:
                 return from_ancestry(self._job, run.run_id, answer) or self._accept_as_is(
                     noted, answer.fitEvent.df.id
                 )
+        if not self._metadata_store and (found := await self._model_by_number(run)) is not None:
+            return found
         try:
             details = await self._details(run)
         except CallFailed as failed:
             if failed.kind is not CallErrorKind.METADATA_STORE_DOWN or self._metadata_store:
                 raise
             # reading a run needs the metadata store only if the run has a model, so it has one
-            return await search_model(self._connection, self._job, run.run_id)
+            await self._journal.note_steps({_HAS_MODEL: "yes"})
+            return await self._models.search(self._job, run.run_id)
         if (model := from_details(self._job, details.modelResponses)) is not None:
             return model
         if noted is None:
             return None
         frames = {each.id: each.trainingDataFrame.id for each in details.modelResponses}
         return self._accept_as_is(noted, frames.get(noted, self._noted("data_frame_0") or 0))
+
+    async def _model_by_number(self, run: FoundRun) -> StoredModel | None:
+        """The model as far as it is found without a read that takes 30 s."""
+        if (newest := self._noted(_FIT_AFTER)) is not None:
+            model = await self._models.find_above(self._job, run.run_id, newest)
+            if model is not None:
+                return model
+        if self._journal.steps.get(_HAS_MODEL):
+            return await self._models.search(self._job, run.run_id)
+        return None
 
     def _accept_as_is(self, model_id: int, data_frame_id: int) -> StoredModel | None:
         """A model of ours that does not read back as written; None if another fit may fix that."""
@@ -345,7 +371,17 @@ class JobSync:
             "run_id": str(run.run_id),
         }
         if placed.created or self._journal.steps.get("run_id") != steps["run_id"]:
-            await self._journal.note_steps({**dict.fromkeys(self._journal.steps, ""), **steps})
+            forgotten = dict.fromkeys(self._journal.steps, "")
+            newest = self._newest_model_step(anew=True)
+            await self._journal.note_steps({**forgotten, **steps, **newest})
+
+    def _newest_model_step(self, *, anew: bool = False) -> dict[str, str]:
+        """The step before a fit; empty if it is not needed, known or was noted before."""
+        newest = self._models.newest
+        if self._metadata_store or newest is None:
+            return {}
+        noted = None if anew else self._noted(_FIT_AFTER)
+        return {_FIT_AFTER: str(newest)} if noted is None else {}
 
     async def _note_answers(self, answers: Sequence[Any], steps: Mapping[str, str]) -> None:
         """Records steps of concurrent calls, even if some failed; then raises the first error."""
@@ -369,7 +405,30 @@ class JobSync:
             requests.metric_event(run.run_id, model.model_id, data_frames[metric.channel], metric)
             for metric in metrics
         ]
-        await all_of([self._connection.call("storeMetricEvent", me=event) for event in events])
+        answers = await asyncio.gather(
+            *(self._connection.call("storeMetricEvent", me=event) for event in events),
+            return_exceptions=True,
+        )
+        answered = [
+            number
+            for number, answer in zip(missing, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        ]
+        if not self._metadata_store and 0 < len(answered) < len(missing):
+            known = sorted({*self._answered_metrics(), *answered})
+            await self._journal.note_steps({_METRICS: " ".join(map(str, known))})
+        raise_first(answers)
+
+    def _missing_metrics(self, model: StoredModel, data_frames: Sequence[int]) -> list[int]:
+        """Numbers of the job's metrics that the model lacks, as far as that can be known."""
+        missing = missing_metrics(self._job, model, data_frames)
+        if model.metrics is not None or self._noted("model_id") != model.model_id:
+            return missing
+        answered = self._answered_metrics()
+        return [number for number in missing if number not in answered]
+
+    def _answered_metrics(self) -> set[int]:
+        return {int(number) for number in self._journal.steps.get(_METRICS, "").split()}
 
     async def _read_back(
         self, run: FoundRun, model: StoredModel, data_frames: Sequence[int]

@@ -25,6 +25,7 @@ from daemon.clock import monotonic
 from daemon.errors import JobFault
 from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.errors import CallFailed
+from daemon.targets.modeldb_v1.model_search import ModelIndex
 from daemon.targets.modeldb_v1.run_index import RunIndex
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ each connection has its own thread."""
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A settled connection and the index of what has been read and written over it."""
+    """A settled connection and the indexes of what has been read and written over it."""
 
     connection: Connection
     run_index: RunIndex
+    model_index: ModelIndex
 
 
 class WriteSession:
@@ -129,7 +131,8 @@ class WriteSession:
             await connection.aclose()
             raise
         log.debug("connected to ModelDB V1", settle_seconds=self._settle_seconds)
-        return Term(connection, RunIndex(connection))
+        newest = None if self._term is None else self._term.model_index.newest
+        return Term(connection, RunIndex(connection), ModelIndex(connection, newest))
 
     async def _settle(self, connection: Connection) -> None:
         """Waits for the settle time. Only time during which the server and its stores answer

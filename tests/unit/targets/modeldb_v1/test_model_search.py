@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 from daemon.errors import JobFault
 from daemon.reasons import Reason
 from tests.support.log_lines import log_lines
-from tests.support.modeldb_v1_target import add_models, full_job, lose, runs_of
+from tests.support.modeldb_v1_target import add_models, edge_fault, full_job, lose, runs_of
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
@@ -74,3 +75,85 @@ async def test_a_model_found_by_trying_ids_is_logged(
         await target.sync(full_job(), journal)
     [line] = log_lines(logs, "found the model of a run by trying numbers")
     assert (line["log_level"], line["model_id"]) == ("warning", 1)
+
+
+def reads(server: ModelDbV1StandIn) -> tuple[int, int]:
+    """Reads of a run, each of which takes 30 s without MongoDB; and ids that were tried."""
+    calls = server.calls
+    return calls.count("getExperimentRunDetails"), calls.count("computeModelAncestry")
+
+
+async def test_a_lost_fit_is_found_above_the_newest_model_known_before_it(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    """Neither the read that takes 30 s nor a search through the models of before."""
+    add_models(server, 3000)
+    await target.sync(full_job("before"), MemoryJournal())
+    journal = MemoryJournal()
+    await lose(target, server, "storeFitEvent", journal)
+    assert journal.steps["fit_after"] == "3001"
+    server.received.clear()
+    synced = await target.sync(full_job(), journal)
+    assert synced.ids["model_id"] == "3002"
+    slow, tried = reads(server)
+    assert slow == 0
+    assert tried <= 2 * 32 + 1
+    assert len(server.fits) == 3002
+
+
+async def test_a_fit_that_was_never_carried_out_is_sent_after_one_quick_read(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    await target.sync(full_job("before"), MemoryJournal())
+    journal = MemoryJournal()
+    server.faults.drop_before_execution(method="storeFitEvent")
+    await edge_fault(target.sync(full_job(), journal))
+    synced = await target.sync(full_job(), journal)
+    assert synced.ids["model_id"] == "2"
+    assert len(server.fits) == 2
+
+
+async def test_that_a_run_has_a_model_is_learnt_once(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    journal = MemoryJournal()
+    await lose(target, server, "storeFitEvent", journal)  # the first fit of this process
+    for _ in range(3):
+        server.faults.drop_before_answer(method="computeModelAncestry")
+        await edge_fault(target.sync(full_job(), journal))
+    assert journal.steps["has_model"] == "yes"
+    await target.sync(full_job(), journal)
+    slow, _ = reads(server)
+    assert slow == 2  # and the one of the new run, which has no model yet and is read at once
+    assert len(server.fits) == 1
+
+
+async def test_jobs_that_search_at_the_same_time_share_one_search(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    add_models(server, 500)
+    jobs = {name: MemoryJournal() for name in ("a", "b", "c", "d", "e", "f")}
+
+    async def lost(name: str, journal: MemoryJournal) -> None:
+        server.faults.drop_before_answer(method="storeFitEvent")
+        await edge_fault(target.sync(full_job(name), journal))
+
+    for name, journal in jobs.items():
+        await lost(name, journal)
+    add_models(server, 500)
+    server.received.clear()
+    await asyncio.gather(*(target.sync(full_job(name), each) for name, each in jobs.items()))
+    _, tried = reads(server)
+    assert tried < 1300  # for six jobs together; one alone needs about as many
+    assert len(server.fits) == 1006
+
+
+async def test_metrics_that_were_answered_are_not_sent_again(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    journal = MemoryJournal()
+    server.faults.drop_before_execution(nth=3, method="storeMetricEvent")
+    await edge_fault(target.sync(full_job(), journal))
+    assert journal.steps["metrics"] == "0 1"
+    await target.sync(full_job(), journal)
+    assert len(server.metrics) == len(full_job().metrics)

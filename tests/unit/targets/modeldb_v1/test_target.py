@@ -177,14 +177,26 @@ async def test_a_project_without_an_experiment_gets_one(
     assert wrong(server, [full_job()], metadata_store=True) == []
 
 
-async def test_the_description_of_a_project_is_brought_up_to_date(
+async def test_a_project_without_a_description_gets_one(
     server: ModelDbV1StandIn, target: ModelDBV1Target
 ) -> None:
-    add_project(server, "of yesterday")
+    add_project(server, "")
     await target.sync(full_job(), MemoryJournal())
     assert only(server.projects)["description"] == "Who leaves next month"
     await target.sync(full_job("b"), MemoryJournal())
     assert server.calls.count("updateProject") == 1
+
+
+async def test_a_description_that_is_there_stays(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    await target.sync(full_job("a"), MemoryJournal())
+    only(server.store.projects)["description"] = "as somebody has edited it"
+    for name in ("b", "c"):
+        job = full_job(name, project_description=f"as the tag of {name} has it")
+        await target.sync(job, MemoryJournal())
+    assert only(server.projects)["description"] == "as somebody has edited it"
+    assert server.calls.count("updateProject") == 0
 
 
 @pytest.mark.parametrize("size", [16_400_000])
