@@ -8,6 +8,7 @@ the first attempt.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -219,12 +220,29 @@ def _refuse_non_json(response_dict: dict[str, Any], **_event: object) -> None:
     Raises:
         ResponseParserError: the response is not from an AWS JSON API.
     """
-    body: bytes = response_dict["body"]
-    if body.lstrip()[:1] == b"{":
-        return
     status = response_dict["status_code"]
-    if status >= 500:  # noqa: PLR2004 - HTTP: a gateway answers for the service; only the status matters
+    failed = status >= 500  # noqa: PLR2004 - HTTP: the service, or a gateway that answers for it
+    if _is_of_a_json_api(response_dict["body"], as_error=failed):
+        return
+    if failed:  # only the status matters
         response_dict["body"] = b""
         return
     kind = response_dict["headers"].get("content-type", "no content type")
     raise ResponseParserError(f"HTTP {status} with {kind}, not JSON")
+
+
+def _is_of_a_json_api(body: bytes, *, as_error: bool) -> bool:
+    """Whether botocore's parser can read a body.
+
+    Args:
+        as_error: also its code must be a text.
+    """
+    if body.lstrip()[:1] != b"{":
+        return False
+    if not as_error:
+        return True
+    try:
+        content: dict[str, Any] = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(content.get(name) or "", str) for name in ("__type", "code", "Code"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,6 +14,7 @@ from daemon.aws.errors import (
     AWS_ERRORS,
     SAGEMAKER,
     STS,
+    OddAnswerError,
     advice,
     edge_fault,
     job_is_missing,
@@ -23,7 +26,7 @@ from daemon.aws.errors import (
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
-from daemon.training_job.identity import Home
+from daemon.training_job.identity import Home, JobArn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -43,7 +46,8 @@ STS_SECONDS = 15.0
 STS_COMPARE_SECONDS = 5.0
 """The same, if the account is configured and STS is only to confirm it."""
 STS_AGAIN_SECONDS = 60.0
-"""Between two attempts at that."""
+"""Between two attempts at that, and before the first further one while the account is unknown."""
+LONGEST_STS_PAUSE_SECONDS = 3600.0
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _PAGE_SIZE = 100
@@ -89,15 +93,16 @@ async def _account_of_credentials(
     seconds = STS_SECONDS if configured is None else STS_COMPARE_SECONDS
     silent = False
     try:
-        async with asyncio.timeout(seconds), clients.sts() as sts:
+        async with asyncio.timeout(seconds):
             with observed(observe, STS, "GetCallerIdentity"):
-                account = str((await sts.get_caller_identity())["Account"])
+                async with clients.sts() as sts:
+                    account = str((await sts.get_caller_identity())["Account"])
         if _ACCOUNT.fullmatch(account):
             return account
         why = f"the answer is not STS's: check {STS.endpoint_key}"
     except TimeoutError:
         silent, why = True, "no answer"
-    except (*AWS_ERRORS, KeyError, ValueError) as error:
+    except AWS_ERRORS as error:
         why = advice(error, STS)
     if configured is not None:
         log.info("STS does not confirm aws.account_id", detail=why)
@@ -115,7 +120,8 @@ class SageMakerTrainingJobs:
         client: the SageMaker client.
         home: account and region of the client's jobs.
         resolve: called by the probe until STS has confirmed the account, because the daemon works
-            without STS; None: it stays as it is.
+            without STS, and after some descriptions while the account is unknown; None: it stays as
+            it is.
         observe: called after each call.
     """
 
@@ -133,6 +139,8 @@ class SageMakerTrainingJobs:
         self._observe = observe
         self._resolved_at: float | None = None
         self._wrong_account: EdgeFault | None = None
+        self._sts_pause = STS_AGAIN_SECONDS
+        self._sts_due = 0.0
         self._last_described: tuple[str, str] | None = None
 
     @property
@@ -143,22 +151,14 @@ class SageMakerTrainingJobs:
         """See `daemon.aws.ports.TrainingJobs.describe`."""
         try:
             with observed(self._observe, SAGEMAKER, "DescribeTrainingJob"):
-                answer: dict[str, Any] = {
-                    **await self._client.describe_training_job(TrainingJobName=name)
-                }
+                answer = _description(
+                    name, await self._client.describe_training_job(TrainingJobName=name)
+                )
         except AWS_ERRORS as error:
             raise _fault(error, f"the training job {name}") from error
-        arn = answer.get("TrainingJobArn")
-        if arn is None:
-            raise EdgeFault(
-                Edge.SAGEMAKER,
-                Reason.NOT_THE_API,
-                "the description of a job has no ARN, so it is not SageMaker's: check "
-                f"{SAGEMAKER.endpoint_key}",
-                curable=False,
-            )
-        self._last_described = (name, arn)
-        del answer["ResponseMetadata"]
+        self._last_described = (name, answer["TrainingJobArn"])
+        if self._home.account is None and monotonic() >= self._sts_due:
+            await self._confirm_home()
         return answer
 
     async def tags(self, arn: str) -> Mapping[str, str]:
@@ -168,13 +168,12 @@ class SageMakerTrainingJobs:
         for _ in range(_MAX_PAGES):
             try:
                 with observed(self._observe, SAGEMAKER, "ListTags"):
-                    answer = await self._client.list_tags(
-                        ResourceArn=arn, MaxResults=_PAGE_SIZE, **page
+                    listed, token = _tags_of_page(
+                        await self._client.list_tags(ResourceArn=arn, MaxResults=_PAGE_SIZE, **page)
                     )
             except AWS_ERRORS as error:
                 raise _fault(error, arn) from error
-            tags.update((tag["Key"], tag.get("Value", "")) for tag in answer.get("Tags") or [])
-            token = answer.get("NextToken")
+            tags.update(listed)
             if not token:
                 return tags
             if token == page.get("NextToken"):
@@ -190,10 +189,12 @@ class SageMakerTrainingJobs:
         """
         name, arn = self._last_described or (PROBE_NAME, None)
         await self._ask(
-            "DescribeTrainingJob", self._client.describe_training_job(TrainingJobName=name)
+            "DescribeTrainingJob",
+            self._client.describe_training_job(TrainingJobName=name),
+            partial(_description, name),
         )
         if arn is not None:
-            await self._ask("ListTags", self._client.list_tags(ResourceArn=arn))
+            await self._ask("ListTags", self._client.list_tags(ResourceArn=arn), _tags_of_page)
         # last, so that an outage of all of AWS is not reported a second time for STS
         await self._confirm_home()
 
@@ -204,6 +205,9 @@ class SageMakerTrainingJobs:
         known = self._home.account is not None and self._wrong_account is None
         if self._resolve is None or self._home.confirmed or (known and recently):
             return
+        # set before the call, so that concurrent descriptions do not ask, too
+        self._sts_due = monotonic() + self._sts_pause
+        self._sts_pause = min(2 * self._sts_pause, LONGEST_STS_PAUSE_SECONDS)
         try:
             home = await self._resolve()
         except EdgeFault as fault:
@@ -212,17 +216,69 @@ class SageMakerTrainingJobs:
         # STS being silent now does not take back what it said
         if self._wrong_account is not None and not home.confirmed:
             raise self._wrong_account
+        if self._home.account is None and home.account is not None:
+            log.info("the account is known", account=home.account)
         self._home, self._wrong_account, self._resolved_at = home, None, monotonic()
 
-    async def _ask(self, operation: str, call: Awaitable[object]) -> None:
+    async def _ask(
+        self, operation: str, call: Awaitable[Any], read: Callable[[Any], object]
+    ) -> None:
         """Succeeds if the service itself has responded, whatever it says about the job."""
         try:
             with observed(self._observe, SAGEMAKER, operation):
-                await call
+                read(await call)
         except AWS_ERRORS as error:
             fault = _fault(error, PROBE_NAME)
             if isinstance(fault, EdgeFault):
                 raise fault from error
+
+
+def _description(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A description without botocore's own member. What it lacks is left to its readers.
+
+    Raises:
+        EdgeFault: it has no ARN.
+        OddAnswerError: its identity or status cannot be SageMaker's.
+    """
+    arn = answer.get("TrainingJobArn")
+    if arn is None:
+        raise EdgeFault(
+            Edge.SAGEMAKER,
+            Reason.NOT_THE_API,
+            "the description of a job has no ARN, so it is not SageMaker's: check "
+            f"{SAGEMAKER.endpoint_key}",
+            curable=False,
+        )
+    for member, kind in _IDENTITY.items():
+        value = answer.get(member)
+        if value is not None and not isinstance(value, kind):
+            raise OddAnswerError(f"{member} of a description is of type {type(value).__name__}")
+    JobArn.parse(arn)
+    described = answer.get("TrainingJobName")
+    if described is not None and described.lower() != name.lower():
+        raise OddAnswerError("the description is of a job of another name than asked for")
+    return {member: value for member, value in answer.items() if member != "ResponseMetadata"}
+
+
+_IDENTITY = {
+    "TrainingJobArn": str,
+    "TrainingJobName": str,
+    "TrainingJobStatus": str,
+    "CreationTime": datetime,
+}
+
+
+def _tags_of_page(answer: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    """The tags of a page, and the token of the next one.
+
+    Raises:
+        OddAnswerError: they cannot be SageMaker's.
+    """
+    tags = {tag["Key"]: tag.get("Value", "") for tag in answer.get("Tags") or []}
+    token = answer.get("NextToken")
+    if not all(isinstance(text, str) for text in (*tags, *tags.values(), token or "")):
+        raise OddAnswerError("a tag is no text")
+    return tags, token
 
 
 def _fault(error: Exception, job: str) -> EdgeFault | JobRefused:

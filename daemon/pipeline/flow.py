@@ -168,7 +168,7 @@ class Flow:
         structlog.contextvars.bind_contextvars(job=event.name)
         if event.status is not None and event.status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {event.status}")
-        job.arn = arn = self._arn(event)
+        job.arn = arn = await self._arn(delivery, event)
         self._require_home(event, arn)
 
         job.step = Step.CLAIM
@@ -184,8 +184,7 @@ class Flow:
             return Deferred(Reason.CLAIMED_ELSEWHERE, detail, max(1.0, claim.seconds_left))
         job.claim = claim
 
-        with self._timed(delivery, Step.DESCRIBE), blamed_on(Edge.SAGEMAKER, "describe"):
-            description = await self._jobs.describe(event.name)
+        description = await self._describe(delivery, event)
         described = _same_job(event, arn, description)
         job.mark = mark = described.mark
         known = await self._checkpoint.job(mark)
@@ -311,16 +310,20 @@ class Flow:
             row for row in rows if _same_creation(event, datetime.fromisoformat(row.creation_time))
         ]
 
-    def _arn(self, event: TrainingJobEvent) -> JobArn:
+    async def _arn(self, delivery: Delivery, event: TrainingJobEvent) -> JobArn:
+        """The event's ARN, or that of the job of this name in the home account."""
         if event.arn is not None:
             return event.arn
         home = self._jobs.home
-        if home.account is None:
-            raise JobRefused(
-                Reason.MALFORMED_BODY,
-                "the message has no ARN, and the account is unknown: set aws.account_id",
-            )
-        return JobArn.of(home, event.name)
+        if home.account is not None:
+            return JobArn.of(home, event.name)
+        # STS has not told the account, which must not cost the message: the description has it
+        description = await self._describe(delivery, event)
+        return _described(event, description).arn
+
+    async def _describe(self, delivery: Delivery, event: TrainingJobEvent) -> Mapping[str, Any]:
+        with self._timed(delivery, Step.DESCRIBE), blamed_on(Edge.SAGEMAKER, "describe"):
+            return await self._jobs.describe(event.name)
 
     def _require_home(self, event: TrainingJobEvent, arn: JobArn) -> None:
         home = self._jobs.home
@@ -461,6 +464,16 @@ def _internal_error(job: JobContext, error: Exception) -> Deferred:
     )
 
 
+def _described(event: TrainingJobEvent, description: Mapping[str, Any]) -> DescribedJob:
+    """Raises JobFault if the description has no usable ARN or creation time."""
+    try:
+        return DescribedJob.of(description)
+    except ValueError as error:
+        raise JobFault(
+            Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}"
+        ) from error
+
+
 def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]) -> DescribedJob:
     """The described job, which must be the event's.
 
@@ -468,12 +481,7 @@ def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, An
         JobFault: the description has no usable ARN or creation time.
         JobRefused: the name now belongs to another job, or to one of another account.
     """
-    try:
-        described = DescribedJob.of(description)
-    except ValueError as error:
-        raise JobFault(
-            Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}"
-        ) from error
+    described = _described(event, description)
     found = described.arn
     if (found.account, found.region) != (arn.account, arn.region):
         raise JobRefused(

@@ -432,6 +432,35 @@ async def test_a_silent_sts_is_not_asked_by_every_probe(
     assert asked == ["sts"]
 
 
+async def test_an_sts_that_was_away_at_the_start_is_asked_again_until_it_answers(
+    stub: SageMakerStub, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a description, because no probe runs while all is well; with growing pauses."""
+    now = 1000.0
+    monkeypatch.setattr("daemon.aws.training_jobs.monotonic", lambda: now)
+    away = True
+    asked: list[float] = []
+
+    async def resolve() -> Home:
+        asked.append(now)
+        return Home(None, HOME.region) if away else HOME
+
+    jobs = SageMakerTrainingJobs(clients.sagemaker, Home(None, HOME.region), resolve=resolve)
+    stub.put_job({"TrainingJobName": "job-1", "TrainingJobArn": ARN, "CreationTime": 1763628000})
+    await jobs.probe()
+    for _ in range(40):
+        await asyncio.gather(*(jobs.describe("job-1") for _ in range(3)))
+        now += 10
+    assert asked == [1000.0, 1060.0, 1180.0]
+    away = False
+    now = 1500.0
+    await jobs.describe("job-1")
+    assert jobs.home == HOME
+    now += 100_000
+    await jobs.describe("job-1")
+    assert asked == [1000.0, 1060.0, 1180.0, 1500.0]
+
+
 async def test_without_sts_the_account_stays_unknown_and_this_is_logged(
     stub: SageMakerStub, clients: AwsClients
 ) -> None:

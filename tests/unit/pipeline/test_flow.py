@@ -281,10 +281,28 @@ async def test_with_an_unknown_account_the_described_arn_is_compared(scene: Flow
 
 async def test_a_message_without_an_arn_gets_the_home_account(scene: FlowScene) -> None:
     assert (await scene.process(message('{"TrainingJobName": "churn-1"}'))).kind == "synced"
+
+
+async def test_a_message_without_an_arn_gets_the_described_one_while_the_account_is_unknown(
+    scene: FlowScene,
+) -> None:
     scene.jobs.home = Home(None, "eu-west-1")
-    outcome = await scene.process(message('{"TrainingJobName": "churn-1"}', "m-2"))
-    assert outcome.reason is Reason.MALFORMED_BODY
-    assert "aws.account_id" in outcome.detail
+    outcome = await scene.process(message('{"TrainingJobName": "churn-1"}'))
+    assert outcome.kind == "synced"
+    [row] = await scene.rows()
+    assert (row.job_arn, row.state) == (arn_of("churn-1"), JobState.SYNCED)
+    # a message about the same job with its ARN is the same job
+    assert (await scene.process(message(message_id="m-2"))).kind == "duplicate"
+
+
+async def test_a_message_without_an_arn_is_held_while_neither_sts_nor_sagemaker_answers(
+    scene: FlowScene,
+) -> None:
+    scene.jobs.home = Home(None, "eu-west-1")
+    scene.jobs.faults["describe"] = deque([edge_fault(Edge.SAGEMAKER)])
+    body = '{"TrainingJobName": "churn-1"}'
+    assert (await scene.process(message(body))).kind == "held"
+    assert (await scene.process(message(body))).kind == "synced"
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 1.0, 86400.0])
