@@ -13,6 +13,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from daemon.clock import monotonic
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.retries import retrying
 
@@ -30,6 +31,11 @@ DESCRIPTION_ATTRIBUTE = "sagemaker_project_description"
 
 REMEMBERED = 10_000
 """Projects, and as many experiments, whose ids are cached."""
+FRESH_SECONDS = 300.0
+"""How long a cached id is used without a look whether it still has the name: people rename projects
+and experiments."""
+SEEN_TAGS = 100
+"""Descriptions and users of one project that are remembered."""
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
@@ -47,9 +53,11 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class _KnownProject:
     id: str
-    description: str
-    """With `user`: the job's tags that the project was last brought up to."""
-    user: str
+    found_at: float
+    """When it was last found by its name, in monotonic seconds."""
+    seen: tuple[tuple[str, str], ...] = ()
+    """(description, user) of the jobs that it was brought up to. Of two users with one project name
+    and different tags, each changes it once, not with every job."""
 
 
 class Placement:
@@ -58,12 +66,12 @@ class Placement:
     def __init__(self, client: ModelDbV2Client) -> None:
         self._client = client
         self._projects: dict[str, _KnownProject] = {}
-        self._experiments: dict[tuple[str, str], str] = {}
+        self._experiments: dict[tuple[str, str], tuple[str, float]] = {}
         self._locks_of_names = _NameLocks()
 
     async def place(self, mapped: MappedRun, journal: WriteJournal) -> Place:
         """Finds or creates project and experiment, and updates an existing project's user and
-        description from the job's tags.
+        description from the tags of a job that has other ones than those before it.
 
         Raises:
             ApiError: `ApiErrorKind.ABSENT` when a cached project has been deleted: `forget` it and
@@ -88,36 +96,34 @@ class Placement:
             mapped.project_description,
             mapped.project_user,
         )
+        tags = (description, user)
         known = self._projects.get(name)
-        if known is not None and (known.description, known.user) == (description, user):
+        if known is not None and tags in known.seen and _is_fresh(known.found_at):
             return known.id, ()
         async with self._in_turn(f"project/{name}"):
             known = self._projects.get(name)
-            if known is None or known.description != description:
-                # Read even when the id is cached: a person may have edited the description.
-                project = await self._project_called(mapped, journal)
-                project_id, notes = project.id, await self._bring_up_to_date(project, mapped)
-            elif known.user != user:
-                project_id, notes = (
-                    known.id,
-                    await _noting(self._set_attribute(known.id, USER_ATTRIBUTE, user)),
-                )
-            else:
+            if known is not None and tags in known.seen and _is_fresh(known.found_at):
                 return known.id, ()
-            _remember(self._projects, name, _KnownProject(project_id, description, user))
-            return project_id, notes
+            found_at = monotonic()
+            project = await self._project_called(mapped, journal)
+            seen = known.seen if known is not None and known.id == project.id else ()
+            notes = () if tags in seen else await self._bring_up_to_date(project, mapped)
+            seen = (*(each for each in seen if each != tags), tags)[-SEEN_TAGS:]
+            _remember(self._projects, name, _KnownProject(project.id, found_at, seen))
+            return project.id, notes
 
     async def _experiment(self, project_id: str, name: str, journal: WriteJournal) -> str:
         known = self._experiments.get((project_id, name))
-        if known is not None:
-            return known
+        if known is not None and _is_fresh(known[1]):
+            return known[0]
         async with self._in_turn(f"experiment/{project_id}/{name}"):
             known = self._experiments.get((project_id, name))
-            if known is None:
+            if known is None or not _is_fresh(known[1]):
+                found_at = monotonic()
                 experiment = await self._experiment_called(project_id, name, journal)
-                known = experiment.id
+                known = experiment.id, found_at
                 _remember(self._experiments, (project_id, name), known)
-            return known
+            return known[0]
 
     @contextlib.asynccontextmanager
     async def _in_turn(self, name: str) -> AsyncIterator[None]:
@@ -234,6 +240,10 @@ class _NameLocks:
             lock, waiting = self._locks.pop(name)
             if waiting > 1:
                 self._locks[name] = (lock, waiting - 1)
+
+
+def _is_fresh(found_at: float) -> bool:
+    return monotonic() - found_at < FRESH_SECONDS
 
 
 def _remember(known: dict[Key, Found], key: Key, value: Found) -> None:

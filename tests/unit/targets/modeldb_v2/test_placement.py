@@ -217,7 +217,40 @@ async def test_the_projects_user_follows_the_tag(scene: TargetScene) -> None:
     await scene.sync("b", project_user="bo")
 
     assert attributes(scene.server.projects()[0])["project_user"] == "bo"
-    assert scene.server.requests - calls == {"updateProjectAttributes": 1, CREATE: 1}
+    assert scene.server.requests - calls == {
+        "findProjects": 1,
+        "updateProjectAttributes": 1,
+        CREATE: 1,
+    }
+
+
+async def test_two_users_of_one_project_do_not_change_it_with_every_job(scene: TargetScene) -> None:
+    for number in range(20):
+        await scene.sync(f"a-{number}")
+        await scene.sync(f"b-{number}", project_user="bo", project_description="As Bo sees it")
+
+    requests = scene.server.requests
+    assert requests[CREATE] == 40
+    assert (requests["updateProjectDescription"], requests["updateProjectAttributes"]) == (1, 2)
+    assert requests["findProjects"] == 3  # twice for the new one
+
+
+@pytest.mark.parametrize("table", ["projects", "experiments"])
+async def test_a_renamed_place_gets_no_more_runs(
+    scene: TargetScene, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    first = await scene.sync("a")
+    place = getattr(scene.server.store, table)
+    [renamed] = place.all_live()
+    renamed.row["name"] = "renamed by somebody"
+    place.updated(renamed)
+    monkeypatch.setattr(placement, "FRESH_SECONDS", 0.0)
+    second = await scene.sync("b")
+    third = await scene.sync("c")
+
+    word = table.removesuffix("s")
+    assert second.ids[f"{word}_id"] != first.ids[f"{word}_id"]
+    assert third.ids[f"{word}_id"] == second.ids[f"{word}_id"]
 
 
 async def test_a_project_that_cannot_be_brought_up_to_date_costs_no_run(scene: TargetScene) -> None:
