@@ -32,7 +32,8 @@ so the next attempt, which sees `unanswered_writes` > 0, looks the job up there 
 
 Claims, name locks and writer leases are leases of one owner (a process):
 
-- A lease that has not expired keeps everybody else out, unless its owner is known to be gone.
+- A lease that has not expired keeps everybody else out; a claim or name lock not if its owner is
+  known to be gone.
 - A claim has a fence, a writer lease a term: fencing tokens, which only grow. The holder of an
   older one has lost the lease.
 - A holder may renew an expired lease while nobody else took it, but may not write before that.
