@@ -448,7 +448,7 @@ def _names(error: Exception) -> set[str]:
 
 def error_code(error: Exception) -> str:
     """The service's code; the exception's class name if there was no response."""
-    return str(_error_member(error).get("Code") or type(error).__name__)
+    return one_line(str(_error_member(error).get("Code") or ""))[:100] or type(error).__name__
 
 
 def _message(error: Exception) -> str:

@@ -26,7 +26,7 @@ from daemon.aws.ports import Failed, Message, QueueState
 from daemon.aws.queue_names import QueueName, may_be_one_queue, url_beside
 from daemon.errors import EdgeFault, JobRefused
 from daemon.reasons import Edge, Reason
-from daemon.text import one_line
+from daemon.text import is_plain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -278,9 +278,10 @@ class _DeadLetterQueue:
             return None, EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, detail)
         if arn == queue_arn:
             return None, self._itself(queue_arn)
+        own = QueueName.of_arn(queue_arn)
         owner = (
             {}
-            if queue.account == queue_arn.split(":")[4]
+            if own is None or queue.account == own.account
             else {"QueueOwnerAWSAccountId": queue.account}
         )
         try:
@@ -434,7 +435,7 @@ def _text(fields: Mapping[str, Any] | Any, name: str) -> str:  # noqa: ANN401 - 
         OddAnswerError: it is something else.
     """
     value = fields[name]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not is_plain(value):
         raise OddAnswerError(f"{name} is no text")
     return value
 

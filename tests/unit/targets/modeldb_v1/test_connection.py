@@ -258,6 +258,31 @@ async def test_what_is_no_answer_ends_the_connection_and_every_call_on_it(
         assert words in later.detail
 
 
+@pytest.mark.parametrize(
+    ("method", "made"),
+    [
+        ("storeFitEvent", INTERFACE.FitEventResponse(dfId=1)),
+        ("storeProjectEvent", INTERFACE.ProjectEventResponse()),
+        ("getExperimentRunDetails", INTERFACE.ExperimentRunDetailsResponse()),
+        (
+            "getRunsAndExperimentsInProject",
+            INTERFACE.ProjectExperimentsAndRuns(
+                projId=1, experimentRuns=[INTERFACE.ExperimentRun(id=1)]
+            ),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_an_answer_without_a_member_that_is_needed_is_no_answer(
+    method: str, made: object
+) -> None:
+    """Its None would go on into the next call, or into the checkpoint."""
+    raw = framed(encode_reply(method, FIRST_SEQUENCE_ID, made))
+    async with connected(sending(raw)) as connection:
+        failed = await failure_of(connection.call(method))
+    assert (failed.kind, failed.answered) == (CallErrorKind.NOT_THE_API, False)
+
+
 async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(framed(OK))
