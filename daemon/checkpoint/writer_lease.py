@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 SPARE_SECONDS = 60.0
 """How long renewals may fail before sending stops."""
 RENEW_SECONDS = 10.0
+LATE_RENEW_SECONDS = 1.0
+"""The same while the lease is too short to send anything."""
 STAND_BY_SECONDS = 5.0
 """Between two attempts to take the lease; a lease that is released is taken within this time."""
 CALL_SECONDS = 60.0
@@ -154,7 +156,9 @@ class WriterLeaseKeeper:
 
     def _pause(self) -> float:
         if self._lease is not None:
-            return min(RENEW_SECONDS, max(0.1, self._seconds_left()))
+            # what cannot be sent until the lease is renewed is given back, and uses up receives
+            longest = RENEW_SECONDS if self.may_send() else LATE_RENEW_SECONDS
+            return min(longest, max(0.1, self._seconds_left()))
         if self._elsewhere is not None and self._elsewhere.ended:
             return min(STAND_BY_SECONDS, max(0.1, self._free_at - monotonic()))
         return STAND_BY_SECONDS

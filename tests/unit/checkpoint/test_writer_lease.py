@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from daemon.checkpoint.ports import WriterLease
 from daemon.checkpoint.writer_lease import SPARE_SECONDS, WriterLeaseKeeper
 from daemon.errors import EdgeFault
 from daemon.observability.watchdog import Pulse
 from daemon.reasons import Edge, Reason
+from tests.simulation.loop import VirtualLoop, virtual
 from tests.support.checkpoint_calls import FakeClock
 
 if TYPE_CHECKING:
@@ -280,3 +283,36 @@ async def test_a_checkpoint_that_hangs_costs_the_lease(
         "no longer the writer",
     ]
     assert first.ended == 1
+
+
+def test_a_lease_too_short_to_send_is_renewed_as_soon_as_the_checkpoint_works() -> None:
+    class Failing:
+        """A checkpoint that cannot be written for a while."""
+
+        works = True
+
+        async def take_writer_lease(self, *_arguments: object, **_more: object) -> WriterLease:
+            return WriterLease("modeldb:6543", "this process", 1)
+
+        async def renew_writer_lease(self, *_arguments: object) -> bool:
+            if not self.works:
+                raise FAULT
+            return True
+
+    async def outage() -> None:
+        checkpoint: Any = Failing()
+        keeper = LeaseScene(checkpoint).keeper
+        loop = asyncio.create_task(keeper.run(Pulse()))
+        await asyncio.sleep(5)
+        checkpoint.works = False
+        await asyncio.sleep(SPARE_SECONDS + 2)
+        assert (keeper.holds, keeper.may_send()) == (True, False)
+        checkpoint.works = True
+        await asyncio.sleep(1.5)
+        assert keeper.may_send()
+        loop.cancel()
+
+    loop = VirtualLoop()
+    with virtual(loop, random.Random(1)):
+        loop.run_until_complete(outage())
+    loop.close()
