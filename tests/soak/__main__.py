@@ -13,12 +13,12 @@ Two scenes run at the same time, one with ModelDB V2 and one with V1, each with 
 dead-letter queue, SageMaker stub and checkpoint. Jobs arrive at a steady rate, each event two or
 three times in any order; some jobs have no sync tag, some messages are invalid, some jobs are still
 running when their event arrives. Meanwhile the daemon is killed, stopped and restarted, its
-checkpoint is deleted, its disk hangs or fills up (as root, who may mount a small one), its wall
-clock steps (`stepped_clock`), SageMaker throttles and fails, the connections to ModelDB and SQS
-fail in the ways of `fault_proxy`, and the servers themselves are restarted. At the end all faults
-are removed: a last stretch with jobs runs, the queues drain, and ModelDB is read. Each job that is
-tagged and completed must have exactly one complete run, no other job may have any, and the
-dead-letter queue must have exactly the invalid messages.
+checkpoint is deleted, its disk fills up (as root, who may mount a small one), its wall clock steps
+(`stepped_clock`), SageMaker throttles and fails, the connection to ModelDB fails in the ways of
+`fault_proxy`, and the servers themselves are restarted. At the end all faults are removed: a last
+stretch with jobs runs, the queues drain, and ModelDB is read. Each job that is tagged and completed
+must have exactly one complete run, no other job may have any, and the dead-letter queue must have
+exactly the invalid messages.
 
 Two further stories are measured with daemons that are never killed: `outage` (ModelDB V2 down for
 ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`.
@@ -43,7 +43,6 @@ import shutil
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -72,9 +71,7 @@ if TYPE_CHECKING:
 NEEDED = ("ELASTICMQ_URL", "MODELDB_V2_URL", "MODELDB_V1_LAB")
 DRAIN_SECONDS = 900.0
 V2_FAULTS = tuple(Fault)
-HTTP_FAULTS = {Fault.UNAVAILABLE, Fault.ODD}
-V1_FAULTS = tuple(fault for fault in Fault if fault not in HTTP_FAULTS)
-QUEUE_FAULTS = (Fault.ODD, Fault.UNAVAILABLE, Fault.BLACK_HOLE, Fault.RESET, Fault.DELAY)
+V1_FAULTS = tuple(fault for fault in Fault if fault is not Fault.UNAVAILABLE)
 V1_PACE = chaos.Pace(process=(40, 90), line=(20, 50))
 """A ModelDB V1 has deadlines of half a minute, and a daemon that starts reads what is there before
 it writes."""
@@ -119,8 +116,6 @@ class Battle:
     faults: Sequence[Fault]
     restart_server: Callable[[], Awaitable[None]] | None
     pace: chaos.Pace
-    queue_proxy: FaultProxy
-    metadata_store: LabServer | None = None
 
     async def rage(self, ground: Ground, server_may_restart: asyncio.Event) -> None:
         """Injects faults until cancelled."""
@@ -138,31 +133,6 @@ class Battle:
                 chaos.sagemaker(self.scene, ground.luck(f"{name} SageMaker"), self.pace)
             )
             loops.create_task(chaos.clock(self.scene, ground.luck(f"{name} clock"), self.pace))
-            loops.create_task(
-                chaos.throttling(self.scene, ground.luck(f"{name} throttling"), self.pace)
-            )
-            loops.create_task(
-                chaos.hanging_disk(self.scene, ground.luck(f"{name} disk"), self.pace)
-            )
-            loops.create_task(
-                chaos.queue(
-                    self.scene,
-                    self.queue_proxy,
-                    ground.luck(f"{name} queue"),
-                    self.pace,
-                    QUEUE_FAULTS,
-                )
-            )
-            if self.metadata_store is not None:
-                loops.create_task(
-                    chaos.metadata_store(
-                        self.scene,
-                        partial(self.metadata_store.run, "mongo-stop"),
-                        partial(self.metadata_store.run, "mongo-start"),
-                        ground.luck(f"{name} MongoDB"),
-                        self.pace,
-                    )
-                )
             if self.restart_server is not None:
                 luck = ground.luck(f"{name} server")
                 loops.create_task(
@@ -205,23 +175,15 @@ async def open_battle(
     restart_server: Callable[[], Awaitable[None]] | None,
     pace: chaos.Pace,
     rate: float,
-    metadata_store: LabServer | None = None,
 ) -> Battle:
     proxy = await ground.parts.enter_async_context(
         FaultProxy(upstream, ground.luck(f"{name} proxy"))
     )
     place = await ground.scene(name, target_of(proxy.port))
     disk = ground.parts.enter_context(SmallDisk(ground.folder / f"{name}-disk"))
-    sqs_port = int(place.sqs_endpoint.rsplit(":", 1)[1])
-    queue_proxy = await ground.parts.enter_async_context(
-        FaultProxy(sqs_port, ground.luck(f"{name} queue proxy"))
-    )
-    place.sqs_endpoint = f"http://127.0.0.1:{queue_proxy.port}"
-    # with a metadata store that goes away, another daemon stands by
-    daemons = 1 if metadata_store is None else 2
-    scene = SoakScene(name, place, ground.folder, disk, ground.began, daemons)
+    scene = SoakScene(name, place, ground.folder, disk, ground.began)
     feed = Feed(f"{ground.name}-{name}", place, ground.luck(f"{name} feed"), rate)
-    return Battle(scene, proxy, feed, faults, restart_server, pace, queue_proxy, metadata_store)
+    return Battle(scene, proxy, feed, faults, restart_server, pace)
 
 
 async def fight(
@@ -262,7 +224,7 @@ async def fight(
                     f"the queue is not drained {DRAIN_SECONDS:g} s after the last job: "
                     f"{await battle.scene.base.depth()}"
                 )
-            in_flight = await battle.scene.left_in_flight()
+            in_flight = await battle.scene.daemon.left_in_flight()
             if in_flight:
                 battle.scene.wrong(f"{in_flight:g} messages in flight at the end")
 
@@ -337,7 +299,6 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
                 restart_v1,
                 V1_PACE.times(options.pace),
                 options.rate,
-                v1 if options.mongo else None,
             ),
         ]
         until = ground.began + seconds
@@ -388,7 +349,8 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
                     battle.scene, battle.proxy, battle.feed.books, verdict, log, chaos_minute
                 )
             )
-            await battle.scene.stop()
+            if status := await battle.scene.daemon.stop():
+                battle.scene.wrong(f"exit status {status} at the end")
             if battle.scene.disk.mounted:
                 shutil.copytree(
                     battle.scene.disk.folder,
@@ -432,12 +394,7 @@ def main() -> int:
         default=True,
         help="the two measured stories",
     )
-    parser.add_argument(
-        "--mongo",
-        action="store_true",
-        help="ModelDB V1 with its MongoDB, which goes away now and then, and with a second daemon "
-        "that stands by",
-    )
+    parser.add_argument("--mongo", action="store_true", help="ModelDB V1 with its MongoDB")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     missing = [name for name in NEEDED if not os.environ.get(name)]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,12 +35,6 @@ class Pace:
     sagemaker: tuple[float, float] = (20, 60)
     clock: tuple[float, float] = (30, 90)
     server: tuple[float, float] = (150, 300)
-    disk: tuple[float, float] = (120, 240)
-    """A disk that hangs."""
-    throttling: tuple[float, float] = (240, 480)
-    queue: tuple[float, float] = (40, 120)
-    """Faults between the daemon and SQS."""
-    metadata_store: tuple[float, float] = (90, 200)
 
     def times(self, factor: float) -> Pace:
         """The same faults, this many times as often."""
@@ -54,15 +47,13 @@ class Pace:
 
 
 async def processes(scene: SoakScene, luck: Random, pace: Pace) -> None:
+    deeds: Mapping[Callable[[], Awaitable[None]], int] = {
+        scene.kill: 5,
+        scene.restart: 4,
+        scene.lose_checkpoint: 1,
+    }
     while True:
         await asyncio.sleep(luck.uniform(*pace.process))
-        number = luck.randrange(len(scene.daemons))
-        deeds: Mapping[Callable[[], Awaitable[None]], int] = {
-            partial(scene.kill, number): 5,
-            partial(scene.restart, number): 4,
-            # two daemons that lose their checkpoint are two writers
-            scene.lose_checkpoint: 1 if len(scene.daemons) == 1 else 0,
-        }
         (deed,) = luck.choices(list(deeds), list(deeds.values()))
         await deed()
 
@@ -94,66 +85,6 @@ async def sagemaker(scene: SoakScene, luck: Random, pace: Pace) -> None:
         scene.happened.counts[f"SageMaker: {file.removesuffix('.json')}"] += 1
         with scene.base.sagemaker.failing(operation, file):
             await asyncio.sleep(luck.uniform(1, 10))
-
-
-async def throttling(scene: SoakScene, luck: Random, pace: Pace) -> None:
-    """Nine of ten seconds, for minutes: the job that meets it is not at fault."""
-    while True:
-        await asyncio.sleep(luck.uniform(*pace.throttling))
-        scene.happened.counts["minutes of throttling"] += 1
-        until = asyncio.get_running_loop().time() + luck.uniform(60, 150)
-        while asyncio.get_running_loop().time() < until:
-            with (
-                scene.base.sagemaker.failing("DescribeTrainingJob", "describe-throttled.json"),
-                scene.base.sagemaker.failing("ListTags", "list-tags-throttled.json"),
-            ):
-                await asyncio.sleep(0.9)
-            await asyncio.sleep(0.1)
-
-
-async def hanging_disk(scene: SoakScene, luck: Random, pace: Pace) -> None:
-    """Also longer than a visibility timeout and a lease."""
-    while True:
-        await asyncio.sleep(luck.uniform(*pace.disk))
-        async with scene.calm, scene.disk_hung():
-            await asyncio.sleep(luck.uniform(10, 80))
-
-
-async def queue(
-    scene: SoakScene, proxy: FaultProxy, luck: Random, pace: Pace, faults: Sequence[Fault]
-) -> None:
-    """Faults between the daemon and SQS."""
-    while True:
-        await asyncio.sleep(luck.uniform(*pace.queue))
-        fault = luck.choice(faults)
-        scene.happened.counts[f"queue: {fault}"] += 1
-        with scene.no_clean_stop():
-            async with proxy.failing(fault):
-                await asyncio.sleep(luck.uniform(2, 20))
-
-
-async def metadata_store(
-    scene: SoakScene,
-    stop: Callable[[], Awaitable[object]],
-    start: Callable[[], Awaitable[object]],
-    luck: Random,
-    pace: Pace,
-) -> None:
-    """MongoDB goes away, and often one of the daemons meanwhile: the other takes over."""
-    while True:
-        await asyncio.sleep(luck.uniform(*pace.metadata_store))
-        async with scene.calm:
-            scene.happened.counts["MongoDB away"] += 1
-            try:
-                await stop()
-                await asyncio.sleep(luck.uniform(1, 15))
-                end = luck.choice([scene.kill, scene.restart, None])
-                if end is not None:
-                    await end(luck.randrange(len(scene.daemons)))
-                await asyncio.sleep(luck.uniform(1, 40))
-            finally:
-                # one that is cut off at the end of the chaos would leave it away
-                await asyncio.shield(asyncio.ensure_future(start()))
 
 
 async def clock(scene: SoakScene, luck: Random, pace: Pace) -> None:

@@ -1,7 +1,7 @@
 """A TCP proxy that fails on demand, between the daemon and a ModelDB. It knows neither REST nor
 Thrift.
 
-Only `Fault.UNAVAILABLE` and `Fault.ODD` speak HTTP: they answer a request themselves.
+Only `Fault.UNAVAILABLE` speaks HTTP: it answers a request itself.
 """
 
 from __future__ import annotations
@@ -30,18 +30,6 @@ _BODIES = (
     b"<html><body>Service Unavailable</body></html>",
     b"",
 )
-_ODD_ANSWERS = (
-    (403, "text/html; charset=iso-8859-1", "<p>Accès refusé</p>".encode("latin-1")),
-    (502, "text/html", "<p>Passerelle défectueuse</p>".encode("latin-1")),
-    (200, "text/html", b"<html><body>Please log in</body></html>"),
-    (200, "application/json", b'{"Messages": [{"MessageId": '),
-    (200, "application/json", b"[1, 2, 3]"),
-    (200, "application/json", b""),
-    (400, "application/x-amz-json-1.0", b'{"__type": 42, "message": ["odd"]}'),
-    (500, "application/json", b'{"code": "two", "error": 7}'),
-    (200, "application/octet-stream", bytes(range(256))),
-)
-"""Status, content type and body of what gateways and proxies have been seen to answer."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -58,8 +46,6 @@ class Fault(StrEnum):
     """Connections are accepted, data is taken, and nothing comes back."""
     REFUSED = "refused"
     """Nothing listens, and open connections break."""
-    ODD = "odd answers"
-    """The proxy answers some HTTP requests itself, with what no API says."""
     UNAVAILABLE = "503"
     """The proxy answers HTTP requests with 503, as a load balancer without a server behind it."""
 
@@ -155,23 +141,17 @@ class FaultProxy:
         async for data in _pieces(reader):
             line.answering = False
             if self.fault is Fault.UNAVAILABLE:
-                await self._answer(line, 503, "text/plain", self._luck.choice(_BODIES))
-                return
-            if self.fault is Fault.ODD and self._luck.random() < CHANCE:
-                await self._answer(line, *self._luck.choice(_ODD_ANSWERS))
+                self.struck[Fault.UNAVAILABLE] += 1
+                body = self._luck.choice(_BODIES)
+                head = (
+                    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
+                    f"{len(body)}\r\nConnection: close\r\n\r\n"
+                )
+                line.client.write(head.encode() + body)
+                await line.client.drain()
                 return
             if not await self._pass_on(line, data, line.server):
                 return
-
-    async def _answer(self, line: _Line, status: int, kind: str, body: bytes) -> None:
-        assert self.fault is not None
-        self.struck[self.fault] += 1
-        head = (
-            f"HTTP/1.1 {status} As The Proxy Says\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        line.client.write(head.encode() + body)
-        await line.client.drain()
 
     async def _answers(self, line: _Line, there: asyncio.StreamReader) -> None:
         async for data in _pieces(there):

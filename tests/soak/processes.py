@@ -26,7 +26,6 @@ class SoakDaemon(DaemonProcess):
     Args:
         log_file: is written to its end; several processes may share one.
         clock_file: see `stepped_clock`; None: the machine's own clock.
-        disk_hangs: see `tests.support.daemon_with_hanging_disk`; None: a disk that never hangs.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class SoakDaemon(DaemonProcess):
         environment: Mapping[str, str],
         log_file: Path,
         clock_file: Path | None,
-        disk_hangs: Path | None = None,
     ) -> None:
         if clock_file is not None:
             environment = {
@@ -44,11 +42,7 @@ class SoakDaemon(DaemonProcess):
                 "PYTHONPATH": str(CLOCK_FOLDER),
                 "SOAK_CLOCK_FILE": str(clock_file),
             }
-        program = "daemon"
-        if disk_hangs is not None:
-            environment = {**environment, "DISK_HANGS_WHILE": str(disk_hangs)}
-            program = "tests.support.daemon_with_hanging_disk"
-        super().__init__(config, port, environment, program)
+        super().__init__(config, port, environment)
         self.log_file = log_file
 
     async def start(self) -> None:
@@ -56,7 +50,7 @@ class SoakDaemon(DaemonProcess):
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                self._program,
+                "daemon",
                 "run",
                 "--config",
                 str(self.config),

@@ -18,7 +18,7 @@ from tests.soak.processes import SoakDaemon, Usage
 from tests.support.daemon_process import CREDENTIALS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from tests.support.daemon_process import DaemonScene
@@ -31,10 +31,6 @@ VISIBILITY_SECONDS = 30
 MAX_RECEIVE_COUNT = 100
 """High enough that kills never bring a message into the dead-letter queue."""
 DISK_MIB = 64
-GRACE_SECONDS = 25
-"""The daemon's default."""
-SPARE_SECONDS = 3
-"""For the process to be seen to have ended, on a busy machine."""
 
 
 def free_port() -> int:
@@ -50,7 +46,6 @@ def make_daemon(
     *,
     clock_file: Path | None = None,
     checkpoint: Path | None = None,
-    disk_hangs: Path | None = None,
 ) -> SoakDaemon:
     """A daemon process for a scene, with the soak's settings. Each call takes a new port."""
     port = free_port()
@@ -70,9 +65,7 @@ def make_daemon(
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "MODELDB_"))
     }
-    return SoakDaemon(
-        made.config, port, environment | CREDENTIALS, log_file, clock_file, disk_hangs
-    )
+    return SoakDaemon(made.config, port, environment | CREDENTIALS, log_file, clock_file)
 
 
 class SmallDisk:
@@ -125,11 +118,10 @@ class Happenings:
 
 
 class SoakScene:
-    """A daemon that is killed, stopped and started again, and perhaps a second one beside it.
+    """A daemon that is killed, stopped and started again.
 
     Args:
         disk: where the checkpoint is.
-        daemons: how many share the checkpoint.
         stretch: samples of the daemon that runs to the end come from `sample`.
 
     Attributes:
@@ -139,13 +131,7 @@ class SoakScene:
     """
 
     def __init__(
-        self,
-        name: str,
-        scene: DaemonScene,
-        folder: Path,
-        disk: SmallDisk,
-        began: float,
-        daemons: int = 1,
+        self, name: str, scene: DaemonScene, folder: Path, disk: SmallDisk, began: float
     ) -> None:
         self.name = name
         self.base = scene
@@ -156,28 +142,17 @@ class SoakScene:
         self.clock_file = folder / f"{name}.clock"
         self.clock_file.write_text("0")
         self.checkpoint = disk.folder / "checkpoint.db"
-        self.disk_hangs = folder / f"{name}.hangs"
-        self.daemons = [self._new_daemon() for _ in range(daemons)]
+        self.daemon = self._new_daemon()
         self.samples: list[Usage] = []
         self._process = asyncio.Lock()
         self._began = began
-        self._started = [0.0] * daemons
+        self._started = 0.0
         self._may_exit_until = 0.0
-        self._unclean_until = 0.0
 
     def _new_daemon(self) -> SoakDaemon:
         return make_daemon(
-            self.base,
-            self.log_file,
-            clock_file=self.clock_file,
-            checkpoint=self.checkpoint,
-            disk_hangs=self.disk_hangs,
+            self.base, self.log_file, clock_file=self.clock_file, checkpoint=self.checkpoint
         )
-
-    @property
-    def daemon(self) -> SoakDaemon:
-        """The first one."""
-        return self.daemons[0]
 
     @property
     def minute(self) -> float:
@@ -187,34 +162,21 @@ class SoakScene:
         self.happened.violations.append(f"{self.name}, minute {self.minute:.2f}: {words}")
 
     async def start(self) -> None:
-        for number in range(len(self.daemons)):
-            await self._start(number)
+        await self.daemon.start()
+        self._started = asyncio.get_running_loop().time()
 
-    async def _start(self, number: int) -> None:
-        await self.daemons[number].start()
-        self._started[number] = asyncio.get_running_loop().time()
-
-    async def kill(self, number: int = 0) -> None:
+    async def kill(self) -> None:
         """SIGKILL and restart."""
         async with self._process:
-            await self.daemons[number].kill()
+            await self.daemon.kill()
             self.happened.counts["kills"] += 1
-            await self._start(number)
+            await self.start()
 
-    async def restart(self, number: int = 0) -> None:
+    async def restart(self) -> None:
         """SIGTERM and restart."""
         async with self._process:
-            await self._terminate("SIGTERMs", number)
-            await self._start(number)
-
-    async def stop(self) -> None:
-        """SIGTERM to all, for good."""
-        for daemon in self.daemons:
-            if status := await daemon.stop():
-                self.wrong(f"exit status {status} at the end")
-
-    async def left_in_flight(self) -> float:
-        return sum([await daemon.left_in_flight() for daemon in self.daemons])
+            await self._terminate("SIGTERMs")
+            await self.start()
 
     async def lose_checkpoint(self) -> None:
         """The file is deleted under the daemon, which must say so; a person then starts it
@@ -240,27 +202,21 @@ class SoakScene:
             log.seek(offset)
             return words in log.read()
 
-    async def _terminate(self, counted: str, number: int = 0) -> None:
-        daemon = self.daemons[number]
-        if daemon.process.returncode is not None:
+    async def _terminate(self, counted: str) -> None:
+        if self.daemon.process.returncode is not None:
             return
-        if asyncio.get_running_loop().time() - self._started[number] < 5:
+        if asyncio.get_running_loop().time() - self._started < 5:
             # before its handler of signals is there, SIGTERM ends Python at once
             await asyncio.sleep(5)
-        daemon.signal(signal.SIGTERM)
+        self.daemon.signal(signal.SIGTERM)
         self.happened.counts[counted] += 1
-        begun = asyncio.get_running_loop().time()
         try:
-            status = await daemon.ended(45)
+            status = await self.daemon.ended(45)
         except TimeoutError:
             self.wrong("SIGTERM: not ended within 45 s, killed")
-            await daemon.kill()
+            await self.daemon.kill()
             return
-        seconds = asyncio.get_running_loop().time() - begun
-        if seconds > GRACE_SECONDS + SPARE_SECONDS:
-            self.wrong(f"SIGTERM: ended after {seconds:.1f} s, beyond the grace time")
-        unclean_until = max(self._may_exit_until, self._unclean_until)
-        if status != 0 and asyncio.get_running_loop().time() > unclean_until:
+        if status != 0 and asyncio.get_running_loop().time() > self._may_exit_until:
             self.wrong(f"SIGTERM: exit status {status}")
 
     @contextlib.asynccontextmanager
@@ -271,26 +227,6 @@ class SoakScene:
             self.happened.counts["disk full"] += 1
             yield
         self._may_exit_until = asyncio.get_running_loop().time() + 5
-
-    @contextlib.asynccontextmanager
-    async def disk_hung(self) -> AsyncIterator[None]:
-        """A daemon that starts now waits."""
-        self.happened.counts["disk hung"] += 1
-        self.disk_hangs.touch()
-        try:
-            with self.no_clean_stop():
-                yield
-        finally:
-            self.disk_hangs.unlink()
-
-    @contextlib.contextmanager
-    def no_clean_stop(self) -> Iterator[None]:
-        """A daemon that stops now may have to leave something behind."""
-        self._unclean_until = float("inf")
-        try:
-            yield
-        finally:
-            self._unclean_until = asyncio.get_running_loop().time() + GRACE_SECONDS
 
     @contextlib.asynccontextmanager
     async def clock_stepped(self, seconds: float) -> AsyncIterator[None]:
@@ -305,33 +241,30 @@ class SoakScene:
         """What an orchestrator does: starts a daemon that ended again, and asks whether it is
         alive.
         """
-        while True:
-            for number in range(len(self.daemons)):
-                await asyncio.sleep(1)
-                if not self._process.locked():
-                    await self._look_at(number)
-
-    async def _look_at(self, number: int) -> None:
         loop = asyncio.get_running_loop()
-        async with self._process:
-            status = self.daemons[number].process.returncode
-            if status is not None:
-                if loop.time() > self._may_exit_until:
-                    self.wrong(f"the daemon ended by itself, with status {status}")
-                else:
-                    self.happened.counts["ended for want of disk"] += 1
-                await self._start(number)
-        daemon, started = self.daemons[number], self._started[number]
-        if loop.time() - started < 15:
-            return
-        answer = await daemon.status("/healthz")
-        if self._process.locked() or self._started[number] != started or answer == 200:
-            return
-        if answer == 0:
-            self.happened.counts["health checks without an answer in 5 s"] += 1
-        else:
-            _, text = await daemon.get("/healthz")
-            self.wrong(f"/healthz answers {answer}: {text}")
+        while True:
+            await asyncio.sleep(1)
+            if self._process.locked():
+                continue
+            async with self._process:
+                status = self.daemon.process.returncode
+                if status is not None:
+                    if loop.time() > self._may_exit_until:
+                        self.wrong(f"the daemon ended by itself, with status {status}")
+                    else:
+                        self.happened.counts["ended for want of disk"] += 1
+                    await self.start()
+            daemon, started = self.daemon, self._started
+            if loop.time() - started < 15:
+                continue
+            answer = await daemon.status("/healthz")
+            if self._process.locked() or self._started != started or answer == 200:
+                continue
+            if answer == 0:
+                self.happened.counts["health checks without an answer in 5 s"] += 1
+            else:
+                _, text = await daemon.get("/healthz")
+                self.wrong(f"/healthz answers {answer}: {text}")
 
     async def sample(self) -> None:
         while True:
