@@ -53,13 +53,12 @@ def log_once(edge: Edge | str, call: str, error: Exception) -> None:
 
 
 @contextmanager
-def blamed_on(edge: Edge, call: str, *, may_be_the_jobs: bool = False) -> Iterator[None]:
+def blamed_on(edge: Edge, call: str) -> Iterator[None]:
     """Turns an unforeseen error in the block into the edge's fault; those of this program pass.
 
     Args:
         edge: that is called in the block.
         call: how messages name the call.
-        may_be_the_jobs: as in `EdgeFault`.
 
     Raises:
         EdgeFault: ``not_the_api``.
@@ -69,17 +68,14 @@ def blamed_on(edge: Edge, call: str, *, may_be_the_jobs: bool = False) -> Iterat
     except DaemonError:
         raise
     except Exception as error:
-        raise unforeseen(edge, call, error, may_be_the_jobs=may_be_the_jobs) from error
+        raise unforeseen(edge, call, error) from error
 
 
-def unforeseen(
-    edge: Edge, call: str, error: Exception, *, may_be_the_jobs: bool = False
-) -> EdgeFault:
+def unforeseen(edge: Edge, call: str, error: Exception) -> EdgeFault:
     """The fault for an unforeseen error; see `blamed_on`."""
     log_once(edge, call, error)
     return EdgeFault(
         edge,
         Reason.NOT_THE_API,
         f"{call} ended in an unforeseen error ({type(error).__name__}); the log has its traceback",
-        may_be_the_jobs=may_be_the_jobs,
     )

@@ -246,7 +246,7 @@ class Flow:
         with (
             self._timed(delivery, Step.SYNC),
             # it may be a bug that only this job meets
-            blamed_on(Edge.TARGET, "sync", may_be_the_jobs=True),
+            blamed_on(Edge.TARGET, "sync"),
         ):
             written = await self._target.sync(run, journal)
         job.notes = written.notes
