@@ -21,7 +21,10 @@ must have exactly one complete run, no other job may have any, and the dead-lett
 exactly the invalid messages.
 
 Two further stories are measured with daemons that are never killed: `outage` (ModelDB V2 down for
-ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`.
+ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`. Two
+more are about single edges: `patience` (a disk that hangs, throttling, odd answers of SQS,
+SageMaker and ModelDB V2, on a queue that allows few receives) and `standby` (two daemons, and a
+ModelDB V1 whose MongoDB goes before its writer ends).
 
 The report goes to standard output, and as JSON into the file named by --json. Exit status 1:
 something is wrong; logs, checkpoints and the database of ModelDB V1 are kept in a folder that the
@@ -52,6 +55,9 @@ from tests.real.modeldb_v1_lab import LabServer, lab_server
 from tests.soak import chaos
 from tests.soak.fault_proxy import Fault, FaultProxy
 from tests.soak.feed import Feed
+from tests.soak.odd_proxy import OddProxy
+from tests.soak.patience import MAX_RECEIVE_COUNT as FEW_RECEIVES
+from tests.soak.patience import patience
 from tests.soak.report import Report, arena_report, say
 from tests.soak.soak_scene import (
     MAX_RECEIVE_COUNT,
@@ -61,6 +67,7 @@ from tests.soak.soak_scene import (
     SmallDisk,
     SoakScene,
 )
+from tests.soak.standby import standby
 from tests.soak.stories import Story, hour, outage
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v1, judge_v2, read_log
 from tests.support.daemon_process import DaemonScene, daemon_scene
@@ -305,7 +312,10 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
         chaos_until = until - min(300.0, seconds / 4)
         allowed = asyncio.Event()
         stories = [Story("outage"), Story("hour")] if options.stories else []
+        edges: list[Story] = []
         async with asyncio.TaskGroup() as tasks:
+            if options.edges:
+                edges = await edge_stories(ground, tasks, v2_url, chaos_until)
             if stories:
                 proxy = await parts.enter_async_context(
                     FaultProxy(v2_port, ground.luck("outage proxy"))
@@ -334,8 +344,9 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
                 tasks.create_task(allow(stories[0].over, allowed))
             else:
                 allowed.set()
-            tasks.create_task(fight(ground, battles, chaos_until, until, allowed))
-        for battle in battles:
+            if options.battles:
+                tasks.create_task(fight(ground, battles, chaos_until, until, allowed))
+        for battle in battles if options.battles else ():
             verdict = Verdict()
             if battle.scene.name == "v2":
                 await judge_v2(v2_url, battle.feed.projects, battle.feed.books, verdict)
@@ -357,9 +368,55 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
                     folder / f"{battle.scene.name}-checkpoint",
                     ignore_dangling_symlinks=True,
                 )
-        for story in stories:
+        for story in [*stories, *edges]:
             report.add_story(story)
     return report
+
+
+async def edge_stories(
+    ground: Ground, tasks: asyncio.TaskGroup, v2_url: str, until: float
+) -> list[Story]:
+    """Begins the stories of the faults of an edge; see `patience` and `standby`."""
+    parts, rate = ground.parts, ground.options.rate
+    stories = [Story("patience"), Story("standby")]
+    address, path = v2_url.rsplit("/", 1)
+    sqs = await parts.enter_async_context(
+        OddProxy(os.environ["ELASTICMQ_URL"], ground.luck("odd SQS"))
+    )
+    target = await parts.enter_async_context(OddProxy(address, ground.luck("odd ModelDB")))
+    patient = await ground.scene(
+        "patience", {"url": f"{target.url}/{path}", **V2_TARGET}, FEW_RECEIVES
+    )
+    sagemaker = await parts.enter_async_context(
+        OddProxy(patient.sagemaker.url, ground.luck("odd SageMaker"))
+    )
+    tasks.create_task(
+        patience(
+            stories[0],
+            patient,
+            (sqs, sagemaker, target),
+            v2_url,
+            ground.folder,
+            ground.luck("patience"),
+            rate=rate,
+            until=until,
+            began=ground.began,
+        )
+    )
+    server = await parts.enter_async_context(lab_server(mongo=True))
+    tasks.create_task(
+        standby(
+            stories[1],
+            await ground.scene("standby", {**server.target, **V1_TARGET}),
+            server,
+            ground.folder,
+            ground.luck("standby"),
+            rate=rate,
+            until=until,
+            began=ground.began,
+        )
+    )
+    return stories
 
 
 async def allow(over: asyncio.Event, allowed: asyncio.Event) -> None:
@@ -393,6 +450,18 @@ def main() -> int:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="the two measured stories",
+    )
+    parser.add_argument(
+        "--edges",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the stories of a hung disk, throttling, odd answers, and a standby without MongoDB",
+    )
+    parser.add_argument(
+        "--battles",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the two scenes whose daemons are killed and restarted",
     )
     parser.add_argument("--mongo", action="store_true", help="ModelDB V1 with its MongoDB")
     parser.add_argument("--json", type=Path, help="file for the figures")

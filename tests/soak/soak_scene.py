@@ -46,8 +46,13 @@ def make_daemon(
     *,
     clock_file: Path | None = None,
     checkpoint: Path | None = None,
+    aws: Mapping[str, Any] | None = None,
 ) -> SoakDaemon:
-    """A daemon process for a scene, with the soak's settings. Each call takes a new port."""
+    """A daemon process for a scene, with the soak's settings. Each call takes a new port.
+
+    Args:
+        aws: other endpoints than the scene's.
+    """
     port = free_port()
     sections: dict[str, Mapping[str, Any]] = {
         "jobs": {"redact": []},
@@ -59,6 +64,8 @@ def make_daemon(
     }
     if checkpoint is not None:
         sections["checkpoint"] = {"path": str(checkpoint)}
+    if aws is not None:
+        sections["aws"] = aws
     made = scene.daemon(port, **sections)
     environment = {
         name: value

@@ -197,6 +197,8 @@ class Log:
     """The contents of a daemon's log."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    of_jobs: Counter[str] = field(default_factory=Counter)
+    """Outcomes of the jobs that were asked for."""
     highest_receive_count: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     """Lines of level error or worse, lines that are no JSON, and the command line's last words
@@ -223,7 +225,7 @@ def read_log(file: Path, jobs: frozenset[str] | None = None) -> Log:
     """Reads a log line by line.
 
     Args:
-        jobs: count receives of these alone.
+        jobs: count receives of these alone; None: of all.
     """
     found = Log()
     with file.open(encoding="utf-8") as lines:
@@ -241,6 +243,7 @@ def read_log(file: Path, jobs: frozenset[str] | None = None) -> Log:
                 found.outcomes[f"{entry['outcome']}/{entry['reason']}"] += 1
                 found.healed += entry.get("healed", 0)
                 if jobs is None or entry["job"] in jobs:
+                    found.of_jobs[f"{entry['outcome']}/{entry['reason']}"] += 1
                     found.highest_receive_count = max(
                         found.highest_receive_count, entry["receive_count"]
                     )
