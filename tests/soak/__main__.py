@@ -317,60 +317,79 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
             if options.edges:
                 edges = await edge_stories(ground, tasks, v2_url, chaos_until)
             if stories:
-                proxy = await parts.enter_async_context(
-                    FaultProxy(v2_port, ground.luck("outage proxy"))
+                await measured_stories(
+                    ground, tasks, stories, v2_port, v2_url, v2_target, until, allowed
                 )
-                calm, held = (
-                    await ground.scene("outage", v2_target(proxy.port)),
-                    await ground.scene("hour", v2_target(v2_port)),
-                )
-                tasks.create_task(
-                    outage(
-                        stories[0],
-                        calm,
-                        proxy,
-                        v2_url,
-                        folder,
-                        ground.luck("outage feed"),
-                        seconds=min(600.0, seconds / 4),
-                        began=ground.began,
-                        until=until,
-                    )
-                )
-                hold_until = ground.began + min(3600.0, seconds)
-                tasks.create_task(
-                    hour(stories[1], held, v2_url, folder, until=hold_until, began=ground.began)
-                )
-                tasks.create_task(allow(stories[0].over, allowed))
             else:
                 allowed.set()
             if options.battles:
                 tasks.create_task(fight(ground, battles, chaos_until, until, allowed))
+        chaos_minute = (chaos_until - ground.began) / 60
         for battle in battles if options.battles else ():
-            verdict = Verdict()
-            if battle.scene.name == "v2":
-                await judge_v2(v2_url, battle.feed.projects, battle.feed.books, verdict)
-            else:
-                judge_v1(v1, battle.feed.books, verdict, folder / "v1-database")
-            await judge_dead_letters(battle.scene.base, battle.feed.books, verdict)
-            chaos_minute = (chaos_until - ground.began) / 60
-            log = read_log(battle.scene.log_file)
-            report.add(
-                arena_report(
-                    battle.scene, battle.proxy, battle.feed.books, verdict, log, chaos_minute
-                )
-            )
-            if status := await battle.scene.daemon.stop():
-                battle.scene.wrong(f"exit status {status} at the end")
-            if battle.scene.disk.mounted:
-                shutil.copytree(
-                    battle.scene.disk.folder,
-                    folder / f"{battle.scene.name}-checkpoint",
-                    ignore_dangling_symlinks=True,
-                )
+            await judged(ground, battle, v1, v2_url, chaos_minute, report)
         for story in [*stories, *edges]:
             report.add_story(story)
     return report
+
+
+async def judged(
+    ground: Ground, battle: Battle, v1: LabServer, v2_url: str, chaos_minute: float, report: Report
+) -> None:
+    """Compares what there is at the end with what was sent, and stops the daemon."""
+    verdict = Verdict()
+    if battle.scene.name == "v2":
+        await judge_v2(v2_url, battle.feed.projects, battle.feed.books, verdict)
+    else:
+        judge_v1(v1, battle.feed.books, verdict, ground.folder / "v1-database")
+    await judge_dead_letters(battle.scene.base, battle.feed.books, verdict)
+    log = read_log(battle.scene.log_file)
+    report.add(
+        arena_report(battle.scene, battle.proxy, battle.feed.books, verdict, log, chaos_minute)
+    )
+    if status := await battle.scene.daemon.stop():
+        battle.scene.wrong(f"exit status {status} at the end")
+    if battle.scene.disk.mounted:
+        shutil.copytree(
+            battle.scene.disk.folder,
+            ground.folder / f"{battle.scene.name}-checkpoint",
+            ignore_dangling_symlinks=True,
+        )
+
+
+async def measured_stories(
+    ground: Ground,
+    tasks: asyncio.TaskGroup,
+    stories: Sequence[Story],
+    v2_port: int,
+    v2_url: str,
+    v2_target: Callable[[int], dict[str, Any]],
+    until: float,
+    allowed: asyncio.Event,
+) -> None:
+    """Begins `outage` and `hour`; see `stories`."""
+    parts, folder = ground.parts, ground.folder
+    seconds = until - ground.began
+    proxy = await parts.enter_async_context(FaultProxy(v2_port, ground.luck("outage proxy")))
+    calm, held = (
+        await ground.scene("outage", v2_target(proxy.port)),
+        await ground.scene("hour", v2_target(v2_port)),
+    )
+    tasks.create_task(
+        outage(
+            stories[0],
+            calm,
+            proxy,
+            v2_url,
+            folder,
+            ground.luck("outage feed"),
+            seconds=min(600.0, seconds / 4),
+            began=ground.began,
+            until=until,
+        )
+    )
+    hold_until = ground.began + min(3600.0, seconds)
+    tasks.create_task(hour(stories[1], held, v2_url, folder, until=hold_until, began=ground.began))
+    tasks.create_task(allow(stories[0].over, allowed))
 
 
 async def edge_stories(

@@ -24,6 +24,7 @@ from tests.soak.verdict import Verdict, judge_dead_letters, judge_v2, read_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from collections.abc import Set as AbstractSet
     from random import Random
 
     from tests.soak.stories import Story
@@ -57,12 +58,15 @@ ALLOWED_RECEIVES = {
     Episode.STOP_WITH_HUNG_DISK: 2,
     Episode.THROTTLED: 1,
     Episode.THROTTLED_QUEUE: 5,
-    Episode.ODD_SAGEMAKER: 1,
+    Episode.ODD_SAGEMAKER: 3,
     Episode.ODD_QUEUE: 5,
-    Episode.ODD_TARGET: 1,
+    Episode.ODD_TARGET: 3,
     Episode.ODD_ALL: 5,
 }
-"""Where SQS fails, neither the renewal of a message nor its deletion is certain."""
+"""Where SQS fails, neither the renewal of a message nor its deletion is certain. An odd answer that
+a job meets three times while others work may be about this job (a firewall that dislikes its
+text)."""
+ODD = {Episode.ODD_SAGEMAKER, Episode.ODD_TARGET, Episode.ODD_ALL}
 
 
 def hanging_disk(folder: Path) -> Path | None:
@@ -147,7 +151,7 @@ class Patient:
                 healthy[await daemon.status("/healthz")] += 1
                 if episode is Episode.STOP_WITH_HUNG_DISK and loop.time() > stop_at:
                     stop_at = float("inf")
-                    await self.stop(words)
+                    await self.stop(words, {0, 1})
                     break
                 await asyncio.sleep(1)
         story.require(not healthy.keys() - {0, 200}, f"{words}: /healthz {dict(healthy)}")
@@ -182,7 +186,8 @@ class Patient:
             for words, count in log.of_jobs.items()
             if words.startswith("deferred/") and words.endswith(OF_THE_JOB_ITSELF)
         }
-        story.require(not blamed, f"{words}: {blamed}")
+        allowed = episode in ODD and not any("internal" in words for words in blamed)
+        story.require(allowed or not blamed, f"{words}: {blamed}")
         verdict = Verdict()
         await judge_v2(self.url, feed.projects, feed.books, verdict)
         story.violations += [f"{words}: {each}" for each in verdict.violations]
@@ -199,8 +204,8 @@ class Patient:
         say(f"patience: {words}: {figures}, {dict(log.of_jobs)}")
         return feed.books
 
-    async def stop(self, words: str) -> None:
-        """SIGTERM. Only a disk that hangs may make the status 1."""
+    async def stop(self, words: str, statuses: AbstractSet[int]) -> None:
+        """SIGTERM. The status is 1 where the stop left something behind."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         self.daemon.signal(signal.SIGTERM)
@@ -210,7 +215,7 @@ class Patient:
             self.story.require(False, f"{words}: not ended within {STOP_SECONDS:g} s, killed")
             await self.daemon.kill()
             return
-        self.story.require(status in {0, 1}, f"{words}: exit status {status}")
+        self.story.require(status in statuses, f"{words}: exit status {status}")
         say(f"patience: {words}: status {status}, {loop.time() - asked:.1f} s after SIGTERM")
 
 
@@ -283,7 +288,7 @@ async def patience(
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-    await patient.stop("the end")
+    await patient.stop("the end", {0})
     verdict = Verdict()
     await judge_dead_letters(scene, sent, verdict)
     story.figures["dead letters that are wrong"] = len(verdict.dead_letters)

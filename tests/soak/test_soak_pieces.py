@@ -17,6 +17,8 @@ import pytest
 from aiohttp import web
 
 from tests.soak.fault_proxy import Fault, FaultProxy
+from tests.soak.odd_proxy import Mischief, OddProxy
+from tests.soak.patience import hanging_disk
 from tests.soak.processes import CLOCK_FOLDER, Usage
 from tests.soak.verdict import read_log
 
@@ -156,6 +158,80 @@ async def test_a_503_is_the_proxys_own(
         assert (await ask(session, proxy, b"never"))[0] == 503
     assert await ask(session, proxy, b"after") == (200, b"after")
     assert server.bodies == [b"before", b"after"]
+
+
+async def ask_oddly(url: str, operation: str) -> tuple[int, bytes]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=b"{}", headers={"X-Amz-Target": f"AmazonSQS.{operation}"}) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+async def test_what_is_throttled_never_reaches_the_server(server: CountingServer) -> None:
+    async with OddProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
+        assert await ask_oddly(proxy.url, "DeleteMessage") == (200, b"{}")
+        with proxy.misbehaving(Mischief.THROTTLED, 1):
+            statuses = {(await ask_oddly(proxy.url, "DeleteMessage"))[0] for _ in range(20)}
+    assert statuses == {400, 429}
+    assert proxy.struck == {Mischief.THROTTLED: 20}
+    assert len(server.bodies) == 1
+
+
+async def test_some_odd_answers_hide_a_call_that_went_through_but_never_a_receive(
+    server: CountingServer,
+) -> None:
+    async with OddProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
+        with proxy.misbehaving(Mischief.ODD, 1):
+            answers = {await ask_oddly(proxy.url, "ReceiveMessage") for _ in range(40)}
+            assert not server.bodies
+            for _ in range(20):
+                await ask_oddly(proxy.url, "DeleteMessage")
+    assert (200, b"{}") not in answers
+    assert {status for status, _ in answers} == {200, 400, 403, 502, 503}
+    assert 0 < len(server.bodies) < 20
+
+
+def test_a_disk_hangs_while_a_file_exists_and_no_other_disk_does(tmp_path: Path) -> None:
+    library = hanging_disk(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    disk, flag, elsewhere = tmp_path / "disk", tmp_path / "hangs", tmp_path / "elsewhere"
+    disk.mkdir()
+    program = (
+        "import os, pathlib, sys; disk = open(sys.argv[1], 'w'); print('ready', flush=True);"
+        "input();"
+        "pathlib.Path(sys.argv[2]).write_text('free'); os.fsync(disk.fileno()); print('done')"
+    )
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "HANGING_DISK": str(disk),
+        "HANGING_DISK_WHILE": str(flag),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", program, disk / "database", elsewhere],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        flag.touch()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        try:
+            deadline = time.monotonic() + 20
+            while not elsewhere.exists() or elsewhere.read_text() != "free":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        finally:
+            flag.unlink()
+        said, _ = process.communicate(timeout=20)
+    assert said == "done\n"
 
 
 def test_the_clock_of_a_running_process_steps(tmp_path: Path) -> None:
