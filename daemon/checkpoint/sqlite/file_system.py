@@ -12,9 +12,9 @@ from pathlib import Path, PurePath, PurePosixPath
 MOUNTS = Path("/proc/self/mountinfo")
 
 _NETWORK = re.compile(
-    r"nfs4?|cifs|smb[23]?|smbfs|9p|ceph|glusterfs|lustre|beegfs|gpfs|ocfs2|gfs2|afs|coda|ncpfs"
-    r"|fuse\.(sshfs|s3fs|glusterfs|ceph|goofys|gcsfuse|rclone|mount-s3|blobfuse2?|juicefs|davfs2?)"
-    r"|fuse\.\w*(s3|nfs|smb|ssh)\w*"
+    r"nfs4?|cifs|smb[23]?|smbfs|9p|ceph|glusterfs|lustre|beegfs|gpfs|ocfs2|gfs2|pvfs2|afs|coda|ncpfs"
+    # most file systems in user space are remote; fuseblk is a local disk
+    r"|fuse(\.(?!lxcfs).+)?"
 )
 _VOLATILE = {
     "tmpfs": "memory, which is lost at the next start of the machine or container",

@@ -34,7 +34,7 @@ REMEMBERED = 10_000
 FRESH_SECONDS = 300.0
 """How long a cached id is used without a look whether it still has the name: people rename projects
 and experiments."""
-SEEN_TAGS = 100
+SEEN_TAGS = 1000
 """Descriptions and users of one project that are remembered."""
 
 Key = TypeVar("Key")

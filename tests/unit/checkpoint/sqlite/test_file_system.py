@@ -37,7 +37,7 @@ def test_the_deepest_mount_counts(path: str, lines: list[str], kind: str) -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "fuse.sshfs", "fuse.s3fs", "fuse.nfs"],
+    ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "fuse", "fuse.sshfs", "fuse.cephfs"],
 )
 def test_a_network_file_system_is_named(kind: str) -> None:
     advice = file_system_advice(PATH, f"{ROOT}\n{NFS.replace('nfs4', kind)}")
