@@ -314,7 +314,8 @@ class Daemon:
         log.error(
             "the configuration is wrong; waiting cannot help", edge=fault.edge, detail=fault.detail
         )
-        if not self._received:
+        # an edge that has worked is configured rightly, also while this process only stands by
+        if not self._received and not self._breakers[fault.edge].proven:
             self._setup_fault = SetupFault(fault.detail)
             self._stop.set()
 

@@ -10,9 +10,10 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from daemon.app import Daemon
+from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.breaker import Breaker, Breakers
 from daemon.observability.watchdog import Pulse
-from daemon.reasons import Edge
+from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import CountingBackoff, edge_fault, message
 from tests.support.log_lines import log_lines
 from tests.support.settings_factory import settings
@@ -56,6 +57,22 @@ async def lonely(
     yield daemon, running
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_web_page_from_an_edge_that_has_worked_does_not_end_a_daemon_that_stands_by(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
+    """A standby never receives, however long it lives."""
+    daemon, running = lonely
+    page = EdgeFault(Edge.QUEUE, Reason.NOT_THE_API, "a web page", curable=False)
+    daemon._breakers[Edge.QUEUE].proven = True
+    daemon._on_fault(page)
+    assert not daemon._stop.is_set()
+    daemon._breakers[Edge.QUEUE].proven = False
+    daemon._on_fault(page)
+    async with asyncio.timeout(10):
+        with pytest.raises(SetupFault, match="a web page"):
+            await running
 
 
 async def test_a_task_that_ends_stops_the_daemon_in_order(
