@@ -46,6 +46,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -392,6 +393,15 @@ async def measured_stories(
     tasks.create_task(allow(stories[0].over, allowed))
 
 
+async def to_its_end(story: Story, work: Awaitable[None]) -> None:
+    """A story that breaks off is wrong, but the others go on."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - whatever it is, the report tells
+        traceback.print_exc()
+        story.violations.append(f"{story.name} broke off: {error!r}")
+
+
 async def edge_stories(
     ground: Ground, tasks: asyncio.TaskGroup, v2_url: str, until: float
 ) -> list[Story]:
@@ -410,29 +420,35 @@ async def edge_stories(
         OddProxy(patient.sagemaker.url, ground.luck("odd SageMaker"))
     )
     tasks.create_task(
-        patience(
+        to_its_end(
             stories[0],
-            patient,
-            (sqs, sagemaker, target),
-            v2_url,
-            ground.folder,
-            ground.luck("patience"),
-            rate=rate,
-            until=until,
-            began=ground.began,
+            patience(
+                stories[0],
+                patient,
+                (sqs, sagemaker, target),
+                v2_url,
+                ground.folder,
+                ground.luck("patience"),
+                rate=rate,
+                until=until,
+                began=ground.began,
+            ),
         )
     )
     server = await parts.enter_async_context(lab_server(mongo=True))
     tasks.create_task(
-        standby(
+        to_its_end(
             stories[1],
-            await ground.scene("standby", {**server.target, **V1_TARGET}),
-            server,
-            ground.folder,
-            ground.luck("standby"),
-            rate=rate,
-            until=until,
-            began=ground.began,
+            standby(
+                stories[1],
+                await ground.scene("standby", {**server.target, **V1_TARGET}),
+                server,
+                ground.folder,
+                ground.luck("standby"),
+                rate=rate,
+                until=until,
+                began=ground.began,
+            ),
         )
     )
     return stories

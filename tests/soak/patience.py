@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from tests.soak.feed import Books, Feed
 from tests.soak.odd_proxy import Mischief, OddProxy
 from tests.soak.processes import SoakDaemon, Usage
@@ -123,7 +125,7 @@ class Patient:
         try:
             async with asyncio.timeout(5):
                 metrics = await self.daemon.metrics()
-        except (OSError, TimeoutError):
+        except (aiohttp.ClientError, OSError):
             return set()
         begins = "modeldb_sync_breaker_open{edge="
         return {
@@ -188,8 +190,7 @@ class Patient:
         }
         allowed = episode in ODD and not any("internal" in words for words in blamed)
         story.require(allowed or not blamed, f"{words}: {blamed}")
-        verdict = Verdict()
-        await judge_v2(self.url, feed.projects, feed.books, verdict)
+        verdict = await self._judged(feed)
         story.violations += [f"{words}: {each}" for each in verdict.violations]
         figures = {
             "seconds": round(seconds),
@@ -203,6 +204,18 @@ class Patient:
         story.figures[words] = figures
         say(f"patience: {words}: {figures}, {dict(log.of_jobs)}")
         return feed.books
+
+    async def _judged(self, feed: Feed) -> Verdict:
+        """The server may just be restarted by another scene."""
+        async with asyncio.timeout(120):
+            while True:
+                verdict = Verdict()
+                try:
+                    await judge_v2(self.url, feed.projects, feed.books, verdict)
+                except (AssertionError, aiohttp.ClientError):
+                    await asyncio.sleep(2)
+                else:
+                    return verdict
 
     async def stop(self, words: str, statuses: AbstractSet[int]) -> None:
         """SIGTERM. The status is 1 where the stop left something behind."""

@@ -72,7 +72,9 @@ def make_daemon(
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "MODELDB_"))
     }
-    return SoakDaemon(made.config, port, environment | CREDENTIALS, log_file, clock_file)
+    daemon = SoakDaemon(made.config, port, environment | CREDENTIALS, log_file, clock_file)
+    scene._processes.append(daemon)  # killed with the scene when a story breaks off
+    return daemon
 
 
 class SmallDisk:
