@@ -57,7 +57,7 @@ class Episode(StrEnum):
 
 ALLOWED_RECEIVES = {
     Episode.HUNG_DISK: 1,
-    Episode.STOP_WITH_HUNG_DISK: 2,
+    Episode.STOP_WITH_HUNG_DISK: 3,
     Episode.THROTTLED: 1,
     Episode.THROTTLED_QUEUE: 5,
     Episode.ODD_SAGEMAKER: 3,
@@ -67,7 +67,7 @@ ALLOWED_RECEIVES = {
 }
 """Where SQS fails, neither the renewal of a message nor its deletion is certain. An odd answer that
 a job meets three times while others work may be about this job (a firewall that dislikes its
-text)."""
+text). What a stop gives back, its last long poll may receive once more."""
 ODD = {Episode.ODD_SAGEMAKER, Episode.ODD_TARGET, Episode.ODD_ALL}
 
 
