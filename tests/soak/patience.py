@@ -36,6 +36,8 @@ MAX_RECEIVE_COUNT = 8
 STOP_SECONDS = 26.0
 """`shutdown.grace_seconds`, and a moment."""
 DRAIN_SECONDS = 240.0
+LONG_SECONDS = 1200.0
+"""A run in which every kind of episode has room to come more than once."""
 SHIM = Path(__file__).parent / "hanging_disk" / "hanging_disk.c"
 SHARES = {"good": 92, "untagged": 4, "malformed": 2, "tags_incomplete": 2}
 OF_THE_JOB_ITSELF = ("target_fault", "sagemaker_fault", "internal_error", "held_too_long")
@@ -296,7 +298,10 @@ async def patience(
                 left = luck.sample(episodes, len(episodes))
             number += 1
             seconds = min(luck.uniform(20, 90), max(15.0, total / len(episodes)))
-            books = await patient.live(left.pop(), number, seconds, rate)
+            episode = left.pop()
+            if episode in {Episode.THROTTLED, Episode.THROTTLED_QUEUE} and total > LONG_SECONDS:
+                seconds *= 2  # throttling lasts
+            books = await patient.live(episode, number, seconds, rate)
             sent.poison |= books.poison
     finally:
         looking.cancel()
