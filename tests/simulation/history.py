@@ -124,7 +124,7 @@ def result_of(world: World, plan: Plan) -> Result:
 async def play(world: World, plan: Plan) -> None:
     """The whole of a history."""
     chance = random.Random(f"chaos {plan.target} {plan.seed}")
-    begin = world.loop.time()
+    begin = world.loop.time() + world.quiet_seconds
     happenings: list[tuple[float, Callable[[], object]]] = []
     for planned in plan.jobs:
         happenings += lives_of(world, planned)

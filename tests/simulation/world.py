@@ -58,6 +58,8 @@ carried out."""
 TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0}
 SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0}
 CHANCE_OF_DEAD_LETTERS = 0.85
+QUIET_SECONDS = 320.0
+"""So long a process must have had the checkpoint open before this vouches for anything."""
 CHECKPOINT_AGE_SECONDS = 40_000.0
 LOOK_BACK_SECONDS = 3600
 MAX_RECEIVE_COUNT = 1000
@@ -148,7 +150,11 @@ class World:
         self.sqs = SimulatedSqs(seeded, *queues)
         loop.set_exception_handler(self._unhandled)
         loop.disk_seconds = lambda: seeded.uniform(0, self.disk_seconds)
+        self.quiet_seconds = 0.0
+        """From the start of the replicas to the beginning, which is `START` on the wall clock."""
         if self.old_checkpoint:
+            self.quiet_seconds = QUIET_SECONDS
+            loop.wall_offset -= QUIET_SECONDS
             self._make_checkpoint_long_ago()
 
     def _make_checkpoint_long_ago(self) -> None:
