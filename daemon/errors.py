@@ -26,6 +26,7 @@ _OF_THE_WHOLE_EDGE = frozenset(
         Reason.STORAGE,
         Reason.UNREACHABLE,
         Reason.UNAVAILABLE,
+        Reason.NOT_THE_API,
     }
 )
 """Reasons that say nothing about the job whose call failed, however often it does."""

@@ -62,15 +62,13 @@ ALLOWED_RECEIVES = {
     Episode.STOP_WITH_HUNG_DISK: 3,
     Episode.THROTTLED: 1,
     Episode.THROTTLED_QUEUE: 5,
-    Episode.ODD_SAGEMAKER: 3,
+    Episode.ODD_SAGEMAKER: 1,
     Episode.ODD_QUEUE: 5,
-    Episode.ODD_TARGET: 3,
+    Episode.ODD_TARGET: 1,
     Episode.ODD_ALL: 5,
 }
-"""Where SQS fails, neither the renewal of a message nor its deletion is certain. An odd answer that
-a job meets three times while others work may be about this job (a firewall that dislikes its
-text). What a stop gives back, its last long poll may receive once more."""
-ODD = {Episode.ODD_SAGEMAKER, Episode.ODD_TARGET, Episode.ODD_ALL}
+"""Where SQS fails, neither the renewal of a message nor its deletion is certain. What a stop gives
+back, its last long poll may receive once more."""
 
 
 def hanging_disk(folder: Path) -> Path | None:
@@ -190,8 +188,7 @@ class Patient:
             for words, count in log.of_jobs.items()
             if words.startswith("deferred/") and words.endswith(OF_THE_JOB_ITSELF)
         }
-        allowed = episode in ODD and not any("internal" in words for words in blamed)
-        story.require(allowed or not blamed, f"{words}: {blamed}")
+        story.require(not blamed, f"{words}: {blamed}")
         verdict = await self._judged(feed)
         story.violations += [f"{words}: {each}" for each in verdict.violations]
         figures = {

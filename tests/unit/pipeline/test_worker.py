@@ -356,7 +356,7 @@ async def test_a_held_message_with_an_open_write_stays_hidden_for_the_settle_tim
 async def test_a_message_that_fails_three_times_while_the_step_works_for_others_is_at_fault_itself(
     scene: FlowScene, path: Path, edge: Edge, step: Step, reason: Reason
 ) -> None:
-    fail_often(scene, edge, step, 4, Reason.NOT_THE_API)
+    fail_often(scene, edge, step, 4, Reason.ACCESS_DENIED)
     scene.back[edge].clear()
     _, task = scene.start(message(event_body(Tags=None), receive_count=2))
     for failures in (1, 2, 3):  # the first failed before the step had worked for anyone
@@ -412,7 +412,13 @@ async def test_a_message_is_not_at_fault_unless_the_step_works_for_others(
 )
 @pytest.mark.parametrize(
     "reason",
-    [Reason.THROTTLED, Reason.CREDENTIALS, Reason.UNREACHABLE, Reason.UNAVAILABLE],
+    [
+        Reason.THROTTLED,
+        Reason.CREDENTIALS,
+        Reason.UNREACHABLE,
+        Reason.UNAVAILABLE,
+        Reason.NOT_THE_API,
+    ],
 )
 async def test_what_says_nothing_about_the_job_never_becomes_its_own_fault(
     scene: FlowScene, edge: Edge, step: Step, reason: Reason
