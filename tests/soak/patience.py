@@ -189,7 +189,8 @@ class Patient:
             if words.startswith("deferred/") and words.endswith(OF_THE_JOB_ITSELF)
         }
         story.require(not blamed, f"{words}: {blamed}")
-        verdict = await self._judged(feed)
+        verdict = Verdict()
+        await judge_v2(self.url, feed.projects, feed.books, verdict)
         story.violations += [f"{words}: {each}" for each in verdict.violations]
         figures = {
             "seconds": round(seconds),
@@ -203,18 +204,6 @@ class Patient:
         story.figures[words] = figures
         say(f"patience: {words}: {figures}, {dict(log.of_jobs)}")
         return feed.books
-
-    async def _judged(self, feed: Feed) -> Verdict:
-        """The server may just be restarted by another scene."""
-        async with asyncio.timeout(120):
-            while True:
-                verdict = Verdict()
-                try:
-                    await judge_v2(self.url, feed.projects, feed.books, verdict)
-                except (AssertionError, aiohttp.ClientError):
-                    await asyncio.sleep(2)
-                else:
-                    return verdict
 
     async def stop(self, words: str, statuses: AbstractSet[int]) -> None:
         """SIGTERM. The status is 1 where the stop left something behind."""

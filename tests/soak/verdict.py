@@ -4,6 +4,7 @@ the daemons' logs.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tests.soak.feed import Books
     from tests.support.daemon_process import DaemonScene, Job
 
+RESTART_SECONDS = 180.0
+"""A restart of the server takes less, also on a busy machine."""
 PAGE = 1000
 """More than a project of a feed ever has."""
 LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifacts")
@@ -78,11 +81,13 @@ def run_of(job: Job) -> TrainingRun:
 
 
 async def judge_v2(url: str, projects: Sequence[str], books: Books, verdict: Verdict) -> None:
-    """Reads every run of the projects."""
+    """Reads every run of the projects, as soon as the server, which another scene may be
+    restarting, answers.
+    """
     runs: dict[str, list[dict[str, Any]]] = {}
     async with aiohttp.ClientSession() as session:
         for project in projects:
-            for run in await _runs(session, url, project):
+            for run in await _read_patiently(session, url, project):
                 attributes = {item["key"]: item["value"] for item in run.get("attributes", ())}
                 runs.setdefault(str(attributes.get("sagemaker_training_job_arn")), []).append(run)
     verdict.jobs += len(books.jobs)
@@ -92,6 +97,17 @@ async def judge_v2(url: str, projects: Sequence[str], books: Books, verdict: Ver
         if len(found) == 1 and (wrong := _differences(job, found[0])):
             verdict.incomplete.append(f"{job.name}: {', '.join(wrong)}")
     verdict.unwanted += sorted(runs)
+
+
+async def _read_patiently(
+    session: aiohttp.ClientSession, url: str, project: str
+) -> list[dict[str, Any]]:
+    async with asyncio.timeout(RESTART_SECONDS):
+        while True:
+            try:
+                return await _runs(session, url, project)
+            except (AssertionError, aiohttp.ClientError):
+                await asyncio.sleep(2)
 
 
 async def _runs(session: aiohttp.ClientSession, url: str, project: str) -> list[dict[str, Any]]:
