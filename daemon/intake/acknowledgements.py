@@ -7,6 +7,7 @@ will be delivered again, nothing more. Other failed entries are retried.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -29,7 +30,11 @@ BATCH_SIZE = 10
 """SQS: entries per DeleteMessageBatch and ChangeMessageVisibilityBatch."""
 GATHER_SECONDS = 0.02
 """How long an incomplete batch waits for more."""
-ATTEMPTS = 5
+ATTEMPTS = 12
+"""With the pauses between them, about as long as a message stays invisible by default (30 s): a
+delete that is given up earlier costs a receive."""
+ATTEMPTS_OF_A_STOP = 5
+"""Of a message that is given back: its stop has a deadline."""
 SEND_SECONDS = 60.0
 """Deadline of a batch. Exceeds the client's timeouts and retries; a response that trickles in never
 hits those."""
@@ -163,8 +168,7 @@ class Acknowledgements:
     async def _persist(
         self, delivery: Delivery, what: str, ask: Callable[[], Awaitable[Failed | None]]
     ) -> bool:
-        failed: Failed | None = None
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in itertools.count(1):
             try:
                 failed = await ask()
             except EdgeFault as fault:
@@ -179,8 +183,9 @@ class Acknowledgements:
                     )
                     return False
                 detail = f"{failed.code}: {failed.detail}"
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(self._backoff.delay(attempt))
+            if attempt >= (ATTEMPTS_OF_A_STOP if delivery.released.is_set() else ATTEMPTS):
+                break
+            await asyncio.sleep(self._backoff.delay(attempt))
         log.warning(
             "acknowledgement failed, the message will be delivered again",
             acknowledgement=what,

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
+from daemon.app import ACKNOWLEDGE_BACKOFF
 from daemon.aws.ports import Failed
 from daemon.intake import acknowledgements
-from daemon.intake.acknowledgements import ATTEMPTS, Acknowledgements, Batcher
+from daemon.intake.acknowledgements import (
+    ATTEMPTS,
+    ATTEMPTS_OF_A_STOP,
+    Acknowledgements,
+    Batcher,
+)
+from daemon.intake.backoff import Backoff
 from daemon.observability.watchdog import Pulse
 from daemon.pipeline.delivery import Delivery
 from daemon.reasons import Edge
@@ -152,6 +160,20 @@ async def test_it_is_given_up_after_some_tries() -> None:
         assert not await scene.delete(delivery(1))
         assert len(scene.queue.batches) == ATTEMPTS
         assert scene.backoff.asked == list(range(1, ATTEMPTS))
+
+
+async def test_of_a_message_that_is_given_back_it_is_given_up_sooner() -> None:
+    async with acknowledgement_scene() as scene:
+        scene.queue.refusals["m-1/1"] = deque([AGAIN] * 100)
+        back = delivery(1)
+        back.give_back()
+        assert not await scene.hide(back, 0)
+        assert len(scene.queue.batches) == ATTEMPTS_OF_A_STOP < ATTEMPTS
+
+
+def test_it_is_tried_for_about_the_default_visibility_timeout() -> None:
+    backoff = Backoff(*ACKNOWLEDGE_BACKOFF, random.Random(1))
+    assert 20 < sum(backoff.delay(attempt) for attempt in range(1, ATTEMPTS)) < 40
 
 
 async def test_an_outage_is_reported_and_the_batch_retried() -> None:
