@@ -397,14 +397,17 @@ def _state(attributes: Mapping[Any, str]) -> tuple[QueueState, str | None]:
 
 def _failed_entries(answer: _BatchAnswer, sent: set[str]) -> dict[str, Failed]:
     """The rejected entries of a batch by their ids. In an answer that names entries, every one must
-    be named: one that is left out is neither rejected nor carried out.
+    be named: one that is left out is neither rejected nor carried out. An answer that names none
+    says nothing of any, so that all are to be sent again.
     """
     failed = {
         _text(entry, "Id"): _failed(_text(entry, "Code"), str(entry.get("Message") or ""))
         for entry in answer.get("Failed") or []
     }
     answered = failed.keys() | {_text(entry, "Id") for entry in answer.get("Successful") or []}
-    if answered and answered != sent:
+    if not answered:
+        return dict.fromkeys(sent, Failed("NoAnswer", "the answer names no entry", stale=False))
+    if answered != sent:
         raise OddAnswerError("the answer to a batch does not answer its entries")
     return failed
 

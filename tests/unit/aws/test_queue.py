@@ -559,3 +559,13 @@ async def test_an_answer_that_is_not_of_sqs_is_said_to_be_so(attributes: dict[st
         await sqs.state()
 
     assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, False)
+
+
+@pytest.mark.parametrize("answer", [{}, {"Successful": [], "Failed": []}, {"Failed": None}])
+async def test_an_answer_that_names_no_entry_leaves_all_to_be_sent_again(
+    answer: dict[str, Any],
+) -> None:
+    sqs, _ = queue({"delete_message_batch": answer, "change_message_visibility_batch": answer})
+    for answers in (await sqs.delete(["h", "i"]), await sqs.hide([("h", 0), ("i", 5)])):
+        assert [(failed is not None and failed.stale) for failed in answers] == [False, False]
+        assert all(failed is not None for failed in answers)

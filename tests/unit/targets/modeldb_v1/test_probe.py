@@ -176,6 +176,7 @@ async def test_a_connection_that_was_lost_meanwhile_is_made_anew(server: ModelDb
     await server.restart()
     server.faults.mongo_frozen = False
     await until(lambda: opened[0].closed)
+    probe._call_seconds = 10
     await probe.ask()
     assert len(opened) == 2
 
