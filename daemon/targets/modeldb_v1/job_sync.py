@@ -414,7 +414,7 @@ class JobSync:
             for number, answer in zip(missing, answers, strict=True)
             if not isinstance(answer, BaseException)
         ]
-        if not self._metadata_store and 0 < len(answered) < len(missing):
+        if not self._metadata_store and answered:
             known = sorted({*self._answered_metrics(), *answered})
             await self._journal.note_steps({_METRICS: " ".join(map(str, known))})
         raise_first(answers)

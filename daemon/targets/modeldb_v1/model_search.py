@@ -12,6 +12,7 @@ true, and only ids above the newest can be added.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -61,7 +62,8 @@ class ModelIndex:
         self.newest = model_id if self.newest is None else max(self.newest, model_id)
 
     async def find_above(self, job: MappedJob, run_id: int, model_id: int) -> StoredModel | None:
-        """The job's model in a run, if its id is above a certain one.
+        """The job's model in a run, if its id is above a certain one and among the
+        `SEARCHED_MODELS` next.
 
         Raises:
             CallFailed: a call failed.
@@ -69,7 +71,7 @@ class ModelIndex:
         async with self._searching:
             if self._asked is None:
                 self._asked = range(model_id + 1, model_id + 1)
-            await self._ask_up(self._asked, model_id)
+            await self._ask_up(self._asked, model_id, most=SEARCHED_MODELS)
             while (asked := self._asked).start > model_id + 1:
                 await self._ask_down(asked, model_id + 1)
         return self._known(job, run_id)
@@ -81,11 +83,11 @@ class ModelIndex:
             CallFailed: `NOT_FOUND`: it is not among the newest `SEARCHED_MODELS`; or a call failed.
         """
         async with self._searching:
-            if self._asked is None:
+            if self._asked:
+                await self._ask_up(self._asked, self._asked.stop - 1)
+            else:
                 top = await self._above_newest() + 1
                 self._asked = range(top, top)
-            else:
-                await self._ask_up(self._asked, self._asked.stop - 1)
             lowest = max(1, self._asked.stop - SEARCHED_MODELS)
             while (model := self._known(job, run_id)) is None and self._asked.start > lowest:
                 await self._ask_down(self._asked, lowest)
@@ -110,16 +112,16 @@ class ModelIndex:
                 return model
         return None
 
-    async def _ask_up(self, asked: range, at_least: int) -> None:
-        """Asks the ids above those asked, up to the newest and at least to a certain one. Ids
-        without a fit are rare and isolated.
+    async def _ask_up(self, asked: range, at_least: int, most: float = math.inf) -> None:
+        """Asks the ids above those asked, up to the newest and at least to a certain one, but not
+        more than `most`. Ids without a fit are rare and isolated.
         """
         above = asked.stop
-        while True:
+        while above - asked.stop < most:
             found = await self._ask(range(above, above + _BATCH))
             above += _BATCH
             if found is not None:
-                asked = self._asked = range(asked.start, found + 1)
+                self._asked = range(asked.start, found + 1)
             elif above > at_least:
                 return
 
@@ -142,8 +144,9 @@ class ModelIndex:
         """An id not below any model's, by galloping search. Ids without a fit are rare and
         isolated.
         """
-        low = self.newest or 0
-        step = _BATCH
+        low, step = self.newest or 0, _BATCH
+        if low and (await ancestries(self._caller, [low])) == [None]:
+            low = 0  # the server's database was replaced by one with fewer models
         while await self._any_above(low + step):
             low, step = low + step, step * 2
         high = low + step

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from daemon.errors import JobFault
 from daemon.reasons import Reason
+from daemon.targets.modeldb_v1 import model_search
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_target import add_models, edge_fault, full_job, lose, runs_of
 from tests.support.modeldb_v2_target import MemoryJournal
@@ -157,3 +158,42 @@ async def test_metrics_that_were_answered_are_not_sent_again(
     assert journal.steps["metrics"] == "0 1"
     await target.sync(full_job(), journal)
     assert len(server.metrics) == len(full_job().metrics)
+
+
+async def test_metrics_that_were_all_answered_are_not_sent_again(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    journal = MemoryJournal()
+    # that of the read-back
+    server.faults.drop_before_answer(method="computeModelAncestry")
+    await edge_fault(target.sync(full_job(), journal))
+    await target.sync(full_job(), journal)
+    assert len(server.metrics) == len(full_job().metrics)
+    assert len(server.fits) == 1
+
+
+async def test_a_note_of_long_ago_is_not_followed_without_end(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_search, "SEARCHED_MODELS", 320)
+    await target.sync(full_job("before"), MemoryJournal())
+    journal = MemoryJournal()
+    server.faults.drop_before_execution(method="storeFitEvent")
+    await edge_fault(target.sync(full_job(), journal))
+    add_models(server, 3000)
+    server.received.clear()
+    assert (await target.sync(full_job(), journal)).ids["model_id"] == "3002"
+    _, tried = reads(server)
+    assert tried < 500
+
+
+async def test_a_database_with_fewer_models_than_were_known(
+    server: ModelDbV1StandIn, target: ModelDBV1Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_search, "SEARCHED_MODELS", 100)
+    await target.sync(full_job("before"), MemoryJournal())
+    journal = MemoryJournal()
+    await lose(target, server, "storeFitEvent", journal)
+    journal.steps = {**journal.steps, "fit_after": "50000"}
+    assert (await target.sync(full_job(), journal)).ids["model_id"] == "2"
+    assert len(server.fits) == 2
