@@ -63,8 +63,8 @@ STOP_RESERVE_SECONDS = 4.0
 parts (`CLOSE_SECONDS`, four times). Polls and messages in flight have the time before."""
 ABANDON_SECONDS = 1.0
 """For the messages whose work was cut off to be given back."""
-CANCEL_SECONDS = 0.5
-CLOSE_SECONDS = 0.6
+CANCEL_SECONDS = 0.4
+CLOSE_SECONDS = 0.5
 
 
 class Daemon:

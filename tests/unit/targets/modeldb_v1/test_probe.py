@@ -151,6 +151,7 @@ async def test_probes_of_a_frozen_metadata_store_wait_on_one_connection(
     assert len(opened) == 1
     assert server.open_connections == 1
     server.faults.mongo_frozen = False
+    probe._call_seconds = 10
     await Probe.ask(probe)
     await until(lambda: server.open_connections == 0)
     await probe.ask()
@@ -237,6 +238,7 @@ async def test_two_who_ask_while_the_metadata_store_is_frozen_wait_on_one_connec
         assert {failed.kind for failed in failures} == {CallErrorKind.UNREACHABLE}
     assert len(opened) == 1
     server.faults.mongo_frozen = False
+    probe._call_seconds = 10
     await asyncio.gather(*(probe.ask() for _ in range(3)))
     await until(lambda: server.open_connections == 0)
 
