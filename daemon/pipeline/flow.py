@@ -243,11 +243,7 @@ class Flow:
     async def _sync(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
         job = delivery.job
         job.journal = journal
-        with (
-            self._timed(delivery, Step.SYNC),
-            # it may be a bug that only this job meets
-            blamed_on(Edge.TARGET, "sync"),
-        ):
+        with self._timed(delivery, Step.SYNC), blamed_on(Edge.TARGET, "sync"):
             written = await self._target.sync(run, journal)
         job.notes = written.notes
         job.healed = written.healed
