@@ -143,7 +143,7 @@ class SqsQueue:
         """See `daemon.aws.ports.Queue.send_dead_letter`."""
         try:
             with observed(self._observe, SQS, "SendMessage"):
-                await self._client.send_message(
+                answer = await self._client.send_message(
                     QueueUrl=url,
                     MessageBody=body,
                     MessageAttributes={
@@ -151,6 +151,7 @@ class SqsQueue:
                         for name, value in attributes.items()
                     },
                 )
+                _text(answer, "MessageId")  # an answer without it has sent nothing
         except AWS_ERRORS as error:
             if request_is_refused(error):
                 raise JobRefused(

@@ -569,3 +569,13 @@ async def test_an_answer_that_names_no_entry_leaves_all_to_be_sent_again(
     for answers in (await sqs.delete(["h", "i"]), await sqs.hide([("h", 0), ("i", 5)])):
         assert [(failed is not None and failed.stale) for failed in answers] == [False, False]
         assert all(failed is not None for failed in answers)
+
+
+@pytest.mark.parametrize("answer", [{}, {"MessageId": ""}, {"MessageId": 7}, {"Messages": []}])
+async def test_an_answer_without_a_message_id_has_sent_no_dead_letter(
+    answer: dict[str, Any],
+) -> None:
+    sqs, _ = queue({"send_message": answer})
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.send_dead_letter(DEAD_LETTERS, "body", {})
+    assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, True)
