@@ -13,6 +13,7 @@ import json
 import resource
 import sys
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -110,7 +111,7 @@ class BareLoop:
 
     async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, dict[str, str]]:
         async with self.http.post(self.arguments.modeldb + path, json=body) as answer:
-            assert answer.status == 200, await answer.text()  # noqa: PLR2004 - HTTP's own word for OK
+            assert answer.status == HTTPStatus.OK, await answer.text()
             parsed: dict[str, dict[str, str]] = await answer.json()
             return parsed
 

@@ -20,8 +20,9 @@ LEAST_VISIBILITY_SECONDS = 10
 """With a shorter visibility timeout, messages return before the heartbeat can renew them."""
 
 SEND_FAULT_SECONDS = 1800.0
-"""For so long, a dead letter that could not be sent speaks for the dead-letter queue. With the
-default ``queue.retry``, its message comes again before; if not, SQS itself has moved it there."""
+"""How long a failed send of a dead letter counts as a fault of the dead-letter queue. With the
+default ``queue.retry``, the message is received again within this time, unless SQS itself has moved
+it to that queue."""
 
 
 class QueueMonitor:
@@ -30,7 +31,7 @@ class QueueMonitor:
     Args:
         queue: the main queue.
         configured_visibility_seconds: ``queue.visibility_seconds``; None: as the queue has it.
-        account: ``aws.account_id``. A queue of another account is legitimate, and is told.
+        account: ``aws.account_id``. A queue of another account is legitimate; it is logged.
     """
 
     def __init__(

@@ -10,19 +10,13 @@ import pytest
 
 from daemon.targets.modeldb_v1.mapping import mark_in
 from tests.support.daemon_process import Job, daemon_scene, jobs_named
-from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.support.daemon_process import DaemonProcess, DaemonScene
-
-
-@pytest.fixture
-async def modeldb_v1() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn() as server:
-        yield server
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 @pytest.fixture

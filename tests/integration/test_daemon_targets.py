@@ -15,37 +15,16 @@ import pytest
 
 from daemon.cli import main
 from daemon.targets.modeldb_v1.mapping import mark_in
-from tests.support.daemon_process import daemon_scene, jobs_named, mark_of
+from tests.support.daemon_process import jobs_named, mark_of
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
-from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.daemon_process import DaemonScene, Job
-
-
-@pytest.fixture
-async def v1() -> AsyncIterator[ModelDbV1StandIn]:
-    async with ModelDbV1StandIn() as server:
-        yield server
-
-
-@pytest.fixture
-async def v2() -> AsyncIterator[ModelDbV2StandIn]:
-    async with ModelDbV2StandIn() as server:
-        yield server
-
-
-@pytest.fixture
-async def scene(
-    moto_endpoint: str, v2: ModelDbV2StandIn, tmp_path: Path
-) -> AsyncIterator[DaemonScene]:
-    async with daemon_scene(moto_endpoint, v2.url, tmp_path) as made:
-        await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
-        yield made
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
 
 def section(server: ModelDbV1StandIn) -> dict[str, Any]:
@@ -68,23 +47,26 @@ def names(jobs: list[Job]) -> list[str]:
 @pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
 async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_second_run(
     scene: DaemonScene,
-    v1: ModelDbV1StandIn,
-    v2: ModelDbV2StandIn,
+    modeldb_v1: ModelDbV1StandIn,
+    modeldb: ModelDbV2StandIn,
     free_port: Callable[[], int],
     kind: str,
 ) -> None:
     if kind == "modeldb-v1":
-        scene.target = section(v1)
+        scene.target = section(modeldb_v1)
     jobs, outcomes = await come_again_after_a_lost_checkpoint(scene, free_port, "lost")
     assert {(line["outcome"], line["reason"]) for line in outcomes} == {
         ("synced", "found_in_target")
     }
-    runs = marks_v1(v1) if kind == "modeldb-v1" else names_v2(v2)
+    runs = marks_v1(modeldb_v1) if kind == "modeldb-v1" else names_v2(modeldb)
     assert len(runs) == len(set(runs)) == len(jobs)
 
 
 async def test_two_kinds_on_one_checkpoint_get_every_job_each(
-    scene: DaemonScene, v1: ModelDbV1StandIn, v2: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene,
+    modeldb_v1: ModelDbV1StandIn,
+    modeldb: ModelDbV2StandIn,
+    free_port: Callable[[], int],
 ) -> None:
     jobs = list(jobs_named("both", 20))
     scene.finish_jobs(jobs)
@@ -94,7 +76,7 @@ async def test_two_kinds_on_one_checkpoint_get_every_job_each(
     queues.append(scene.queue_url)
     await scene.send([job.event for job in jobs])
     daemons = []
-    for url, target in zip(queues, ({"url": v2.url}, section(v1)), strict=True):
+    for url, target in zip(queues, ({"url": modeldb.url}, section(modeldb_v1)), strict=True):
         scene.target = target
         daemons.append(scene.daemon(free_port(), queue={"url": url, "wait_seconds": 1}))
     for daemon in daemons:
@@ -103,21 +85,23 @@ async def test_two_kinds_on_one_checkpoint_get_every_job_each(
         lines = await daemon.outcomes(len(jobs))
         assert {(line["outcome"], line["reason"]) for line in lines} == {("synced", "created")}
         assert await daemon.stop() == 0
-    assert names_v2(v2) == names(jobs)
-    assert len(set(marks_v1(v1))) == len(v1.runs) == len(jobs)
+    assert names_v2(modeldb) == names(jobs)
+    assert len(set(marks_v1(modeldb_v1))) == len(modeldb_v1.runs) == len(jobs)
 
 
 async def test_another_modeldb_gets_its_runs_with_the_old_checkpoint(
-    scene: DaemonScene, v2: ModelDbV2StandIn, free_port: Callable[[], int]
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
     jobs = list(jobs_named("moved", 5))
     scene.finish_jobs(jobs)
-    for url, elsewhere in ((v2.url, 0), (v2.url.replace("127.0.0.1", "LOCALHOST"), 5)):
+    for url, elsewhere in ((modeldb.url, 0), (modeldb.url.replace("127.0.0.1", "LOCALHOST"), 5)):
         daemon = scene.daemon(free_port(), target={"url": url})
         await daemon.start()
         (line,) = await daemon.logged(lambda line: line.get("event") == "checkpoint opened")
         assert line["other_targets"].startswith(
-            f"5 jobs recorded for other targets: modeldb-v2 at {v2.url} (5)" if elsewhere else ""
+            f"5 jobs recorded for other targets: modeldb-v2 at {modeldb.url} (5)"
+            if elsewhere
+            else ""
         )
         assert bool(line["other_targets"]) is bool(elsewhere)
         await scene.send([job.event for job in jobs])
@@ -126,7 +110,7 @@ async def test_another_modeldb_gets_its_runs_with_the_old_checkpoint(
         expected = "found_in_target" if elsewhere else "created"
         assert {line["reason"] for line in lines} == {expected}
         assert await daemon.stop() == 0
-    assert names_v2(v2) == names(jobs)
+    assert names_v2(modeldb) == names(jobs)
 
     async with ModelDbV2StandIn() as other:
         daemon = scene.daemon(free_port(), target={"url": other.url})
@@ -154,14 +138,14 @@ def as_of_version_2(checkpoint: Path) -> None:
 @pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
 async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
     scene: DaemonScene,
-    v1: ModelDbV1StandIn,
-    v2: ModelDbV2StandIn,
+    modeldb_v1: ModelDbV1StandIn,
+    modeldb: ModelDbV2StandIn,
     free_port: Callable[[], int],
     capsys: pytest.CaptureFixture[str],
     kind: str,
 ) -> None:
     if kind == "modeldb-v1":
-        scene.target = section(v1)
+        scene.target = section(modeldb_v1)
     jobs = list(jobs_named("upgraded", 5))
     scene.finish_jobs(jobs)
     outcomes = []
@@ -180,9 +164,14 @@ async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
         {("duplicate", "already_synced")},
     ]
     if kind == "modeldb-v1":
-        assert len(set(marks_v1(v1))) == len(v1.runs) == len(v1.fits) == len(jobs)
+        assert (
+            len(set(marks_v1(modeldb_v1)))
+            == len(modeldb_v1.runs)
+            == len(modeldb_v1.fits)
+            == len(jobs)
+        )
         return
-    assert names_v2(v2) == names(jobs)
+    assert names_v2(modeldb) == names(jobs)
 
     as_of_version_2(scene.home / "checkpoint.db")
     async with ModelDbV2StandIn() as other:

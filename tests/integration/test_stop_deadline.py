@@ -9,6 +9,7 @@ import contextlib
 import signal
 import time
 import uuid
+from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ import pytest
 
 from tests.support.daemon_process import daemon_scene, jobs_named
 from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
-from tests.support.silent_proxy import SilentProxy
+from tests.support.tcp_fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -30,17 +31,25 @@ EVERYTHING = ("sqs", "sagemaker", "target", "disk")
 
 
 class SilentScene:
-    """A daemon with jobs in flight, each of whose edges can fall silent."""
+    """A daemon with jobs in flight, each of whose edges can fall silent.
+
+    Args:
+        proxies: by edge.
+        disk_hangs: see `tests.support.daemon_with_hanging_disk`.
+        silent: entered for each edge that falls silent; ended by the caller.
+    """
 
     def __init__(
         self,
         scene: DaemonScene,
-        proxies: dict[str, SilentProxy],
+        proxies: dict[str, FaultProxy],
         disk_hangs: Path,
+        silent: contextlib.AsyncExitStack,
     ) -> None:
         self.scene = scene
         self.proxies = proxies
         self.disk_hangs = disk_hangs
+        self._silent = silent
 
     async def silence(self, edges: Collection[str]) -> None:
         """Returns when one of the edges has left something unanswered."""
@@ -48,7 +57,7 @@ class SilentScene:
             if edge == "disk":
                 self.disk_hangs.touch()
             else:
-                self.proxies[edge].silent = True
+                await self._silent.enter_async_context(self.proxies[edge].failing(Fault.BLACK_HOLE))
         async with asyncio.timeout(20):
             while not any(map(self._left_something_unanswered, edges)):
                 await asyncio.sleep(0.02)
@@ -56,12 +65,7 @@ class SilentScene:
     def _left_something_unanswered(self, edge: str) -> bool:
         if edge == "disk":
             return self.disk_hangs.with_suffix(".hit").exists()
-        return self.proxies[edge].swallowed
-
-    def restore(self) -> None:
-        self.disk_hangs.unlink(missing_ok=True)
-        for proxy in self.proxies.values():
-            proxy.silent = False
+        return self.proxies[edge].struck[Fault.BLACK_HOLE] > 0
 
     def daemon(self, port: int) -> DaemonProcess:
         return self.scene.daemon(
@@ -69,8 +73,8 @@ class SilentScene:
             aws={
                 "region": "eu-west-1",
                 "account_id": "123456789012",
-                "sqs_endpoint_url": self.proxies["sqs"].url,
-                "sagemaker_endpoint_url": self.proxies["sagemaker"].url,
+                "sqs_endpoint_url": f"http://127.0.0.1:{self.proxies['sqs'].port}",
+                "sagemaker_endpoint_url": f"http://127.0.0.1:{self.proxies['sagemaker'].port}",
             },
             queue={"url": self.scene.queue_url, "wait_seconds": 1},
             shutdown={"grace_seconds": GRACE_SECONDS},
@@ -85,22 +89,31 @@ async def silent_scene(
         scene = await parts.enter_async_context(daemon_scene(moto_endpoint, modeldb.url, tmp_path))
         scene.program = "tests.support.daemon_with_hanging_disk"
         await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}", visibility=10)
-        urls = {"sqs": moto_endpoint, "sagemaker": scene.sagemaker.url}
+        ports = {"sqs": port_of(moto_endpoint), "sagemaker": port_of(scene.sagemaker.url)}
         if target_kind == "modeldb-v1":
             v1 = await parts.enter_async_context(ModelDbV1StandIn())
-            urls["target"] = f"http://127.0.0.1:{v1.port}"
+            ports["target"] = v1.port
         else:
-            urls["target"] = modeldb.url
+            ports["target"] = port_of(modeldb.url)
         proxies = {
-            edge: await parts.enter_async_context(SilentProxy(url)) for edge, url in urls.items()
+            edge: await parts.enter_async_context(FaultProxy(port, Random(1)))
+            for edge, port in ports.items()
         }
         target: dict[str, Any] = {"kind": target_kind, "settle_seconds": 1}
         if target_kind == "modeldb-v1":
             target |= {"host": "127.0.0.1", "port": proxies["target"].port}
         else:
-            target["url"] = proxies["target"].url + urlsplit(modeldb.url).path
+            path = urlsplit(modeldb.url).path
+            target["url"] = f"http://127.0.0.1:{proxies['target'].port}{path}"
         scene.target = target
-        yield SilentScene(scene, proxies, tmp_path / "disk.hangs")
+        silent = await parts.enter_async_context(contextlib.AsyncExitStack())
+        yield SilentScene(scene, proxies, tmp_path / "disk.hangs", silent)
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
 
 
 @pytest.mark.parametrize("target_kind", ["modeldb-v2", "modeldb-v1"])

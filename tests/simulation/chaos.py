@@ -339,18 +339,18 @@ def _backup_of(world: World) -> Path:
 
 async def other_place(world: World, chance: random.Random) -> None:
     """The daemons are configured for another ModelDB, and keep their checkpoint."""
-    count = max(1, len(world.living))
-    await _stop_replicas(world, chance.choice(["stop", "crash"]))
-    world.serving = world.places[1]
-    for _ in range(count):
-        world.start_replica(world.new_name())
+    await _serve_place(world, chance, 1)
 
 
 async def first_place(world: World, chance: random.Random) -> None:
     """They are configured for the first one again."""
+    await _serve_place(world, chance, 0)
+
+
+async def _serve_place(world: World, chance: random.Random, number: int) -> None:
     count = max(1, len(world.living))
     await _stop_replicas(world, chance.choice(["stop", "crash"]))
-    world.serving = world.places[0]
+    world.serving = world.places[number]
     for _ in range(count):
         world.start_replica(world.new_name())
 

@@ -15,14 +15,14 @@ three times in any order; some jobs have no sync tag, some messages are invalid,
 running when their event arrives. Meanwhile the daemon is killed, stopped and restarted, its
 checkpoint is deleted, its disk fills up (as root, who may mount a small one), its wall clock steps
 (`stepped_clock`), SageMaker throttles and fails, the connection to ModelDB fails in the ways of
-`fault_proxy`, and the servers themselves are restarted. At the end all faults are removed: a last
-stretch with jobs runs, the queues drain, and ModelDB is read. Each job that is tagged and completed
-must have exactly one complete run, no other job may have any, and the dead-letter queue must have
-exactly the invalid messages.
+`tests.support.tcp_fault_proxy`, and the servers themselves are restarted. At the end all faults are
+removed: a last stretch with jobs runs, the queues drain, and ModelDB is read. Each job that is
+tagged and completed must have exactly one complete run, no other job may have any, and the
+dead-letter queue must have exactly the invalid messages.
 
 Two further stories are measured with daemons that are never killed: `outage` (ModelDB V2 down for
 ten minutes, at five events a second) and `hour` (one message held for an hour). See `stories`. Two
-more are about single edges: `patience` (a disk that hangs, throttling, odd answers of SQS,
+more are about single edges: `edge_episodes` (a disk that hangs, throttling, odd answers of SQS,
 SageMaker and ModelDB V2, on a queue that allows few receives) and `standby` (two daemons, and a
 ModelDB V1 whose MongoDB goes before its writer ends).
 
@@ -54,11 +54,10 @@ from typing import TYPE_CHECKING, Any
 from tests.real.modeldb_v1_lab import LAB as V1_LAB
 from tests.real.modeldb_v1_lab import LabServer, lab_server
 from tests.soak import chaos
-from tests.soak.fault_proxy import Fault, FaultProxy
+from tests.soak.edge_episodes import MAX_RECEIVE_COUNT as FEW_RECEIVES
+from tests.soak.edge_episodes import edge_episodes
 from tests.soak.feed import Feed
-from tests.soak.odd_proxy import OddProxy
-from tests.soak.patience import MAX_RECEIVE_COUNT as FEW_RECEIVES
-from tests.soak.patience import patience
+from tests.soak.http_fault_proxy import HttpFaultProxy
 from tests.soak.report import Report, arena_report, say
 from tests.soak.soak_scene import (
     MAX_RECEIVE_COUNT,
@@ -72,6 +71,7 @@ from tests.soak.standby import standby
 from tests.soak.stories import Story, hour, outage
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v1, judge_v2, read_log
 from tests.support.daemon_process import DaemonScene, daemon_scene
+from tests.support.tcp_fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -405,30 +405,30 @@ async def to_its_end(story: Story, work: Awaitable[None]) -> None:
 async def edge_stories(
     ground: Ground, tasks: asyncio.TaskGroup, v2_url: str, until: float
 ) -> list[Story]:
-    """Begins the stories of the faults of an edge; see `patience` and `standby`."""
+    """Begins the stories of the faults of an edge; see `edge_episodes` and `standby`."""
     parts, rate = ground.parts, ground.options.rate
-    stories = [Story("patience"), Story("standby")]
+    stories = [Story("edges"), Story("standby")]
     address, path = v2_url.rsplit("/", 1)
     sqs = await parts.enter_async_context(
-        OddProxy(os.environ["ELASTICMQ_URL"], ground.luck("odd SQS"))
+        HttpFaultProxy(os.environ["ELASTICMQ_URL"], ground.luck("odd SQS"))
     )
-    target = await parts.enter_async_context(OddProxy(address, ground.luck("odd ModelDB")))
+    target = await parts.enter_async_context(HttpFaultProxy(address, ground.luck("odd ModelDB")))
     patient = await ground.scene(
-        "patience", {"url": f"{target.url}/{path}", **V2_TARGET}, FEW_RECEIVES
+        "edges", {"url": f"{target.url}/{path}", **V2_TARGET}, FEW_RECEIVES
     )
     sagemaker = await parts.enter_async_context(
-        OddProxy(patient.sagemaker.url, ground.luck("odd SageMaker"))
+        HttpFaultProxy(patient.sagemaker.url, ground.luck("odd SageMaker"))
     )
     tasks.create_task(
         to_its_end(
             stories[0],
-            patience(
+            edge_episodes(
                 stories[0],
                 patient,
                 (sqs, sagemaker, target),
                 v2_url,
                 ground.folder,
-                ground.luck("patience"),
+                ground.luck("edges"),
                 rate=rate,
                 until=until,
                 began=ground.began,

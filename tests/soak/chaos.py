@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from random import Random
 
-    from tests.soak.fault_proxy import Fault, FaultProxy
     from tests.soak.soak_scene import SoakScene
+    from tests.support.tcp_fault_proxy import Fault, FaultProxy
 
 SAGEMAKER_ERRORS = (
     ("DescribeTrainingJob", "describe-throttled.json"),

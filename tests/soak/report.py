@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.soak.fault_proxy import FaultProxy
     from tests.soak.feed import Books
     from tests.soak.processes import Usage
     from tests.soak.soak_scene import SoakScene
     from tests.soak.stories import Story
     from tests.soak.verdict import Log, Verdict
+    from tests.support.tcp_fault_proxy import FaultProxy
 
 WARM_UP_MINUTES = 0.5
 """Of a process, before which what it uses says nothing."""

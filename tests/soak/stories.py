@@ -7,19 +7,19 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.soak.fault_proxy import Fault
 from tests.soak.feed import Books, Feed
 from tests.soak.processes import SoakDaemon, Usage
 from tests.soak.soak_scene import make_daemon
 from tests.soak.verdict import Verdict, judge_dead_letters, judge_v2, read_log
 from tests.support.daemon_process import FULL_TAGS, Job
+from tests.support.tcp_fault_proxy import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from tests.soak.fault_proxy import FaultProxy
     from tests.support.daemon_process import DaemonScene
+    from tests.support.tcp_fault_proxy import FaultProxy
 
 EVENTS_A_SECOND = 5.0
 WARM_UP_SECONDS = 30.0

@@ -16,11 +16,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.soak.fault_proxy import Fault, FaultProxy
-from tests.soak.odd_proxy import Mischief, OddProxy
-from tests.soak.patience import hanging_disk
+from tests.soak.edge_episodes import hanging_disk
+from tests.soak.http_fault_proxy import HttpFaultProxy, Mischief
 from tests.soak.processes import CLOCK_FOLDER, Usage
 from tests.soak.verdict import read_log
+from tests.support.tcp_fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -169,7 +169,7 @@ async def ask_oddly(url: str, operation: str) -> tuple[int, bytes]:
 
 
 async def test_what_is_throttled_never_reaches_the_server(server: CountingServer) -> None:
-    async with OddProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
+    async with HttpFaultProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
         assert await ask_oddly(proxy.url, "DeleteMessage") == (200, b"{}")
         with proxy.misbehaving(Mischief.THROTTLED, 1):
             statuses = {(await ask_oddly(proxy.url, "DeleteMessage"))[0] for _ in range(20)}
@@ -181,7 +181,7 @@ async def test_what_is_throttled_never_reaches_the_server(server: CountingServer
 async def test_some_odd_answers_hide_a_call_that_went_through_but_never_a_receive(
     server: CountingServer,
 ) -> None:
-    async with OddProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
+    async with HttpFaultProxy(f"http://127.0.0.1:{server.port}", random.Random(1)) as proxy:
         with proxy.misbehaving(Mischief.ODD, 1):
             answers = {await ask_oddly(proxy.url, "ReceiveMessage") for _ in range(40)}
             assert not server.bodies

@@ -418,7 +418,7 @@ class FlowScene:
 
     Attributes:
         back: by edge: a probe passes only while this is set.
-        dead_letter_url: what the worker is told; a fault is raised.
+        dead_letter_url: what the worker gets; a fault is raised instead.
         dead_letter_answers: how each dead letter ended.
         outcomes: (message id, outcome) of each that was reported.
         faults: each fault that was reported.

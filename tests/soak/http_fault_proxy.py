@@ -34,8 +34,8 @@ class Mischief(StrEnum):
     THROTTLED = "throttled"
     """The server does not see them."""
     ODD = "odd"
-    """Half of them reach the server all the same, except a receive: it would use up a receive of
-    messages that nobody gets."""
+    """Half of the calls reach the server nevertheless, except receives: those would hide messages
+    that nobody gets."""
 
 
 THROTTLES = (
@@ -58,7 +58,7 @@ ODD_REPLIES = (
 )
 
 
-class OddProxy:
+class HttpFaultProxy:
     """Listens on a port of the loopback interface.
 
     Args:

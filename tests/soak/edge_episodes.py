@@ -1,5 +1,5 @@
-"""The story of patience: a disk that hangs, throttling, a proxy with odd answers. What the edges do
-must not use up the receives of good jobs, whose queue allows few.
+"""A story in episodes, in each of which an edge fails for a while: the disk hangs, AWS throttles, a
+proxy gives odd answers. That must not use up the receives of good jobs, whose queue allows few.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from tests.soak.feed import Books, Feed
-from tests.soak.odd_proxy import Mischief, OddProxy
+from tests.soak.http_fault_proxy import HttpFaultProxy, Mischief
 from tests.soak.processes import SoakDaemon, Usage
 from tests.soak.report import say
 from tests.soak.soak_scene import make_daemon
@@ -91,9 +91,9 @@ class Patient:
     scene: DaemonScene
     daemon: SoakDaemon
     luck: Random
-    sqs: OddProxy
-    sagemaker: OddProxy
-    target: OddProxy
+    sqs: HttpFaultProxy
+    sagemaker: HttpFaultProxy
+    target: HttpFaultProxy
     hangs_while: Path
     url: str
 
@@ -202,7 +202,7 @@ class Patient:
             "breakers opened": ", ".join(sorted(opened)) or "none",
         }
         story.figures[words] = figures
-        say(f"patience: {words}: {figures}, {dict(log.of_jobs)}")
+        say(f"edges: {words}: {figures}, {dict(log.of_jobs)}")
         return feed.books
 
     async def stop(self, words: str, statuses: AbstractSet[int]) -> None:
@@ -217,13 +217,13 @@ class Patient:
             await self.daemon.kill()
             return
         self.story.require(status in statuses, f"{words}: exit status {status}")
-        say(f"patience: {words}: status {status}, {loop.time() - asked:.1f} s after SIGTERM")
+        say(f"edges: {words}: status {status}, {loop.time() - asked:.1f} s after SIGTERM")
 
 
-async def patience(
+async def edge_episodes(
     story: Story,
     scene: DaemonScene,
-    proxies: tuple[OddProxy, OddProxy, OddProxy],
+    proxies: tuple[HttpFaultProxy, HttpFaultProxy, HttpFaultProxy],
     url: str,
     folder: Path,
     luck: Random,
@@ -232,7 +232,7 @@ async def patience(
     until: float,
     began: float,
 ) -> None:
-    """Episodes in any order, each kind once before one comes again.
+    """Episodes in a random order; every kind has had its turn before one is repeated.
 
     Args:
         proxies: before SQS, SageMaker and ModelDB.
@@ -241,19 +241,19 @@ async def patience(
     """
     loop = asyncio.get_running_loop()
     sqs, sagemaker, target = proxies
-    checkpoint = folder / "patience-disk"
+    checkpoint = folder / "edges-disk"
     checkpoint.mkdir()
-    hangs_while = folder / "patience-disk-hangs"
+    hangs_while = folder / "edges-disk-hangs"
     library = hanging_disk(folder)
     daemon = make_daemon(
         scene,
-        folder / "patience.log",
+        folder / "edges.log",
         checkpoint=checkpoint / "checkpoint.db",
         aws={"sqs_endpoint_url": sqs.url, "sagemaker_endpoint_url": sagemaker.url},
     )
     episodes = list(Episode)
     if library is None:
-        say("patience: no C compiler, so no disk hangs")
+        say("edges: no C compiler, so no disk hangs")
         episodes = [each for each in episodes if "disk" not in each]
     else:
         daemon.environment = {
@@ -299,5 +299,5 @@ async def patience(
     for name, proxy in (("SQS", sqs), ("SageMaker", sagemaker), ("ModelDB", target)):
         story.figures[f"calls of {name} hit"] = dict(proxy.struck)
     story.violations += [
-        f"patience: {each}" for each in verdict.violations + read_log(daemon.log_file).violations
+        f"edges: {each}" for each in verdict.violations + read_log(daemon.log_file).violations
     ]
