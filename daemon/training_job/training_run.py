@@ -147,6 +147,9 @@ class TrainingRun:
     mlflow_run_name: str | None = None
     mlflow_run_id: str | None = None
 
+    notes: tuple[str, ...] = ()
+    """One line for each fact that was hidden, left out or not to be had; targets add theirs."""
+
     @property
     def partition(self) -> str:
         return self.arn.partition

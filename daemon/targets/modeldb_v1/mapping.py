@@ -115,7 +115,7 @@ def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
         metadata_store: whether the server has a MongoDB. Without one, the most useful attributes
             become key-values of the training data frame.
     """
-    notes: list[str] = []
+    notes: list[str] = list(run.notes)
     channels = _channels(run)
     not_stored = _metrics_not_stored(run, notes)
     metrics = tuple(_metrics(run, channels, notes))

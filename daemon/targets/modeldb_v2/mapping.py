@@ -76,7 +76,7 @@ class MappedRun:
 
 def map_run(run: TrainingRun) -> MappedRun:
     """Maps a run. Deterministic."""
-    notes: list[str] = []
+    notes: list[str] = list(run.notes)
     run_name = _name("run", run.name, notes)
     body: dict[str, Any] = {
         "name": run_name,

@@ -799,3 +799,8 @@ def test_no_more_is_left_out_than_needed() -> None:
     assert too_much({"a": 1, "b": 5, "c": 3}, 8) == ["b"]
     assert too_much({"a": 1, "b": 5, "c": 3}, 3) == ["b", "c"]
     assert too_much({}, 0) == []
+
+
+def test_notes_of_the_run_come_first() -> None:
+    run = replace(run_of(), notes=("a fact that was not to be had",))
+    assert checked(run).notes[0] == "a fact that was not to be had"

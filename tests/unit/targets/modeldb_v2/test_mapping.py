@@ -769,3 +769,10 @@ def test_the_checker_sees_what_it_is_for() -> None:
         {"project": "x"},
     ):
         assert broken(**changes) != [], changes
+
+
+def test_notes_of_the_run_come_first() -> None:
+    run = replace(run_of(), notes=("a fact that was not to be had",))
+    mapped_run = map_run(run)
+    assert mapped_run.notes[0] == "a fact that was not to be had"
+    assert values(mapped_run.body["attributes"])["sync_notes"] == "\n".join(mapped_run.notes)
