@@ -4,38 +4,26 @@ checkpoint file and the ModelDB stand-in.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
-from daemon.aws.clients import AwsClients, Endpoints, open_clients
-from daemon.aws.ports import Message
-from daemon.aws.training_jobs import SageMakerTrainingJobs
-from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
-from daemon.demo.modeldb_v2.store import Store
-from daemon.intake.in_flight import InFlight
 from daemon.observability.logs import configure_logging
-from daemon.pipeline.flow import Flow, FlowRules
+from daemon.pipeline.flow import FlowRules
 from daemon.reasons import Reason
-from daemon.targets.registry import open_target
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.aws_vectors import EventVector, describe_bytes, events, tags_bytes
-from tests.support.checkpoint_calls import TARGET
-from tests.support.daemon_process import CREDENTIALS, mark_of
-from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
-from tests.support.sagemaker_stub import SageMakerStub
-from tests.support.settings_factory import settings
+from tests.support.daemon_process import mark_of
+from tests.support.flow_on_sockets import FlowOnSockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from daemon.outcome import Outcome
 
@@ -48,58 +36,12 @@ GROUPS = {vector.group: vector.runs for vector in VECTORS if vector.group}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Runner:
-    """The flow and its dependencies, for one vector after another."""
-
-    def __init__(
-        self, stub: SageMakerStub, server: ModelDbV2StandIn, clients: contextlib.AsyncExitStack
-    ) -> None:
-        self.stub = stub
-        self.server = server
-        self.path = Path()
-        self.count = 0
-        self._clients = clients
-        self._open: dict[str, AwsClients] = {}
-
-    def begin(self, home: Path) -> None:
-        """Starts a test with an empty checkpoint and an empty ModelDB."""
-        self.path = home / "checkpoint.db"
-        self.server.store = Store()
+class Runner(FlowOnSockets):
+    """Delivers recorded bodies, with the jobs that they name in SageMaker."""
 
     async def __call__(self, vector: EventVector, rules: FlowRules | None = None) -> Outcome:
         self.put_job(vector)
-        self.count += 1
-        message = Message(f"message-{self.count}", "handle", vector.body, 1, time.time())
-        checkpoint = await open_sqlite_checkpoint(self.path, TARGET)
-        target = open_target(settings(self.path, target_url=self.server.url).target)
-        clients = await self.clients(vector.home.region)
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(checkpoint.aclose)
-            stack.push_async_callback(target.aclose)
-            ledger = InFlight()
-            flow = Flow(
-                SageMakerTrainingJobs(clients.sagemaker, vector.home),
-                checkpoint,
-                target,
-                ledger,
-                rules or FlowRules(),
-            )
-            entry = ledger.add(message, 30)
-            assert entry is not None
-            outcome = await flow.process(entry)
-            ledger.finish(entry, outcome)
-            ledger.remove(entry)
-        return outcome
-
-    async def clients(self, region: str) -> AwsClients:
-        if region not in self._open:
-            opening = open_clients(
-                queue_url=f"{self.stub.url}/123456789012/q",
-                region=region,
-                endpoints=Endpoints(sagemaker=self.stub.url),
-            )
-            self._open[region] = await self._clients.enter_async_context(opening)
-        return self._open[region]
+        return await self.deliver(vector.body, vector.home, rules)
 
     def put_job(self, vector: EventVector) -> None:
         """The recorded XGBoost description with the event's name, ARN and creation time (see the
@@ -127,15 +69,8 @@ class Runner:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def runner() -> AsyncIterator[Runner]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        async with (
-            SageMakerStub() as stub,
-            ModelDbV2StandIn() as server,
-            contextlib.AsyncExitStack() as clients,
-        ):
-            yield Runner(stub, server, clients)
+    async with Runner() as flow:
+        yield flow
 
 
 @pytest.fixture
