@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from daemon.training_job.training_run import TrainingRun
+    from daemon.training_job.tuning_job import TuningJob
 
 
 def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
@@ -58,6 +59,8 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
         "tensorboard_uri": run.tensorboard_uri,
         "debugger_uri": run.debugger_uri,
         "tuning_job_arn": run.tuning_job_arn,
+        "tuning_job_name": run.tuning_job_name,
+        **_tuning(run.tuning),
         "auto_ml_job_arn": run.auto_ml_job_arn,
         "labeling_job_arn": run.labeling_job_arn,
         "pipeline_execution": run.pipeline_execution,
@@ -80,6 +83,20 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
         "mlflow_run_name": run.mlflow_run_name,
         "mlflow_run_id": run.mlflow_run_id,
         "sync_version": __version__,
+    }
+
+
+def _tuning(job: TuningJob | None) -> dict[str, str | bool | None]:
+    if job is None:
+        return {}
+    return {
+        "tuning_status": job.status,
+        "tuning_strategy": job.strategy,
+        "tuning_objective": job.metric,
+        "tuning_direction": job.direction,
+        "tuning_best_job": job.best_job,
+        "tuning_best_so_far": job.is_best_so_far,
+        "tuning_warm_start_parents": ", ".join(job.warm_start_parents),
     }
 
 

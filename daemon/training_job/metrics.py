@@ -35,7 +35,7 @@ def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], di
     """
     newest: dict[str, Metric] = {}
     for item in sections(description, "FinalMetricDataList"):
-        name, value = text(item, "MetricName"), _number(item.get("Value"))
+        name, value = text(item, "MetricName"), number(item.get("Value"))
         if name is None or value is None:
             continue
         metric = Metric(name, value, moment(item, "Timestamp"))
@@ -52,8 +52,8 @@ def read_metrics(description: Mapping[str, Any]) -> tuple[tuple[Metric, ...], di
     )
 
 
-def _number(value: object) -> float | None:
-    """A value as a float. botocore returns a float, an int, or the text "NaN" or "Infinity"."""
+def number(value: object) -> float | None:
+    """A metric value as a float. botocore returns a float, an int, or "NaN" and the like."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

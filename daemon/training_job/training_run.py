@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from daemon.training_job.metric_series import MetricSeries
     from daemon.training_job.tags import JobTags
+    from daemon.training_job.tuning_job import TuningJob
 
 __all__ = [
     "Channel",
@@ -147,8 +149,19 @@ class TrainingRun:
     mlflow_run_name: str | None = None
     mlflow_run_id: str | None = None
 
+    metric_series: tuple[MetricSeries, ...] = ()
+    """Thinned; empty unless asked for."""
+    tuning: TuningJob | None = None
+    """Of `tuning_job_arn`."""
+
     notes: tuple[str, ...] = ()
     """One line for each fact that was hidden, left out or not to be had; targets add theirs."""
+
+    @property
+    def tuning_job_name(self) -> str | None:
+        """Of the ARN, so that it is the same for all children whether `tuning` is known or not."""
+        name = (self.tuning_job_arn or "").rpartition("/")[2]
+        return name or None
 
     @property
     def partition(self) -> str:

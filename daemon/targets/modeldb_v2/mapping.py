@@ -5,10 +5,11 @@
 | project, experiment, run | tags project name and model name, job name; hashed if over 250 units |
 | hyperparameters | canonical numbers as numbers, else text: `true`, `[1, 2]`; blank: `(empty)` |
 | metrics | `train:auc` as `train/auc`; not finite: named in attribute `metrics_not_finite` |
+| observations | metric series, with the iteration as epoch |
 | datasets | one per input channel, by path only; channels of code are artifacts |
 | artifacts | model, image, source code, checkpoints, TensorBoard, debugger; by path only |
 | attributes | everything else: numbers as numbers, booleans as text, never null or empty |
-| tags | `sagemaker`, model type, status unless Completed |
+| tags | `sagemaker`, model type, status unless Completed, `tuning:` and the parent's name |
 
 Text of a hyperparameter over 2000 bytes is shortened; the attribute `hyperparameter_<key>_full` has
 all of it. No original text is lost: a number is sent as a number only if it reads back as the same
@@ -30,11 +31,16 @@ from daemon.targets.modeldb_v2.limits import (
     attribute_key,
     distinct_keys,
     fits_value,
-    metric_key,
     run_key,
     shortened_name,
     shortened_tag,
     shortened_value,
+)
+from daemon.targets.modeldb_v2.observations import (
+    extreme_steps,
+    metric_keys,
+    observations,
+    with_extremes,
 )
 from daemon.text import shortened
 
@@ -89,6 +95,8 @@ def map_run(run: TrainingRun) -> MappedRun:
         "artifacts": _artifacts(run),
         "attributes": _attributes(run, notes),
     }
+    if curves := observations(run, body, notes):
+        body["observations"] = curves
     project_name = _name("project", run.project_name, notes)
     experiment_name = _name("experiment", run.model_name, notes)
     _fit(body, notes)
@@ -172,6 +180,7 @@ def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
         "sagemaker",
         run.model_type,
         *([run.status] if run.status not in {"", "Completed"} else []),
+        *([f"tuning:{run.tuning_job_name}"] if run.tuning_job_name is not None else []),
     ]
     tags = {tag: shortened_tag(tag) for tag in wanted}
     notes.extend(
@@ -213,7 +222,7 @@ def _value(parameter: Hyperparameter) -> float | str:
 
 
 def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
-    keys = distinct_keys((metric.name for metric in run.metrics), metric_key)
+    keys = metric_keys(run)
     _note_renamed(
         "metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes
     )
@@ -221,7 +230,7 @@ def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         f"metric {_quoted(name)} is {value}: left out"
         for name, value in run.non_finite_metrics.items()
     )
-    return [{"key": keys[metric.name], "value": metric.value} for metric in run.metrics]
+    return [{"key": keys[metric.name], "value": metric.value} for metric in with_extremes(run)]
 
 
 def _datasets(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
@@ -269,6 +278,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
             f"{name}={value}" for name, value in run.non_finite_metrics.items()
         ),
         **_channel_attributes(run.channels, notes),
+        **extreme_steps(run),
         **_full_texts(run),
         **_aws_tags(run, notes),
     }
