@@ -21,9 +21,10 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.event import TrainingJobEvent, parse_event
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

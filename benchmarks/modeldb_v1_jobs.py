@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.real.modeldb_v1_lab import expected_model
 from tests.support.aws_vectors import parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job

@@ -23,10 +23,11 @@ from daemon.pipeline.foreign_jobs import ForeignJobs
 from daemon.pipeline.step import Step
 from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
+from daemon.training_job.described_job import DescribedJob, described_status
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.identity import JobArn, JobMark
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
-from daemon.training_job.training_run import DescribedJob, described_status, training_run
 from daemon.unforeseen import blamed_on
 
 if TYPE_CHECKING:

@@ -1,53 +1,27 @@
-"""`TrainingRun`: everything that is known about a finished training job, independent of the target.
-
-Left out of DescribeTrainingJob on purpose: Environment, ContainerEntrypoint and ContainerArguments
-(may contain secrets under inconspicuous names), MetricDefinitions, debugger and profiler rules,
-VPC, WarmPoolStatus (changes after the end).
-"""
+"""`TrainingRun`: all that is known about a finished training job, independent of the target."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from daemon.text import cleaned, one_line
-from daemon.training_job.channels import Channel, read_channels
-from daemon.training_job.field_readers import flag, moment, section, text, texts, whole
-from daemon.training_job.hyperparameters import Hyperparameter, decoded, read_hyperparameters
-from daemon.training_job.identity import JOB_NAME, JobArn, JobMark
-from daemon.training_job.instances import read_instances
-from daemon.training_job.metrics import Metric, read_metrics
-from daemon.training_job.redaction import REDACTED, is_secret, secrets_in, without_secrets
+from daemon.training_job import links
+from daemon.training_job.channels import Channel
+from daemon.training_job.hyperparameters import Hyperparameter
+from daemon.training_job.metrics import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
+    from daemon.training_job.identity import JobArn, JobMark
     from daemon.training_job.metric_series import MetricSeries
-    from daemon.training_job.tags import JobTags
     from daemon.training_job.tuning_job import TuningJob
 
-__all__ = [
-    "Channel",
-    "DescribedJob",
-    "Hyperparameter",
-    "Metric",
-    "TrainingRun",
-    "described_status",
-    "training_run",
-]
+__all__ = ["Channel", "Hyperparameter", "Metric", "TrainingRun"]
 
-_CONSOLES = {
-    "aws": "https://{region}.console.aws.amazon.com",
-    "aws-cn": "https://{region}.console.amazonaws.cn",
-    "aws-us-gov": "https://console.amazonaws-us-gov.com",
-}
-
-_PIPELINE_STEP_JOB = re.compile(
-    r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
-)
-"""How SageMaker Pipelines names its jobs; long step names are cut (observed, undocumented)."""
+_STUDIO_DOMAIN_TAG = "sagemaker:domain-arn"
+"""Set by SageMaker on what is created from Studio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +116,9 @@ class TrainingRun:
     customization_technique: str | None = None
     peft: str | None = None
     sequence_length: str | None = None
+    evaluation_type: str | None = None
+    """This and the next: of serverless jobs that evaluate a model."""
+    evaluator_arn: str | None = None
 
     mlflow_resource_arn: str | None = None
     mlflow_experiment_name: str | None = None
@@ -177,181 +154,38 @@ class TrainingRun:
 
     @property
     def console_url(self) -> str | None:
-        """The job's page in the AWS console; None in a partition without a known console."""
-        console = _CONSOLES.get(self.partition)
-        if console is None:
-            return None
-        page = f"sagemaker/home?region={self.region}#/jobs/{self.name}"
-        return f"{console.format(region=self.region)}/{page}"
-
-
-@dataclass(frozen=True, slots=True)
-class DescribedJob:
-    """A description of a training job whose identity has been checked."""
-
-    description: Mapping[str, Any]
-    """DescribeTrainingJob as botocore parses it."""
-    name: str
-    arn: JobArn
-    """As described, in the case that ListTags needs."""
-    creation_time: datetime
-    """In UTC."""
+        """The job's page in the AWS console. All links: None in a partition without a known one."""
+        return links.job_page(self.arn, self.name)
 
     @property
-    def mark(self) -> JobMark:
-        return JobMark.of(self.arn, self.creation_time)
+    def logs_url(self) -> str | None:
+        """The job's log streams in CloudWatch Logs."""
+        return links.logs_page(self.arn, self.name)
 
-    @classmethod
-    def of(cls, description: Mapping[str, Any]) -> DescribedJob:
-        """Reads the identity.
+    @property
+    def tuning_job_url(self) -> str | None:
+        return links.tuning_job_page(self.arn, self.tuning_job_arn)
 
-        Raises:
-            ValueError: TrainingJobName, TrainingJobArn or CreationTime is missing or unusable, or
-                name and ARN belong to two jobs.
-        """
-        name, arn_text = text(description, "TrainingJobName"), text(description, "TrainingJobArn")
-        if name is None or not JOB_NAME.fullmatch(name):
-            raise ValueError("the description has no usable TrainingJobName")
-        if arn_text is None:
-            raise ValueError(f"the description of {name} has no TrainingJobArn")
-        arn = JobArn.parse(arn_text)
-        if arn.name.lower() != name.lower():
-            raise ValueError(f"the description of {name} has the ARN of another job: {arn.text}")
-        creation_time = moment(description, "CreationTime")
-        if creation_time is None:
-            raise ValueError(f"the description of {name} has no usable CreationTime")
-        return cls(description, name, arn, creation_time)
+    @property
+    def pipeline_url(self) -> str | None:
+        """The pipeline execution in Studio; None unless the job's tags name Studio's domain."""
+        domain = self.all_tags.get(_STUDIO_DOMAIN_TAG)
+        return links.pipeline_execution_page(self.pipeline_execution, domain)
 
+    @property
+    def model_console_url(self) -> str | None:
+        """The model's location in the S3 console; None unless it is in S3."""
+        uncompressed = self.output_compression == "NONE"
+        return links.s3_page(self.arn, self.model_location, is_prefix=uncompressed)
 
-def described_status(description: Mapping[str, Any]) -> str:
-    """TrainingJobStatus; empty when the description has none."""
-    return one_line(text(description, "TrainingJobStatus") or "")
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether the job evaluates a model and makes none."""
+        return self.serverless_job_type == "Evaluation"
 
-
-def training_run(
-    job: DescribedJob,
-    tags: JobTags,
-    all_tags: Mapping[str, str],
-    redact: Sequence[str],
-) -> TrainingRun:
-    """Builds the run of a described job.
-
-    Args:
-        job: the described job. Fields other than its identity count as absent if they are missing
-            or of the wrong type.
-        tags: the five tags that describe project and model.
-        all_tags: all tags of the job.
-        redact: patterns of the keys of hyperparameters and tags whose values are redacted.
-    """
-    description = job.description
-    hyperparameters = read_hyperparameters(description, redact)
-    typed = {
-        parameter.key: parameter.value
-        for parameter in hyperparameters
-        if parameter.text != REDACTED
-    }
-    metrics, non_finite = read_metrics(description)
-    resources = section(description, "ResourceConfig")
-    instances = read_instances(resources)
-    pipeline_execution, pipeline_step = _pipeline(job.name, all_tags)
-    algorithm = section(description, "AlgorithmSpecification")
-    output = section(description, "OutputDataConfig")
-    experiment = section(description, "ExperimentConfig")
-    package = section(description, "ModelPackageConfig")
-    serverless = section(description, "ServerlessJobConfig")
-    mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
-    return TrainingRun(
-        mark=job.mark,
-        arn=job.arn,
-        name=job.name,
-        creation_time=job.creation_time,
-        project_name=tags.project_name,
-        project_user=tags.project_user,
-        project_description=tags.project_description,
-        model_name=tags.model_name,
-        model_type=tags.model_type,
-        all_tags={
-            one_line(key): REDACTED if is_secret(key, redact) else one_line(value)
-            for key, value in all_tags.items()
-        },
-        status=described_status(description),
-        secondary_status=text(description, "SecondaryStatus"),
-        failure_reason=_failure_reason(description, redact),
-        start_time=moment(description, "TrainingStartTime"),
-        end_time=moment(description, "TrainingEndTime"),
-        last_modified_time=moment(description, "LastModifiedTime"),
-        training_seconds=whole(description, "TrainingTimeInSeconds"),
-        billable_seconds=whole(description, "BillableTimeInSeconds"),
-        billable_tokens=whole(description, "BillableTokenCount"),
-        max_runtime_seconds=whole(section(description, "StoppingCondition"), "MaxRuntimeInSeconds"),
-        instances=instances.summary,
-        instance_type=instances.type,
-        instance_count=instances.count,
-        volume_gb=whole(resources, "VolumeSizeInGB"),
-        volume_kms_key=text(resources, "VolumeKmsKeyId"),
-        managed_spot=flag(description, "EnableManagedSpotTraining"),
-        network_isolation=flag(description, "EnableNetworkIsolation"),
-        inter_container_encryption=flag(description, "EnableInterContainerTrafficEncryption"),
-        training_image=text(algorithm, "TrainingImage"),
-        algorithm_name=text(algorithm, "AlgorithmName"),
-        input_mode=text(algorithm, "TrainingInputMode"),
-        role_arn=text(description, "RoleArn"),
-        program=text(typed, "sagemaker_program"),
-        source_code_uri=text(typed, "sagemaker_submit_directory"),
-        channels=read_channels(description),
-        hyperparameters=hyperparameters,
-        metrics=metrics,
-        non_finite_metrics=non_finite,
-        model_location=text(section(description, "ModelArtifacts"), "S3ModelArtifacts"),
-        output_path=text(output, "S3OutputPath"),
-        output_compression=text(output, "CompressionType"),
-        output_kms_key=text(output, "KmsKeyId"),
-        checkpoint_uri=text(section(description, "CheckpointConfig"), "S3Uri"),
-        tensorboard_uri=text(section(description, "TensorBoardOutputConfig"), "S3OutputPath"),
-        debugger_uri=text(section(description, "DebugHookConfig"), "S3OutputPath"),
-        tuning_job_arn=text(description, "TuningJobArn"),
-        auto_ml_job_arn=text(description, "AutoMLJobArn"),
-        labeling_job_arn=text(description, "LabelingJobArn"),
-        pipeline_execution=pipeline_execution,
-        pipeline_step=pipeline_step,
-        experiment_name=text(experiment, "ExperimentName"),
-        trial_name=text(experiment, "TrialName"),
-        trial_component_name=text(experiment, "TrialComponentDisplayName"),
-        experiment_run_name=text(experiment, "RunName"),
-        model_package_arn=text(description, "OutputModelPackageArn"),
-        model_package_group_arn=text(package, "ModelPackageGroupArn"),
-        source_model_package_arn=text(package, "SourceModelPackageArn"),
-        base_model_arn=text(serverless, "BaseModelArn"),
-        serverless_job_type=text(serverless, "JobType"),
-        customization_technique=text(serverless, "CustomizationTechnique"),
-        peft=text(serverless, "Peft"),
-        sequence_length=text(serverless, "SequenceLength"),
-        mlflow_resource_arn=text(mlflow, "MlflowResourceArn"),
-        mlflow_experiment_name=text(mlflow, "MlflowExperimentName"),
-        mlflow_experiment_id=text(mlflow_run, "MlflowExperimentId"),
-        mlflow_run_name=text(mlflow, "MlflowRunName"),
-        mlflow_run_id=text(mlflow_run, "MlflowRunId"),
-    )
-
-
-def _failure_reason(description: Mapping[str, Any], redact: Sequence[str]) -> str | None:
-    reason = text(description, "FailureReason")
-    if reason is None:
-        return None
-    hyperparameters = secrets_in(texts(description, "HyperParameters"), redact)
-    environment = secrets_in(texts(description, "Environment"), redact)
-    unquoted = [str(decoded(secret)) for secret in hyperparameters]
-    return without_secrets(
-        reason, [cleaned(secret) for secret in (*hyperparameters, *unquoted, *environment)]
-    )
-
-
-def _pipeline(name: str, tags: Mapping[str, str]) -> tuple[str | None, str | None]:
-    execution, step = (
-        text(tags, "sagemaker:pipeline-execution-arn"),
-        text(tags, "sagemaker:pipeline-step-name"),
-    )
-    named = _PIPELINE_STEP_JOB.fullmatch(name)
-    if named is not None:
-        return execution or named["execution"], step or named["step"]
-    return execution, step
+    @property
+    def spot_saving_percent(self) -> int | None:
+        """What managed spot training saved of the billed time; None for other jobs."""
+        if not (self.managed_spot and self.training_seconds and self.billable_seconds is not None):
+            return None
+        return max(0, round(100 * (1 - self.billable_seconds / self.training_seconds)))

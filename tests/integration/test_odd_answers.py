@@ -38,9 +38,10 @@ from daemon.targets.modeldb_v2.entities import Experiment, Project, Run
 from daemon.targets.modeldb_v2.errors import ApiError
 from daemon.targets.modeldb_v2.target import fault_of as fault_of_v2
 from daemon.text import is_plain
+from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.identity import Home
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.modeldb_v1_connections import framed, read_call
 from tests.support.modeldb_v2_target import job
 from tests.support.odd_answers import HTTP_ODDITIES, OddServer, http, twisted

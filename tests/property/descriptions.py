@@ -11,9 +11,10 @@ import botocore.session
 from hypothesis import strategies as st
 
 from daemon.config.settings import JobSettings
+from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.field_readers import moment
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.property.changes import changed
 from tests.property.texts import anything, json_values, numbers, texts, times
 from tests.support.aws_vectors import describe, describes
@@ -21,6 +22,8 @@ from tests.support.aws_vectors import describe, describes
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from daemon.training_job.training_run import TrainingRun
 
 REDACT = JobSettings().redact
 KEYS = TagKeys()

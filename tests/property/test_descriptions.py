@@ -12,14 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.training_job.described_job import DescribedJob, described_status
 from daemon.training_job.identity import JobArn, JobMark
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagsIncomplete, read_tags
-from daemon.training_job.training_run import (
-    DescribedJob,
-    TrainingRun,
-    described_status,
-    training_run,
-)
 from tests.property.descriptions import (
     KEYS,
     MOST_CHARACTERS,
@@ -34,6 +30,8 @@ from tests.property.texts import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from daemon.training_job.training_run import TrainingRun
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
 NOT_STORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")

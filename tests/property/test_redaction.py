@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.redaction import REDACTED, is_secret, without_secrets
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags
-from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.property.descriptions import REDACT, usable_descriptions
 from tests.property.texts import texts
+
+if TYPE_CHECKING:
+    from daemon.training_job.training_run import TrainingRun
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
 SECRET = "c4n4ry-9f2e"

@@ -18,8 +18,9 @@ from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server, mapped, wrong
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named

@@ -18,8 +18,9 @@ import aiohttp
 import pytest
 
 from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.aws_vectors import describes, parsed_description
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint

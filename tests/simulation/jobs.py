@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, TagsIncomplete, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

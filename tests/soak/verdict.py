@@ -16,8 +16,9 @@ import aiohttp
 
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.real.modeldb_v1_lab import LabServer, expected_model
 from tests.support.aws_vectors import parsed_description
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from daemon.training_job.training_run import TrainingRun
     from tests.real.modeldb_v1_lab import StoredRun
     from tests.soak.feed import Books
     from tests.support.daemon_process import DaemonScene, Job

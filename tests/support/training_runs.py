@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import (
-    DescribedJob,
-    TrainingRun,
-    training_run,
-)
 from tests.support.aws_vectors import describe, tags
+
+if TYPE_CHECKING:
+    from daemon.training_job.training_run import TrainingRun
 
 REDACT = (
     "*password*",

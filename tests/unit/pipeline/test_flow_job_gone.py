@@ -19,8 +19,9 @@ from daemon.errors import JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Synced
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.flow_scene import (
     CREATED,
     TAGS,

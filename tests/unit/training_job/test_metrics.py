@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon.training_job.training_run import (
-    Metric,
-)
+from daemon.training_job.training_run import Metric
 from tests.support.training_runs import metric, run_of
 
 

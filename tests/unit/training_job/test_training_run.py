@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from daemon.training_job.training_run import (
-    DescribedJob,
-    TrainingRun,
-    described_status,
-    training_run,
-)
+from daemon.training_job.described_job import DescribedJob, described_status
+from daemon.training_job.run_reader import training_run
+from daemon.training_job.training_run import TrainingRun
 from tests.support.aws_vectors import describe, describes
 from tests.support.training_runs import ARN, MINIMAL, REDACT, TAGS, run_of, run_of_file
 

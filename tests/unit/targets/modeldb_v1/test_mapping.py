@@ -5,7 +5,7 @@ import math
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -25,10 +25,14 @@ from daemon.targets.modeldb_v1.mapping import (
     mark_in,
     marker_of,
 )
+from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.identity import JobMark
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from daemon.training_job.training_run import DescribedJob, TrainingRun, training_run
 from tests.support.aws_vectors import DescribeVector, describe, describes, tags
+
+if TYPE_CHECKING:
+    from daemon.training_job.training_run import TrainingRun
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
 JOB: dict[str, Any] = {
@@ -280,6 +284,15 @@ def test_a_usual_job_whole() -> None:
             "account": "123456789012",
             "partition": "aws",
             "console_url": console,
+            "logs_url": (
+                "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1"
+                "#logsV2:log-groups/log-group/$252Faws$252Fsagemaker$252FTrainingJobs"
+                f"$3FlogStreamNameFilter$3D{name}$252F"
+            ),
+            "model_console_url": (
+                "https://eu-west-1.console.aws.amazon.com/s3/object/acme-ml-eu-west-1?region=eu-west-1"
+                f"&prefix=churn/output/{name}/output/model.tar.gz"
+            ),
             "start_time": "2025-11-20T08:41:37.554Z",
             "end_time": "2025-11-20T08:55:12.020Z",
             "last_modified_time": "2025-11-20T08:55:43.187Z",
@@ -708,6 +721,7 @@ def test_what_is_not_told_is_not_in_the_document() -> None:
             "account",
             "partition",
             "console_url",
+            "logs_url",
             "sync_version",
         ),
     }

@@ -16,8 +16,9 @@ import pytest
 from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.codec import decode_call, encode_call, plain
 from daemon.targets.modeldb_v1.mapping import MappedJob, map_job
+from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, TagsIncomplete, read_tags
-from daemon.training_job.training_run import DescribedJob, training_run
 from tests.support.modeldb_v1_exchanges import Exchange, load
 
 if TYPE_CHECKING:

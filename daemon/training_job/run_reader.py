@@ -1,0 +1,163 @@
+"""Reads a training run from what DescribeTrainingJob and ListTags say of a job.
+
+Left out of DescribeTrainingJob on purpose: Environment, ContainerEntrypoint and ContainerArguments
+(may contain secrets under inconspicuous names), MetricDefinitions, debugger and profiler rules,
+VPC, WarmPoolStatus (changes after the end).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from daemon.text import cleaned, one_line
+from daemon.training_job.channels import read_channels
+from daemon.training_job.described_job import described_status
+from daemon.training_job.field_readers import flag, moment, section, text, texts, whole
+from daemon.training_job.hyperparameters import decoded, read_hyperparameters
+from daemon.training_job.instances import read_instances
+from daemon.training_job.metrics import read_metrics
+from daemon.training_job.redaction import REDACTED, is_secret, secrets_in, without_secrets
+from daemon.training_job.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from daemon.training_job.described_job import DescribedJob
+    from daemon.training_job.tags import JobTags
+
+_PIPELINE_STEP_JOB = re.compile(
+    r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
+)
+"""How SageMaker Pipelines names its jobs; long step names are cut (observed, undocumented)."""
+
+
+def training_run(
+    job: DescribedJob,
+    tags: JobTags,
+    all_tags: Mapping[str, str],
+    redact: Sequence[str],
+) -> TrainingRun:
+    """Builds the run of a described job.
+
+    Args:
+        job: the described job. Fields other than its identity count as absent if they are missing
+            or of the wrong type.
+        tags: the five tags that describe project and model.
+        all_tags: all tags of the job.
+        redact: patterns of the keys of hyperparameters and tags whose values are redacted.
+    """
+    description = job.description
+    hyperparameters = read_hyperparameters(description, redact)
+    typed = {
+        parameter.key: parameter.value
+        for parameter in hyperparameters
+        if parameter.text != REDACTED
+    }
+    metrics, non_finite = read_metrics(description)
+    resources = section(description, "ResourceConfig")
+    instances = read_instances(resources)
+    pipeline_execution, pipeline_step = _pipeline(job.name, all_tags)
+    algorithm = section(description, "AlgorithmSpecification")
+    output = section(description, "OutputDataConfig")
+    experiment = section(description, "ExperimentConfig")
+    package = section(description, "ModelPackageConfig")
+    serverless = section(description, "ServerlessJobConfig")
+    mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
+    return TrainingRun(
+        mark=job.mark,
+        arn=job.arn,
+        name=job.name,
+        creation_time=job.creation_time,
+        project_name=tags.project_name,
+        project_user=tags.project_user,
+        project_description=tags.project_description,
+        model_name=tags.model_name,
+        model_type=tags.model_type,
+        all_tags={
+            one_line(key): REDACTED if is_secret(key, redact) else one_line(value)
+            for key, value in all_tags.items()
+        },
+        status=described_status(description),
+        secondary_status=text(description, "SecondaryStatus"),
+        failure_reason=_failure_reason(description, redact),
+        start_time=moment(description, "TrainingStartTime"),
+        end_time=moment(description, "TrainingEndTime"),
+        last_modified_time=moment(description, "LastModifiedTime"),
+        training_seconds=whole(description, "TrainingTimeInSeconds"),
+        billable_seconds=whole(description, "BillableTimeInSeconds"),
+        billable_tokens=whole(description, "BillableTokenCount"),
+        max_runtime_seconds=whole(section(description, "StoppingCondition"), "MaxRuntimeInSeconds"),
+        instances=instances.summary,
+        instance_type=instances.type,
+        instance_count=instances.count,
+        volume_gb=whole(resources, "VolumeSizeInGB"),
+        volume_kms_key=text(resources, "VolumeKmsKeyId"),
+        managed_spot=flag(description, "EnableManagedSpotTraining"),
+        network_isolation=flag(description, "EnableNetworkIsolation"),
+        inter_container_encryption=flag(description, "EnableInterContainerTrafficEncryption"),
+        training_image=text(algorithm, "TrainingImage"),
+        algorithm_name=text(algorithm, "AlgorithmName"),
+        input_mode=text(algorithm, "TrainingInputMode"),
+        role_arn=text(description, "RoleArn"),
+        program=text(typed, "sagemaker_program"),
+        source_code_uri=text(typed, "sagemaker_submit_directory"),
+        channels=read_channels(description),
+        hyperparameters=hyperparameters,
+        metrics=metrics,
+        non_finite_metrics=non_finite,
+        model_location=text(section(description, "ModelArtifacts"), "S3ModelArtifacts"),
+        output_path=text(output, "S3OutputPath"),
+        output_compression=text(output, "CompressionType"),
+        output_kms_key=text(output, "KmsKeyId"),
+        checkpoint_uri=text(section(description, "CheckpointConfig"), "S3Uri"),
+        tensorboard_uri=text(section(description, "TensorBoardOutputConfig"), "S3OutputPath"),
+        debugger_uri=text(section(description, "DebugHookConfig"), "S3OutputPath"),
+        tuning_job_arn=text(description, "TuningJobArn"),
+        auto_ml_job_arn=text(description, "AutoMLJobArn"),
+        labeling_job_arn=text(description, "LabelingJobArn"),
+        pipeline_execution=pipeline_execution,
+        pipeline_step=pipeline_step,
+        experiment_name=text(experiment, "ExperimentName"),
+        trial_name=text(experiment, "TrialName"),
+        trial_component_name=text(experiment, "TrialComponentDisplayName"),
+        experiment_run_name=text(experiment, "RunName"),
+        model_package_arn=text(description, "OutputModelPackageArn"),
+        model_package_group_arn=text(package, "ModelPackageGroupArn"),
+        source_model_package_arn=text(package, "SourceModelPackageArn"),
+        base_model_arn=text(serverless, "BaseModelArn"),
+        serverless_job_type=text(serverless, "JobType"),
+        customization_technique=text(serverless, "CustomizationTechnique"),
+        peft=text(serverless, "Peft"),
+        sequence_length=text(serverless, "SequenceLength"),
+        evaluation_type=text(serverless, "EvaluationType"),
+        evaluator_arn=text(serverless, "EvaluatorArn"),
+        mlflow_resource_arn=text(mlflow, "MlflowResourceArn"),
+        mlflow_experiment_name=text(mlflow, "MlflowExperimentName"),
+        mlflow_experiment_id=text(mlflow_run, "MlflowExperimentId"),
+        mlflow_run_name=text(mlflow, "MlflowRunName"),
+        mlflow_run_id=text(mlflow_run, "MlflowRunId"),
+    )
+
+
+def _failure_reason(description: Mapping[str, Any], redact: Sequence[str]) -> str | None:
+    reason = text(description, "FailureReason")
+    if reason is None:
+        return None
+    hyperparameters = secrets_in(texts(description, "HyperParameters"), redact)
+    environment = secrets_in(texts(description, "Environment"), redact)
+    unquoted = [str(decoded(secret)) for secret in hyperparameters]
+    return without_secrets(
+        reason, [cleaned(secret) for secret in (*hyperparameters, *unquoted, *environment)]
+    )
+
+
+def _pipeline(name: str, tags: Mapping[str, str]) -> tuple[str | None, str | None]:
+    execution, step = (
+        text(tags, "sagemaker:pipeline-execution-arn"),
+        text(tags, "sagemaker:pipeline-step-name"),
+    )
+    named = _PIPELINE_STEP_JOB.fullmatch(name)
+    if named is not None:
+        return execution or named["execution"], step or named["step"]
+    return execution, step
