@@ -675,6 +675,7 @@ def test_our_attributes_have_one_type_each_over_all_jobs() -> None:
             "billable_time_s",
             "billable_tokens",
             "max_runtime_s",
+            "spot_saving_percent",
             "instance_count",
             "volume_size_gb",
         ),
