@@ -38,9 +38,22 @@ def is_plain(text: str) -> bool:
     return not (_CONTROL.search(text) or _SURROGATE.search(text))
 
 
-def untaken(name: str, taken: Container[str]) -> str:
-    """A name that is not taken: itself, or with the first number from 2 that makes it one."""
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name}-{number}", number + 1
-    return free
+class DistinctNames:
+    """Makes names distinct, in time linear in their number.
+
+    Args:
+        taken: the names so far. The caller adds each name that it is given; none may leave, because
+            the numbers tried for a name are not tried again.
+    """
+
+    def __init__(self, taken: Container[str]) -> None:
+        self._taken = taken
+        self._next_numbers: dict[str, int] = {}
+
+    def untaken(self, name: str) -> str:
+        """A name that is not taken: itself, or with the first number from 2 that makes it one."""
+        number, free = self._next_numbers.get(name, 2), name
+        while free in self._taken:
+            free, number = f"{name}-{number}", number + 1
+        self._next_numbers[name] = number
+        return free

@@ -111,7 +111,7 @@ async def scrape(http: aiohttp.ClientSession, metrics_url: str) -> Figures:
 
 
 def logged_outcomes(log_file: Path) -> Sequence[Mapping[str, Any]]:
-    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").split("\n") if line]
     return [line for line in lines if line["event"] == "job outcome"]
 
 

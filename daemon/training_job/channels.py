@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.text import untaken
+from daemon.text import DistinctNames
 from daemon.training_job.field_readers import section, sections, text
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ class Channel:
 def read_channels(description: Mapping[str, Any]) -> tuple[Channel, ...]:
     """Reads InputDataConfig in order; a missing or repeated name gets a number."""
     named: dict[str, Mapping[str, Any]] = {}
+    names = DistinctNames(named)
     for number, item in enumerate(sections(description, "InputDataConfig"), 1):
         name = text(item, "ChannelName") or f"channel-{number}"
-        named[untaken(name, named)] = item
+        named[names.untaken(name)] = item
     code = _SDK_CODE if _SDK_DRIVERS in named else frozenset[str]()
     return tuple(_channel(name, item, is_code=name in code) for name, item in named.items())
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.text import cleaned, untaken
+from daemon.text import DistinctNames, cleaned
 from daemon.training_job.field_readers import MAX_EXACT, texts
 from daemon.training_job.redaction import REDACTED, is_secret
 
@@ -40,8 +40,9 @@ def read_hyperparameters(
 ) -> tuple[Hyperparameter, ...]:
     """Reads HyperParameters in order; values under secret keys are ``[redacted]``."""
     found: dict[str, Hyperparameter] = {}
+    keys = DistinctNames(found)
     for described_key, text in texts(description, "HyperParameters").items():
-        key = untaken(cleaned(described_key), found)
+        key = keys.untaken(cleaned(described_key))
         shown = REDACTED if is_secret(described_key, redact) else cleaned(text)
         found[key] = Hyperparameter(key, shown, decoded(shown))
     return tuple(found.values())

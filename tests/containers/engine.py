@@ -86,9 +86,8 @@ async def printed(container: str) -> str:
 
 async def logs(container: str) -> list[dict[str, Any]]:
     """The daemon's log lines."""
-    return [
-        json.loads(line) for line in (await printed(container)).splitlines() if line.startswith("{")
-    ]
+    output = await printed(container)
+    return [json.loads(line) for line in output.split("\n") if line.startswith("{")]
 
 
 async def stop(container: str, seconds: int = 30) -> float:

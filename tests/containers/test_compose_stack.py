@@ -20,6 +20,7 @@ from aiobotocore.session import AioSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.containers.engine import COMPOSE, ENGINE, NO_ENGINE, TOP, engine, logs, run, state, stop
+from tests.support.json_lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -272,4 +273,4 @@ async def test_an_event_on_the_bus_ends_as_a_run_that_outlives_the_containers(
         "synced",
         "--json",
     )
-    assert {json.loads(line)["job_name"] for line in given.splitlines()} >= set(before)
+    assert {entry["job_name"] for entry in json_lines(given)} >= set(before)

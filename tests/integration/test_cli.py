@@ -29,6 +29,7 @@ from tests.support.daemon_process import (
     Job,
     daemon_scene,
 )
+from tests.support.json_lines import json_lines
 from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.sagemaker_stub import Answer
 
@@ -306,14 +307,13 @@ class TestHistory:
         await daemon.outcomes(5)
         path = config_of(scene)
         table = (await verb("history", "--config", path)).stdout
-        lines = (await verb("history", "--config", path, "--json")).stdout.splitlines()
+        rows = json_lines((await verb("history", "--config", path, "--json")).stdout)
         only = (
             await verb(
                 "history", "--config", path, "--json", "--outcome", "synced", "--job", "H-SYN"
             )
-        ).stdout.splitlines()
+        ).stdout
         assert await daemon.stop() == 0
-        rows = [json.loads(line) for line in lines]
         by_state = {
             row["job_name"]: (row["state"], row["reason"]) for row in rows if row["kind"] == "job"
         }
@@ -322,7 +322,7 @@ class TestHistory:
         assert by_state["h-plain"] == ("skipped", "not_tagged")
         assert by_state["h-gone"] == ("rejected", "job_gone")
         assert [row["reason"] for row in rows if row["kind"] == "message"] == ["malformed_body"]
-        assert [json.loads(line)["job_name"] for line in only] == ["h-synced"]
+        assert [row["job_name"] for row in json_lines(only)] == ["h-synced"]
         assert "h-synced" in table
         assert (
             next(row for row in rows if row.get("job_name") == "h-synced")["target_ids"]["run_id"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sqlite3
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import pytest
 from daemon.cli import main
 from daemon.targets.modeldb_v1.mapping import mark_in
 from tests.support.daemon_process import jobs_named, mark_of
+from tests.support.json_lines import json_lines
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
@@ -184,7 +184,7 @@ async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
         capsys.readouterr()
         history = ["history", "--config", str(daemon.config)]
         assert await asyncio.to_thread(main, [*history, "--json"]) == 0
-        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        rows = json_lines(capsys.readouterr().out)
         assert sorted(row["place"] for row in rows) == sorted([""] * 5 + [other.url] * 5)
         assert await asyncio.to_thread(main, history) == 0
         shown = capsys.readouterr().out

@@ -20,6 +20,7 @@ import pytest
 import daemon
 from daemon.demo.sample_jobs import SECRETS
 from daemon.targets.modeldb_v1.mapping import mark_in
+from tests.support.json_lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +192,7 @@ def test_every_job_lands_where_it_must(kept: KeptDemo) -> None:
 
 def test_it_leaves_no_error_and_no_secret(kept: KeptDemo) -> None:
     left = files_in(kept.scene.scratch)
-    log = [json.loads(line) for line in left["daemon.log"].splitlines()]
+    log = json_lines(left["daemon.log"].decode())
     assert [line for line in log if line["level"] == "error"] == []
     for secret in SECRETS:
         assert secret not in kept.output
@@ -204,7 +205,7 @@ def test_kept_it_can_be_looked_into(kept: KeptDemo) -> None:
     assert "modeldb_sync_jobs_total" in get(shown["metrics"])
     assert json.loads(get(shown["alive?"]))["state"] == "alive"
     assert json.loads(get(shown["ready?"]))["state"] == "ready"
-    entries = map(json.loads, run(*shown["history"].split(), "--json").splitlines())
+    entries = json_lines(run(*shown["history"].split(), "--json"))
     assert [entry.get("state") for entry in entries].count("synced") == 9
     if kept.kind == "modeldb-v2":
         curl = re.fullmatch(r"curl -s (\S+) -d '(.*)'", shown["all runs"])

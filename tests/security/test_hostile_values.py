@@ -20,6 +20,7 @@ from daemon.targets.modeldb_v1.mapping import mark_in
 from daemon.text import cleaned, one_line
 from tests.security.hostile import NO_JOBS, TEXTS, TOO_LONG, HostileJob
 from tests.support.daemon_process import Job, daemon_scene, mark_of
+from tests.support.json_lines import json_lines
 from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v2_scripted import serving
 
@@ -168,7 +169,7 @@ async def test_v2(
     table, as_json = await printed(daemon, "history"), await printed(daemon, "history", "--json")
     assert unsafe_on_a_terminal(table) == set()
     assert unsafe_on_a_terminal(as_json) == set()
-    entries = [json.loads(line) for line in as_json.splitlines()]
+    entries = json_lines(as_json)
     details = {entry.get("job_name"): entry["detail"] for entry in entries}
     assert set(details) >= {job.name for job in jobs}
     assert "red" in details["refused-1"]

@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import botocore.session
 
 from daemon.training_job.identity import Home
 from daemon.training_job.tags import TagKeys
+from tests.support.json_lines import read_json_lines
 
 DATA = Path(__file__).parents[1] / "data" / "aws"
 
@@ -135,8 +135,7 @@ def errors() -> list[ErrorVector]:
 
 
 def _index(folder: str) -> list[dict[str, Any]]:
-    lines = (DATA / folder / "index.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_json_lines(DATA / folder / "index.jsonl")
 
 
 def _parsed(operation: str, body: bytes) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,5 +50,5 @@ def load() -> list[Exchange]:
             line["response"],
         )
         for path in sorted(FOLDER.glob("*.jsonl"))
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        for line in read_json_lines(path)
     ]

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 from yarl import URL
 
+from tests.support.json_lines import read_json_lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -119,7 +121,7 @@ def load() -> list[Exchange]:
             Response(**line["response"]),
         )
         for path in sorted(FOLDER.glob("*.jsonl"))
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        for line in read_json_lines(path)
     ]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     import ssl
@@ -23,9 +24,7 @@ _SEQUENCE_ID_IN_REPLY = slice(22, 26)
 
 def recorded(name: str) -> tuple[bytes, bytes]:
     """A request to the real ModelDB V1 and its answer, without their lengths."""
-    exchange = next(
-        line for line in map(json.loads, WIRE.read_text().splitlines()) if line["name"] == name
-    )
+    exchange = next(line for line in read_json_lines(WIRE) if line["name"] == name)
     return bytes.fromhex(exchange["request_hex"]), bytes.fromhex(exchange["response_hex"])
 
 

@@ -62,7 +62,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     text = stream.getvalue()
     assert text.isascii()
     assert not text or text.endswith("\n")
-    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    return [json.loads(line, parse_constant=refuse) for line in text.split("\n")[:-1]]
 
 
 def line(stream: io.StringIO) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from tests.support.flow_scene import event_body, message
+from tests.support.json_lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +41,8 @@ class ReportScene:
         """The one line that the report made."""
         before = len(self.stream.getvalue())
         self.reporter.report(delivery, outcome)
-        [line] = self.stream.getvalue()[before:].splitlines()
-        found: dict[str, Any] = json.loads(line)
-        return found
+        [line] = json_lines(self.stream.getvalue()[before:])
+        return line
 
     def sample(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"modeldb_sync_{name}", labels) or 0.0
