@@ -41,16 +41,26 @@ def text(source: Mapping[str, Any], name: str) -> str | None:
     return cleaned(value) if isinstance(value, str) and value.strip() else None
 
 
-def whole(source: Mapping[str, Any], name: str) -> int | None:
-    """A whole number that a double holds exactly."""
+def integer(source: Mapping[str, Any], name: str) -> int | None:
+    """A whole number of any size, for where it is stored as text."""
     value = source.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT
-        else None
-    )
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def whole(source: Mapping[str, Any], name: str) -> int | None:
+    """A whole number that a double holds exactly."""
+    value = integer(source, name)
+    return None if value is None or abs(value) > MAX_EXACT else value
+
+
+def text_list(source: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The texts of a list that are not blank, `cleaned`; empty when absent."""
+    value = source.get(name)
+    if not isinstance(value, list):
+        return ()
+    return tuple(cleaned(item) for item in value if isinstance(item, str) and item.strip())
 
 
 def flag(source: Mapping[str, Any], name: str) -> bool | None:

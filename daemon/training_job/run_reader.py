@@ -8,12 +8,21 @@ VPC, WarmPoolStatus (changes after the end).
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemon.text import cleaned, one_line
-from daemon.training_job.channels import read_channels
+from daemon.training_job.channels import read_channels, source_code_uri
 from daemon.training_job.described_job import described_status
-from daemon.training_job.field_readers import flag, moment, section, text, texts, whole
+from daemon.training_job.field_readers import (
+    flag,
+    integer,
+    moment,
+    section,
+    text,
+    texts,
+    whole,
+)
 from daemon.training_job.hyperparameters import decoded, read_hyperparameters
 from daemon.training_job.instances import read_instances
 from daemon.training_job.metrics import read_metrics
@@ -30,6 +39,8 @@ _PIPELINE_STEP_JOB = re.compile(
     r"pipelines-(?P<execution>[a-z0-9]{12})-(?P<step>.+)-[A-Za-z0-9]{10}"
 )
 """How SageMaker Pipelines names its jobs; long step names are cut (observed, undocumented)."""
+
+_SHOWN_WHOLE = 10**20
 
 
 def training_run(
@@ -64,6 +75,12 @@ def training_run(
     package = section(description, "ModelPackageConfig")
     serverless = section(description, "ServerlessJobConfig")
     mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
+    notes: list[str] = []
+    number = partial(_number, notes)
+    progress = section(description, "ProgressInfo")
+    stopping = section(description, "StoppingCondition")
+    submit_directory = text(typed, "sagemaker_submit_directory")
+    channels = read_channels(description, submit_directory)
     return TrainingRun(
         mark=job.mark,
         arn=job.arn,
@@ -84,14 +101,20 @@ def training_run(
         start_time=moment(description, "TrainingStartTime"),
         end_time=moment(description, "TrainingEndTime"),
         last_modified_time=moment(description, "LastModifiedTime"),
-        training_seconds=whole(description, "TrainingTimeInSeconds"),
-        billable_seconds=whole(description, "BillableTimeInSeconds"),
-        billable_tokens=whole(description, "BillableTokenCount"),
-        max_runtime_seconds=whole(section(description, "StoppingCondition"), "MaxRuntimeInSeconds"),
+        training_seconds=number(description, "TrainingTimeInSeconds"),
+        billable_seconds=number(description, "BillableTimeInSeconds"),
+        billable_tokens=number(description, "BillableTokenCount"),
+        max_runtime_seconds=number(stopping, "MaxRuntimeInSeconds"),
+        max_wait_seconds=number(stopping, "MaxWaitTimeInSeconds"),
+        max_pending_seconds=number(stopping, "MaxPendingTimeInSeconds"),
+        max_retries=number(section(description, "RetryStrategy"), "MaximumRetryAttempts"),
         instances=instances.summary,
         instance_type=instances.type,
         instance_count=instances.count,
-        volume_gb=whole(resources, "VolumeSizeInGB"),
+        instance_preferences=instances.preferences,
+        training_plan_arn=text(resources, "TrainingPlanArn"),
+        keep_alive_seconds=number(resources, "KeepAlivePeriodInSeconds"),
+        volume_gb=number(resources, "VolumeSizeInGB"),
         volume_kms_key=text(resources, "VolumeKmsKeyId"),
         managed_spot=flag(description, "EnableManagedSpotTraining"),
         network_isolation=flag(description, "EnableNetworkIsolation"),
@@ -101,8 +124,8 @@ def training_run(
         input_mode=text(algorithm, "TrainingInputMode"),
         role_arn=text(description, "RoleArn"),
         program=text(typed, "sagemaker_program"),
-        source_code_uri=text(typed, "sagemaker_submit_directory"),
-        channels=read_channels(description),
+        source_code_uri=source_code_uri(submit_directory, channels),
+        channels=channels,
         hyperparameters=hyperparameters,
         metrics=metrics,
         non_finite_metrics=non_finite,
@@ -113,6 +136,7 @@ def training_run(
         checkpoint_uri=text(section(description, "CheckpointConfig"), "S3Uri"),
         tensorboard_uri=text(section(description, "TensorBoardOutputConfig"), "S3OutputPath"),
         debugger_uri=text(section(description, "DebugHookConfig"), "S3OutputPath"),
+        profiler_uri=text(section(description, "ProfilerConfig"), "S3OutputPath"),
         tuning_job_arn=text(description, "TuningJobArn"),
         auto_ml_job_arn=text(description, "AutoMLJobArn"),
         labeling_job_arn=text(description, "LabelingJobArn"),
@@ -130,14 +154,29 @@ def training_run(
         customization_technique=text(serverless, "CustomizationTechnique"),
         peft=text(serverless, "Peft"),
         sequence_length=text(serverless, "SequenceLength"),
+        eula_accepted=flag(serverless, "AcceptEula"),
         evaluation_type=text(serverless, "EvaluationType"),
         evaluator_arn=text(serverless, "EvaluatorArn"),
+        epochs=number(progress, "CurrentEpoch"),
+        max_epochs=number(progress, "MaxEpoch"),
+        steps=number(progress, "CurrentStep"),
+        steps_per_epoch=number(progress, "TotalStepCountPerEpoch"),
         mlflow_resource_arn=text(mlflow, "MlflowResourceArn"),
         mlflow_experiment_name=text(mlflow, "MlflowExperimentName"),
         mlflow_experiment_id=text(mlflow_run, "MlflowExperimentId"),
         mlflow_run_name=text(mlflow, "MlflowRunName"),
         mlflow_run_id=text(mlflow_run, "MlflowRunId"),
+        notes=tuple(notes),
     )
+
+
+def _number(notes: list[str], source: Mapping[str, Any], name: str) -> int | None:
+    """A whole number that every target stores exactly; one that is too large is noted."""
+    value = whole(source, name)
+    if value is None and (given := integer(source, name)) is not None:
+        shown = str(given) if abs(given) < _SHOWN_WHOLE else "a number of more than 20 digits"
+        notes.append(f"{name} is {shown}, which is too large to be stored exactly: left out")
+    return value
 
 
 def _failure_reason(description: Mapping[str, Any], redact: Sequence[str]) -> str | None:

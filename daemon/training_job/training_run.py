@@ -55,13 +55,25 @@ class TrainingRun:
     billable_seconds: int | None = None
     billable_tokens: int | None = None
     max_runtime_seconds: int | None = None
+    max_wait_seconds: int | None = None
+    """Limit of managed spot training, waiting included."""
+    max_pending_seconds: int | None = None
+    max_retries: int | None = None
+    """How often SageMaker may start the job again after an internal error."""
 
     instances: str | None = None
-    """For display: `4 x ml.p4d.24xlarge`, instance groups joined, or `one of` the preferences."""
+    """For display: `4 x ml.p4d.24xlarge`, instance groups joined, or `one of` the preferences
+    when nobody says which.
+    """
     instance_type: str | None = None
     """For instance groups: their types, joined by commas."""
     instance_count: int | None = None
     """For instance groups: the total."""
+    instance_preferences: str | None = None
+    """What the job was allowed to run on, in order of preference, with training plans."""
+    training_plan_arn: str | None = None
+    keep_alive_seconds: int | None = None
+    """How long the instances stay in a warm pool."""
     volume_gb: int | None = None
     volume_kms_key: str | None = None
     managed_spot: bool | None = None
@@ -76,7 +88,7 @@ class TrainingRun:
     program: str | None = None
     """The script of script mode."""
     source_code_uri: str | None = None
-    """sagemaker_submit_directory of script mode."""
+    """sagemaker_submit_directory of script mode; of code in a channel, where that has it from."""
 
     channels: tuple[Channel, ...] = ()
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -94,6 +106,7 @@ class TrainingRun:
     checkpoint_uri: str | None = None
     tensorboard_uri: str | None = None
     debugger_uri: str | None = None
+    profiler_uri: str | None = None
 
     tuning_job_arn: str | None = None
     auto_ml_job_arn: str | None = None
@@ -116,9 +129,17 @@ class TrainingRun:
     customization_technique: str | None = None
     peft: str | None = None
     sequence_length: str | None = None
+    eula_accepted: bool | None = None
+    """Of the licence of the base model."""
     evaluation_type: str | None = None
     """This and the next: of serverless jobs that evaluate a model."""
     evaluator_arn: str | None = None
+    epochs: int | None = None
+    """This and the next three: how far a serverless job came, and how far it might have come."""
+    max_epochs: int | None = None
+    steps: int | None = None
+    """In the last epoch."""
+    steps_per_epoch: int | None = None
 
     mlflow_resource_arn: str | None = None
     mlflow_experiment_name: str | None = None

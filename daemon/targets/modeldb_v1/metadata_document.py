@@ -100,7 +100,17 @@ def channel_words(channel: Channel) -> dict[str, str]:
 
 
 def _dataset(channel: Channel) -> dict[str, Any]:
-    words = channel_words(channel) | _present({"S3DataDistributionType": channel.distribution})
+    words = channel_words(channel) | _present(
+        {
+            "S3DataDistributionType": channel.distribution,
+            "FileSystemAccessMode": channel.access_mode,
+            "AttributeNames": ", ".join(channel.attribute_names),
+            "InstanceGroupNames": ", ".join(channel.instance_groups),
+            "HubContentArn": channel.hub_content_arn,
+            "AcceptEula": channel.eula_accepted,
+            "ShuffleSeed": channel.shuffle_seed,
+        }
+    )
     return {"TAG": channel.name, "FILENAME": channel.uri or "", "METADATA": words}
 
 

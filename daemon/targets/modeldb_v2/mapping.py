@@ -255,7 +255,11 @@ def _artifacts(run: TrainingRun) -> list[dict[str, Any]]:
         ("model_artifact", run.model_location, "MODEL"),
         ("training_image", run.training_image, "CONTAINER"),
         ("source_code", run.source_code_uri, "CODE"),
-        *((f"channel_{keys[channel.name]}", channel.uri, "CODE") for channel in code),
+        *(
+            (f"channel_{keys[channel.name]}", channel.uri, "CODE")
+            for channel in code
+            if channel.uri != run.source_code_uri
+        ),
         ("checkpoints", run.checkpoint_uri, "BLOB"),
         ("tensorboard", run.tensorboard_uri, "TENSORBOARD"),
         ("debugger", run.debugger_uri, "BLOB"),
@@ -312,6 +316,12 @@ def _details(channel: Channel) -> str:
         "input mode": channel.input_mode,
         "compression": channel.compression,
         "record wrapper": channel.record_wrapper,
+        "access": channel.access_mode,
+        "attributes": ", ".join(channel.attribute_names) or None,
+        "instance groups": ", ".join(channel.instance_groups) or None,
+        "hub content": channel.hub_content_arn,
+        "licence": {True: "accepted", False: "not accepted", None: None}[channel.eula_accepted],
+        "shuffle seed": channel.shuffle_seed,
     }
     return "; ".join(
         f"{label} {value}" for label, value in reported.items() if value not in {None, "None"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from daemon.targets.common_attributes import common_attributes
 from daemon.training_job.described_job import DescribedJob, described_status
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.training_run import TrainingRun
@@ -304,6 +305,73 @@ def test_numbers_are_whole_and_exact() -> None:
         30,
         *[None] * 3,
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "stored", "note"),
+    [
+        (2**53, 2**53, None),
+        (2**53 + 1, None, "9007199254740993"),
+        (-(2**53) - 1, None, "-9007199254740993"),
+        (10**19, None, "10000000000000000000"),
+        (10**400, None, "a number of more than 20 digits"),
+        (1e300, None, "a number of more than 20 digits"),
+        (1.5, None, None),
+        (float("inf"), None, None),
+        (float("nan"), None, None),
+        ("9007199254740993", None, None),
+        (True, None, None),
+        (None, None, None),
+    ],
+)
+def test_a_number_too_large_to_be_exact_is_noted(
+    count: object, stored: int | None, note: str | None
+) -> None:
+    run = run_of(BillableTokenCount=count)
+    assert run.billable_tokens == stored
+    assert run.notes == (
+        ()
+        if note is None
+        else (f"BillableTokenCount is {note}, which is too large to be stored exactly: left out",)
+    )
+
+
+def test_limits_plans_and_progress() -> None:
+    plan = "arn:aws:sagemaker:eu-west-1:123456789012:training-plan/tp-1"
+    attributes = common_attributes(
+        run_of(
+            StoppingCondition={
+                "MaxRuntimeInSeconds": 86400,
+                "MaxWaitTimeInSeconds": 90000,
+                "MaxPendingTimeInSeconds": 7200,
+            },
+            RetryStrategy={"MaximumRetryAttempts": 3},
+            ResourceConfig={"TrainingPlanArn": plan, "KeepAlivePeriodInSeconds": 600},
+            ProfilerConfig={"S3OutputPath": "s3://acme-ml/profile"},
+            ServerlessJobConfig={"AcceptEula": True},
+            ProgressInfo={
+                "CurrentEpoch": 2,
+                "MaxEpoch": 3,
+                "CurrentStep": 40,
+                "TotalStepCountPerEpoch": 100,
+            },
+        )
+    )
+    given = {
+        "max_runtime_s": 86400,
+        "max_wait_s": 90000,
+        "max_pending_s": 7200,
+        "max_retries": 3,
+        "training_plan_arn": plan,
+        "keep_alive_s": 600,
+        "profiler_uri": "s3://acme-ml/profile",
+        "eula_accepted": True,
+        "epochs": 2,
+        "max_epochs": 3,
+        "steps": 40,
+        "steps_per_epoch": 100,
+    }
+    assert {key: attributes[key] for key in given} == given
 
 
 def test_texts_can_be_stored_anywhere() -> None:

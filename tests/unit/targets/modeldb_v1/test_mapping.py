@@ -313,6 +313,7 @@ def test_a_usual_job_whole() -> None:
             "AmazonSageMaker-ExecutionRole-20250301T101500",
             "output_path": "s3://acme-ml-eu-west-1/churn/output",
             "output_compression": "GZIP",
+            "profiler_uri": "s3://acme-ml-eu-west-1/churn/output",
         },
         "TAGS": tags("full.json"),
     }

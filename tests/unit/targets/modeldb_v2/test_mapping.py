@@ -343,6 +343,7 @@ def test_a_usual_job_whole() -> None:
         "model_artifact_uri": model,
         "output_path": "s3://acme-ml-eu-west-1/churn/output",
         "output_compression": "GZIP",
+        "profiler_uri": "s3://acme-ml-eu-west-1/churn/output",
         "sync_version": attributes["sync_version"],
         "dataset_train_uri": "s3://acme-ml-eu-west-1/churn/train/",
         "dataset_train_details": "source s3; type S3Prefix; distribution FullyReplicated; content "
@@ -676,6 +677,14 @@ def test_our_attributes_have_one_type_each_over_all_jobs() -> None:
             "billable_tokens",
             "max_runtime_s",
             "spot_saving_percent",
+            "keep_alive_s",
+            "max_pending_s",
+            "max_wait_s",
+            "max_retries",
+            "epochs",
+            "max_epochs",
+            "steps",
+            "steps_per_epoch",
             "instance_count",
             "volume_size_gb",
         ),
@@ -790,3 +799,44 @@ def test_notes_of_the_run_come_first() -> None:
     mapped_run = map_run(run)
     assert mapped_run.notes[0] == "a fact that was not to be had"
     assert values(mapped_run.body["attributes"])["sync_notes"] == "\n".join(mapped_run.notes)
+
+
+def test_code_in_a_channel_is_one_artifact_and_no_data_set() -> None:
+    location = "s3://acme-ml/job-1/source/sourcedir.tar.gz"
+    result = mapped(
+        HyperParameters={"sagemaker_submit_directory": "/opt/ml/input/data/code/sourcedir.tar.gz"},
+        InputDataConfig=[
+            {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
+            for name, uri in {"training": "s3://acme-ml/train/", "code": location}.items()
+        ],
+    )
+    assert [entry["key"] for entry in result.body["datasets"]] == ["training"]
+    assert [(entry["key"], entry["path"]) for entry in result.body["artifacts"]] == [
+        ("source_code", location)
+    ]
+    attributes = values(result.body["attributes"])
+    assert attributes["source_code_uri"] == attributes["code_code_uri"] == location
+
+
+def test_a_channel_tells_how_it_was_read_and_what_a_fine_tuning_started_from() -> None:
+    model = "arn:aws:sagemaker:eu-west-1:aws:hub-content/SageMakerPublicHub/Model/m/1.0.0"
+    source = {
+        "S3Uri": "s3://acme-ml/train.manifest",
+        "AttributeNames": ["source-ref", "label"],
+        "InstanceGroupNames": ["gpu"],
+        "HubAccessConfig": {"HubContentArn": model},
+        "ModelAccessConfig": {"AcceptEula": False},
+    }
+    result = mapped(
+        InputDataConfig=[
+            {
+                "ChannelName": "train",
+                "DataSource": {"S3DataSource": source},
+                "ShuffleConfig": {"Seed": 2**60 + 1},
+            }
+        ]
+    )
+    assert values(result.body["attributes"])["dataset_train_details"] == (
+        f"source s3; attributes source-ref, label; instance groups gpu; hub content {model}; "
+        "licence not accepted; shuffle seed 1152921504606846977"
+    )
