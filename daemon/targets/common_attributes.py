@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon import __version__
+from daemon.text import shortened
 from daemon.training_job.identity import iso_milliseconds
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from daemon.training_job.training_run import TrainingRun
     from daemon.training_job.tuning_job import TuningJob
+
+_LINE_CHARACTERS = 300
 
 
 def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
@@ -40,6 +43,13 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
         "training_time_s": run.training_seconds,
         "billable_time_s": run.billable_seconds,
         "billable_tokens": run.billable_tokens,
+        "pending_seconds": run.pending_seconds,
+        "downloading_seconds": run.downloading_seconds,
+        "training_phase_seconds": run.training_phase_seconds,
+        "uploading_seconds": run.uploading_seconds,
+        "interrupted_seconds": run.interrupted_seconds,
+        # a job that cannot be interrupted need not say that it was not
+        "interruptions": run.interruptions if run.managed_spot or run.interruptions else None,
         "max_runtime_s": run.max_runtime_seconds,
         "max_wait_s": run.max_wait_seconds,
         "max_pending_s": run.max_pending_seconds,
@@ -70,6 +80,8 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
         "tensorboard_uri": run.tensorboard_uri,
         "debugger_uri": run.debugger_uri,
         "profiler_uri": run.profiler_uri,
+        "debugger_issues": _shortened_lines(run.debugger_issues),
+        "profiler_issues": _shortened_lines(run.profiler_issues),
         "tuning_job_arn": run.tuning_job_arn,
         "tuning_job_name": run.tuning_job_name,
         **_tuning(run.tuning),
@@ -117,6 +129,13 @@ def _tuning(job: TuningJob | None) -> dict[str, str | bool | None]:
         "tuning_best_so_far": job.is_best_so_far,
         "tuning_warm_start_parents": ", ".join(job.warm_start_parents),
     }
+
+
+def _shortened_lines(text: str | None) -> str | None:
+    """Text whose lines are short enough for people to read all of them."""
+    if text is None:
+        return None
+    return "\n".join(shortened(line, _LINE_CHARACTERS) for line in text.split("\n"))
 
 
 def _iso(moment: datetime | None) -> str | None:

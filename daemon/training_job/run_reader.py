@@ -26,7 +26,9 @@ from daemon.training_job.field_readers import (
 from daemon.training_job.hyperparameters import decoded, read_hyperparameters
 from daemon.training_job.instances import read_instances
 from daemon.training_job.metrics import read_metrics
+from daemon.training_job.phases import read_phases
 from daemon.training_job.redaction import REDACTED, is_secret, secrets_in, without_secrets
+from daemon.training_job.rule_evaluations import read_issues
 from daemon.training_job.training_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def training_run(
     package = section(description, "ModelPackageConfig")
     serverless = section(description, "ServerlessJobConfig")
     mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
+    end_time = moment(description, "TrainingEndTime")
+    phases = read_phases(description, end_time)
     notes: list[str] = []
     number = partial(_number, notes)
     progress = section(description, "ProgressInfo")
@@ -99,11 +103,17 @@ def training_run(
         secondary_status=text(description, "SecondaryStatus"),
         failure_reason=_failure_reason(description, redact),
         start_time=moment(description, "TrainingStartTime"),
-        end_time=moment(description, "TrainingEndTime"),
+        end_time=end_time,
         last_modified_time=moment(description, "LastModifiedTime"),
         training_seconds=number(description, "TrainingTimeInSeconds"),
         billable_seconds=number(description, "BillableTimeInSeconds"),
         billable_tokens=number(description, "BillableTokenCount"),
+        pending_seconds=phases.pending,
+        downloading_seconds=phases.downloading,
+        training_phase_seconds=phases.training,
+        uploading_seconds=phases.uploading,
+        interrupted_seconds=phases.interrupted,
+        interruptions=phases.interruptions,
         max_runtime_seconds=number(stopping, "MaxRuntimeInSeconds"),
         max_wait_seconds=number(stopping, "MaxWaitTimeInSeconds"),
         max_pending_seconds=number(stopping, "MaxPendingTimeInSeconds"),
@@ -137,6 +147,8 @@ def training_run(
         tensorboard_uri=text(section(description, "TensorBoardOutputConfig"), "S3OutputPath"),
         debugger_uri=text(section(description, "DebugHookConfig"), "S3OutputPath"),
         profiler_uri=text(section(description, "ProfilerConfig"), "S3OutputPath"),
+        debugger_issues=read_issues(description, "DebugRuleEvaluationStatuses"),
+        profiler_issues=read_issues(description, "ProfilerRuleEvaluationStatuses"),
         tuning_job_arn=text(description, "TuningJobArn"),
         auto_ml_job_arn=text(description, "AutoMLJobArn"),
         labeling_job_arn=text(description, "LabelingJobArn"),

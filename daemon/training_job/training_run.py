@@ -54,6 +54,13 @@ class TrainingRun:
     training_seconds: int | None = None
     billable_seconds: int | None = None
     billable_tokens: int | None = None
+    pending_seconds: int | None = None
+    """This and the next five: see `Phases`."""
+    downloading_seconds: int | None = None
+    training_phase_seconds: int | None = None
+    uploading_seconds: int | None = None
+    interrupted_seconds: int | None = None
+    interruptions: int | None = None
     max_runtime_seconds: int | None = None
     max_wait_seconds: int | None = None
     """Limit of managed spot training, waiting included."""
@@ -107,6 +114,10 @@ class TrainingRun:
     tensorboard_uri: str | None = None
     debugger_uri: str | None = None
     profiler_uri: str | None = None
+
+    debugger_issues: str | None = None
+    """One line for each debugger rule that found issues."""
+    profiler_issues: str | None = None
 
     tuning_job_arn: str | None = None
     auto_ml_job_arn: str | None = None

@@ -232,6 +232,8 @@ def _words_without_store(
         "TrainingJobStatus": run.status,
         "FailureReason": run.failure_reason,
         "Console": run.console_url,
+        "Logs": run.logs_url,
+        "DebuggerIssues": run.debugger_issues,
         "TrainingStartTime": _iso(run.start_time),
         "TrainingEndTime": _iso(run.end_time),
         "TrainingTimeInSeconds": _number(run.training_seconds),

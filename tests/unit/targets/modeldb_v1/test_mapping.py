@@ -298,6 +298,10 @@ def test_a_usual_job_whole() -> None:
             "last_modified_time": "2025-11-20T08:55:43.187Z",
             "training_time_s": 815,
             "billable_time_s": 815,
+            "pending_seconds": 97,
+            "downloading_seconds": 64,
+            "training_phase_seconds": 710,
+            "uploading_seconds": 42,
             "max_runtime_s": 3600,
             "instances": "1 x ml.m5.xlarge",
             "instance_type": "ml.m5.xlarge",
@@ -330,6 +334,11 @@ def test_without_a_metadata_store_the_training_data_has_the_attributes() -> None
         "TrainingJobArn": f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{name}",
         "TrainingJobStatus": "Completed",
         "Console": f"https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/{name}",
+        "Logs": (
+            "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1"
+            "#logsV2:log-groups/log-group/$252Faws$252Fsagemaker$252FTrainingJobs"
+            f"$3FlogStreamNameFilter$3D{name}$252F"
+        ),
         "TrainingStartTime": "2025-11-20T08:41:37.554Z",
         "TrainingEndTime": "2025-11-20T08:55:12.020Z",
         "TrainingTimeInSeconds": "815",
