@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from daemon.aws.clients import Endpoints, open_clients
+from daemon.aws.metric_series import MetricSeriesReader
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
 from daemon.checkpoint.registry import open_checkpoint
 from daemon.observability.http import serve_http
-from daemon.targets.registry import open_target
+from daemon.targets.registry import TARGET_KINDS, open_target
 from daemon.training_job.identity import Home
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class ConfiguredParts:
                     clients.sagemaker,
                     Home(aws.account_id, clients.region, clients.partition),
                     resolve=lambda: resolve_home(clients, aws.account_id, observe),
+                    series=None
+                    if clients.sagemaker_metrics is None
+                    else MetricSeriesReader(clients.sagemaker_metrics, observe),
                     observe=observe,
                 ),
             )
@@ -109,6 +113,11 @@ class ConfiguredParts:
         )
 
 
+def reads_metric_series(settings: Settings) -> bool:
+    """Whether metric series are asked for: they are wanted, and the target writes them."""
+    return settings.jobs.metric_series and TARGET_KINDS[settings.target.kind].takes_metric_series
+
+
 def open_configured_clients(settings: Settings) -> AbstractAsyncContextManager[AwsClients]:
     """The AWS clients of the sections ``aws`` and ``queue``."""
     return open_clients(
@@ -118,7 +127,9 @@ def open_configured_clients(settings: Settings) -> AbstractAsyncContextManager[A
             sqs=settings.aws.sqs_endpoint_url,
             sagemaker=settings.aws.sagemaker_endpoint_url,
             sts=settings.aws.sts_endpoint_url,
+            sagemaker_metrics=settings.aws.sagemaker_metrics_endpoint_url,
         ),
         pollers=settings.queue.pollers,
         wait_seconds=settings.queue.wait_seconds,
+        metric_series=reads_metric_series(settings),
     )

@@ -1,5 +1,5 @@
-"""The clients of SQS, SageMaker and STS: one session, one set of credentials, one client per
-service for the life of the process.
+"""The clients of SQS, SageMaker, SageMaker Metrics and STS: one session, one set of credentials,
+one client per service for the life of the process.
 
 Polling has its own client, because a long poll occupies a connection and acknowledgements must
 never wait for one. It does not retry: a retried receive can hide messages that were handed out to
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_sts import STSClient
 
+    from daemon.aws.metric_series import MetricsClient
+
 _QUEUE_HOST = re.compile(
     r"(?P<name>sqs\.|sqs-fips\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com(?:\.cn)?"
 )
@@ -58,6 +60,7 @@ class Endpoints:
     sqs: str | None = None
     sagemaker: str | None = None
     sts: str | None = None
+    sagemaker_metrics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class AwsClients:
     """Only for ReceiveMessage: no retries, and a timeout that covers the long poll."""
     sqs: SQSClient
     sagemaker: SageMakerClient
+    sagemaker_metrics: MetricsClient | None
+    """Only when metric series are asked for."""
     sts: Callable[[], AbstractAsyncContextManager[STSClient]]
     """Opens an STS client for one call."""
 
@@ -104,6 +109,7 @@ async def open_clients(
     pollers: int = 1,
     wait_seconds: int = 20,
     job_connections: int = 16,
+    metric_series: bool = False,
 ) -> AsyncIterator[AwsClients]:
     """Opens the clients and closes them at the end of the block. Finish running polls first.
 
@@ -115,13 +121,14 @@ async def open_clients(
         pollers: concurrent long polls.
         wait_seconds: wait time of a long poll.
         job_connections: concurrent SageMaker calls; further calls wait for a connection.
+        metric_series: whether to open the client that reads them.
 
     Raises:
         SetupFault: no region, a region other than the queue's, or a value that botocore rejects.
         EdgeFault: a credential provider failed; it may recover.
     """
     session = AioSession()
-    for service in ("sagemaker", "sqs"):
+    for service in ("sagemaker", "sagemaker-metrics", "sqs"):
         session.register(f"before-parse.{service}", _refuse_non_json)
     address = QueueAddress.of(queue_url)
     sqs_endpoint = endpoints.sqs or address.endpoint
@@ -153,6 +160,11 @@ async def open_clients(
                 sqs_polling=await client("sqs", sqs_endpoint, polling),
                 sqs=await client("sqs", sqs_endpoint, _config(connections=_QUEUE_CONNECTIONS)),
                 sagemaker=sagemaker,
+                sagemaker_metrics=await client(
+                    "sagemaker-metrics", endpoints.sagemaker_metrics, _config(connections=4)
+                )
+                if metric_series
+                else None,
                 sts=partial(
                     session.create_client,
                     "sts",

@@ -74,6 +74,7 @@ class Service:
 
 SQS = Service("SQS", "sqs", "aws.sqs_endpoint_url")
 SAGEMAKER = Service("SageMaker", "sagemaker", "aws.sagemaker_endpoint_url")
+SAGEMAKER_METRICS = Service("SageMaker Metrics", "sagemaker", "aws.sagemaker_metrics_endpoint_url")
 STS = Service("STS", "sts", "aws.sts_endpoint_url")
 
 _SERVICE_OF = {Edge.QUEUE: SQS, Edge.SAGEMAKER: SAGEMAKER}

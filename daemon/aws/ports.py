@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from daemon.errors import EdgeFault
     from daemon.training_job.identity import Home
+    from daemon.training_job.metric_series import MetricSeries
+    from daemon.training_job.tuning_job import TuningJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,24 @@ class TrainingJobs(Protocol):
             JobRefused: no such job (`Reason.JOB_GONE`).
         """
 
+    async def metric_series(
+        self, description: Mapping[str, Any]
+    ) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
+        """The metric series of a described job, if they are wanted, and notes on what is missing.
+
+        Raises nothing and takes at most about half a minute, whatever the service does.
+        """
+
+    async def tuning_job(
+        self, description: Mapping[str, Any]
+    ) -> tuple[TuningJob | None, tuple[str, ...]]:
+        """The tuning job of a described job, if it has one, and notes on what is missing.
+
+        Raises nothing and takes some seconds at most, whatever the service does.
+        """
+
     async def probe(self) -> None:
-        """Tests the calls that the flow uses.
+        """Tests the calls that the flow uses and cannot do without.
 
         Raises:
             EdgeFault: with what is wrong and what to do.

@@ -23,6 +23,7 @@ from daemon.aws.errors import (
     said,
     unobserved,
 )
+from daemon.aws.tuning_jobs import TuningJobs
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
     from daemon.aws.clients import AwsClients
     from daemon.aws.errors import Observe
+    from daemon.aws.metric_series import MetricSeriesReader
+    from daemon.training_job.metric_series import MetricSeries
+    from daemon.training_job.tuning_job import TuningJob
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +126,7 @@ class SageMakerTrainingJobs:
         resolve: called by the probe until STS has confirmed the account, because the daemon works
             without STS, and after some descriptions while the account is unknown; None: it stays as
             it is.
+        series: reads metric series; None: they are not wanted.
         observe: called after each call.
     """
 
@@ -131,11 +136,14 @@ class SageMakerTrainingJobs:
         home: Home,
         *,
         resolve: Callable[[], Awaitable[Home]] | None = None,
+        series: MetricSeriesReader | None = None,
         observe: Observe = unobserved,
     ) -> None:
         self._client = client
         self._home = home
         self._resolve = resolve
+        self._series = series
+        self._tuning_jobs = TuningJobs(client, observe)
         self._observe = observe
         self._resolved_at: float | None = None
         self._wrong_account: EdgeFault | None = None
@@ -182,6 +190,18 @@ class SageMakerTrainingJobs:
         raise JobFault(
             Reason.SAGEMAKER_FAULT, f"ListTags of {arn} returns an endless sequence of pages"
         )
+
+    async def metric_series(
+        self, description: Mapping[str, Any]
+    ) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
+        """See `daemon.aws.ports.TrainingJobs.metric_series`."""
+        return ((), ()) if self._series is None else await self._series.read(description)
+
+    async def tuning_job(
+        self, description: Mapping[str, Any]
+    ) -> tuple[TuningJob | None, tuple[str, ...]]:
+        """See `daemon.aws.ports.TrainingJobs.tuning_job`."""
+        return await self._tuning_jobs.parent_of(description)
 
     async def probe(self) -> None:
         """See `daemon.aws.ports.TrainingJobs.probe`. Uses the job that was described last, whose

@@ -70,6 +70,11 @@ class AwsSettings(Section):
         description="SageMaker endpoint URL, for VPC endpoints and tests. null: the region's "
         "public endpoint.",
     )
+    sagemaker_metrics_endpoint_url: BaseUrl | None = Field(
+        None,
+        description="SageMaker Metrics endpoint URL, for VPC endpoints and tests; used only with "
+        "jobs.metric_series. null: the region's public endpoint.",
+    )
     sts_endpoint_url: BaseUrl | None = Field(
         None,
         description="STS endpoint URL, for VPC endpoints and tests. null: the region's public "
@@ -210,6 +215,12 @@ class JobSettings(Section):
     tag_keys: TagKeySettings = Field(
         TagKeySettings(),
         description="Keys of the six tags: 1 to 128 characters, all different, case-sensitive.",
+    )
+    metric_series: bool = Field(
+        default=False,
+        description="Whether the metrics of a job are written with their values over its "
+        "iterations, not only with the last ones: one more AWS call a job (BatchGetMetrics). Needs "
+        "a target that has a place for them: modeldb-v2.",
     )
     redact: tuple[KeyPattern, ...] = Field(
         SECRET_KEYS,

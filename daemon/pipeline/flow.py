@@ -20,6 +20,7 @@ from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.foreign_jobs import ForeignJobs
+from daemon.pipeline.other_answers import other_answers
 from daemon.pipeline.step import Step
 from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
@@ -214,7 +215,10 @@ class Flow:
                 f"missing or blank tags of {event.name}: {', '.join(tags.missing)}",
             )
 
-        job.run = training_run(described, tags, all_tags, self._rules.redact)
+        run = training_run(described, tags, all_tags, self._rules.redact)
+        if job.other_answers is None or job.other_answers.mark != mark:
+            job.other_answers = await other_answers(self._jobs, mark, description)
+        job.run = job.other_answers.added_to(run)
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from daemon.checkpoint.journal import Journal
     from daemon.checkpoint.ports import Claim
+    from daemon.pipeline.other_answers import OtherAnswers
     from daemon.training_job.event import TrainingJobEvent
     from daemon.training_job.identity import JobArn, JobMark
     from daemon.training_job.training_run import TrainingRun
@@ -29,6 +30,7 @@ class JobContext:
         journal: the writes made under that claim.
         run: the `TrainingRun` built by the last attempt. Kept so that an interrupted write can be
             completed even if the job has since been deleted in SageMaker.
+        other_answers: for `run`; kept for later attempts.
         step: where the flow is, or where it failed.
         durations: seconds spent in each measured step of the last attempt.
         notes: what the target shortened, renamed or left out.
@@ -41,6 +43,7 @@ class JobContext:
     claim: Claim | None = None
     journal: Journal | None = None
     run: TrainingRun | None = None
+    other_answers: OtherAnswers | None = None
     step: Step = Step.PARSE
     durations: dict[Step, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -38,12 +38,14 @@ class TargetKind(Generic[Settings]):
         advice: notes of `check` on a target that works.
         diagnosis: notes of `check` on a target that does not, such as which server is at its
             address instead. May take some seconds; never raises.
+        takes_metric_series: whether it writes `TrainingRun.metric_series`.
     """
 
     settings: type[Settings]
     open: Callable[[Settings, Observe, WritePermit], Target]
     advice: Callable[[Settings], tuple[str, ...]] = _no_advice
     diagnosis: Callable[[Settings], Awaitable[tuple[str, ...]]] = _no_diagnosis
+    takes_metric_series: bool = False
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from daemon.text import shortened
 from daemon.training_job.field_readers import sections, text
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class MetricSeries:
     name: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
+    thinned_from: int | None = None
+    """How many points there were; None: all are here."""
 
     def extremes(self, direction: Direction | None = None) -> tuple[Extreme, ...]:
         """The best value, or lowest and highest where nobody says which is better; nothing for a
@@ -71,6 +74,7 @@ class MetricSeries:
             self.name,
             tuple(self.steps[index] for index in chosen),
             tuple(self.values[index] for index in chosen),
+            self.thinned_from or count,
         )
 
     def _lowest(self) -> int:
@@ -115,28 +119,17 @@ def metric_series(
     return MetricSeries(name, steps, values), left_out
 
 
-def bounded(series: Sequence[MetricSeries]) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
-    """Thins the series of a job to what is kept of them.
-
-    Returns:
-        The series, and a note for each that was thinned.
-    """
+def bounded(series: Sequence[MetricSeries]) -> tuple[MetricSeries, ...]:
+    """Thins the series of a job to what is kept of them in memory."""
     limit = min(POINTS_PER_SERIES, POINTS_PER_JOB // max(len(series), 1))
-    return thinned(series, limit)
+    return tuple(one.thinned(limit) for one in series)
 
 
-def thinned(
-    series: Sequence[MetricSeries], limit: int
-) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
-    """Thins each series to at most `limit` points.
-
-    Returns:
-        The series, and a note for each that was thinned.
-    """
-    shorter = tuple(one.thinned(limit) for one in series)
-    notes = tuple(
-        f"metric series {before.name!r} of {len(before.steps)} points thinned to {len(after.steps)}"
-        for before, after in zip(series, shorter, strict=True)
-        if len(before.steps) != len(after.steps)
-    )
-    return shorter, notes
+def thinning_note(series: Sequence[MetricSeries]) -> str | None:
+    """Says which series are thinned; None: all are whole."""
+    words = [
+        f"{one.name!r} to {len(one.steps)} of {one.thinned_from} points"
+        for one in series
+        if one.thinned_from is not None
+    ]
+    return shortened(f"metric series thinned: {', '.join(words)}", 1000) if words else None

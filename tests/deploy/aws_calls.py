@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 QUEUE = "the queue"
 DEAD_LETTERS = "the dead-letter queue"
 TRAINING_JOBS = "training jobs"
+TUNING_JOBS = "tuning jobs"
 
 NO_PERMISSION_NEEDED = {"sts:GetCallerIdentity"}
 """STS API reference, GetCallerIdentity: "No permissions are required"."""
@@ -38,14 +39,15 @@ class AwsCall:
         """Its IAM action. A batch needs that of the single call (SQS developer guide, "Amazon SQS
         API permissions").
         """
-        return f"{self.service}:{self.operation.removesuffix('Batch')}"
+        service = self.service.removesuffix("-metrics")  # signed and permitted as sagemaker
+        return f"{service}:{self.operation.removesuffix('Batch')}"
 
     @property
     def resource(self) -> str:
         """The resource that the call is about."""
         if self.service == "sqs":
             return QUEUE if self.arguments.get("QueueUrl") == "self._url" else DEAD_LETTERS
-        return TRAINING_JOBS
+        return TUNING_JOBS if "TuningJob" in self.operation else TRAINING_JOBS
 
 
 def daemon_sources() -> dict[str, str]:
@@ -124,4 +126,6 @@ def _resource(arn: str) -> str:
             return QUEUE
         case "sagemaker", "training-job/*":
             return TRAINING_JOBS
+        case "sagemaker", "hyper-parameter-tuning-job/*":
+            return TUNING_JOBS
     raise ValueError(f"not a resource of the daemon's: {arn}")

@@ -71,6 +71,7 @@ EVERYTHING = FARGATE | {
     "ClusterName": "shared",
     "CloudMapNamespaceId": "ns-0a1b2c3d",
     "JobStatuses": "Completed,Stopped",
+    "MetricSeries": "true",
 }
 MODES: dict[str, dict[str, str]] = {
     "fargate": FARGATE,
@@ -839,8 +840,8 @@ def test_what_the_guide_names_is_there() -> None:
     ):
         assert parameter in read["Parameters"]
     assert "LogGroupName" in read["Outputs"]
-    assert "nine permissions" in text
-    assert len(granted(shipped("deploy/iam/task-policy.json"))) == 9
+    assert "eleven permissions" in text
+    assert len(granted(shipped("deploy/iam/task-policy.json"))) == 11
 
 
 def test_the_guides_message_by_hand_is_an_event() -> None:

@@ -46,8 +46,8 @@ def guide_policy() -> Any:
     return policy
 
 
-def test_the_code_calls_three_services_and_says_so_in_calls_that_can_be_read() -> None:
-    assert {"sqs", "sagemaker", "sts"} == SERVICES
+def test_the_code_calls_these_services_and_says_so_in_calls_that_can_be_read() -> None:
+    assert {"sqs", "sagemaker", "sagemaker-metrics", "sts"} == SERVICES
     assert {call.service for call in CALLS} == SERVICES
     for name, source in SOURCES.items():
         found = re.findall(
@@ -85,10 +85,20 @@ def test_the_policy_in_the_template_is_the_policy_file(
     moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str]
 ) -> None:
     leave_no_value_out(monkeypatch)
-    stack = Deployer(moto_endpoint).deploy(**parameters)
+    stack = Deployer(moto_endpoint).deploy(**parameters, MetricSeries="true")
     policy = stack.as_shipped(stack.resolved("TaskPolicy")["PolicyDocument"])
     assert granted(policy) == permissions(CALLS)
     assert policy == policy_file("task-policy.json")
+
+
+def test_the_template_grants_metric_series_only_where_they_are_wanted(
+    moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_no_value_out(monkeypatch)
+    stack = Deployer(moto_endpoint).deploy(**FARGATE)
+    policy = stack.as_shipped(stack.resolved("TaskPolicy")["PolicyDocument"])
+    unwanted = permissions(CALLS) - granted(policy)
+    assert {action for _, action in unwanted} == {"sagemaker:BatchGetMetrics"}
 
 
 def test_a_new_call_in_the_code_asks_for_its_permission() -> None:
@@ -122,7 +132,10 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
     moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     half_tags = {key: value for key, value in FULL_TAGS.items() if key != "MODEL_DB_MODEL_TYPE"}
-    done, half = Job("calls-done"), Job("calls-half", tags=half_tags)
+    done, half = (
+        Job("calls-done", description_file="hpo-child.json"),
+        Job("calls-half", tags=half_tags),
+    )
     unfinished = Job("calls-unfinished")
     async with (
         ModelDbV2StandIn() as modeldb,
@@ -132,13 +145,19 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
         scene.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
         await scene.send([done.event, half.event, unfinished.event])
         daemon = scene.daemon(
-            free_port(), aws={"account_id": None, "sts_endpoint_url": scene.sagemaker.url}
+            free_port(),
+            aws={
+                "account_id": None,
+                "sts_endpoint_url": scene.sagemaker.url,
+                "sagemaker_metrics_endpoint_url": scene.sagemaker.url,
+            },
+            jobs={"metric_series": True},
         )
         await daemon.start()
         await daemon.outcomes(1, outcome="synced")
         await daemon.outcomes(1, outcome="rejected")
         await daemon.outcomes(1, outcome="deferred")
-        expected = {(call.service, call.operation) for call in CALLS}
+        expected = {(call.service.removesuffix("-metrics"), call.operation) for call in CALLS}
         async with asyncio.timeout(20):
             while (made := calls_counted(await daemon.metrics())) < expected:
                 await asyncio.sleep(0.1)

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
     from daemon.targets.ports import Target, WriteJournal
+    from daemon.training_job.metric_series import MetricSeries
     from daemon.training_job.training_run import TrainingRun
+    from daemon.training_job.tuning_job import TuningJob
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -273,13 +275,19 @@ class MemoryTrainingJobs:
     Attributes:
         home: where the jobs are.
         faults: by call (describe, tags): what the next calls raise.
-        asked: (call, argument) of every call.
+        asked: (call, argument) of every call that a run cannot do without.
+        other_calls: (call, job name) of every other one.
+        series: of every job, with notes.
+        parent: likewise.
     """
 
     def __init__(self) -> None:
         self.home = Home(ACCOUNT, REGION)
         self.faults: dict[str, deque[Exception]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.other_calls: list[tuple[str, str]] = []
+        self.series: tuple[tuple[MetricSeries, ...], tuple[str, ...]] = ((), ())
+        self.parent: tuple[TuningJob | None, tuple[str, ...]] = (None, ())
         self._descriptions: dict[str, Mapping[str, Any]] = {}
         self._tags: dict[str, Mapping[str, str]] = {}
 
@@ -313,7 +321,24 @@ class MemoryTrainingJobs:
         self._begin("tags", arn)
         return self._tags[arn]
 
+    async def metric_series(
+        self, description: Mapping[str, Any]
+    ) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
+        self._begin_other("metric_series", description)
+        return self.series
+
+    async def tuning_job(
+        self, description: Mapping[str, Any]
+    ) -> tuple[TuningJob | None, tuple[str, ...]]:
+        self._begin_other("tuning_job", description)
+        return self.parent
+
     async def probe(self) -> None: ...
+
+    def _begin_other(self, call: str, description: Mapping[str, Any]) -> None:
+        self.other_calls.append((call, description["TrainingJobName"]))
+        if self.faults.get(call):
+            raise self.faults[call].popleft()
 
     def _begin(self, call: str, argument: str) -> None:
         self.asked.append((call, argument))

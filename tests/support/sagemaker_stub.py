@@ -1,8 +1,8 @@
-"""A small SageMaker and STS on a real socket, for tests and benchmarks.
+"""A small SageMaker, with its metrics, and STS on a real socket, for tests and benchmarks.
 
-Answers DescribeTrainingJob, ListTags and GetCallerIdentity as on the wire, byte for byte from files
-where they are given as bytes: it can give answers that moto cannot (throttling, odd codes, several
-pages of tags, NaN, a web page).
+Answers DescribeTrainingJob, ListTags, DescribeHyperParameterTuningJob, BatchGetMetrics and
+GetCallerIdentity as on the wire, byte for byte from files where they are given as bytes: it can
+give answers that moto cannot (throttling, odd codes, several pages, NaN, a web page).
 
     async with SageMakerStub() as stub:
         stub.put_job(describe_bytes("spot.json"), tags={"MODEL_DB_SYNC": "true"})
@@ -24,7 +24,7 @@ from aiohttp import web
 from tests.support.aws_vectors import HOME, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +59,32 @@ class _Failure:
 
 @dataclass(slots=True)
 class SageMakerStub:
-    """SageMaker and STS at one address.
+    """SageMaker, SageMaker Metrics and STS at one address.
 
     Attributes:
         latency_seconds: before each answer; may be changed at any time.
         requests: all that came, in order.
-        url: to be given as ``endpoint_url`` of both services.
+        page_points: most points that BatchGetMetrics gives of a series at once.
+        url: to be given as ``endpoint_url`` of the services.
     """
 
     account: str = HOME.account or ""
     latency_seconds: float = 0.0
+    page_points: int = 1000
     requests: list[StubRequest] = field(default_factory=list)
     url: str = ""
     _jobs: dict[str, Answer] = field(default_factory=dict)
     _tags: dict[str, Mapping[str | None, Answer]] = field(default_factory=dict)
+    _tuning_jobs: dict[str, Answer] = field(default_factory=dict)
+    _series: dict[tuple[str, str], Sequence[tuple[object, object]]] = field(default_factory=dict)
+    _series_results: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     _failures: list[_Failure] = field(default_factory=list)
     _runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_post("/", self._serve)
+        app.router.add_post("/BatchGetMetrics", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -110,6 +116,19 @@ class SageMakerStub:
     def put_tag_pages(self, arn: str, pages: Mapping[str | None, bytes]) -> None:
         """Sets the tags of a job as pages of ListTags: one for each NextToken (first: None)."""
         self._tags[arn] = {token: Answer(200, page) for token, page in pages.items()}
+
+    def put_tuning_job(self, description: Mapping[str, Any] | bytes) -> None:
+        """Adds a tuning job: the answer of DescribeHyperParameterTuningJob."""
+        body = description if isinstance(description, bytes) else json.dumps(description).encode()
+        self._tuning_jobs[json.loads(body)["HyperParameterTuningJobName"]] = Answer(200, body)
+
+    def put_series(self, arn: str, name: str, points: Sequence[tuple[object, object]]) -> None:
+        """Adds the metric series of a job, as pairs of iteration and value."""
+        self._series[arn, name] = points
+
+    def put_series_result(self, arn: str, name: str, result: Mapping[str, Any]) -> None:
+        """Answers the query of a metric like this."""
+        self._series_results[arn, name] = result
 
     def remove_job(self, name: str) -> None:
         """DeleteTrainingJob: removes the job and its tags."""
@@ -154,7 +173,9 @@ class SageMakerStub:
     async def _serve(self, request: web.Request) -> web.Response:
         parameters: Mapping[str, Any]
         target = request.headers.get("X-Amz-Target", "")
-        if target:
+        if request.path == "/BatchGetMetrics":
+            operation, parameters = "BatchGetMetrics", json.loads(await request.read())
+        elif target:
             operation, parameters = (
                 target.removeprefix("SageMaker."),
                 json.loads(await request.read()),
@@ -190,10 +211,30 @@ class SageMakerStub:
                     if pages
                     else Answer.error("list-tags-not-found.json")
                 )
+            case "DescribeHyperParameterTuningJob":
+                name = parameters["HyperParameterTuningJobName"]
+                return self._tuning_jobs.get(name) or Answer.error("describe-not-found.json")
+            case "BatchGetMetrics":
+                results = [self._series_result(query) for query in parameters["MetricQueries"]]
+                body = json.dumps({"MetricQueryResults": results}).encode()
+                return Answer(200, body, "application/json")
             case "GetCallerIdentity":
                 return Answer(200, _caller_identity(self.account), "text/xml")
             case _:
                 return Answer(400, b'{"__type": "UnknownOperationException"}')
+
+    def _series_result(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        key = (query["ResourceArn"], query["MetricName"])
+        if key in self._series_results:
+            return self._series_results[key]
+        start = query.get("Start", float("-inf"))
+        points = [point for point in self._series.get(key, ()) if point[0] >= start]  # type: ignore[operator]  # numbers
+        page = points[: self.page_points]
+        return {
+            "Status": "Complete" if len(page) == len(points) else "Truncated",
+            "XAxisValues": [step for step, _ in page],
+            "MetricValues": [value for _, value in page],
+        }
 
 
 def _caller_identity(account: str) -> bytes:

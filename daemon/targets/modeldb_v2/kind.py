@@ -24,4 +24,4 @@ async def _diagnosis(settings: ModelDbV2Settings) -> tuple[str, ...]:
     return await diagnosis(settings)
 
 
-MODELDB_V2 = TargetKind(ModelDbV2Settings, _open, diagnosis=_diagnosis)
+MODELDB_V2 = TargetKind(ModelDbV2Settings, _open, diagnosis=_diagnosis, takes_metric_series=True)

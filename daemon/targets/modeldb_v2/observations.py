@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v2.limits import BODY_BYTES, attribute_key, distinct_keys, metric_key
-from daemon.training_job.metric_series import thinned
+from daemon.training_job.metric_series import thinning_note
 from daemon.training_job.metrics import Metric
 
 if TYPE_CHECKING:
@@ -66,17 +66,18 @@ def observations(
     Args:
         run: the run.
         body: the rest of the request.
-        notes: gets a line for each series that is thinned or left out.
+        notes: gets a line if series are thinned or left out.
     """
     if not run.metric_series:
         return []
     limit = OBSERVATIONS_PER_RUN // len(run.metric_series)
-    series, thinning = thinned(run.metric_series, limit)
+    series = tuple(one.thinned(limit) for one in run.metric_series)
     entries = _entries(run, series, metric_keys(run))
-    if _size([body, entries, thinning]) > BODY_BYTES:
+    if _size([body, entries]) > BODY_BYTES:
         notes.append("metric series left out: the request would be too large")
         return []
-    notes.extend(thinning)
+    if (note := thinning_note(series)) is not None:
+        notes.append(note)
     return entries
 
 

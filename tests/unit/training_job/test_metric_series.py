@@ -13,7 +13,7 @@ from daemon.training_job.metric_series import (
     bounded,
     metric_series,
     series_names,
-    thinned,
+    thinning_note,
 )
 
 
@@ -101,24 +101,25 @@ def test_four_points_always_stay(limit: int) -> None:
 
 
 def test_a_short_series_stays_as_it_is_and_nothing_is_noted() -> None:
-    given = [series(1.0, 2.0), series(*map(float, range(10)))]
-    assert thinned(given, 10) == (tuple(given), ())
+    given = series(*map(float, range(10)))
+    assert given.thinned(10) == given
+    assert thinning_note([given, series(1.0)]) is None
 
 
-def test_each_thinned_series_has_a_note() -> None:
+def test_the_note_tells_the_points_there_were_however_often_a_series_is_thinned() -> None:
     long, short = series(*map(float, range(50)), name="a"), series(1.0, name="b")
-    shorter, notes = thinned([long, short], 10)
-    assert notes == (f"metric series 'a' of 50 points thinned to {len(shorter[0].steps)}",)
+    shorter = [one.thinned(20).thinned(10) for one in (long, short, long)]
+    count = len(shorter[0].steps)
+    words = f"'a' to {count} of 50 points"
+    assert thinning_note(shorter) == f"metric series thinned: {words}, {words}"
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 40, 100])
 def test_all_series_of_a_job_stay_within_a_bound(count: int) -> None:
-    kept, notes = bounded(
-        [series(*map(float, range(3000)), name=str(number)) for number in range(count)]
-    )
+    kept = bounded([series(*map(float, range(3000)), name=str(number)) for number in range(count)])
     assert sum(len(one.steps) for one in kept) <= module.POINTS_PER_JOB
     assert all(len(one.steps) <= module.POINTS_PER_SERIES for one in kept)
-    assert len(notes) == count
+    assert {one.thinned_from for one in kept} == {3000}
 
 
 DEFINED = {"MetricDefinitions": [{"Name": "loss", "Regex": "x"}, {"Name": "acc", "Regex": "y"}]}

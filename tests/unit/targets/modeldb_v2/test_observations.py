@@ -161,7 +161,8 @@ def test_observations_stay_within_what_lists_of_runs_can_carry(count: int, point
     mapped = map_run(run_with(*all_series))
     assert len(mapped.body["observations"]) <= module.OBSERVATIONS_PER_RUN
     thinned = [note for note in mapped.notes if "thinned" in note]
-    assert len(thinned) == (count if count * points > module.OBSERVATIONS_PER_RUN else 0)
+    assert len(thinned) == (count * points > module.OBSERVATIONS_PER_RUN)
+    assert all(f" of {points} points" in note for note in thinned)
     keys = {entry["attribute"]["key"] for entry in mapped.body["observations"]}
     assert keys == {one.name for one in all_series}
     for name in keys:
