@@ -228,7 +228,7 @@ class SageMakerStub:
         if key in self._series_results:
             return self._series_results[key]
         start = query.get("Start", float("-inf"))
-        points = [point for point in self._series.get(key, ()) if point[0] >= start]  # type: ignore[operator]  # numbers
+        points = [point for point in self._series.get(key, ()) if point[0] >= start]
         page = points[: self.page_points]
         return {
             "Status": "Complete" if len(page) == len(points) else "Truncated",
