@@ -1,8 +1,6 @@
 """Reads a training run from what DescribeTrainingJob and ListTags say of a job.
 
-Left out of DescribeTrainingJob on purpose: Environment, ContainerEntrypoint and ContainerArguments
-(may contain secrets under inconspicuous names), MetricDefinitions, debugger and profiler rules,
-VPC, WarmPoolStatus (changes after the end).
+Members that are left out on purpose are listed in `docs/mapping.md`, with the reasons.
 """
 
 from __future__ import annotations
