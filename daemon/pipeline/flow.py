@@ -8,7 +8,7 @@ SQS, aiohttp and SQLite are unknown here: everything that can block or fail is b
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,13 @@ from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
 from daemon.pipeline.foreign_jobs import ForeignJobs
 from daemon.pipeline.other_answers import other_answers
+from daemon.pipeline.same_job import described_job, same_creation, same_job
 from daemon.pipeline.step import Step
 from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
-from daemon.training_job.described_job import DescribedJob, described_status
+from daemon.training_job.described_job import described_status
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
+from daemon.training_job.final_status import final_status
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
@@ -46,9 +48,6 @@ if TYPE_CHECKING:
     from daemon.training_job.training_run import TrainingRun
 
 log = structlog.get_logger(__name__)
-
-TERMINAL_STATUSES = frozenset({"Completed", "Stopped", "Failed"})
-"""Final values of TrainingJobStatus (botocore's service model)."""
 
 GONE = frozenset({Reason.JOB_GONE, Reason.JOB_REPLACED})
 """The message's job is no longer in SageMaker."""
@@ -187,18 +186,18 @@ class Flow:
         job.claim = claim
 
         description = await self._describe(delivery, event)
-        described = _same_job(event, arn, description)
+        described = same_job(event, arn, description)
         job.mark = mark = described.mark
         known = await self._checkpoint.job(mark)
         if known is not None and known.state is JobState.SYNCED:
             done = await self._already_synced(delivery, known)
             if done is not None:
                 return done
-        status = described_status(description)
-        if status not in TERMINAL_STATUSES:
+        status = final_status(event, description)
+        if status is None:
+            shown = described_status(description) or "without a status"
             return Deferred(
-                Reason.NOT_TERMINAL,
-                f"{event.name} is {status or 'without a status'} according to DescribeTrainingJob",
+                Reason.NOT_TERMINAL, f"{event.name} is {shown} according to DescribeTrainingJob"
             )
         if status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
@@ -218,7 +217,7 @@ class Flow:
         run = training_run(described, tags, all_tags, self._rules.redact)
         if job.other_answers is None or job.other_answers.mark != mark:
             job.other_answers = await other_answers(self._jobs, mark, description)
-        job.run = job.other_answers.added_to(run)
+        job.run = job.other_answers.added_to(replace(run, status=status))
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )
@@ -308,7 +307,7 @@ class Flow:
         """The rows of the event's ARN, and of its creation time if it has one."""
         rows = await self._checkpoint.described(arn)
         return [
-            row for row in rows if _same_creation(event, datetime.fromisoformat(row.creation_time))
+            row for row in rows if same_creation(event, datetime.fromisoformat(row.creation_time))
         ]
 
     async def _arn(self, delivery: Delivery, event: TrainingJobEvent) -> JobArn:
@@ -320,7 +319,7 @@ class Flow:
             return JobArn.of(home, event.name)
         # STS has not told the account, which must not cost the message: the description has it
         description = await self._describe(delivery, event)
-        return _described(event, description).arn
+        return described_job(event, description).arn
 
     async def _describe(self, delivery: Delivery, event: TrainingJobEvent) -> Mapping[str, Any]:
         with self._timed(delivery, Step.DESCRIBE), blamed_on(Edge.SAGEMAKER, "describe"):
@@ -356,15 +355,21 @@ class Flow:
         """The job's tags: the event's if they are complete, otherwise those of ListTags. Only those
         can skip or reject a job, because an event's tags may be outdated.
         """
+        given = event.tags or {}
+        tags = read_tags(given, self._rules.tag_keys)
         # a message moved back from the dead-letter queue has the tags it was rejected for
         redriven = "reason" in delivery.message.attributes
-        if event.tags is not None and not redriven:
-            tags = read_tags(event.tags, self._rules.tag_keys)
-            if isinstance(tags, JobTags):
-                return tags, event.tags
+        if isinstance(tags, JobTags) and not redriven:
+            return tags, given
         delivery.job.step = Step.TAGS
-        with blamed_on(Edge.SAGEMAKER, "tags"):
-            listed = await self._jobs.tags(arn.text)
+        try:
+            with blamed_on(Edge.SAGEMAKER, "tags"):
+                listed = await self._jobs.tags(arn.text)
+        except JobRefused as refusal:
+            # deleted since it was described: nobody else has its tags any more
+            if refusal.reason is Reason.JOB_GONE and isinstance(tags, JobTags):
+                return tags, given
+            raise
         self._on_success(Step.TAGS, delivery.message.message_id)
         return read_tags(listed, self._rules.tag_keys), listed
 
@@ -463,48 +468,3 @@ def _internal_error(job: JobContext, error: Exception) -> Deferred:
         Reason.INTERNAL_ERROR,
         f"{type(error).__name__} in step {job.step}; the log has the traceback",
     )
-
-
-def _described(event: TrainingJobEvent, description: Mapping[str, Any]) -> DescribedJob:
-    """Raises JobFault if the description has no usable ARN or creation time."""
-    try:
-        return DescribedJob.of(description)
-    except ValueError as error:
-        raise JobFault(
-            Reason.SAGEMAKER_FAULT, f"DescribeTrainingJob({event.name}): {error}"
-        ) from error
-
-
-def _same_job(event: TrainingJobEvent, arn: JobArn, description: Mapping[str, Any]) -> DescribedJob:
-    """The described job, which must be the event's.
-
-    Raises:
-        JobFault: the description has no usable ARN or creation time.
-        JobRefused: the name now belongs to another job, or to one of another account.
-    """
-    described = _described(event, description)
-    found = described.arn
-    if (found.account, found.region) != (arn.account, arn.region):
-        raise JobRefused(
-            Reason.FOREIGN_ACCOUNT,
-            f"{event.name} is described in account {found.account}, {found.region}; the "
-            f"event is of {arn.account}, {arn.region}",
-        )
-    if found.key != arn.key:
-        raise JobRefused(
-            Reason.JOB_REPLACED,
-            f"the event is of {arn.text}, DescribeTrainingJob answers {found.text}",
-        )
-    created = described.creation_time
-    if event.creation_time is not None and not _same_creation(event, created):
-        raise JobRefused(
-            Reason.JOB_REPLACED,
-            f"the job named {event.name} was created {created:%Y-%m-%dT%H:%M:%SZ}, the event's "
-            f"{event.creation_time:%Y-%m-%dT%H:%M:%SZ}: the name has been used again",
-        )
-    return described
-
-
-def _same_creation(event: TrainingJobEvent, created: datetime) -> bool:
-    """Whether the job can be the event's: events and DescribeTrainingJob differ in rounding."""
-    return event.creation_time is None or abs((event.creation_time - created).total_seconds()) < 1

@@ -190,14 +190,15 @@ def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[]
         world.record(f"SageMaker: {job.name} is deleted (created {job.created - START:+.2f})")
         world.sagemaker.delete(job.name)
 
+    def leave() -> None:
+        world.record(f"SageMaker: {job.name} is being deleted")
+        world.sagemaker.begin_to_delete(job.name)
+
     lives: list[tuple[float, Callable[[], object]]] = [(max(0.0, first - 0.001), appear)]
     lives += [(at, partial(tell, Form.EVENT)) for at in planned.events]
     lives += [(at, partial(tell, form)) for at, form in planned.later]
-    if planned.moved_at is not None:
-        lives.append((planned.moved_at, move))
-    if planned.deleted_at is not None:
-        lives.append((planned.deleted_at, vanish))
-    return lives
+    changes = ((planned.moved_at, move), (planned.leaves_at, leave), (planned.deleted_at, vanish))
+    return lives + [(at, change) for at, change in changes if at is not None]
 
 
 async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:

@@ -26,7 +26,7 @@ from tests.simulation.plans import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 BOTH = ("modeldb-v2", "modeldb-v1")
 _LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
@@ -97,6 +97,8 @@ def _by_chance(draft: Plan, chance: random.Random) -> Plan:
             replicas = chance.choice([2, 3])
             checks.add(Check.NAMES_ONCE)
     jobs = some_jobs(chance, horizon, draft.kind)
+    if draft.kind in {"mixed", "lost creates"}:
+        jobs = _some_leave(jobs, random.Random(f"leaves {draft.target} {draft.seed}"))
     if draft.kind == "amnesia":
         jobs = [moved(planned, chance) for planned in jobs]
     return replace(
@@ -110,6 +112,16 @@ def _by_chance(draft: Plan, chance: random.Random) -> Plan:
         poison=some_poison(chance, chance.choice([0, 0, 1, 2]), horizon),
         checks=frozenset(checks),
     )
+
+
+def _some_leave(jobs: Sequence[PlannedJob], chance: random.Random) -> list[PlannedJob]:
+    """The jobs, some of which are being deleted from their event on, or a little later."""
+    return [
+        replace(planned, leaves_at=planned.events[0] + chance.choice([0.0, chance.uniform(0, 20)]))
+        if planned.lasts and not planned.completes_late and chance.random() < 0.3
+        else planned
+        for planned in jobs
+    ]
 
 
 def _rejections(draft: Plan, chance: random.Random) -> Plan:

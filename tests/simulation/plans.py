@@ -70,6 +70,8 @@ class PlannedJob:
 
     job: SimulatedJob
     events: tuple[float, ...]
+    leaves_at: float | None = None
+    """From when on it is described as ``Deleting``."""
     deleted_at: float | None = None
     """When SageMaker forgets the job."""
     completes_late: float = 0.0
@@ -169,7 +171,12 @@ def some_jobs(chance: random.Random, horizon: float, kind: str) -> list[PlannedJ
             newer = _ended(name, newer_at, tags, event_tags, chance)
             planned.append(PlannedJob(newer, (newer_at,)))
         planned.append(
-            PlannedJob(job, events, deleted, chance.uniform(0, 30) if job_kind == "late" else 0.0)
+            PlannedJob(
+                job,
+                events,
+                deleted_at=deleted,
+                completes_late=chance.uniform(0, 30) if job_kind == "late" else 0.0,
+            )
         )
     return planned
 

@@ -91,8 +91,11 @@ class _Lagging(Generic[T]):
 class _Job:
     description: Mapping[str, Any]
     ended: _Lagging[bool]
+    leaving: _Lagging[bool]
 
     def described(self, now: float, rng: random.Random) -> dict[str, Any]:
+        if self.leaving.read(now, rng):
+            return {**self.description, "TrainingJobStatus": "Deleting"}
         if self.ended.read(now, rng):
             return dict(self.description)
         running = {
@@ -134,7 +137,7 @@ class SimulatedSageMaker:
         if job.latest is not None:
             raise ValueError(f"there is a job {name}")
         ended = _Lagging(False)
-        job.change(_Job(description, ended), self._later(self.lags.created))
+        job.change(_Job(description, ended, _Lagging(False)), self._later(self.lags.created))
         self._tags.setdefault(arn, _Lagging(None)).change(
             dict(tags or {}), self._later(self.lags.created)
         )
@@ -149,6 +152,10 @@ class SimulatedSageMaker:
         """AddTags, at any time, even after the end of the job."""
         lagging = self._tags[self._job(name).description["TrainingJobArn"]]
         lagging.change({**(lagging.latest or {}), **tags}, self._later(self.lags.tagged))
+
+    def begin_to_delete(self, name: str) -> None:
+        """The job stays in ``Deleting`` until `delete`."""
+        self._job(name).leaving.change(True, self._later(self.lags.deleted))
 
     def delete(self, name: str) -> None:
         """DeleteTrainingJob: the name can be used again at once."""
