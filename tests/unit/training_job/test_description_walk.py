@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,8 @@ from botocore.model import ServiceModel
 from daemon.targets import common_attributes as common
 from daemon.targets.modeldb_v1 import metadata_document
 from daemon.targets.modeldb_v2 import mapping
-from tests.support.description_walk import described_job_shape, members, reasons, walk
+from tests.support.description_walk import MAPPING_DOC, described_job_shape, members, reasons, walk
+from tests.support.training_runs import run_of
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -29,6 +31,12 @@ def test_every_member_is_carried_or_left_out_for_a_reason() -> None:
 
 def test_every_reason_is_one() -> None:
     assert all(len(reason) > 10 for reason in reasons().values())
+
+
+def test_every_attribute_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z0-9_]+)`", MAPPING_DOC.read_text(encoding="utf-8")))
+    attributes = common.common_attributes(run_of())
+    assert attributes.keys() - documented - {"model_name", "model_type", "project_user"} == set()
 
 
 def widened(**new: dict[str, Any]) -> Shape:
