@@ -38,7 +38,15 @@ Answer = TypeVar("Answer")
 
 
 class NotToBeHadError(Exception):
-    """Why something is not known, for a note."""
+    """Why something is not known, for a note.
+
+    Attributes:
+        of_the_request: the service answered, and would answer another request.
+    """
+
+    def __init__(self, why: str, *, of_the_request: bool = False) -> None:
+        super().__init__(why)
+        self.of_the_request = of_the_request
 
 
 class BestEffort:
@@ -58,6 +66,18 @@ class BestEffort:
         self._not_before = 0.0
         self._why = ""
         self._denial_logged = False
+
+    async def probe(self, call: Callable[[], Awaitable[object]]) -> str | None:
+        """Makes a call about something that need not exist.
+
+        Returns:
+            Why calls cannot succeed; None: they can.
+        """
+        try:
+            await self.ask(call)
+        except NotToBeHadError as error:
+            return None if error.of_the_request else str(error)
+        return None
 
     async def ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Makes a call and reads its answer.
@@ -83,7 +103,8 @@ class BestEffort:
                 self._log_denial(why)
             if result not in _OF_THE_REQUEST:
                 self._rest(why)
-            raise NotToBeHadError(why) from error
+            of_the_request = result in _OF_THE_REQUEST
+            raise NotToBeHadError(why, of_the_request=of_the_request) from error
         self._pause = FIRST_PAUSE_SECONDS
         return answer
 

@@ -13,7 +13,7 @@ from daemon.training_job.metric_series import bounded, metric_series, series_nam
 from daemon.training_job.metrics import number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from daemon.aws.errors import Observe
     from daemon.training_job.metric_series import MetricSeries
@@ -49,13 +49,13 @@ class MetricSeriesReader:
         self._calls = BestEffort(SAGEMAKER_METRICS, "BatchGetMetrics", observe)
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
 
-    async def probe(self, arn: str) -> None:
-        """Asks for one series, whether it exists or not.
+    async def probe(self, arn: str) -> str | None:
+        """Tests the call with a job that need not exist.
 
-        Raises:
-            NotToBeHadError: the service does not answer, or not these credentials.
+        Returns:
+            Why it cannot succeed, a permission above all; None: it can.
         """
-        await self._page({"modeldb-sync-probe": None}, arn)
+        return await self._calls.probe(self._call({"modeldb-sync-probe": None}, arn))
 
     async def read(
         self, description: Mapping[str, Any]
@@ -78,7 +78,7 @@ class MetricSeriesReader:
         try:
             async with asyncio.timeout(JOB_SECONDS), self._turn:
                 while reading.next and not reading.is_full:
-                    reading.take(await self._page(reading.next, arn))
+                    reading.take(await self._calls.ask(self._call(reading.next, arn)))
         except TimeoutError:
             reading.notes.append(f"metric series are incomplete: not read within {JOB_SECONDS:g} s")
         except NotToBeHadError as error:
@@ -86,8 +86,10 @@ class MetricSeriesReader:
             reading.failed = True
         return reading.result()
 
-    async def _page(self, starts: Mapping[str, int | None], arn: str) -> list[Mapping[str, Any]]:
-        """The results of one call, in the order of the queries."""
+    def _call(
+        self, starts: Mapping[str, int | None], arn: str
+    ) -> Callable[[], Awaitable[list[Mapping[str, Any]]]]:
+        """A call, whose results are in the order of the queries."""
         queries = [
             {
                 "MetricName": name,
@@ -107,7 +109,7 @@ class MetricSeriesReader:
                 raise OddAnswerError("BatchGetMetrics: not one result for each query")
             return [result if isinstance(result, dict) else {} for result in results]
 
-        return await self._calls.ask(call)
+        return call
 
 
 class _Reading:

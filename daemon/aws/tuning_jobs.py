@@ -13,11 +13,13 @@ from daemon.training_job.field_readers import section, sections, text
 from daemon.training_job.tuning_job import FINAL_STATUSES, TuningJob, tuning_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from types_aiobotocore_sagemaker import SageMakerClient
 
     from daemon.aws.errors import Observe
+
+PROBE_NAME = "modeldb-sync-probe"
 
 RUNNING_SECONDS = 60.0
 """How long the answer about a tuning job that goes on is used for its children."""
@@ -63,6 +65,14 @@ class TuningJobs:
             return None, (f"tuning job {name} not read: {error}",)
         return tuning_job(answer, description), ()
 
+    async def probe(self) -> str | None:
+        """Tests the call with a tuning job that need not exist.
+
+        Returns:
+            Why it cannot succeed, a permission above all; None: it can.
+        """
+        return await self._calls.probe(self._call(PROBE_NAME))
+
     async def _answer(self, name: str) -> Mapping[str, Any]:
         async with self._turn:
             until, answer = self._known.get(name, (0.0, ""))
@@ -76,15 +86,18 @@ class TuningJobs:
             raise NotToBeHadError(answer)
         return answer
 
-    async def _asked(self, name: str) -> tuple[float, Mapping[str, Any] | str]:
+    def _call(self, name: str) -> Callable[[], Awaitable[Mapping[str, Any]]]:
         async def call() -> Mapping[str, Any]:
             answer = await self._client.describe_hyper_parameter_tuning_job(
                 HyperParameterTuningJobName=name
             )
             return _kept(name, answer)
 
+        return call
+
+    async def _asked(self, name: str) -> tuple[float, Mapping[str, Any] | str]:
         try:
-            answer = await self._calls.ask(call)
+            answer = await self._calls.ask(self._call(name))
         except NotToBeHadError as error:
             return monotonic() + RUNNING_SECONDS, str(error)
         final = text(answer, "HyperParameterTuningJobStatus") in FINAL_STATUSES

@@ -6,16 +6,19 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daemon.aws.metric_series import MetricSeriesReader
 from daemon.aws.queue import SqsQueue
 from daemon.aws.queue_names import QueueName
-from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
+from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
+from daemon.aws.tuning_jobs import TuningJobs
 from daemon.checkpoint.registry import checkpoint_advice, jobs_of_others, open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.observability.logs import configure_logging, printable
 from daemon.targets.place import ANY_TARGET
 from daemon.targets.registry import TARGET_KINDS, open_target
-from daemon.wiring import open_configured_clients
+from daemon.training_job.identity import JobArn
+from daemon.wiring import open_configured_clients, reads_metric_series
 
 if TYPE_CHECKING:
     import argparse
@@ -163,8 +166,32 @@ async def _sagemaker(settings: Settings, clients: AwsClients, queue_arn: str) ->
         "SageMaker",
         ok=True,
         detail=f"account {home.account or 'unknown'} in {home.region}",
-        notes=tuple(_account_advice(home, QueueName.of_arn(queue_arn))),
+        notes=(
+            *_account_advice(home, QueueName.of_arn(queue_arn)),
+            *await _richer_record_advice(settings, clients, home),
+        ),
     )
+
+
+async def _richer_record_advice(
+    settings: Settings, clients: AwsClients, home: Home
+) -> tuple[str, ...]:
+    """Asks what runs can do without."""
+    problem = await TuningJobs(clients.sagemaker).probe()
+    notes = (
+        [] if problem is None else [f"runs do not say what their tuning job is after: {problem}"]
+    )
+    if settings.jobs.metric_series and not reads_metric_series(settings):
+        notes.append(
+            f"jobs.metric_series has no effect: target {settings.target.kind} has no place for them"
+        )
+    if clients.sagemaker_metrics is not None and home.account is not None:
+        problem = await MetricSeriesReader(clients.sagemaker_metrics).probe(
+            JobArn.of(home, PROBE_NAME).text
+        )
+        if problem is not None:
+            notes.append(f"runs are written without metric series: {problem}")
+    return tuple(notes)
 
 
 def _account_advice(home: Home, queue: QueueName | None) -> Iterator[str]:

@@ -194,6 +194,39 @@ class TestCheck:
         assert "note: STS does not confirm aws.account_id" in done.stdout
         assert f"note: the queue belongs to account {ACCOUNT}" in done.stdout
 
+    @pytest.mark.parametrize(
+        ("operation", "words"),
+        [
+            ("BatchGetMetrics", "runs are written without metric series: BatchGetMetrics: permiss"),
+            (
+                "DescribeHyperParameterTuningJob",
+                "runs do not say what their tuning job is after: DescribeHyperParameterTuningJob: ",
+            ),
+            (None, ""),
+        ],
+    )
+    async def test_what_a_richer_record_lacks_is_a_note(
+        self, scene: DaemonScene, operation: str | None, words: str
+    ) -> None:
+        aws = {
+            "region": REGION,
+            "account_id": ACCOUNT,
+            "sqs_endpoint_url": scene.sqs_endpoint,
+            "sagemaker_endpoint_url": scene.sagemaker.url,
+            "sagemaker_metrics_endpoint_url": scene.sagemaker.url,
+            "sts_endpoint_url": scene.sagemaker.url,
+        }
+        config = config_of(scene, aws=aws, jobs={"metric_series": True})
+        if operation is not None:
+            denied = Answer(400, b'{"__type": "AccessDeniedException", "message": "no"}')
+            scene.sagemaker.fail_next(operation, denied)
+        done = await verb("check", "--config", config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert words in done.stdout
+        assert done.stdout.count(" without metric series") == (operation == "BatchGetMetrics")
+        assert done.stdout.count("tuning job") == (operation == "DescribeHyperParameterTuningJob")
+        assert scene.sagemaker.count("BatchGetMetrics") == 1
+
     async def test_an_unreachable_target_is_told(
         self, scene: DaemonScene, free_port: Callable[[], int]
     ) -> None:

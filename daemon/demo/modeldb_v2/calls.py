@@ -30,6 +30,7 @@ from daemon.demo.modeldb_v2.messages import (
     PERMISSION_DENIED,
     ApiError,
 )
+from daemon.demo.modeldb_v2.observations import check_epoch_number, observation_read_back
 from daemon.demo.modeldb_v2.store import (
     KEY_VALUE_LISTS,
     MARK,
@@ -133,6 +134,8 @@ def as_read_back(row: Row) -> Row:
         items = row.get(name, ())
         if any("value" not in item for item in items):
             row = {**row, name: [{**item, "value": item.get("value")} for item in items]}
+    if observations := row.get("observations"):
+        row = {**row, "observations": [observation_read_back(each) for each in observations]}
     return row
 
 
@@ -360,23 +363,6 @@ def _check_run_name(store: Store, request: Request) -> None:
             raise ApiError(ALREADY_EXISTS, "ExperimentRun already exists in database")
     for observation in request.get("observations", ()):
         check_epoch_number(observation)
-
-
-def check_epoch_number(observation: Mapping[str, Any]) -> None:
-    """Raises `ApiError` for an observation without a number of its epoch; its text is exact for an
-    attribute that is a number.
-    """
-    epoch = observation.get("epoch_number")
-    if isinstance(epoch, int | float) and not isinstance(epoch, bool):
-        return
-    attribute = observation.get("attribute", {})
-    text = (
-        "Observations can only have numeric epoch_number, condition not met in "
-        f'attribute {{\n  key: "{attribute.get("key", "")}"\n  value {{\n    '
-        f"number_value: {float(attribute.get('value', 0))}\n  }}\n}}\n"
-        f"timestamp: {observation.get('timestamp', '')}\n"
-    )
-    raise ApiError(INVALID_ARGUMENT, text)
 
 
 def _create_run(store: Store, request: Request) -> Answer:
