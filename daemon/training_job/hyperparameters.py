@@ -1,28 +1,26 @@
 """Hyperparameters and their typed values.
 
 SageMaker stores only texts. The Python SDK's framework estimators store JSON in them (number `0.1`,
-text `"adam"` with its quotes, `true`, `[1, 2]`); other clients store plain text. Decoding must not
-change what only looks like JSON: `00420`, `1e-3`, `1.10`.
+text `"adam"` with its quotes, `true`, `[1, 2]`); other clients store plain text. Quotes say that a
+value is text, whatever it looks like: `"0.1"`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.text import DistinctNames, cleaned
-from daemon.training_job.field_readers import MAX_EXACT, texts
+from daemon.training_job.field_readers import texts
+from daemon.training_job.numerals import is_exact, number_in
 from daemon.training_job.redaction import REDACTED, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Never
 
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,15}")
-_FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
@@ -33,6 +31,17 @@ class Hyperparameter:
     """As SageMaker has it, `cleaned`."""
     value: Any
     """The typed value, see `decoded`."""
+
+    @property
+    def number(self) -> float | None:
+        """The value if it is a number."""
+        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        return self.value if is_number else None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the value is a number close to the one in the text."""
+        return self.number is not None and not is_exact(self.text, self.number)
 
 
 def read_hyperparameters(
@@ -52,21 +61,15 @@ def decoded(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """The typed value of a hyperparameter.
 
     JSON strings lose their quotes; `true`, `false`, `null`, lists and objects are decoded. A number
-    becomes a number if formatting it again gives the same text (whole numbers up to 2**53, which
-    are exact as doubles). Everything else stays text, including numbers in another spelling and
+    in any decimal spelling becomes a number, see `number_in`. Everything else stays text, including
     JSON with NaN or with numbers beyond a double.
     """
     if text in _WORDS:
         return _WORDS[text]
     if text[:1] in {'"', "[", "{"}:
         return _decoded_json(text)
-    if _WHOLE.fullmatch(text):
-        value = int(text)
-        return value if abs(value) <= MAX_EXACT else text
-    if _FRACTION.fullmatch(text):
-        number = float(text)
-        return number if repr(number) == text and text != "-0.0" else text
-    return text
+    number = number_in(text)
+    return text if number is None else number
 
 
 def _decoded_json(text: str) -> Any:  # noqa: ANN401 - any JSON value

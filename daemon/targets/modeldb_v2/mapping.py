@@ -3,7 +3,7 @@
 | ModelDB | from the job |
 |---|---|
 | project, experiment, run | tags project name and model name, job name; hashed if over 250 units |
-| hyperparameters | canonical numbers as numbers, else text: `true`, `[1, 2]`; blank: `(empty)` |
+| hyperparameters | people's own; numbers in any spelling, else text: `true`; blank: `(empty)` |
 | metrics | `train:auc` as `train/auc`; not finite: named in attribute `metrics_not_finite` |
 | observations | metric series, with the iteration as epoch |
 | datasets | one per input channel, by path only; channels of code are artifacts |
@@ -12,10 +12,11 @@
 | tags | `sagemaker`, model type, status unless Completed, `tuning:` and the parent's name |
 
 Text of a hyperparameter over 2000 bytes is shortened; the attribute `hyperparameter_<key>_full` has
-all of it. No original text is lost: a number is sent as a number only if it reads back as the same
-text. Everything that is shortened, renamed or left out has a line in `MappedRun.notes` and in the
-attribute `sync_notes`, except a `/` for a plain `:` in a metric name and cleaned attribute keys of
-channels and tags that needed no hash.
+all of it. A number with more digits than a double holds is rounded; `hyperparameter_<key>_exact`
+has its text. Hyperparameters of SageMaker's SDK become attributes `sdk_<key>`. Everything that is
+shortened, renamed or left out has a line in `MappedRun.notes` and in the attribute `sync_notes`,
+except a `/` for a plain `:` in a metric name and cleaned attribute keys of channels and tags that
+needed no hash.
 """
 
 from __future__ import annotations
@@ -25,16 +26,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.common_attributes import common_attributes
+from daemon.targets.modeldb_v2.hyperparameters import (
+    EMPTY,
+    hyperparameter_attributes,
+    hyperparameters,
+)
 from daemon.targets.modeldb_v2.limits import (
     BODY_BYTES,
     NAME_UNITS,
     attribute_key,
     distinct_keys,
-    fits_value,
     run_key,
     shortened_name,
     shortened_tag,
-    shortened_value,
 )
 from daemon.targets.modeldb_v2.observations import (
     extreme_steps,
@@ -42,23 +46,19 @@ from daemon.targets.modeldb_v2.observations import (
     observations,
     with_extremes,
 )
+from daemon.targets.modeldb_v2.renaming import note_hashed, note_renamed, quoted
 from daemon.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from daemon.training_job.channels import Channel
-    from daemon.training_job.hyperparameters import Hyperparameter
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
 
 ARN_ATTRIBUTE = "sagemaker_training_job_arn"
 CREATION_TIME_ATTRIBUTE = "sagemaker_creation_time"
 NOTES_ATTRIBUTE = "sync_notes"
-
-EMPTY = "(empty)"
-"""Replaces a blank value, which the web UI would show as 0."""
 
 _NOTES_CHARACTERS = 10_000
 _LINE_CHARACTERS = 500
@@ -89,7 +89,7 @@ def map_run(run: TrainingRun) -> MappedRun:
         "description": _description(run),
         **_times(run),
         "tags": _tags(run, notes),
-        "hyperparameters": _hyperparameters(run, notes),
+        "hyperparameters": hyperparameters(run, notes),
         "metrics": _metrics(run, notes),
         "datasets": _datasets(run, notes),
         "artifacts": _artifacts(run),
@@ -184,50 +184,18 @@ def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
     ]
     tags = {tag: shortened_tag(tag) for tag in wanted}
     notes.extend(
-        f"tag {_quoted(tag)} cut to 40 characters" for tag, short in tags.items() if short != tag
+        f"tag {quoted(tag)} cut to 40 characters" for tag, short in tags.items() if short != tag
     )
     return list(dict.fromkeys(tags.values()))
 
 
-def _hyperparameters(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
-    keys = distinct_keys((parameter.key for parameter in run.hyperparameters), run_key)
-    _note_renamed("hyperparameter", keys, notes)
-    entries = []
-    for parameter in run.hyperparameters:
-        value = _value(parameter)
-        if isinstance(value, str):
-            short = shortened_value(value)
-            if short != value:
-                notes.append(
-                    f"hyperparameter {_quoted(parameter.key)} of {len(value)} characters shortened"
-                )
-            if not value.strip():
-                short = EMPTY
-                notes.append(
-                    f"hyperparameter {_quoted(parameter.key)} is blank: written as {EMPTY}"
-                )
-            value = short
-        entries.append({"key": keys[parameter.key], "value": value})
-    return entries
-
-
-def _value(parameter: Hyperparameter) -> float | str:
-    """Numbers as numbers, texts unquoted, everything else as its text: the web UI shows `true` as 1
-    and null as 0.
-    """
-    value = parameter.value
-    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    return parameter.text
-
-
 def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     keys = metric_keys(run)
-    _note_renamed(
+    note_renamed(
         "metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes
     )
     notes.extend(
-        f"metric {_quoted(name)} is {value}: left out"
+        f"metric {quoted(name)} is {value}: left out"
         for name, value in run.non_finite_metrics.items()
     )
     return [{"key": keys[metric.name], "value": metric.value} for metric in with_extremes(run)]
@@ -236,12 +204,12 @@ def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
 def _datasets(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     data = [channel for channel in run.channels if not channel.is_code]
     notes.extend(
-        f"channel {_quoted(channel.name)} has no location: left out"
+        f"channel {quoted(channel.name)} has no location: left out"
         for channel in data
         if not channel.uri
     )
     keys = distinct_keys((channel.name for channel in data), run_key)
-    _note_renamed("dataset", keys, notes)
+    note_renamed("dataset", keys, notes)
     return [_artifact(keys[channel.name], channel.uri, "DATA") for channel in data if channel.uri]
 
 
@@ -283,7 +251,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         ),
         **_channel_attributes(run.channels, notes),
         **extreme_steps(run),
-        **_full_texts(run),
+        **hyperparameter_attributes(run, notes),
         **_aws_tags(run, notes),
     }
     return [
@@ -296,7 +264,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
 def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:
     """URIs again (hosted Verta replaces paths) and how a channel was read."""
     keys = distinct_keys((channel.name for channel in channels), attribute_key)
-    _note_hashed("channel", keys, attribute_key, notes)
+    note_hashed("channel", keys, attribute_key, notes)
     attributes = {
         "channels_without_uri": ", ".join(channel.name for channel in channels if not channel.uri)
     }
@@ -328,40 +296,10 @@ def _details(channel: Channel) -> str:
     )
 
 
-def _full_texts(run: TrainingRun) -> dict[str, str]:
-    texts = {
-        parameter.key: value
-        for parameter in run.hyperparameters
-        if isinstance(value := _value(parameter), str)
-    }
-    keys = distinct_keys(texts, attribute_key)
-    return {
-        f"hyperparameter_{keys[key]}_full": text
-        for key, text in texts.items()
-        if not fits_value(text)
-    }
-
-
 def _aws_tags(run: TrainingRun, notes: list[str]) -> dict[str, str]:
     keys = distinct_keys(run.all_tags, attribute_key)
-    _note_hashed("AWS tag", keys, attribute_key, notes)
+    note_hashed("AWS tag", keys, attribute_key, notes)
     return {f"aws_tag_{keys[key]}": value or EMPTY for key, value in run.all_tags.items()}
-
-
-def _note_renamed(what: str, keys: Mapping[str, str], notes: list[str]) -> None:
-    notes.extend(
-        f"{what} {_quoted(name)} written as {key}" for name, key in keys.items() if key != name
-    )
-
-
-def _note_hashed(
-    what: str, keys: Mapping[str, str], clean: Callable[[str], str], notes: list[str]
-) -> None:
-    _note_renamed(what, {name: key for name, key in keys.items() if key != clean(name)}, notes)
-
-
-def _quoted(text: str) -> str:
-    return repr(shortened(text, 100))
 
 
 def _fit(body: dict[str, Any], notes: list[str]) -> None:
