@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.aws.best_effort import BestEffort, NotToBeHadError
 from daemon.aws.errors import SAGEMAKER, OddAnswerError, unobserved
 from daemon.clock import monotonic
+from daemon.text import shortened
 from daemon.training_job.field_readers import section, sections, text
 from daemon.training_job.tuning_job import FINAL_STATUSES, TuningJob, tuning_job
 
@@ -60,9 +61,10 @@ class TuningJobs:
             async with asyncio.timeout(PARENT_SECONDS):
                 answer = await self._answer(name)
         except TimeoutError:
-            return None, (f"tuning job {name} not read: no answer within {PARENT_SECONDS:g} s",)
+            why = f"no answer within {PARENT_SECONDS:g} s"
+            return None, (f"tuning job {shortened(name, 100)} not read: {why}",)
         except NotToBeHadError as error:
-            return None, (f"tuning job {name} not read: {error}",)
+            return None, (f"tuning job {shortened(name, 100)} not read: {error}",)
         return tuning_job(answer, description), ()
 
     async def probe(self) -> str | None:
