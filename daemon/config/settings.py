@@ -28,8 +28,8 @@ from daemon.config.types import (
     refused,
     secrets_in,
 )
+from daemon.redaction.keys import SECRET_KEYS
 from daemon.targets.registry import DEFAULT_KIND, TARGET_KINDS
-from daemon.training_job.redaction import SECRET_KEYS
 from daemon.training_job.tags import TagKeys
 
 if TYPE_CHECKING:
@@ -224,9 +224,10 @@ class JobSettings(Section):
     )
     redact: tuple[KeyPattern, ...] = Field(
         SECRET_KEYS,
-        description="Values of hyperparameters and tags whose key matches one of these "
-        'case-insensitive patterns (wildcards * and ?) are replaced by "[redacted]"; the keys '
-        "stay. []: nothing is redacted.",
+        description="Values of hyperparameters and tags whose key matches one of these patterns "
+        '(wildcards * and ?) are replaced by "[redacted]"; the keys stay. Case and separators '
+        "(- _ . space) do not matter. Common names and forms of secrets are always recognised, "
+        "see docs/mapping.md. []: nothing is redacted in ModelDB.",
     )
 
     @field_validator("statuses")

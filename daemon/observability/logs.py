@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
-from daemon.secret_forms import secret_forms
+from daemon.redaction.forms import secret_forms
 
 if TYPE_CHECKING:
     from typing import TextIO

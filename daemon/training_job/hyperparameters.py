@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from daemon.text import DistinctNames, cleaned
 from daemon.training_job.field_readers import texts
 from daemon.training_job.numerals import is_exact, number_in
-from daemon.training_job.redaction import REDACTED, is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Never
+
+    from daemon.training_job.redaction import RunRedaction
 
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
@@ -45,14 +46,14 @@ class Hyperparameter:
 
 
 def read_hyperparameters(
-    description: Mapping[str, Any], redact: Sequence[str]
+    description: Mapping[str, Any], redaction: RunRedaction
 ) -> tuple[Hyperparameter, ...]:
-    """Reads HyperParameters in order; values under secret keys are ``[redacted]``."""
+    """Reads HyperParameters in order, without secrets."""
     found: dict[str, Hyperparameter] = {}
     keys = DistinctNames(found)
     for described_key, text in texts(description, "HyperParameters").items():
-        key = keys.untaken(cleaned(described_key))
-        shown = REDACTED if is_secret(described_key, redact) else cleaned(text)
+        key = keys.untaken(redaction.name(cleaned(described_key)))
+        shown = redaction.value("hyperparameter", described_key, cleaned(text))
         found[key] = Hyperparameter(key, shown, decoded(shown))
     return tuple(found.values())
 

@@ -1,55 +1,132 @@
-"""Redaction of values whose key marks them as secret."""
+"""Redaction of a training run, before any target sees it."""
 
 from __future__ import annotations
 
-import re
-from fnmatch import translate
-from functools import lru_cache
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from daemon.redaction.redactor import REDACTED, Redactor
+from daemon.text import cleaned
+from daemon.training_job.field_readers import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-REDACTED = "[redacted]"
+    from _typeshed import DataclassInstance
 
-SECRET_KEYS = (
-    "*password*",
-    "*passwd*",
-    "*secret*",
-    "token",
-    "*_token",
-    "*-token",
-    "*api_key*",
-    "*apikey*",
-    "*credential*",
-    "*private_key*",
-)
-"""The default patterns of ``jobs.redact``."""
+    from daemon.training_job.training_run import TrainingRun
 
-_SHORTEST_SECRET = 4
-"""Shorter values are not searched for in other texts: `1` is everywhere."""
+__all__ = ["REDACTED", "RunRedaction"]
+
+_LONG = 12
+"""Known secrets of this length are searched for in every text; shorter ones, which may be ordinary
+words, only in the failure reason."""
+_DONE = frozenset({"all_tags", "failure_reason", "hyperparameters", "notes"})
+"""Redacted where they are read."""
+_OF_THE_JOB = frozenset({"arn", "mark", "name"})
+_OF_THE_PLACE = frozenset({"model_name", "model_type", "project_name", "project_user"})
+"""Where a run is stored: two jobs of one project must not differ in it for their own secrets."""
+
+_Record = TypeVar("_Record", bound="DataclassInstance")
 
 
-def is_secret(key: str, patterns: Sequence[str]) -> bool:
-    """Whether a key matches one of the patterns (wildcards `*` and `?`, case-insensitive)."""
-    return _any_of(tuple(patterns)).match(key) is not None
+@dataclass(slots=True)
+class RunRedaction:
+    """Redacts the parts of one run, and notes what was hidden."""
 
+    _redactor: Redactor
+    _known: tuple[str, ...]
+    """Secrets of the job that other texts may quote."""
+    _notes: list[str] = field(default_factory=list)
 
-@lru_cache(maxsize=8)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(translate, patterns)) or "(?!)", re.IGNORECASE)
+    @classmethod
+    def of(
+        cls, description: Mapping[str, Any], tags: Mapping[str, str], redact: Sequence[str]
+    ) -> RunRedaction:
+        """Collects the job's secrets.
 
+        Args:
+            description: of the job. Its environment is not copied, but searched for secrets, which
+                the failure reason may quote.
+            tags: of the job.
+            redact: the patterns of ``jobs.redact``.
+        """
+        redactor = Redactor(tuple(redact))
+        given = [
+            *texts(description, "HyperParameters").items(),
+            *texts(description, "Environment").items(),
+            *tags.items(),
+        ]
+        secrets = [secret for key, value in given for secret in redactor.value(key, value).secrets]
+        return cls(redactor, tuple(dict.fromkeys(map(cleaned, secrets))))
 
-def secrets_in(values: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
-    """The values under secret keys."""
-    return [value for key, value in values.items() if is_secret(key, patterns)]
+    def name(self, name: str) -> str:
+        """The key of a hyperparameter or tag."""
+        return self._redactor.name(name)
 
+    def value(self, what: str, key: str, value: str) -> str:
+        """The value of a hyperparameter or tag.
 
-def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """A text with the secrets that it quotes redacted. A failure reason, for example, quotes the
-    command line with all hyperparameters.
-    """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, REDACTED)
-    return text
+        Args:
+            what: `hyperparameter` or `tag`, for the note.
+            key: as described.
+            value: the value.
+        """
+        result = self._redactor.value(key, value, self._long)
+        if result.kinds:
+            named = f"{what} '{self.name(cleaned(key))}'"
+            self._note(
+                f"{named} redacted"
+                if result.text == REDACTED
+                else f"{named}: {result.what} redacted"
+            )
+        return result.text
+
+    def failure_reason(self, reason: str | None) -> str | None:
+        """The failure reason, which quotes the command line with all hyperparameters."""
+        if reason is None:
+            return None
+        result = self._redactor.text(reason, self._known, cut=True)
+        if result.kinds:
+            self._note(f"failure reason: {result.what} redacted")
+        return result.text
+
+    def everywhere(self, run: TrainingRun) -> TrainingRun:
+        """The run with all its other texts redacted, and with the notes."""
+        redacted = self._record(run, "", _DONE | _OF_THE_JOB)
+        return dataclasses.replace(redacted, notes=(*run.notes, *self._notes))
+
+    @property
+    def _long(self) -> tuple[str, ...]:
+        return tuple(secret for secret in self._known if len(secret) >= _LONG)
+
+    def _record(
+        self, record: _Record, where: str, left: frozenset[str] = frozenset({"name"})
+    ) -> _Record:
+        changed = {}
+        for member in dataclasses.fields(record):
+            value = getattr(record, member.name)
+            if member.name not in left:
+                redacted = self._any(value, f"{where}{member.name.replace('_', ' ')}", member.name)
+                if redacted != value:
+                    changed[member.name] = redacted
+        return dataclasses.replace(record, **changed) if changed else record
+
+    def _any(self, value: Any, where: str, member: str) -> Any:  # noqa: ANN401 - any member
+        if isinstance(value, str):
+            known = () if member in _OF_THE_PLACE else self._long
+            result = self._redactor.text(value, known)
+            if result.kinds:
+                self._note(f"{where}: {result.what} redacted")
+            return result.text
+        if isinstance(value, tuple):
+            return tuple(self._any(item, where, member) for item in value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            name = getattr(value, "name", "")
+            return self._record(value, f"{where} {name}: " if name else f"{where}: ")
+        return value
+
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)

@@ -9,7 +9,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemon.text import cleaned, one_line
+from daemon.text import one_line
 from daemon.training_job.channels import read_channels, source_code_uri
 from daemon.training_job.described_job import described_status
 from daemon.training_job.field_readers import (
@@ -18,14 +18,13 @@ from daemon.training_job.field_readers import (
     moment,
     section,
     text,
-    texts,
     whole,
 )
-from daemon.training_job.hyperparameters import decoded, read_hyperparameters
+from daemon.training_job.hyperparameters import read_hyperparameters
 from daemon.training_job.instances import read_instances
 from daemon.training_job.metrics import read_metrics
 from daemon.training_job.phases import read_phases
-from daemon.training_job.redaction import REDACTED, is_secret, secrets_in, without_secrets
+from daemon.training_job.redaction import REDACTED, RunRedaction
 from daemon.training_job.rule_evaluations import read_issues
 from daemon.training_job.training_run import TrainingRun
 
@@ -56,10 +55,11 @@ def training_run(
             or of the wrong type.
         tags: the five tags that describe project and model.
         all_tags: all tags of the job.
-        redact: patterns of the keys of hyperparameters and tags whose values are redacted.
+        redact: patterns of further keys whose values are redacted; none: nothing is redacted.
     """
     description = job.description
-    hyperparameters = read_hyperparameters(description, redact)
+    redaction = RunRedaction.of(description, all_tags, redact)
+    hyperparameters = read_hyperparameters(description, redaction)
     typed = {
         parameter.key: parameter.value
         for parameter in hyperparameters
@@ -83,7 +83,7 @@ def training_run(
     stopping = section(description, "StoppingCondition")
     submit_directory = text(typed, "sagemaker_submit_directory")
     channels = read_channels(description, submit_directory)
-    return TrainingRun(
+    run = TrainingRun(
         mark=job.mark,
         arn=job.arn,
         name=job.name,
@@ -94,12 +94,12 @@ def training_run(
         model_name=tags.model_name,
         model_type=tags.model_type,
         all_tags={
-            one_line(key): REDACTED if is_secret(key, redact) else one_line(value)
+            redaction.name(one_line(key)): redaction.value("tag", key, one_line(value))
             for key, value in all_tags.items()
         },
         status=described_status(description),
         secondary_status=text(description, "SecondaryStatus"),
-        failure_reason=_failure_reason(description, redact),
+        failure_reason=redaction.failure_reason(text(description, "FailureReason")),
         start_time=moment(description, "TrainingStartTime"),
         end_time=end_time,
         last_modified_time=moment(description, "LastModifiedTime"),
@@ -178,6 +178,7 @@ def training_run(
         mlflow_run_id=text(mlflow_run, "MlflowRunId"),
         notes=tuple(notes),
     )
+    return redaction.everywhere(run)
 
 
 def _number(notes: list[str], source: Mapping[str, Any], name: str) -> int | None:
@@ -187,18 +188,6 @@ def _number(notes: list[str], source: Mapping[str, Any], name: str) -> int | Non
         shown = str(given) if abs(given) < _SHOWN_WHOLE else "a number of more than 20 digits"
         notes.append(f"{name} is {shown}, which is too large to be stored exactly: left out")
     return value
-
-
-def _failure_reason(description: Mapping[str, Any], redact: Sequence[str]) -> str | None:
-    reason = text(description, "FailureReason")
-    if reason is None:
-        return None
-    hyperparameters = secrets_in(texts(description, "HyperParameters"), redact)
-    environment = secrets_in(texts(description, "Environment"), redact)
-    unquoted = [str(decoded(secret)) for secret in hyperparameters]
-    return without_secrets(
-        reason, [cleaned(secret) for secret in (*hyperparameters, *unquoted, *environment)]
-    )
 
 
 def _pipeline(name: str, tags: Mapping[str, str]) -> tuple[str | None, str | None]:

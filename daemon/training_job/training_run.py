@@ -26,7 +26,9 @@ _STUDIO_DOMAIN_TAG = "sagemaker:domain-arn"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A finished training job. None: absent. Texts are storable and not empty; times are UTC."""
+    """A finished training job. None: absent. Texts are storable, not empty and without secrets;
+    times are UTC.
+    """
 
     mark: JobMark
     arn: JobArn
@@ -40,13 +42,13 @@ class TrainingRun:
     model_name: str
     model_type: str
     all_tags: Mapping[str, str] = field(default_factory=dict)
-    """Values may be empty; those under secret keys are redacted."""
+    """Values may be empty."""
 
     status: str = ""
     """Empty when absent."""
     secondary_status: str | None = None
     failure_reason: str | None = None
-    """May have several lines; values under secret keys are redacted."""
+    """May have several lines."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -99,7 +101,7 @@ class TrainingRun:
 
     channels: tuple[Channel, ...] = ()
     hyperparameters: tuple[Hyperparameter, ...] = ()
-    """In the order of the description; values under secret keys are redacted."""
+    """In the order of the description."""
     metrics: tuple[Metric, ...] = ()
     """The newest value of each name."""
     non_finite_metrics: Mapping[str, str] = field(default_factory=dict)

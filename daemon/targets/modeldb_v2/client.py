@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from daemon.reasons import Edge
-from daemon.secret_forms import secret_forms
+from daemon.redaction.forms import secret_forms
 from daemon.targets.modeldb_v2.entities import (
     EXPERIMENT,
     EXPERIMENTS,

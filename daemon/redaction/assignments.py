@@ -1,0 +1,131 @@
+"""Secrets that a text gives to a key: `password=…`, `"api_key": "…"`, `--token …`, `pwd: …`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from daemon.redaction.keys import hides
+from daemon.redaction.shapes import Kind, is_placeholder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SHORTEST = 4
+"""In running text, shorter values are words and numbers of it."""
+_LONGEST_KEY = 100
+
+_GIVEN = re.compile(
+    r"""(?:
+      (?<![\w-])--?(?P<flag>[A-Za-z][\w.-]*+)(?:[ \t]++|=|["'],[ \t]*+(?=["']))
+    | (?<![\w.-])(?P<key>[^\W\d][\w.-]*+)(?:\\*+["'])?\]?+[ \t]*+(?:=>|:=|%3D|[=:])[ \t]*+(?!//)
+    )""",
+    re.VERBOSE,
+)
+"""A key and what stands between it and its value. It begins where a word begins and is read once,
+so that the search is linear."""
+
+_OPENING = re.compile(r"(?P<escapes>\\*)(?P<quote>[\"'])")
+_BARE = re.compile(
+    r"(?:[^\s\"'<>,;&|`\\]|\\(?![nrt\"'])\S?|[,;&|](?![ \t]*+[\w.-]{1,64}[ \t]?[=:]))++"
+)
+_NOT_OF_THE_VALUE = ",;)}]."
+_SCHEME = re.compile(r"(?:bearer|basic|token|digest|apikey)[ \t]++", re.IGNORECASE)
+_BEFORE = re.compile(r"(?:\b[A-Za-z]+[ ])?\b[A-Za-z]+[ ]\Z")
+_LAST_OF_SEVERAL = {"key", "token", "string", "id", "phrase", "code", "header", "word"}
+_COMPLAINTS = {
+    "unexpected",
+    "invalid",
+    "unknown",
+    "expected",
+    "illegal",
+    "bad",
+    "next",
+    "unrecognized",
+}
+_LOGIN_FLAGS = {"user", "proxy-user", "u"}
+_LOGIN = re.compile(r"[^\s:/]+:(?![0-9]+\Z)[^\s:/]\S*")
+
+
+def assigned(text: str, patterns: Sequence[str]) -> Iterator[tuple[int, int, Kind]]:
+    """Start, end and kind of every value that the text gives to a secret key."""
+    done = 0
+    for found in _GIVEN.finditer(text):
+        if found.start() < done:
+            continue
+        start, end = _value(text, found)
+        value = text[start:end]
+        if (
+            end - start >= _SHORTEST
+            and not value.startswith("[redacted")
+            and not is_placeholder(value)
+            and (
+                hides(_key(text, found), value, patterns)
+                or (found["flag"] in _LOGIN_FLAGS and _LOGIN.fullmatch(value) is not None)
+            )
+        ):
+            done = end
+            yield start, end, Kind.KEY
+
+
+def _key(text: str, found: re.Match[str]) -> str:
+    """The key, with the words before it where it is the last of several: `secret access key: …`."""
+    key = found["flag"] or found["key"]
+    if found["key"] is not None and key.lower() in _LAST_OF_SEVERAL:
+        before = _BEFORE.search(text, max(0, found.start() - 40), found.start())
+        if before is not None:
+            words = before[0].split()
+            if words[-1].lower() in _COMPLAINTS:
+                return "complaint"
+            return " ".join([*words, key])
+    return key[-_LONGEST_KEY:]
+
+
+def _value(text: str, found: re.Match[str]) -> tuple[int, int]:
+    start = found.end()
+    opening = _OPENING.match(text, start)
+    if opening is not None:
+        start = opening.end()
+        return start, _closing(text, start, opening)
+    if found["flag"] is not None:
+        if text.startswith("-", start) and text[found.end() - 1 : found.end()] != "=":
+            return start, start  # the next flag
+        bare = _BARE.match(text, start)
+        return start, bare.end() if bare is not None else start
+    if _is_a_line(text, found):
+        end = text.find("\n", start)
+        return start, len(text[: end if end >= 0 else len(text)].rstrip())
+    scheme = _SCHEME.match(text, start)
+    bare = _BARE.match(text, scheme.end() if scheme is not None else start)
+    if bare is None:
+        return start, start
+    end = bare.end()
+    while end > start and text[end - 1] in _NOT_OF_THE_VALUE:
+        end -= 1
+    return start, end
+
+
+def _closing(text: str, start: int, opening: re.Match[str]) -> int:
+    """Where the closing quote stands, which is escaped as the opening one is; the end of the text
+    where it is cut off.
+    """
+    quote, escapes = opening["quote"], opening["escapes"]
+    at = start
+    while (at := text.find(quote, at)) >= 0:
+        slashes = at
+        while slashes > start and text[slashes - 1] == "\\":
+            slashes -= 1
+        if at - slashes <= len(escapes):
+            return at - (at - slashes)
+        at += 1
+    return len(text)
+
+
+def _is_a_line(text: str, found: re.Match[str]) -> bool:
+    """Whether the key begins a line of YAML or of an ini file, whose value may have spaces."""
+    if not text.startswith((": ", " = "), found.end("key")):
+        return False
+    before = text[max(0, found.start() - 40) : found.start()]
+    _, line_end, indent = before.rpartition("\n")
+    first = len(before) == found.start() and "\n" in text
+    return (bool(line_end) or first) and not indent.strip(" \t-")

@@ -1,0 +1,281 @@
+"""The door that everything passes which leaves the process."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from daemon.redaction.assignments import assigned
+from daemon.redaction.keys import SECRET_KEYS, hides
+from daemon.redaction.known import quoted
+from daemon.redaction.shapes import Kind, spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+REDACTED = "[redacted]"
+"""In place of a value whose key makes it a secret."""
+
+_DEEPEST = 64
+"""Deeper JSON is treated as text."""
+_MAX_DIGITS = 4_300
+"""Python refuses to parse an integer with more digits."""
+_NAMES, _VALUES = ("name", "key", "parametername"), ("value", "parametervalue")
+
+
+def marker(kind: Kind) -> str:
+    """What stands in place of a secret."""
+    return REDACTED if kind in {Kind.KEY, Kind.QUOTED} else f"[redacted: {kind.value}]"
+
+
+def without_shapes(text: str) -> str:
+    """A text without what has the shape of a secret. For texts of this program's own (logs,
+    errors), which explain keys: `target.auth.password: must not be empty` stays.
+    """
+    return _replaced(text, spans(text))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A text without secrets."""
+
+    text: str
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    """How many secrets of each kind were replaced."""
+    secrets: tuple[str, ...] = ()
+    """What was replaced, to be searched for in other texts."""
+
+    @property
+    def what(self) -> str:
+        """For a note, without any value: `a login, 2 secrets`."""
+        words = []
+        for kind, count in self.kinds.items():
+            if kind in {Kind.KEY, Kind.QUOTED}:
+                continue
+            words.append(kind.value if count == 1 else f"{kind.value} ({count} times)")
+        by_key = self.kinds[Kind.KEY] + self.kinds[Kind.QUOTED]
+        if by_key:
+            words.append("1 secret" if by_key == 1 else f"{by_key} secrets")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Replaces secrets.
+
+    Args:
+        patterns: those of ``jobs.redact``; none: everything stays as it is.
+    """
+
+    patterns: Sequence[str] = SECRET_KEYS
+
+    def value(self, key: str, value: str, known: Iterable[str] = ()) -> Result:
+        """The value under a key: replaced as a whole if the key says so, else `text`."""
+        if value.startswith("[redacted") and value.endswith("]"):
+            return Result(value)
+        if hides(key, value, self.patterns):
+            return Result(REDACTED, Counter({Kind.KEY: 1}), _bare(value))
+        return self.text(value, known)
+
+    def name(self, name: str) -> str:
+        """A key, without what has the shape of a secret."""
+        return without_shapes(name) if self.patterns else name
+
+    def text(self, text: str, known: Iterable[str] = (), *, cut: bool = False) -> Result:
+        """A text with its secrets replaced: known ones, JSON members, `key=value`, shapes.
+
+        A JSON document stays one. One without secrets stays as it is, to the letter.
+
+        Args:
+            text: the text.
+            known: secrets that it may quote, in any form.
+            cut: whether the text may have been cut off within a known secret.
+        """
+        return self._text(text, _Known(tuple(known), cut=cut), 0)
+
+    def _text(self, text: str, known: _Known, depth: int) -> Result:
+        if not self.patterns or not text:
+            return Result(text)
+        if depth <= _DEEPEST and text.lstrip()[:1] in {"{", "[", '"'}:
+            document = self._document(text, known, depth)
+            if document is not None:
+                return document
+        found = [
+            *quoted(text, known.secrets, cut=known.cut),
+            *assigned(text, self.patterns),
+            *spans(text),
+        ]
+        replaced, kinds, secrets = _replaced_counted(text, found)
+        return Result(replaced, kinds, secrets)
+
+    def _document(self, text: str, known: _Known, depth: int) -> Result | None:
+        """A JSON document; None if the text is none."""
+        try:
+            # objects as pairs: a repeated key must not hide the value of its first occurrence
+            value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_Object)
+        except (ValueError, RecursionError):
+            return None
+        seen = _Seen(known)
+        redacted = self._json(value, seen, depth)
+        if not seen.kinds:
+            return Result(text)
+        ascii_only = text.isascii()
+        try:
+            return Result(
+                json.dumps(redacted, ensure_ascii=ascii_only), seen.kinds, tuple(seen.secrets)
+            )
+        except RecursionError:
+            return None
+
+    def _json(self, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
+        if isinstance(value, str):
+            return seen.add(self._text(value, seen.known, depth + 1))
+        if isinstance(value, _Object):
+            named = _named_value(value)
+            return {
+                self._member_name(key, seen): self._member(
+                    named if named is not None and key.lower() in _VALUES else key,
+                    item,
+                    seen,
+                    depth,
+                )
+                for key, item in value
+            }
+        if isinstance(value, list):
+            return list(self._items(value, seen, depth))
+        return value
+
+    def _items(self, items: list[Any], seen: _Seen, depth: int) -> Iterator[Any]:
+        """The items of a list, which may be a command line: `["--api-key", "…"]`."""
+        flag = ""
+        for item in items:
+            yield self._member(flag, item, seen, depth) if flag else self._json(item, seen, depth)
+            flag = item.lstrip("-") if isinstance(item, str) and item.startswith("-") else ""
+            flag = "" if "=" in flag or " " in flag else flag
+
+    def _member_name(self, name: str, seen: _Seen) -> str:
+        return seen.add(self._shapes(name))
+
+    def _shapes(self, text: str) -> Result:
+        return Result(*_replaced_counted(text, spans(text)))
+
+    def _member(self, key: str, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
+        if isinstance(value, str):
+            return seen.add(
+                self.value(key, value)
+                if hides(key, value, self.patterns)
+                else self._text(value, seen.known, depth + 1)
+            )
+        if isinstance(value, bool) or value is None or value in ([], ()):
+            return value
+        if isinstance(value, list):
+            inside = json.dumps(value)
+            if value and hides(key, inside, self.patterns):
+                return seen.add(Result(REDACTED, Counter({Kind.KEY: 1}), tuple(_leaves(value))))
+            return self._json(value, seen, depth)
+        if hides(key, str(value), self.patterns):
+            return seen.add(Result(REDACTED, Counter({Kind.KEY: 1}), _bare(str(value))))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Secrets that a text may quote."""
+
+    secrets: tuple[str, ...]
+    cut: bool
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as pairs."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was replaced so far in a document."""
+
+    known: _Known
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    secrets: list[str] = field(default_factory=list)
+
+    def add(self, result: Result) -> str:
+        self.kinds.update(result.kinds)
+        self.secrets += result.secrets
+        return result.text
+
+
+def _named_value(pairs: _Object) -> str | None:
+    """The name that an object gives to its value: `{"Name": "API_KEY", "Value": "…"}`."""
+    names = [item for key, item in pairs if key.lower() in _NAMES and isinstance(item, str)]
+    values = [key for key, _ in pairs if key.lower() in _VALUES]
+    return names[0] if len(names) == 1 and values else None
+
+
+def _leaves(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += [part[1] if isinstance(part, tuple) else part for part in item]
+        elif isinstance(item, str):
+            yield item
+
+
+def _bare(value: str) -> tuple[str, ...]:
+    """A secret as it is, and without the quotes that the SDK puts around it."""
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        try:
+            inner = json.loads(value)
+        except (ValueError, RecursionError):
+            inner = None
+        if isinstance(inner, str):
+            return (value, inner)
+    return (value,)
+
+
+def _replaced(text: str, found: Iterable[tuple[int, int, Kind]]) -> tuple[str, bool]:
+    replaced, kinds, _ = _replaced_counted(text, found)
+    return replaced, bool(kinds)
+
+
+def _replaced_counted(
+    text: str, found: Iterable[tuple[int, int, Kind]]
+) -> tuple[str, Counter[Kind], tuple[str, ...]]:
+    """The text with each group of overlapping secrets replaced once. The kind is the one that says
+    most: a shape's before a key's.
+    """
+    parts: list[str] = []
+    kinds: Counter[Kind] = Counter()
+    secrets: list[str] = []
+    done = 0
+    for start, end, kind in _merged(found):
+        parts += [text[done:start], marker(kind)]
+        secret = text[start:end]
+        secrets.append(secret)
+        if kind is Kind.LOGIN:  # the password alone, as the program sees it
+            secrets.append(unquote(secret).partition(":")[2])
+        kinds[kind] += 1
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text, kinds, tuple(secrets)
+
+
+def _merged(found: Iterable[tuple[int, int, Kind]]) -> Iterator[tuple[int, int, Kind]]:
+    ordered = sorted(found, key=lambda span: (span[0], -span[1]))
+    if not ordered:
+        return
+    start, end, kind = ordered[0]
+    for next_start, next_end, next_kind in ordered[1:]:
+        if next_start >= end:
+            yield start, end, kind
+            start, end, kind = next_start, next_end, next_kind
+        else:
+            end = max(end, next_end)
+            kind = next_kind if kind in {Kind.KEY, Kind.QUOTED} else kind
+    yield start, end, kind
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
