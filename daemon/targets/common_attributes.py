@@ -97,6 +97,7 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
         "model_package_group_arn": run.model_package_group_arn,
         "source_model_package_arn": run.source_model_package_arn,
         "base_model_arn": run.base_model_arn,
+        "hub_content_arn": _hub_content(run),
         "serverless_job_type": run.serverless_job_type,
         "customization_technique": run.customization_technique,
         "peft": run.peft,
@@ -129,6 +130,12 @@ def _tuning(job: TuningJob | None) -> dict[str, str | bool | None]:
         "tuning_best_so_far": job.is_best_so_far,
         "tuning_warm_start_parents": ", ".join(job.warm_start_parents),
     }
+
+
+def _hub_content(run: TrainingRun) -> str:
+    """What a fine-tuning that is not serverless started from."""
+    arns = [channel.hub_content_arn for channel in run.channels if channel.hub_content_arn]
+    return ", ".join(dict.fromkeys(arns))
 
 
 def _shortened_lines(text: str | None) -> str | None:

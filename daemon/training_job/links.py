@@ -40,12 +40,17 @@ def job_page(job: JobArn, name: str) -> str | None:
     return _sagemaker_page(job, job.region, f"jobs/{name}")
 
 
-def tuning_job_page(job: JobArn, tuning_job_arn: str | None) -> str | None:
-    """The page of the job's hyperparameter tuning job."""
+def tuning_job_page(job: JobArn, child: str, tuning_job_arn: str | None) -> str | None:
+    """The page of the job's hyperparameter tuning job, whose ARN may have lost its capitals; its
+    children's names begin with its name.
+    """
     found = _TUNING_JOB.fullmatch(tuning_job_arn or "")
     if found is None:
         return None
-    return _sagemaker_page(job, found["region"], f"hyper-tuning-jobs/{found['name']}")
+    name = found["name"]
+    if child.lower().startswith(f"{name.lower()}-"):
+        name = child[: len(name)]
+    return _sagemaker_page(job, found["region"], f"hyper-tuning-jobs/{name}")
 
 
 def logs_page(job: JobArn, name: str) -> str | None:

@@ -198,7 +198,7 @@ class TrainingRun:
 
     @property
     def tuning_job_url(self) -> str | None:
-        return links.tuning_job_page(self.arn, self.tuning_job_arn)
+        return links.tuning_job_page(self.arn, self.name, self.tuning_job_arn)
 
     @property
     def pipeline_url(self) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from daemon.targets.common_attributes import common_attributes
 from tests.support.training_runs import run_of, run_of_file
 
 
@@ -217,16 +218,18 @@ def test_all_that_a_channel_says() -> None:
     }
     seeded = {"ChannelName": "train", "ShuffleConfig": {"Seed": 2**62 + 1}}
     files = {"FileSystemDataSource": EFS | {"FileSystemAccessMode": "ro"}}
-    first, second = run_of(
+    run = run_of(
         InputDataConfig=[
             seeded | {"DataSource": {"S3DataSource": source}},
             {"ChannelName": "shared", "DataSource": files},
         ]
-    ).channels
+    )
+    first, second = run.channels
     assert (first.attribute_names, first.instance_groups) == (
         ("source-ref", "label"),
         ("gpu", "data"),
     )
     assert (first.hub_content_arn, first.eula_accepted) == (DATASET, True)
     assert first.shuffle_seed == 2**62 + 1
+    assert common_attributes(run)["hub_content_arn"] == DATASET
     assert (second.access_mode, second.shuffle_seed, second.eula_accepted) == ("ro", None, None)

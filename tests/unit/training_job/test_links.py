@@ -89,6 +89,17 @@ def test_a_tuned_job_links_to_its_tuning_job(
     assert run_of(TrainingJobArn=job, TuningJobArn=tuning_job).tuning_job_url == page
 
 
+def test_a_tuning_job_gets_its_capitals_back_from_its_child() -> None:
+    run = run_of(
+        TrainingJobName="Churn-HPO-1-007-abc",
+        TrainingJobArn=ARN.replace("job-1", "churn-hpo-1-007-abc"),
+        TuningJobArn="arn:aws:sagemaker:eu-west-1:123456789012:hyper-parameter-tuning-job/"
+        "churn-hpo-1",
+    )
+    assert run.tuning_job_url is not None
+    assert run.tuning_job_url.endswith("#/hyper-tuning-jobs/Churn-HPO-1")
+
+
 @pytest.mark.parametrize(
     ("uri", "page"),
     [
