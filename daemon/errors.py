@@ -7,7 +7,8 @@
 | `JobRefused` | this job, permanently | rejected |
 | `SetupFault` | the configuration or the machine | none: the program ends with status 2 |
 
-Error texts never contain secrets: they quote responses, never requests.
+Error texts never contain secrets: they quote responses, never requests, and lose whatever has the
+shape of a secret.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.reasons import Reason
+from daemon.redaction.redactor import without_shapes
 
 if TYPE_CHECKING:
     from daemon.reasons import Edge
@@ -63,6 +65,7 @@ class EdgeFault(DaemonError):
         curable: bool = True,
         may_be_the_jobs: bool | None = None,
     ) -> None:
+        detail = without_shapes(detail)
         super().__init__(f"{edge}: {reason}: {detail}")
         self.edge = edge
         self.reason = reason
@@ -84,6 +87,7 @@ class JobFault(DaemonError):
     """
 
     def __init__(self, reason: Reason, detail: str, *, delay_seconds: float | None = None) -> None:
+        detail = without_shapes(detail)
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -99,6 +103,7 @@ class JobRefused(DaemonError):
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = without_shapes(detail)
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daemon.redaction.redactor import Redactor
 from daemon.text import shortened
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ DETAIL = "detail"
 
 MAX_MESSAGE_BYTES = 1_048_576
 MAX_DETAIL_CHARACTERS = 1_000
+
+_SEARCHED_LIMIT = 10 * MAX_DETAIL_CHARACTERS
+_REDACTOR = Redactor()
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -75,14 +79,16 @@ def redacted_body(body: str) -> str:
     """A body without hyperparameters, environment and failure reason at any depth, to be kept.
 
     JSON inside strings (SNS, doubly encoded bodies) is searched too. A body that is not JSON or
-    contains none of them is returned unchanged.
+    contains none of them is returned unchanged. What is a secret by its key or its shape is
+    replaced in every body.
     """
     parsed, found = _redacted_text(body, 0)
-    return parsed if found else body
+    return _REDACTOR.text(parsed if found else body).text
 
 
 def _attribute_text(text: str) -> str:
-    return shortened(_NOT_XML.sub("\ufffd", text).strip(), MAX_DETAIL_CHARACTERS)
+    safe = _REDACTOR.text(text[:_SEARCHED_LIMIT]).text
+    return shortened(_NOT_XML.sub("\ufffd", safe).strip(), MAX_DETAIL_CHARACTERS)
 
 
 def _attribute_size(name: str, value: str) -> int:

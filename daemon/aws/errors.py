@@ -23,6 +23,7 @@ from botocore.parsers import ResponseParserError
 
 from daemon.errors import DaemonError, EdgeFault
 from daemon.reasons import Edge, Reason
+from daemon.redaction.redactor import without_shapes
 from daemon.text import one_line
 from daemon.unforeseen import log_once
 
@@ -182,12 +183,6 @@ _NOT_AUTHORIZED = re.compile(
     r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: "
     r"(?P<resource>[^\s,]+))?"
 )
-_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
-_LOGIN = re.compile(r"//[^/@\s]*@")
-_OF_A_REQUEST = re.compile(
-    r"(security-?token\W{1,4}|\bsignature\W{1,4})[^\s\"',;&<>]+", re.IGNORECASE
-)
-"""Parts of a signed request that a proxy or an error message may repeat."""
 
 
 @contextmanager
@@ -319,9 +314,7 @@ def request_is_refused(error: Exception) -> bool:
 def said(error: Exception) -> str:
     """The service's message: one line, shortened, without credentials."""
     text = _message(error) if isinstance(error, ClientError) else str(error)
-    return _OF_A_REQUEST.sub(r"\1***", _LOGIN.sub("//***@", _KEY_ID.sub("***", one_line(text))))[
-        :300
-    ]
+    return without_shapes(one_line(text))[:300]
 
 
 def advice(error: Exception, service: Service) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from daemon.redaction.forms import secret_forms
+from daemon.redaction.redactor import without_shapes
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -186,8 +187,10 @@ def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - JSON data
 
 
 def _whole(text: str) -> str:
-    """A text with secrets masked and lone surrogates escaped, which many JSON parsers reject."""
-    text = _secrets.mask(str(text))
+    """A text with known secrets and whatever looks like one masked, and with lone surrogates
+    escaped, which many JSON parsers reject.
+    """
+    text = without_shapes(_secrets.mask(str(text)))
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -119,16 +119,12 @@ class Redactor:
         except (ValueError, RecursionError):
             return None
         seen = _Seen(known)
-        redacted = self._json(value, seen, depth)
-        if not seen.kinds:
-            return Result(text)
-        ascii_only = text.isascii()
         try:
-            return Result(
-                json.dumps(redacted, ensure_ascii=ascii_only), seen.kinds, tuple(seen.secrets)
-            )
+            redacted = self._json(value, seen, depth)
+            written = json.dumps(redacted, ensure_ascii=text.isascii())
         except RecursionError:
             return None
+        return Result(written, seen.kinds, tuple(seen.secrets)) if seen.kinds else Result(text)
 
     def _json(self, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
         if isinstance(value, str):

@@ -115,6 +115,12 @@ _HTTP = re.compile(
 )
 _REQUEST_SIGNATURE = re.compile(r"\bSignature=(?P<SIGNATURE>[0-9a-fA-F]{40,}+)", re.IGNORECASE)
 
+_PART_OF_A_REQUEST = re.compile(
+    r"(?:security[-_]?token|\bsignature(?:provided)?)\W{1,6}(?P<SIGNATURE>[A-Za-z0-9+/=%_-]{16,}+)",
+    re.IGNORECASE,
+)
+"""Parts of a signed request that a proxy or an error message may repeat."""
+
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{24,}+={0,2}")
 _DEEPEST = 3
 _LONG = 20
@@ -122,7 +128,7 @@ _LONG = 20
 
 _MAY_HAVE_ONE = re.compile(
     r"://|:\\/|%2F%2F|eyJ|A[KSB]IA|ACCA|AIza|gh[pousr]_|_pat_|gl[a-z]{2,5}-|hf_|api_org_|xox|xapp-"
-    r"|[srp]k[-_]|ya29|GOCSPX|whsec_|npm_|pypi-|SG\.|key-|dapi|BEGIN|IQoJ|F[Qw]oG|signature|sig="
+    r"|[srp]k[-_]|ya29|GOCSPX|whsec_|npm_|pypi-|SG\.|key-|dapi|BEGIN|IQoJ|F[Qw]oG|signature|security.?token|sig="
     r"|sig%|x-amz|x-goog|accesskeyid|accessid|bearer|basic|hmac|hooks\.|:AA|[A-Za-z0-9+/_-]{24}"
     r"|gsk|r8_|xai|pcsk|fw_|csk|hvs|NRAK|shp|dop_|glsa|wandb_v",
     re.IGNORECASE,
@@ -184,6 +190,9 @@ def _in_urls(text: str) -> Iterator[tuple[int, int, Kind]]:
 def _in_requests(text: str) -> Iterator[tuple[int, int, Kind]]:
     for found in _REQUEST_SIGNATURE.finditer(text):
         yield (*found.span("SIGNATURE"), Kind.SIGNATURE)
+    for found in _PART_OF_A_REQUEST.finditer(text):
+        if any(sign.isdigit() for sign in found["SIGNATURE"]):
+            yield (*found.span("SIGNATURE"), Kind.SIGNATURE)
     for found in _HTTP.finditer(text):
         word = found["HTTP"]
         match found["scheme"].lower():

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from daemon.redaction.beginning import safe_beginning
+from daemon.redaction.redactor import without_shapes
 from daemon.text import is_plain, one_line
 from daemon.training_job.identity import JOB_NAME, JobArn
 
@@ -30,6 +32,8 @@ SOURCE = "aws.sagemaker"
 
 _DETAIL_LIMIT = 300
 _QUOTE_LIMIT = 80
+_SEARCHED_LIMIT = 1_000
+"""A secret that begins in a quotation is recognised by what follows."""
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -49,11 +53,6 @@ _PARTITIONS = {  # botocore's endpoints.json, regionRegex of each partition but 
     "us-isof-": "aws-iso-f",
     "eusc-": "aws-eusc",
 }
-
-_MAY_BE_SECRET = re.compile(
-    r"hyper_?parameters|environment|passw|secret|token|api_?-?key|credential|private", re.IGNORECASE
-)
-"""An unparsed body is quoted in an error only up to the first match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,16 +309,15 @@ def _object(text: str, what: str) -> dict[str, Any]:
 
 def _quoted(text: str) -> str:
     """The beginning of an unparsed body, up to the first word that a secret may follow."""
-    start = text[:_QUOTE_LIMIT]
-    risk = _MAY_BE_SECRET.search(text[: 2 * _QUOTE_LIMIT])
-    if risk is not None:
-        start = start[: risk.start()]
+    start = safe_beginning(text, _QUOTE_LIMIT)
     return f"`{one_line(start)}`" + ("" if len(start) == len(text) else " …")
 
 
 def _shown(value: object) -> str:
     """A value for an error text: text is shortened, other values are shown by their type."""
-    return one_line(value[:_QUOTE_LIMIT]) if isinstance(value, str) else _type(value)
+    if not isinstance(value, str):
+        return _type(value)
+    return one_line(without_shapes(value[:_SEARCHED_LIMIT])[:_QUOTE_LIMIT])
 
 
 def _type(value: object) -> str:
