@@ -33,6 +33,7 @@ _DIGEST_CHARACTERS = 12
 _SIX_BYTES_STORED = frozenset("<>&='\u2028\u2029")
 """Stored as escapes of six bytes by Gson, the server's JSON library."""
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_/-]")
+_UNDERSCORES = re.compile(r"__+")
 _NOT_IN_ATTRIBUTE_KEY = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -99,8 +100,17 @@ def run_key(key: str) -> str:
 
 
 def metric_key(key: str) -> str:
-    """The same for a metric, whose `:` becomes `/`: `train:auc` is `train/auc`."""
-    return run_key(key.replace(":", "/"))
+    """The same for a metric, whose `:` becomes `/`: `train:auc` is `train/auc`.
+
+    What stands for other characters is kept short: `metrics/precision (B)` is
+    `metrics/precision_B`.
+    """
+    path = key.replace(":", "/")
+    if not _NOT_IN_KEY.search(path):
+        return _fitting_key(path, path)
+    words = _NOT_IN_KEY.sub("_", _without_accents(path)).split("/")
+    tidy = "/".join(_UNDERSCORES.sub("_", word).strip("_") or "_" for word in words)
+    return _fitting_key(tidy, key)
 
 
 def attribute_key(key: str) -> str:
@@ -112,19 +122,20 @@ def _key(original: str, not_allowed: re.Pattern[str]) -> str:
     """A key without accents, with `_` for what its alphabet lacks, a dot above all: queries take
     the part after the last dot.
     """
-    key = original
-    if not key.isascii():
-        key = "".join(
-            character
-            for character in unicodedata.normalize("NFKD", key)
-            if not unicodedata.combining(character)
-        )
-    allowed = not_allowed.sub("_", key) or "_"
-    return (
-        allowed
-        if len(allowed) <= KEY_CHARACTERS
-        else f"{allowed[: KEY_CHARACTERS - 13]}_{digest(original)}"
-    )
+    return _fitting_key(not_allowed.sub("_", _without_accents(original)) or "_", original)
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    parts = unicodedata.normalize("NFKD", text)
+    return "".join(character for character in parts if not unicodedata.combining(character))
+
+
+def _fitting_key(key: str, original: str) -> str:
+    if len(key) <= KEY_CHARACTERS:
+        return key
+    return f"{key[: KEY_CHARACTERS - 13]}_{digest(original)}"
 
 
 def distinct_keys(keys: Iterable[str], clean: Callable[[str], str]) -> dict[str, str]:

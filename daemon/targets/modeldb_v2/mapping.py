@@ -4,7 +4,8 @@
 |---|---|
 | project, experiment, run | tags project name and model name, job name; hashed if over 250 units |
 | hyperparameters | people's own; numbers in any spelling, else text: `true`; blank: `(empty)` |
-| metrics | `train:auc` as `train/auc`; not finite: named in attribute `metrics_not_finite` |
+| metrics | `train:auc` as `train/auc`; not finite: named in attribute `metrics_not_finite`; |
+| | `ObjectiveMetric` only if no other has its value |
 | observations | metric series, with the iteration as epoch |
 | datasets | one per input channel, by path only; channels of code are artifacts |
 | artifacts | model, image, source code, checkpoints, TensorBoard, debugger; by path only |
@@ -40,12 +41,8 @@ from daemon.targets.modeldb_v2.limits import (
     shortened_name,
     shortened_tag,
 )
-from daemon.targets.modeldb_v2.observations import (
-    extreme_steps,
-    metric_keys,
-    observations,
-    with_extremes,
-)
+from daemon.targets.modeldb_v2.metrics import metric_attributes, metrics
+from daemon.targets.modeldb_v2.observations import extreme_steps, observations
 from daemon.targets.modeldb_v2.renaming import note_hashed, note_renamed, quoted
 from daemon.text import shortened
 
@@ -90,7 +87,7 @@ def map_run(run: TrainingRun) -> MappedRun:
         **_times(run),
         "tags": _tags(run, notes),
         "hyperparameters": hyperparameters(run, notes),
-        "metrics": _metrics(run, notes),
+        "metrics": metrics(run, notes),
         "datasets": _datasets(run, notes),
         "artifacts": _artifacts(run),
         "attributes": _attributes(run, notes),
@@ -189,18 +186,6 @@ def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
     return list(dict.fromkeys(tags.values()))
 
 
-def _metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
-    keys = metric_keys(run)
-    note_renamed(
-        "metric", {name: key for name, key in keys.items() if key != name.replace(":", "/")}, notes
-    )
-    notes.extend(
-        f"metric {quoted(name)} is {value}: left out"
-        for name, value in run.non_finite_metrics.items()
-    )
-    return [{"key": keys[metric.name], "value": metric.value} for metric in with_extremes(run)]
-
-
 def _datasets(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     data = [channel for channel in run.channels if not channel.is_code]
     notes.extend(
@@ -246,9 +231,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
         **common_attributes(run),
-        "metrics_not_finite": ", ".join(
-            f"{name}={value}" for name, value in run.non_finite_metrics.items()
-        ),
+        **metric_attributes(run),
         **_channel_attributes(run.channels, notes),
         **extreme_steps(run),
         **hyperparameter_attributes(run, notes),

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.modeldb_v2.limits import BODY_BYTES, attribute_key, distinct_keys, metric_key
+from daemon.training_job.float32 import without_float32_noise
 from daemon.training_job.metric_series import thinning_note
 from daemon.training_job.metrics import Metric
 
@@ -95,7 +96,7 @@ def _entries(
     span = max(one.steps[-1] for one in series) - first
     return [
         {
-            "attribute": {"key": keys[one.name], "value": value},
+            "attribute": {"key": keys[one.name], "value": without_float32_noise(value)},
             "epoch_number": step,
             "timestamp": end if span == 0 else begin + (end - begin) * (step - first) // span,
         }

@@ -50,8 +50,10 @@ def test_corpus_breaks_no_rule(vector: DescribeVector) -> None:
     attributes = values(result.body["attributes"])
     assert len([key for key in attributes if key.startswith("aws_tag_")]) == len(all_tags) == 50
     assert attributes.get("model_artifact_uri") == vector.model_location
-    finite = [value for value in vector.metrics.values() if isinstance(value, float)]
-    assert [entry["value"] for entry in result.body["metrics"]] == finite
+    finite = {key: value for key, value in vector.metrics.items() if isinstance(value, float)}
+    if "objective_metric" in attributes:
+        assert finite.pop("ObjectiveMetric") == finite[attributes["objective_metric"]]
+    assert [entry["value"] for entry in result.body["metrics"]] == list(finite.values())
     plumbing = [key for key in attributes if key.startswith("sdk_")]
     assert len(result.body["hyperparameters"]) + len(plumbing) == len(run.hyperparameters)
     assert map_run(run) == result
@@ -113,7 +115,6 @@ def test_a_usual_job_whole() -> None:
             {"key": "validation/auc", "value": 0.9107},
             {"key": "train/error", "value": 0.1123},
             {"key": "validation/error", "value": 0.138},
-            {"key": "ObjectiveMetric", "value": 0.9107},
         ],
         "datasets": [
             {
@@ -190,6 +191,7 @@ def test_a_usual_job_whole() -> None:
         "output_compression": "GZIP",
         "profiler_uri": "s3://acme-ml-eu-west-1/churn/output",
         "sync_version": attributes["sync_version"],
+        "objective_metric": "validation:auc",
         "dataset_train_uri": "s3://acme-ml-eu-west-1/churn/train/",
         "dataset_train_details": "source s3; type S3Prefix; distribution FullyReplicated; content "
         "type text/csv",
