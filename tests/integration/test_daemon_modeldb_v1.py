@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,25 @@ async def scene_v1(
 
 def marks(modeldb: ModelDbV1StandIn) -> list[str]:
     return sorted(mark_in(run["description"]) or "" for run in modeldb.runs)
+
+
+async def check(daemon: DaemonProcess) -> tuple[int, str]:
+    """`check` with the daemon's configuration: its exit status and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "daemon",
+        "check",
+        "--config",
+        str(daemon.config),
+        env=dict(daemon.environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
 
 
 async def became_writer(daemon: DaemonProcess) -> None:
@@ -115,6 +136,76 @@ async def test_a_lost_checkpoint_makes_no_run_twice(
         assert await daemon.stop() == 0
     assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 10
     assert len(modeldb_v1.fits) == 10
+
+
+async def test_a_deleted_sqlite_file_beside_old_documents_holds_and_check_says_so(
+    scene_v1: DaemonScene,
+    modeldb_v1: ModelDbV1StandIn,
+    free_port: Callable[[], int],
+) -> None:
+    jobs = jobs_named("old", 3)
+    late = Job("late")
+    scene_v1.finish_jobs([*jobs, late])
+    daemon = scene_v1.daemon(free_port())
+    await daemon.start()
+    await scene_v1.send([job.event for job in jobs])
+    await daemon.outcomes(3, outcome="synced")
+
+    await modeldb_v1.forget_sqlite()
+    await scene_v1.send([late.event])
+    (held,) = await daemon.outcomes(1, outcome="held", reason="unavailable")
+    assert "MongoDB is of another database than SQLite: it has metadata of model 1" in str(held)
+    await daemon.logged(
+        lambda line: line["event"] == "MongoDB of ModelDB V1 is of another database"
+    )
+    status, said = await check(daemon)
+    assert status != 0
+    (line,) = [each for each in said.splitlines() if "MongoDB is of another database" in each]
+    assert "give the server the SQLite file" in line
+    assert modeldb_v1.runs == []
+    assert len(modeldb_v1.documents) == 3
+
+    modeldb_v1.forget_documents()
+    await daemon.outcomes(1, outcome="synced", reason="created", job="late")
+    await scene_v1.drained()
+    assert [each["JOB"]["name"] for each in modeldb_v1.documents] == ["late"]
+    assert (await check(daemon))[0] == 0
+    assert await scene_v1.dead_letters() == []
+    assert await daemon.stop() == 0
+
+
+async def test_a_reset_while_the_daemon_runs_is_noticed_and_what_is_synced_stays_recorded(
+    scene_v1: DaemonScene,
+    modeldb_v1: ModelDbV1StandIn,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+) -> None:
+    jobs = jobs_named("old", 5)
+    new = jobs_named("new", 5)
+    scene_v1.finish_jobs([*jobs, *new])
+    daemon = scene_v1.daemon(free_port())
+    await daemon.start()
+    await scene_v1.send([job.event for job in jobs])
+    await daemon.outcomes(5, outcome="synced")
+
+    await modeldb_v1.forget_sqlite()
+    modeldb_v1.forget_documents()
+    await scene_v1.send([job.event for job in [*jobs, *new]])
+    await daemon.outcomes(5, outcome="duplicate", reason="already_synced")
+    await daemon.outcomes(10, outcome="synced")
+    await scene_v1.drained()
+    resets = [line for line in daemon.log if "ModelDB V1 was reset" in line["event"]]
+    assert [(line["level"], line["run_id"]) for line in resets] == [("warning", 5)]
+    assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 5
+    assert await daemon.stop() == 0
+
+    again = scene_v1.daemon(free_port(), checkpoint={"path": str(tmp_path / "new.db")})
+    await again.start()
+    await scene_v1.send([job.event for job in [*jobs, *new]])
+    await again.outcomes(5, outcome="synced", reason="created")
+    await again.outcomes(5, outcome="synced", reason="found_in_target")
+    assert len(marks(modeldb_v1)) == len(set(marks(modeldb_v1))) == 10
+    assert await again.stop() == 0
 
 
 async def test_a_wrong_port_ends_the_start_with_what_answers_there(

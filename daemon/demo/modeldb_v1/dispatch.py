@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from thriftpy2.thrift import TException
 
-from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents, parse_document
+from daemon.demo.modeldb_v1.metadata import MODEL_ID, Documents, cast_value, parse_document
 from daemon.demo.modeldb_v1.reads import READING, project_ids_statement
 from daemon.demo.modeldb_v1.store import ServerError, Store, null_pointer
-from daemon.demo.modeldb_v1.writes import STORING
+from daemon.demo.modeldb_v1.writes import STORING, given
 from daemon.targets.modeldb_v1.codec import (
     INTERFACE,
     ApplicationException,
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _UNKNOWN_METHOD, _INTERNAL_ERROR = 1, 6
 _SQL_CALLS = {**STORING, **READING}
-_WITHOUT_STORAGE = {"testConnection", "getModelIds"}
+_DOCUMENT_CALLS = {"getModelIds", "createOrUpdateScalarField"}
+_WITHOUT_STORAGE = {"testConnection", *_DOCUMENT_CALLS}
 _INSERT_RUN = "insert into ExperimentRun (id, experiment, description, created) values (?, ?, ?, ?)"
 
 
@@ -54,7 +55,7 @@ class Backend:
             daemon.demo.modeldb_v1.writes.ConnectionBrokenError: there is none: the connection is to
             be closed.
         """
-        if call.method not in {"getModelIds", *_SQL_CALLS}:
+        if call.method not in {*_DOCUMENT_CALLS, *_SQL_CALLS}:
             return refusal(
                 call, ApplicationException(_UNKNOWN_METHOD, f"Invalid method name: '{call.method}'")
             )
@@ -74,6 +75,8 @@ class Backend:
                 raise null_pointer()
             await self._faults.reach_mongo(to_write=False)
             return self._documents.model_ids(arguments["keyValuePairs"])
+        if method == "createOrUpdateScalarField":
+            return await self._set_field(arguments)
         result = _SQL_CALLS[method](self._store, arguments)
         if method == "storeFitEvent":
             await self._store_document(result.modelId, arguments["fe"].metadata)
@@ -82,6 +85,11 @@ class Backend:
                 await self._faults.reach_mongo(to_write=False)
                 model.metadata = self._documents.printed_of(model.id)
         return result
+
+    async def _set_field(self, arguments: Mapping[str, Any]) -> bool:
+        value = cast_value(given(arguments["value"]), given(arguments["valueType"]))
+        await self._faults.reach_mongo(to_write=True)
+        return self._documents.set_field(arguments["modelId"], given(arguments["key"]), value)
 
     async def _store_document(self, model_id: int, metadata: str | None) -> None:
         if metadata is not None:

@@ -40,6 +40,22 @@ class Documents:
         check_names(document)
         self._documents.append({"_id": {"$oid": secrets.token_hex(12)}, **document})
 
+    def clear(self) -> None:
+        """Drops the collection."""
+        self._documents.clear()
+
+    def set_field(self, model_id: int, name: str, value: object) -> bool:
+        """Sets a member of a model's first document; False: it has none."""
+        document = next((each for each in self._documents if each[MODEL_ID] == model_id), None)
+        if document is None:
+            return False
+        *path, last = name.split(".")
+        inner: Document = document
+        for each in path:
+            inner = inner.setdefault(each, {})
+        inner[last] = value
+        return True
+
     def printed_of(self, model_id: int) -> str:
         """A model's first document as JSON; "" when it has none."""
         found = (document for document in self._documents if document[MODEL_ID] == model_id)
@@ -75,6 +91,25 @@ def parse_document(text: str) -> Document:
     if not isinstance(value, dict):
         raise ServerError("ClassCastException: the value cannot be cast to com.mongodb.DBObject")
     return value
+
+
+def cast_value(text: str, value_type: str) -> object:
+    """The value of a field that is set by itself; "datetime" is not imitated.
+
+    Raises:
+        ServerError: the type is unknown, or the text is none of it.
+    """
+    match value_type:
+        case "string":
+            return text
+        case "bool":
+            return text.lower() == "true"
+        case "int" | "long" | "double":
+            try:
+                return float(text) if value_type == "double" else int(text)
+            except ValueError as error:
+                raise ServerError(f'NumberFormatException: For input string: "{text}"') from error
+    raise ServerError(f"IllegalArgumentException: Unsupported value type: {value_type}")
 
 
 def _long(text: str) -> int:

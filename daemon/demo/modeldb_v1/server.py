@@ -4,7 +4,7 @@
         ...  # 127.0.0.1 and server.port are the address to configure
         server.faults.storage_busy = True
 
-It imitates ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata) for the 13 methods
+It imitates ModelDB v1.0.0 (Java, Apache Thrift, SQLite, MongoDB for metadata) for the 14 methods
 that this project calls; others get "Invalid method name". It gives the recorded answers of the real
 server (tests/data/modeldb_v1), errors included. `frames` reads requests, `dispatch` carries them
 out with `writes`, `reads` and `metadata`, `faults` breaks things.
@@ -164,6 +164,18 @@ class ModelDbV1StandIn:
         tasks = list(self._connections)
         self._die()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def forget_sqlite(self) -> None:
+        """Somebody stops the server, deletes its SQLite file and starts it with an empty one.
+        MongoDB keeps its documents.
+        """
+        await self.aclose()
+        self.store.clear()
+        await self.start(self.host)
+
+    def forget_documents(self) -> None:
+        """Somebody drops MongoDB's collection while the server runs."""
+        self.stored_documents.clear()
 
     def refuse_connections(self) -> None:
         """Nobody listens any more; the connections that there are go on."""

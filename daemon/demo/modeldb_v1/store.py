@@ -114,6 +114,12 @@ class Table:
         del self._rows[row_id]
         self._index()
 
+    def clear(self) -> None:
+        """Empties it as a new file is empty: ids count from 1 again."""
+        self._rows.clear()
+        self._index()
+        self._largest_id = 0
+
     def _enter(self, row_id: int, values: Row) -> Row:
         row = {"id": row_id, **{column: values.get(column) for column in self._columns}}
         self._rows[row_id] = row
@@ -175,6 +181,12 @@ class Store:
         self.events = Table("Event", "eventType! eventId! experimentRun!", "eventId")
         self.read_back: Callable[[Table, Row], int | None] = lambda _table, row: int(row["id"])
         """Asked after each insert for the id that the server reads back, maybe another row's."""
+
+    def clear(self) -> None:
+        """Empties every table, as a new SQLite file has them."""
+        for table in vars(self).values():
+            if isinstance(table, Table):
+                table.clear()
 
     def insert(self, table: Table, **values: object) -> int | None:
         """The id of the new row, as the server reads it back; raises what `Table.insert` does."""

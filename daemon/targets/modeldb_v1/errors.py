@@ -32,6 +32,7 @@ class CallErrorKind(StrEnum):
     NOT_FOUND = "not_found"
     TWIN_ROWS = "twin_rows"  # two rows where there must be one
     OTHER_WRITER = "other_writer"  # rows of two writers got mixed up
+    OTHER_DATABASE = "other_database"  # MongoDB has documents of another SQLite file
     BAD_VALUE = "bad_value"  # a value that the server cannot store
     TOO_LARGE = "too_large"  # a frame that the server does not accept
     NOT_WRITER = "not_writer"  # this process does not hold the writer lease

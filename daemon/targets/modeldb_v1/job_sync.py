@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from daemon.targets.modeldb_v1 import requests
-from daemon.targets.modeldb_v1.codec import encode_call
-from daemon.targets.modeldb_v1.connection import LONGEST_FRAME
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.model_search import ancestries
+from daemon.targets.modeldb_v1.pairing import ForeignDocument
 from daemon.targets.modeldb_v1.readback import (
     StoredModel,
     data_frames_of_metrics,
@@ -27,6 +26,7 @@ from daemon.targets.modeldb_v1.readback import (
     missing_metrics,
 )
 from daemon.targets.modeldb_v1.run_index import FoundRun, oldest_project, raise_first
+from daemon.targets.modeldb_v1.sendable import refuse_what_cannot_be_sent
 from daemon.targets.ports import TargetRun
 
 if TYPE_CHECKING:
@@ -108,10 +108,14 @@ class JobSync:
             CallFailed: a call failed.
             LeaseLost, NameLocked, EdgeFault: raised by the journal.
         """
-        _refuse_what_cannot_be_sent(self._job)
+        refuse_what_cannot_be_sent(self._job)
         found = await self._look_up()
         await self._journal.begin_write(f"modeldb-v1/{self._server_id}/run/{self._job.marker}")
-        placed = _Placed(found, created=False) if found is not None else await self._make_run()
+        if found is None:
+            await self._forget_lost_run()
+            placed = _Placed(await self._make_run(), created=True)
+        else:
+            placed = _Placed(found, created=False)
         await self._note_run(placed)
         model = None if placed.created else await self._stored_model(placed.run)
         fitted = model is None
@@ -142,7 +146,7 @@ class JobSync:
         await self._index.project(self._job.project_name, self._job.project_user)
         return self._index.marked(self._job.marker)
 
-    async def _make_run(self) -> _Placed:
+    async def _make_run(self) -> FoundRun:
         name, author = self._job.project_name, self._job.project_user
         project = None
         try:
@@ -152,7 +156,7 @@ class JobSync:
         except BaseException:
             self._index.forget(name, author, project)
             raise
-        return _Placed(run, created=True)
+        return run
 
     async def _first_run(self, project: Project) -> FoundRun | None:
         """Stores the run together with project and experiment; None if those are known."""
@@ -272,6 +276,7 @@ class JobSync:
             await self._journal.note_steps({_HAS_MODEL: "yes"})
             return await self._models.search(self._job, run.run_id)
         if (model := from_details(self._job, details.modelResponses)) is not None:
+            _refuse_foreign_document(run, model)
             return model
         if noted is None:
             return None
@@ -361,6 +366,16 @@ class JobSync:
     def _noted(self, word: str) -> int | None:
         text = self._journal.steps.get(word, "")
         return int(text) if text.isdecimal() else None
+
+    async def _forget_lost_run(self) -> None:
+        """Before a run is made anew: drops the steps of one that is gone, whose ids may soon be
+        those of other rows.
+        """
+        run_id = self._noted("run_id")
+        if run_id is None:
+            return
+        log.warning("ModelDB V1 was reset: the run of an unfinished job is gone", run_id=run_id)
+        await self._journal.note_steps(dict.fromkeys(self._journal.steps, ""))
 
     async def _note_run(self, placed: _Placed) -> None:
         """Records the run. Drops steps of another run: the server's database was replaced."""
@@ -453,35 +468,9 @@ class JobSync:
                 "storeFitEvent",
                 f"run {run.run_id} lacks the model and metrics that were just written to it",
             )
+        _refuse_foreign_document(run, stored)
         # a metadata store that was killed may have lost its newest documents
         await self._with_document(run, stored)
-
-
-def _refuse_what_cannot_be_sent(job: MappedJob) -> None:
-    """Raises `CallFailed` before the first call if the server cannot accept one of the job's calls,
-    so that no job is stored in part.
-    """
-    calls: list[tuple[str, dict[str, object]]] = [
-        ("storeProjectEvent", {"pr": requests.project_event(job)}),
-        ("storeExperimentRunEvent", {"er": requests.run_event(1, job)}),
-        ("storeFitEvent", {"fe": requests.fit_event(1, job)}),
-        *(
-            ("storeDataFrame", {"df": requests.data_frame(frame), "experimentRunId": 1})
-            for frame in job.data_frames[1:]
-        ),
-        *(
-            ("storeMetricEvent", {"me": requests.metric_event(1, 1, 1, metric)})
-            for metric in job.metrics
-        ),
-    ]
-    for method, arguments in calls:
-        try:
-            size = len(encode_call(method, arguments, 0))
-        except ValueError as error:
-            raise CallFailed(CallErrorKind.BAD_VALUE, method, str(error), sent=False) from error
-        if size > LONGEST_FRAME:
-            detail = f"the call takes {size} bytes; ModelDB V1 takes at most {LONGEST_FRAME}"
-            raise CallFailed(CallErrorKind.TOO_LARGE, method, detail, sent=False)
 
 
 def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
@@ -491,6 +480,13 @@ def _frame_steps(data_frames: Mapping[int, Any]) -> dict[str, str]:
         for channel, frame in data_frames.items()
         if not isinstance(frame, BaseException)
     }
+
+
+def _refuse_foreign_document(run: FoundRun, model: StoredModel) -> None:
+    if model.other_owner is not None:
+        raise ForeignDocument(
+            "getExperimentRunDetails", run.run_id, model.model_id, model.other_owner
+        )
 
 
 def _mixed_up(method: str, detail: str) -> CallFailed:

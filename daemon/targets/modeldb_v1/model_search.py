@@ -34,6 +34,8 @@ SEARCHED_MODELS = 10_000
 """The number of newest model ids to try."""
 _BATCH = 32
 """Ids per round trip."""
+_WIDEST_GAP = 1
+"""Ids in succession without a fit, between two with one, as `newest_model` expects them."""
 
 
 class ModelIndex:
@@ -159,6 +161,36 @@ class ModelIndex:
         """Whether one of the `_BATCH` next ids has a model."""
         following = range(model_id + 1, model_id + 1 + _BATCH)
         return any(answer is not None for answer in await ancestries(self._caller, following))
+
+
+async def newest_model(caller: Caller, known: int = 0) -> int:
+    """The highest id of a model; 0 if there is none. Found by galloping search, with few ids per
+    step, because the server logs a stack trace for each that it does not know.
+
+    Args:
+        caller: a connection.
+        known: the id of a model that there was earlier.
+
+    Raises:
+        CallFailed: a call failed.
+    """
+
+    async def first_from(model_id: int) -> int | None:
+        following = range(model_id, model_id + _WIDEST_GAP + 1)
+        answers = await ancestries(caller, following)
+        found = zip(following, answers, strict=True)
+        return next((each for each, answer in found if answer is not None), None)
+
+    low = await first_from(known) if known else 0
+    low, step = low or 0, 1
+    while (found := await first_from(low + step)) is not None:
+        low, step = found, step * 2
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = await first_from(middle)
+        low, high = (low, middle) if found is None else (found, high)
+    return low
 
 
 async def ancestries(caller: Caller, model_ids: Iterable[int]) -> list[Any]:

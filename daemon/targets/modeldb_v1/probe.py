@@ -1,4 +1,6 @@
-"""Health probe of a ModelDB V1 server: reads that touch its database and its metadata store."""
+"""Health probe of a ModelDB V1 server: reads that touch its database and its metadata store, and
+the comparison of the two.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +40,7 @@ class Probe:
         connect: opens a connection whose calls may take `PENDING_SECONDS`.
         call_seconds: deadline of one probe.
         metadata_store: whether to read from the metadata store, too.
+        compare: compares the two over a connection. Raises `CallFailed`.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class Probe:
         *,
         call_seconds: float,
         metadata_store: bool,
+        compare: Callable[[Connection], Awaitable[object]] | None = None,
     ) -> None:
         self._connect = connect
         self._call_seconds = call_seconds
         self._metadata_store = metadata_store
+        self._compare = compare
         self._asking = asyncio.Lock()
         self._pending: Connection | None = None
 
@@ -76,6 +81,8 @@ class Probe:
             connection = await self._connect()
         try:
             await read_stores(connection, metadata_store=self._metadata_store)
+            if self._metadata_store and self._compare is not None:
+                await self._compare(connection)
         except asyncio.CancelledError:
             # if the server is still at it, the next probe waits for it on this connection
             self._pending = connection

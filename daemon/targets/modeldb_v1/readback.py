@@ -7,14 +7,20 @@ what has been stored.
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from daemon.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from daemon.targets.modeldb_v1.mapping import MappedDataFrame, MappedJob
+
+_OF_NO_JOB = "no training job"
+_OWNER_CHARACTERS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,9 @@ class StoredModel:
     metrics: Mapping[str, Mapping[int, float]] | None
     """By name and data frame id; None if unreadable (no metadata store)."""
     has_document: bool
-    """The metadata store has its metadata."""
+    """The metadata store has metadata of its number."""
+    other_owner: str | None = None
+    """Whose those are if they are another's, as `other_owner` says it."""
 
 
 def float32(value: float) -> float:
@@ -46,8 +54,33 @@ def from_details(job: MappedJob, models: Iterable[Any]) -> StoredModel | None:
             and _parameters(spec) == sorted(job.hyperparameters)
         ):
             metrics = {name: dict(by_frame) for name, by_frame in (model.metrics or {}).items()}
-            return StoredModel(model.id, frame.id, metrics, bool(model.metadata))
+            owner = other_owner(model.metadata, job.marker)
+            return StoredModel(model.id, frame.id, metrics, bool(model.metadata), owner)
     return None
+
+
+def other_owner(document: str | None, marker: str) -> str | None:
+    """Whose a model's metadata are, in words; None if it has none, or they are the job's.
+
+    Args:
+        document: as the server returns it.
+        marker: of the job.
+    """
+    if not document:
+        return None
+    _, arn, creation_time = marker.split(" ")
+    try:
+        read = json.loads(document)
+    except (ValueError, RecursionError):  # the driver's text of what only others store
+        return None if arn in document and creation_time in document else _OF_NO_JOB
+    job = read.get("JOB") if isinstance(read, dict) else None
+    if not isinstance(job, dict) or not isinstance(job.get("arn"), str):
+        return _OF_NO_JOB
+    # metadata that do not say when the job was created are those of the ARN's job
+    created = job.get("creation_time", creation_time)
+    if job["arn"].lower() == arn and created == creation_time:
+        return None
+    return shortened(f"{job['arn']} created {created}", _OWNER_CHARACTERS)
 
 
 def from_ancestry(job: MappedJob, run_id: int, answer: Any) -> StoredModel | None:  # noqa: ANN401 - a Thrift struct

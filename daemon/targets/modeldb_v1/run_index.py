@@ -2,7 +2,8 @@
 
 The server cannot look up a run by its description, so all runs of a project are read once per
 connection, and runs that this process creates are added. The index stays valid as long as the
-connection lives, because ModelDB V1 never deletes anything and nothing else writes. After a failed
+connection lives, because ModelDB V1 never deletes anything, nothing else writes, and a server whose
+database is replaced is restarted. After a failed
 or cancelled write, the project is dropped and read again on the same connection, so that the answer
 comes after that write. Reads in progress at that moment do not count: they may have come before it.
 """
@@ -106,6 +107,21 @@ class RunIndex:
                 await self._read_runs(await self._caller.call("getProjectIds", keyValuePairs={}))
                 self._all_read = forgotten == self._forgotten
         return self.marked(marker)
+
+    def newest(self) -> tuple[str, FoundRun] | None:
+        """The mark and the run with the highest id among those known."""
+        return max(self._runs.items(), key=lambda each: each[1].run_id, default=None)
+
+    async def still_has(self, marker: str, run: FoundRun) -> bool:
+        """Whether a run that was known on an earlier connection is there. Reads its project, which
+        its jobs will need.
+
+        Raises:
+            CallFailed: a read failed.
+        """
+        async with self._reading:
+            await self._read_runs([run.project_id])
+        return self.marked(marker) == run
 
     def add(self, marker: str, run: FoundRun) -> None:
         """Adds a run."""

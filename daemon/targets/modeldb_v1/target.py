@@ -13,6 +13,7 @@ from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job, marker_of
+from daemon.targets.modeldb_v1.pairing import ForeignDocument, Pairing
 from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe, read_stores
 from daemon.targets.modeldb_v1.run_index import RunIndex
 from daemon.targets.modeldb_v1.write_session import STAND_BY_SECONDS, WriteSession
@@ -36,6 +37,7 @@ _OF_THE_EDGE = {
     CallErrorKind.STORAGE: Reason.UNAVAILABLE,
     CallErrorKind.METADATA_STORE_DOWN: Reason.UNAVAILABLE,
     CallErrorKind.UNKNOWN_RUN: Reason.UNAVAILABLE,
+    CallErrorKind.OTHER_DATABASE: Reason.UNAVAILABLE,
     CallErrorKind.OTHER_WRITER: Reason.OTHER_WRITER,
     CallErrorKind.NOT_THE_API: Reason.NOT_THE_API,
     CallErrorKind.SCHEMA_MISSING: Reason.NOT_THE_API,
@@ -112,10 +114,12 @@ class ModelDBV1Target:
     ) -> None:
         self._server_id = server_id
         self._metadata_store = metadata_store
+        self._pairing = Pairing(lambda: permit.holds)
         self._probe = Probe(
             partial(connect, call_seconds=PENDING_SECONDS),
             call_seconds=call_seconds,
             metadata_store=metadata_store,
+            compare=self._pairing.check,
         )
         self._session = WriteSession(
             partial(connect, call_seconds=call_seconds, may_send=permit.may_send),
@@ -198,6 +202,8 @@ class ModelDBV1Target:
     def _session_fault(self, failed: CallFailed) -> DaemonError:
         if failed.kind in _CONNECTION_WORTHLESS:
             self._session.cut()
+        if isinstance(failed, ForeignDocument):
+            self._pairing.noted(failed)
         if failed.kind is CallErrorKind.OTHER_WRITER:
             log.error("another writer on ModelDB V1", method=failed.method, detail=failed.detail)
         return fault_of(failed)
@@ -225,9 +231,8 @@ def _server_fault(failed: CallFailed) -> DaemonError:
 
 def fault_of(failed: CallFailed) -> DaemonError:
     """The fault that a failed call means: of the whole server, or of the job, now or for good."""
-    detail = (
-        f"{failed.method}: {failed.detail}" if failed.method not in failed.detail else failed.detail
-    )
+    says_itself = failed.method in failed.detail or failed.kind is CallErrorKind.OTHER_DATABASE
+    detail = failed.detail if says_itself else f"{failed.method}: {failed.detail}"
     if failed.kind in _ADVICE:
         detail = f"{detail}: {_ADVICE[failed.kind]}"
     if failed.kind in _OF_THE_EDGE:

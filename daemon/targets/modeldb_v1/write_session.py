@@ -127,12 +127,31 @@ class WriteSession:
         try:
             await self._settle(connection)
             self._refuse_unless_writer()
+            term = await self._term_on(connection)
         except BaseException:
             await connection.aclose()
             raise
         log.debug("connected to ModelDB V1", settle_seconds=self._settle_seconds)
-        newest = None if self._term is None else self._term.model_index.newest
-        return Term(connection, RunIndex(connection), ModelIndex(connection, newest))
+        return term
+
+    async def _term_on(self, connection: Connection) -> Term:
+        """A term whose indexes are new; what the last one knew of models holds unless the server
+        was reset.
+        """
+        run_index, last = RunIndex(connection), self._term
+        if last is None:
+            return Term(connection, run_index, ModelIndex(connection))
+        witness = last.run_index.newest()
+        if witness is None or await run_index.still_has(*witness):
+            return Term(connection, run_index, ModelIndex(connection, last.model_index.newest))
+        marker, run = witness
+        log.warning(
+            "ModelDB V1 was reset: the newest run that this process knew is gone",
+            run_id=run.run_id,
+            project_id=run.project_id,
+            mark=marker,
+        )
+        return Term(connection, RunIndex(connection), ModelIndex(connection))
 
     async def _settle(self, connection: Connection) -> None:
         """Waits for the settle time. Only time during which the server and its stores answer

@@ -51,7 +51,11 @@ async def test_a_server_that_works(server: ModelDbV1StandIn, *, metadata_store: 
         await target.probe()
         await target.probe()
         await until(lambda: server.open_connections == 0)
-    assert server.calls == ["getProjectIds", *(["getModelIds"] if metadata_store else [])] * 2
+    compared = ["computeModelAncestry"] * 2 + ["createOrUpdateScalarField"]
+    assert (
+        server.calls
+        == ["getProjectIds", *(["getModelIds", *compared] if metadata_store else [])] * 2
+    )
 
 
 async def test_a_database_that_is_busy(server: ModelDbV1StandIn) -> None:

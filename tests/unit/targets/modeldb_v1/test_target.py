@@ -316,6 +316,7 @@ FAULTS: dict[CallErrorKind, DaemonError] = {
     CallErrorKind.UNKNOWN_RUN: EdgeFault(
         Edge.TARGET, Reason.UNAVAILABLE, "has its database been replaced?"
     ),
+    CallErrorKind.OTHER_DATABASE: EdgeFault(Edge.TARGET, Reason.UNAVAILABLE, ""),
     CallErrorKind.OTHER_WRITER: EdgeFault(
         Edge.TARGET, Reason.OTHER_WRITER, "switch off every other writer"
     ),
@@ -338,7 +339,9 @@ def test_whose_fault(kind: CallErrorKind) -> None:
     fault: Any = fault_of(CallFailed(kind, "storeFitEvent", "the server's words"))
     assert type(fault) is type(due)
     assert fault.reason is due.reason
-    assert fault.detail.startswith("storeFitEvent: the server's words")
+    says_itself = kind is CallErrorKind.OTHER_DATABASE
+    method = "" if says_itself else "storeFitEvent: "
+    assert fault.detail.startswith(f"{method}the server's words")
     assert due.detail in fault.detail
     assert getattr(fault, "curable", None) == getattr(due, "curable", None)
     assert getattr(fault, "delay_seconds", None) == getattr(due, "delay_seconds", None)
@@ -474,7 +477,13 @@ async def test_a_target_as_configured(server: ModelDbV1StandIn) -> None:
     with pytest.raises(JobFault, match="standing_by"):
         await target.sync(full_job(), MemoryJournal())
     await target.aclose()
-    assert seen == [("getProjectIds", "ok"), ("getModelIds", "ok"), ("getProjectIds", "ok")]
+    assert seen == [
+        ("getProjectIds", "ok"),
+        ("getModelIds", "ok"),
+        *[("computeModelAncestry", "not_found")] * 2,
+        ("createOrUpdateScalarField", "ok"),
+        ("getProjectIds", "ok"),
+    ]
 
 
 async def test_a_ca_file_that_is_none(target: ModelDBV1Target, tmp_path: Path) -> None:

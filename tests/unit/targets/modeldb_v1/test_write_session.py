@@ -81,16 +81,19 @@ async def test_probe_connect_settle_read_write_for_each_term(
         order.append(f"settling on {server.open_connections} connection")
 
     settling.during = note
-    for _ in range(2):
+    for runs_known in (False, True):
         server.received.clear()
         order.clear()
         term = await session.term()
         assert order == ["settling on 1 connection"] * 5
-        assert server.calls == ["getProjectIds", "getModelIds"] * (1 + 5), (
+        looked = ["getRunsAndExperimentsInProject"] if runs_known else []
+        assert server.calls == ["getProjectIds", "getModelIds"] * (1 + 5) + looked, (
             "nothing else leaves before the server has settled"
         )
         await sync(term)
-        assert server.calls[12] == "getProjectIds", "nothing is written before it has been read"
+        assert server.calls[12 + runs_known] == "getProjectIds", (
+            "nothing is written before it has been read"
+        )
         probing, *others = [each.connection for each in server.received[1:]]
         assert set(others) == {probing + 1}, "the probe has its own"
         await server.restart()
