@@ -12,6 +12,9 @@
 | attributes | everything else: numbers as numbers, booleans as text, never null or empty |
 | tags | `sagemaker`, model type, status unless Completed, `tuning:` and the parent's name |
 
+A job that evaluates a model has the tag `evaluation`, and an artifact `evaluation_output` in place
+of a model.
+
 Text of a hyperparameter over 2000 bytes is shortened; the attribute `hyperparameter_<key>_full` has
 all of it. A number with more digits than a double holds is rounded; `hyperparameter_<key>_exact`
 has its text. Hyperparameters of SageMaker's SDK become attributes `sdk_<key>`. Everything that is
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daemon.targets.common_attributes import common_attributes
+from daemon.targets.modeldb_v2.description import description
 from daemon.targets.modeldb_v2.hyperparameters import (
     EMPTY,
     hyperparameter_attributes,
@@ -44,7 +48,6 @@ from daemon.targets.modeldb_v2.limits import (
 from daemon.targets.modeldb_v2.metrics import metric_attributes, metrics
 from daemon.targets.modeldb_v2.observations import extreme_steps, observations
 from daemon.targets.modeldb_v2.renaming import note_hashed, note_renamed, quoted
-from daemon.text import shortened
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,8 +61,6 @@ CREATION_TIME_ATTRIBUTE = "sagemaker_creation_time"
 NOTES_ATTRIBUTE = "sync_notes"
 
 _NOTES_CHARACTERS = 10_000
-_LINE_CHARACTERS = 500
-"""Longest line of the description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def map_run(run: TrainingRun) -> MappedRun:
     run_name = _name("run", run.name, notes)
     body: dict[str, Any] = {
         "name": run_name,
-        "description": _description(run),
+        "description": description(run),
         **_times(run),
         "tags": _tags(run, notes),
         "hyperparameters": hyperparameters(run, notes),
@@ -125,39 +126,6 @@ def _name(what: str, name: str, notes: list[str]) -> str:
     return short
 
 
-def _description(run: TrainingRun) -> str:
-    """The facts that people look for first: the web UI shows attributes in pop-ups only."""
-    lines = {
-        "Model": run.model_name,
-        "Type": run.model_type,
-        "User": run.project_user,
-        "Status": run.status
-        + (f" ({run.secondary_status})" if run.secondary_status not in {None, run.status} else ""),
-        "Duration": _duration(run.training_seconds),
-        "Billed": _duration(run.billable_seconds),
-        "Instances": run.instances,
-        "Model location": run.model_location,
-        "SageMaker": run.console_url,
-        "Failure": run.failure_reason,
-    }
-    return "\n".join(
-        f"{label}: {shortened(value, _LINE_CHARACTERS)}" for label, value in lines.items() if value
-    )
-
-
-def _duration(seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = (
-        [f"{hours} h"] * (hours > 0)
-        + [f"{minutes} min"] * (minutes > 0 or hours > 0)
-        + [f"{rest} s"]
-    )
-    return " ".join(parts)
-
-
 def _times(run: TrainingRun) -> dict[str, int]:
     """Times in epoch milliseconds, settable at creation only (date_created by a server flag)."""
     start = run.start_time or run.creation_time
@@ -176,6 +144,7 @@ def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
     wanted = [
         "sagemaker",
         run.model_type,
+        *(["evaluation"] if run.is_evaluation else []),
         *([run.status] if run.status not in {"", "Completed"} else []),
         *([f"tuning:{run.tuning_job_name}"] if run.tuning_job_name is not None else []),
     ]
@@ -205,7 +174,9 @@ def _artifacts(run: TrainingRun) -> list[dict[str, Any]]:
     code = [channel for channel in run.channels if channel.is_code]
     keys = distinct_keys((channel.name for channel in code), run_key)
     wanted = [
-        ("model_artifact", run.model_location, "MODEL"),
+        ("evaluation_output", run.model_location, "BLOB")
+        if run.is_evaluation
+        else ("model_artifact", run.model_location, "MODEL"),
         ("training_image", run.training_image, "CONTAINER"),
         ("source_code", run.source_code_uri, "CODE"),
         *(
@@ -231,6 +202,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
         **common_attributes(run),
+        **_instead_of_a_model(run),
         **metric_attributes(run),
         **_channel_attributes(run.channels, notes),
         **extreme_steps(run),
@@ -242,6 +214,18 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         for key, value in attributes.items()
         if value is not None and value != ""
     ]
+
+
+def _instead_of_a_model(run: TrainingRun) -> dict[str, str | None]:
+    """An evaluation makes none, although SageMaker says where its model is."""
+    if not run.is_evaluation:
+        return {}
+    return {
+        "model_artifact_uri": None,
+        "model_console_url": None,
+        "evaluation_output_uri": run.model_location,
+        "evaluation_output_console_url": run.model_console_url,
+    }
 
 
 def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:

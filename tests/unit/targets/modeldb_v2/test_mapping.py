@@ -86,7 +86,7 @@ def test_a_usual_job_whole() -> None:
     attributes = values(result.body.pop("attributes"))
     assert result.body == {
         "name": job,
-        "description": "\n".join(
+        "description": " · \n".join(
             [
                 "Model: churn-xgb",
                 "Type: XGBoost",
@@ -97,6 +97,7 @@ def test_a_usual_job_whole() -> None:
                 "Instances: 1 x ml.m5.xlarge",
                 f"Model location: {model}",
                 f"SageMaker: {console}",
+                f"Logs: {attributes['logs_url']}",
             ]
         ),
         "start_time": 1763628097554,
@@ -331,7 +332,7 @@ def test_a_failed_job_says_so_where_people_look() -> None:
         BillableTimeInSeconds=59,
     )
     assert (
-        "Status: Stopped (MaxRuntimeExceeded)\nDuration: 1 h 1 min 1 s\nBilled: 59 s"
+        "Status: Stopped (MaxRuntimeExceeded) · \nDuration: 1 h 1 min 1 s · \nBilled: 59 s"
         in stopped.body["description"]
     )
 
