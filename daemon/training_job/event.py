@@ -7,52 +7,53 @@ guide, "Transform input"):
   also has ``replay-name``
 - ``{"TrainingJobName": …, "TrainingJobArn": …, …}``: only the detail (InputPath ``$.detail``), or
   at least a name or an ARN
-- ``{"name": …, "arn": …}``: an InputTransformer with its own member names
-- ``{"Type": "Notification", "TopicArn": …, "Message": …}``: one of the above, inside SNS
+- ``{"trainingJobName": …}``, ``{"job_name": …, "job_arn": …}``: an InputTransformer with its own
+  member names (`event_members`)
+- one of the above inside what a service between rule and queue makes of it: SNS, a record of SQS,
+  a batch of records, the request of a Lambda destination (`event_wrappers`)
+
+Only what is known to be about something else is an `OtherEvent` (`other_events`): it is deleted. A
+body that mentions a training job is understood or malformed, so that a person sees it.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from daemon.redaction.beginning import safe_beginning
-from daemon.redaction.redactor import without_shapes
-from daemon.text import is_plain, one_line
-from daemon.training_job.identity import JOB_NAME, JobArn
+from daemon.text import one_line
+from daemon.training_job.event_members import (
+    SHOWN_CHARACTERS,
+    JobMembers,
+    Malformed,
+    arns_in,
+    mention_of_job,
+    names_job,
+    place_of,
+    plain,
+    shown,
+    time_of,
+    type_of,
+)
+from daemon.training_job.event_wrappers import is_item, is_relay, payloads
+from daemon.training_job.other_events import known_other
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from daemon.training_job.identity import JobArn
 
 DETAIL_TYPE = "SageMaker Training Job State Change"
 SOURCE = "aws.sagemaker"
 
 _DETAIL_LIMIT = 300
-_QUOTE_LIMIT = 80
-_SEARCHED_LIMIT = 1_000
-"""A secret that begins in a quotation is recognised by what follows."""
-
-_WORD = re.compile(r"[A-Za-z]{1,64}")
-_ACCOUNT = re.compile(r"[0-9]{12}")
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?")
-_DATE_AND_TIME = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].+")
-
-_MILLISECONDS_FROM = 1e11
-"""Numbers below are seconds (until the year 5138), others milliseconds (since 1973)."""
-_EPOCH = datetime.fromtimestamp(0, UTC)
-
-_PARTITIONS = {  # botocore's endpoints.json, regionRegex of each partition but aws
-    "cn-": "aws-cn",
-    "us-gov-": "aws-us-gov",
-    "us-iso-": "aws-iso",
-    "us-isob-": "aws-iso-b",
-    "eu-isoe-": "aws-iso-e",
-    "us-isof-": "aws-iso-f",
-    "eusc-": "aws-eusc",
-}
+_MOST_LAYERS = 12
+"""Wrappers around an event, lists and strings around JSON."""
+_MOST_RECORDS = 1000
+_CONFIRMATIONS = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,239 +95,261 @@ class MalformedBody:
     """One line, at most 300 characters, that never quotes hyperparameters or environment."""
 
 
-class _Malformed(Exception):
-    """The body is malformed; the text says why."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the body a value stands."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
+    what: str
+    """For errors."""
+    layers: int = 0
+    direct: bool = True
+    """Nothing but SNS is around it: EventBridge's events arrive at once, and whole."""
+    around: Mapping[str, str] = field(default_factory=dict)
+    """Account and region, in the form of an envelope, as said around it."""
+
+    def inside(self, what: str, around: Mapping[str, str], *, direct: bool = False) -> _Place:
+        return _Place(what, self.layers + 1, direct and self.direct, {**self.around, **around})
 
 
 def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
     """Parses the body of an SQS message. Never raises, whatever the body is."""
     try:
-        document = _object(body, "the body")
-        if isinstance(document.get("TopicArn"), str) and isinstance(document.get("Type"), str):
-            return _notification(document)
-        return _event(document)
-    except _Malformed as problem:
+        return _event(_loaded(body, "the body"), _Place("the body"))
+    except Malformed as problem:
         return MalformedBody(one_line(str(problem))[:_DETAIL_LIMIT])
 
 
-def _notification(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+def _event(document: object, place: _Place) -> TrainingJobEvent | OtherEvent:
+    if place.layers > _MOST_LAYERS:
+        raise Malformed(f"an event wrapped in more than {_MOST_LAYERS} layers")
+    if isinstance(document, dict):
+        return _object(document, place)
+    if isinstance(document, str):
+        return _text(document, place)
+    # a list of events is nothing that a service sends; records are, and an event's resources
+    if isinstance(document, list) and (place.layers or all(map(is_item, document))):
+        return _batch(document, place)
+    raise Malformed(f"{place.what} is {type_of(document)}, not an object")
+
+
+def _text(text: str, place: _Place) -> TrainingJobEvent | OtherEvent:
+    """JSON in a string, or the ARN alone (InputPath ``$.detail.TrainingJobArn``)."""
+    for _, arn in arns_in({place.what: text}).values():
+        return TrainingJobEvent(arn.name, arn)
+    inner = _loaded(text, place.what, unread="text, not an object")
+    return _event(inner, place.inside(place.what, {}))
+
+
+def _object(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | OtherEvent:
+    if isinstance(document.get("TopicArn"), str) and isinstance(document.get("Type"), str):
+        return _notification(document, place)
+    if "detail-type" in document:
+        return _envelope(document, place)
+    other = known_other(document)
+    if other is not None:
+        return OtherEvent(other)
+    return _unwrapped(document, place)
+
+
+def _notification(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | OtherEvent:
     """SNS delivers notifications and confirmation requests, whose link is never followed."""
-    if document["Type"] != "Notification":
-        return OtherEvent(f"SNS {_shown(document['Type'])}")
+    if document["Type"] in _CONFIRMATIONS:
+        return OtherEvent(f"SNS {shown(document['Type'])}")
     message = document.get("Message")
     if not isinstance(message, str):
-        raise _Malformed(f"Message of the SNS notification is {_type(message)}, not text")
-    return _event(_object(message, "Message of the SNS notification"))
+        raise Malformed(f"Message of the SNS notification is {type_of(message)}, not text")
+    what = "Message of the SNS notification"
+    inner = place.inside(what, {}, direct=place.layers == 0)
+    return _event(_loaded(message, what), inner)
 
 
-def _event(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
-    if "detail-type" in document:
-        return _envelope(document)
-    other = _other_notice(document)
-    if other is not None:
-        return other
-    if "TrainingJobName" in document or "TrainingJobArn" in document:
-        return _training_job(document, envelope={})
-    name, arn = document.get("name"), document.get("arn")
-    if isinstance(arn, str) and ":training-job/" in arn:
-        return _training_job({"TrainingJobName": name, "TrainingJobArn": arn}, envelope={})
-    members = ", ".join(_shown(member) for member in list(document)[:5]) or "none at all"
-    raise _Malformed(
-        "not an event: neither detail-type nor TrainingJobName nor TrainingJobArn among its "
-        f"members ({members})"
-    )
-
-
-def _envelope(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+def _envelope(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | OtherEvent:
     detail_type, source, detail = (
         document["detail-type"],
         document.get("source"),
         document.get("detail"),
     )
     if not isinstance(detail_type, str) or not isinstance(source, str):
-        raise _Malformed(
-            f"detail-type is {_type(detail_type)} and source {_type(source)}; both must be text"
+        raise Malformed(
+            f"detail-type is {type_of(detail_type)} and source {type_of(source)}; both must be text"
         )
+    if is_relay(source, detail_type):
+        return _relayed(document, place)
     if source != SOURCE:
-        return OtherEvent(f"{_shown(detail_type)} from {_shown(source)}")
+        return OtherEvent(f"{shown(detail_type)} from {shown(source)}")
     if detail_type != DETAIL_TYPE:
-        return OtherEvent(_shown(detail_type))
+        return OtherEvent(shown(detail_type))
+    resources = _resources(document)
+    if isinstance(detail, str) and detail.lstrip()[:1] == "{":
+        detail, place = _loaded(detail, "detail"), place.inside("detail", {})
+    if detail is None and resources:
+        detail = {}
     if not isinstance(detail, dict):
-        raise _Malformed(f"detail is {_type(detail)}, not an object")
-    return _training_job(detail, document)
-
-
-def _other_notice(document: Mapping[str, Any]) -> OtherEvent | None:
-    """Recognises S3 notifications and the details of other SageMaker events."""
-    if "TrainingJobName" in document:
-        return None
-    other_job = next((member for member in document if member.endswith("JobName")), None)
-    # before TrainingJobArn: a debugger's processing job refers to its training job
-    if other_job is not None:
-        return OtherEvent(f"detail with {_shown(other_job)}")
-    if document.get("Event") == "s3:TestEvent":
-        return OtherEvent("s3:TestEvent")
-    records = document.get("Records")
-    first = records[0] if isinstance(records, list) and records else None
-    source = first.get("eventSource") if isinstance(first, dict) else None
-    return OtherEvent(f"records of {_shown(source)}") if isinstance(source, str) else None
-
-
-def _training_job(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> TrainingJobEvent:
-    name, arn = _identity(detail, envelope)
+        raise Malformed(f"detail is {type_of(detail)}, not an object")
+    job = JobMembers.of(detail, document, around=place.around, resources=resources)
     return TrainingJobEvent(
-        name=name,
-        arn=arn,
-        status=_status(detail.get("TrainingJobStatus")),
-        creation_time=_time(detail.get("CreationTime")),
-        tags=_tags(detail.get("Tags")),
-        event_time=_time(envelope.get("time")),
-        replayed=envelope.get("replay-name") is not None,
-        whole=_is_whole(envelope),
+        name=job.name,
+        arn=job.arn,
+        status=job.status,
+        creation_time=job.creation_time,
+        tags=job.tags,
+        event_time=time_of(document.get("time")),
+        replayed=document.get("replay-name") is not None,
+        whole=place.direct and _is_whole(document, detail),
     )
 
 
-def _is_whole(envelope: Mapping[str, Any]) -> bool:
+def _resources(envelope: Mapping[str, Any]) -> tuple[JobArn, ...]:
+    resources = envelope.get("resources")
+    found = arns_in({"resources": resources}) if isinstance(resources, list) else {}
+    return tuple(arn for _, arn in found.values())
+
+
+def _is_whole(envelope: Mapping[str, Any], detail: Mapping[str, Any]) -> bool:
     words = [envelope.get(member) for member in ("version", "id", "account", "time", "region")]
-    return all(isinstance(word, str) and word for word in words) and isinstance(
-        envelope.get("resources"), list
+    return (
+        all(isinstance(word, str) and word for word in words)
+        and isinstance(envelope.get("resources"), list)
+        and ("TrainingJobName" in detail or "TrainingJobArn" in detail)
     )
 
 
-def _identity(detail: Mapping[str, Any], envelope: Mapping[str, Any]) -> tuple[str, JobArn | None]:
-    """Name and ARN, checked against each other and against account and region."""
-    name, arn_text = detail.get("TrainingJobName"), detail.get("TrainingJobArn")
-    if name is not None and not (isinstance(name, str) and JOB_NAME.fullmatch(name)):
-        raise _Malformed(
-            f"TrainingJobName is {_shown(name)}; SageMaker takes 1 to 63 letters, digits and "
-            "hyphens"
-        )
-    if arn_text is None:
-        if name is None:
-            raise _Malformed("neither TrainingJobName nor TrainingJobArn is given")
-        return name, _arn_of(name, envelope)
+def _relayed(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | OtherEvent:
+    """An event about a message that another service did not deliver, or passed on."""
+    what = f"{shown(document['detail-type'])} from {shown(document['source'])}"
     try:
-        arn = JobArn.parse(arn_text) if isinstance(arn_text, str) and arn_text.isascii() else None
-    except ValueError:
-        arn = None
-    if arn is None:
-        raise _Malformed(f"TrainingJobArn is {_shown(arn_text)}, not the ARN of a training job")
-    if name is not None and name.lower() != arn.name.lower():
-        raise _Malformed(f"TrainingJobName {name} and TrainingJobArn {arn.text} name two jobs")
-    for member, value in (("account", arn.account), ("region", arn.region)):
-        in_envelope = envelope.get(member)
-        if isinstance(in_envelope, str) and in_envelope != value:
-            raise _Malformed(
-                f"{member} {_shown(in_envelope)} and TrainingJobArn {arn.text} contradict each "
-                "other"
+        return _event(document.get("detail"), place.inside(f"detail of {what}", {}))
+    except Malformed:
+        if mention_of_job(document) is not None:
+            raise
+        return OtherEvent(what)
+
+
+def _unwrapped(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | OtherEvent:
+    """The event of a document that is none itself: named by its members, or inside one of them.
+
+    Raises:
+        Malformed: it mentions several training jobs, or one in a form that is not known, or no
+            known event at all.
+    """
+    inside = payloads(document)
+    jobs, others, unread = _sorted_out(inside, place, place_of(document))
+    if names_job(document):
+        return _agreeing(_training_job(document, place), jobs)
+    arns = arns_in(document)
+    mention = next((fault for fault, mentions in unread if mentions), None)
+    if mention is not None:
+        raise mention
+    if jobs and arns:
+        return _agreeing(_only(jobs, place.what), [_training_job(document, place)])
+    if jobs:
+        return _only(jobs, place.what)
+    if arns and not others:
+        return _training_job(document, place)
+    rest = {member: value for member, value in document.items() if member not in inside}
+    if others and not unread and mention_of_job(rest) is None:
+        return others[0]
+    if unread and not others:
+        raise unread[0][0]
+    raise _not_an_event(document)
+
+
+def _sorted_out(
+    inside: Mapping[str, Any], place: _Place, around: Mapping[str, str]
+) -> tuple[list[TrainingJobEvent], list[OtherEvent], list[tuple[Malformed, bool]]]:
+    """The events inside, and why others could not be read, each with whether a training job is
+    mentioned there.
+    """
+    jobs: list[TrainingJobEvent] = []
+    others: list[OtherEvent] = []
+    unread: list[tuple[Malformed, bool]] = []
+    for member, value in inside.items():
+        try:
+            said = around if plain(member) == "detail" else {}
+            found = _event(value, place.inside(shown(member), said))
+        except Malformed as problem:
+            unread.append((problem, mention_of_job(value) is not None))
+        else:
+            if isinstance(found, OtherEvent):
+                others.append(found)
+            else:
+                jobs.append(found)
+    return jobs, others, unread
+
+
+def _not_an_event(document: Mapping[str, Any]) -> Malformed:
+    members = ", ".join(shown(member) for member in list(document)[:5]) or "none at all"
+    mention = mention_of_job(document)
+    where = "" if mention is None else f"; a training job is mentioned in {mention}"
+    return Malformed(
+        "not an event: no detail-type, and neither TrainingJobName nor TrainingJobArn is given; "
+        f"its members are {members}{where}"
+    )
+
+
+def _agreeing(event: TrainingJobEvent, same: Sequence[TrainingJobEvent]) -> TrainingJobEvent:
+    """The event, which must be of the same job as those found beside it."""
+    for other in same:
+        if other.name.lower() != event.name.lower() or (
+            event.arn and other.arn and event.arn.key != other.arn.key
+        ):
+            raise Malformed(
+                f"{event.arn.text if event.arn else event.name} and "
+                f"{other.arn.text if other.arn else other.name} are two jobs in one message"
             )
-    return name or arn.name, arn
+        event = replace(event, arn=event.arn or other.arn)
+    return event
 
 
-def _arn_of(name: str, envelope: Mapping[str, Any]) -> JobArn | None:
-    account, region = envelope.get("account"), envelope.get("region")
-    if not (
-        isinstance(account, str)
-        and _ACCOUNT.fullmatch(account)
-        and isinstance(region, str)
-        and region.isascii()
-    ):
-        return None
-    partition = next(
-        (found for prefix, found in _PARTITIONS.items() if region.startswith(prefix)), "aws"
-    )
+def _batch(items: Sequence[object], place: _Place) -> TrainingJobEvent | OtherEvent:
+    """A list of records, with one training job at most: a message has one outcome."""
+    if not items or len(items) > _MOST_RECORDS:
+        raise Malformed(f"{place.what} is a list of {len(items)}, not of 1 to {_MOST_RECORDS}")
+    numbered = {f"{place.what}[{number}]": item for number, item in enumerate(items)}
+    jobs, others, unread = _sorted_out(numbered, place, {})
+    job = _only(jobs, place.what) if jobs else None
+    if unread:
+        raise next((fault for fault, mentions in unread if mentions), unread[0][0])
+    return job or others[0]
+
+
+def _only(jobs: Sequence[TrainingJobEvent], what: str) -> TrainingJobEvent:
+    """The one job that all events are of. What they disagree on is looked up in SageMaker."""
+    first = jobs[0]
+    names = {job.name.lower() for job in jobs}
+    arns = {job.arn.key: job.arn for job in jobs if job.arn is not None}
+    times = {job.creation_time for job in jobs if job.creation_time is not None}
+    count = max(map(len, (names, arns, times)))
+    if count > 1:
+        some = ", ".join(sorted({job.name for job in jobs})[:3])
+        raise Malformed(
+            f"{what} holds events of {count} training jobs ({some}); a message must be about one: "
+            "send each in a message of its own"
+        )
+    if all(job == first for job in jobs):
+        return first
+    arn, created = next(iter(arns.values()), None), next(iter(times), None)
+    return TrainingJobEvent(first.name, arn, None, created)
+
+
+def _training_job(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent:
+    job = JobMembers.of(document, {}, around={**place.around, **place_of(document)})
+    return TrainingJobEvent(job.name, job.arn, job.status, job.creation_time, job.tags)
+
+
+def _loaded(text: str, what: str, unread: str = "not JSON") -> object:
     try:
-        return JobArn.parse(f"arn:{partition}:sagemaker:{region}:{account}:training-job/{name}")
-    except ValueError:
-        return None
-
-
-def _status(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise _Malformed(f"TrainingJobStatus is {_shown(value)}, not a word")
-    return value
-
-
-def _tags(value: object) -> Mapping[str, str] | None:
-    """Tags as a map or a list of {Key, Value}: AWS's documentation and its schema disagree."""
-    if isinstance(value, list):
-        pairs = [(item.get("Key"), item.get("Value")) for item in value if isinstance(item, dict)]
-        if len(pairs) != len(value):
-            return None
-    elif isinstance(value, dict):
-        pairs = list(value.items())
-    else:
-        return None
-    tags = {
-        key: text
-        for key, text in pairs
-        if isinstance(key, str) and isinstance(text, str) and is_plain(key + text)
-    }
-    return tags if tags and len(tags) == len(pairs) else None
-
-
-def _time(value: object) -> datetime | None:
-    """A time from epoch milliseconds or seconds or ISO 8601 (UTC by default), else None."""
-    try:
-        if isinstance(value, str):
-            return _epoch_time(float(value)) if _NUMBER.fullmatch(value) else _iso_time(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return _epoch_time(value)
-    except (ValueError, OverflowError):
-        return None
-    return None
-
-
-def _epoch_time(value: float) -> datetime:
-    return _EPOCH + timedelta(seconds=value / 1000 if abs(value) >= _MILLISECONDS_FROM else value)
-
-
-def _iso_time(text: str) -> datetime | None:
-    if not _DATE_AND_TIME.fullmatch(text):
-        return None
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _object(text: str, what: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
+        document: object = json.loads(text)
     except RecursionError:
-        raise _Malformed(f"{what} is nested too deeply: {_quoted(text)}") from None
+        raise Malformed(f"{what} is nested too deeply: {_quoted(text)}") from None
     # an integer with more digits than Python reads is a plain ValueError
     except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
-        raise _Malformed(f"{what} is not JSON ({reason}): {_quoted(text)}") from None
-    if not isinstance(document, dict):
-        raise _Malformed(f"{what} is {_type(document)}, not an object: {_quoted(text)}")
+        raise Malformed(f"{what} is {unread} ({reason}): {_quoted(text)}") from None
     return document
 
 
 def _quoted(text: str) -> str:
     """The beginning of an unparsed body, up to the first word that a secret may follow."""
-    start = safe_beginning(text, _QUOTE_LIMIT)
+    start = safe_beginning(text, SHOWN_CHARACTERS)
     return f"`{one_line(start)}`" + ("" if len(start) == len(text) else " …")
-
-
-def _shown(value: object) -> str:
-    """A value for an error text: text is shortened, other values are shown by their type."""
-    if not isinstance(value, str):
-        return _type(value)
-    return one_line(without_shapes(value[:_SEARCHED_LIMIT])[:_QUOTE_LIMIT])
-
-
-def _type(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")

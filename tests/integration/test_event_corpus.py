@@ -115,9 +115,11 @@ async def test_outcomes(runner: Runner, tmp_path: Path) -> None:
         home.mkdir()
         runner.begin(home)
         found.append(await wrong_with(vector, runner))
-    # both have all that a sync needs once Describe and ListTags are asked, so the job is not lost
+    # all have what a sync needs once Describe and ListTags are asked, so the job is not lost
     assert sorted(filter(None, found)) == [
+        "bad-detail-string.json: sync is not preferred",
         "bad-lone-surrogate.json: sync is not preferred",
+        "form-double-encoded.json: sync is not preferred",
         "status-missing.json: sync is not preferred",
     ]
 

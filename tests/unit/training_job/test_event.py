@@ -229,7 +229,7 @@ def test_arn_is_not_built_from_guesses(changes: dict[str, Any]) -> None:
         (envelope("absent"), ["detail is null"]),
         (envelope(detail(), source=["aws.sagemaker"]), ["source a list"]),
         (sns("Alarm: finished"), ["SNS", "not JSON", "Alarm: finished"]),
-        (sns(sns(detail())), ["not an event"]),
+        (sns(sns("Alarm: finished")), ["SNS", "not JSON"]),
         ({"EndpointName": "x"}, ["not an event", "EndpointName"]),
         ({"Type": 1, "TopicArn": 2}, ["not an event"]),
         ([detail()], ["a list, not an object"]),
