@@ -88,6 +88,22 @@ class LabServer:
         )
         self.port = int(answer.strip().rpartition(":")[2])
 
+    async def forget_sqlite(self) -> None:
+        """Stops it, deletes its SQLite file and starts it with an empty one. MongoDB goes on."""
+        await self.run("kill")
+        self._delete("modeldb.db*")
+        await self.up()
+
+    async def forget_documents(self) -> None:
+        """MongoDB starts empty; the server runs on."""
+        await self.run("mongo-stop")
+        self._delete("mongo.mv*")
+        await self.run("mongo-start")
+
+    def _delete(self, files: str) -> None:
+        for each in self._state.glob(files):
+            each.unlink()
+
     async def run(self, *arguments: str) -> str:
         process = await asyncio.create_subprocess_exec(
             LAB,

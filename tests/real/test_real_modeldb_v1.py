@@ -163,6 +163,8 @@ class Fault:
             "getModelIds",
             "getRunsAndExperimentsInProject",
             "testConnection",
+            "computeModelAncestry",
+            "createOrUpdateScalarField",
         }:
             return True
         self.methods.append(method)
