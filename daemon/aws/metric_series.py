@@ -159,7 +159,7 @@ class _Reading:
             series, left_out = metric_series(name, points.items())
             if left_out:
                 self.notes.append(
-                    f"metric series {name!r}: {left_out} values that are not finite left out"
+                    f"metric series {name!r}: values that are not finite left out: {left_out}"
                 )
             if series is not None:
                 found.append(series)

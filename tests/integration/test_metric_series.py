@@ -158,7 +158,7 @@ async def test_truncated_series_are_read_to_their_end(
         ({}, "not read: no status"),
         (
             {"Status": "Complete", "XAxisValues": [0, 1], "MetricValues": ["NaN", "Infinity"]},
-            "2 values that are not finite left out",
+            "values that are not finite left out: 2",
         ),
         ({"Status": "Complete", "XAxisValues": [0], "MetricValues": []}, "no series of metric"),
         ({"Status": "New", "Message": "a\nb"}, "not read: a b"),

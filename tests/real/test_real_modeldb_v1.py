@@ -22,7 +22,7 @@ from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
 from tests.real.modeldb_v1_lab import LAB, expected_model, lab_server, mapped, wrong
-from tests.support.aws_vectors import describes, parsed_description
+from tests.support.aws_vectors import completed_without_parent, parsed_description
 from tests.support.daemon_process import FULL_TAGS, Job, daemon_scene, jobs_named
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v1_fault_proxy import fault_proxy, pass_on
@@ -46,7 +46,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-COMPLETED = [each.file for each in describes() if each.status == "Completed"]
+COMPLETED = completed_without_parent()
 
 
 @pytest.fixture(params=[True, False], ids=["with-mongo", "without-mongo"])

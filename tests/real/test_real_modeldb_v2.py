@@ -21,7 +21,7 @@ from daemon.targets.modeldb_v2.mapping import map_run
 from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
-from tests.support.aws_vectors import describes, parsed_description
+from tests.support.aws_vectors import completed_without_parent, parsed_description
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v2_exchanges import Replayer, load
@@ -43,7 +43,7 @@ needs_lab = pytest.mark.skipif(
     not LAB, reason="MODELDB_V2_LAB names no control script of the server"
 )
 
-COMPLETED = [each.file for each in describes() if each.status == "Completed"]
+COMPLETED = completed_without_parent()
 LISTS = ("tags", "attributes", "hyperparameters", "metrics", "datasets", "artifacts")
 
 
@@ -149,6 +149,72 @@ async def test_200_jobs_three_events_each_in_any_order_are_200_runs_with_all_the
         with open(path, "w", encoding="utf-8") as out:  # noqa: ASYNC230, PTH123 - a by-product for people
             json.dump(runs[jobs[0].name], out, indent=1, ensure_ascii=False)
     assert await daemon.stop() == 0
+
+
+async def test_a_run_with_three_curves_and_a_parent_reads_back_as_written(
+    scene: DaemonScene, free_port: Callable[[], int]
+) -> None:
+    project = f"curves-{uuid.uuid4().hex[:8]}"
+    tags = FULL_TAGS | {"MODEL_DB_PROJECT_NAME": project}
+    job = Job(f"{project}-001", tags, description_file="hpo-child.json")
+    scene.finish_jobs([job])
+    name = job.description["TuningJobArn"].rpartition("/")[2]
+    objective = {"Type": "Maximize", "MetricName": "validation:auc"}
+    scene.sagemaker.put_tuning_job(
+        {
+            "HyperParameterTuningJobName": name,
+            "HyperParameterTuningJobConfig": {
+                "Strategy": "Bayesian",
+                "HyperParameterTuningJobObjective": objective,
+            },
+            "BestTrainingJob": {"TrainingJobName": job.name},
+        }
+    )
+    curves: dict[str, list[tuple[object, object]]] = {
+        "train:auc": [(step, step / 1000) for step in range(1000)],
+        "validation:auc": [(step, 0.9 - abs(step - 70) / 200) for step in range(0, 150, 10)],
+        "extra.loss (ü)": [(1, "NaN"), (2, 5e-324), (3, 1.7976931348623157e308)],
+    }
+    for metric, points in curves.items():
+        scene.sagemaker.put_series(job.arn, metric, points)
+    scene.sagemaker.put_job(with_metric(job.description, "extra.loss (ü)"), job.tags)
+    daemon = scene.daemon(
+        free_port(),
+        aws={"sagemaker_metrics_endpoint_url": scene.sagemaker.url},
+        jobs={"metric_series": True},
+    )
+    await daemon.start()
+    await scene.send([job.event] * 3)
+    await daemon.outcomes(3)
+    assert await daemon.stop() == 0
+    [run] = await ModelDB().runs(project)
+    drawn: dict[str, list[tuple[int, float]]] = {}
+    for entry in run["observations"]:
+        attribute = entry["attribute"]
+        point = (entry["epoch_number"], attribute["value"])
+        drawn.setdefault(attribute["key"], []).append(point)
+    assert drawn["validation/auc"] == curves["validation:auc"]
+    thinned = drawn.pop("train/auc")
+    assert {(0, 0), (999, 0.999)} < set(thinned) < set(curves["train:auc"])
+    assert 160 < len(thinned) <= 166
+    drawn.pop("validation/auc")
+    assert list(drawn.values()) == [[(2, 5e-324), (3, 1.7976931348623157e308)]]
+    begin, end = int(run["start_time"]), int(run["end_time"])
+    assert all(begin <= int(entry["timestamp"]) <= end for entry in run["observations"])
+    metrics = {entry["key"]: entry["value"] for entry in run["metrics"]}
+    assert (metrics["validation/auc/best"], metrics["train/auc/max"]) == (0.9, 0.999)
+    attributes = {entry["key"]: entry["value"] for entry in run["attributes"]}
+    assert attributes["metric_validation_auc_best_step"] == 70
+    assert attributes["tuning_best_so_far"] == "true"
+    assert f"tuning:{name}" in run["tags"]
+    assert f"'train:auc' to {len(thinned)} of 1000 points" in attributes["sync_notes"]
+    assert "values that are not finite left out: 1" in attributes["sync_notes"]
+
+
+def with_metric(description: dict[str, Any], name: str) -> dict[str, Any]:
+    """The description with one metric more."""
+    final = [*description["FinalMetricDataList"], {"MetricName": name, "Value": 1.0}]
+    return description | {"FinalMetricDataList": final}
 
 
 @needs_lab

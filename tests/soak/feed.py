@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.support.aws_vectors import describes
+from tests.support.aws_vectors import completed_without_parent
 from tests.support.daemon_process import FULL_TAGS, Job
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.daemon_process import DaemonScene
 
-COMPLETED = [each.file for each in describes() if each.status == "Completed"]
+COMPLETED = completed_without_parent()
 JOBS_PER_PROJECT = 200
 """A ModelDB V1 is asked for all runs of a project whenever a daemon becomes its writer; a V2 tells
 so many in one answer."""

@@ -99,6 +99,17 @@ def describes() -> list[DescribeVector]:
     return vectors
 
 
+def completed_without_parent() -> list[str]:
+    """The files of completed jobs whose run depends on nothing but description and tags: what is
+    said of a tuning job depends on when it is asked.
+    """
+    return [
+        each.file
+        for each in describes()
+        if each.status == "Completed" and not describe(each.file).get("TuningJobArn")
+    ]
+
+
 def describe_bytes(file: str) -> bytes:
     """A DescribeTrainingJob answer as on the wire."""
     return (DATA / "describe" / file).read_bytes()
