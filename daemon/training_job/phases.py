@@ -54,7 +54,8 @@ def read_phases(description: Mapping[str, Any], job_end: datetime | None) -> Pha
         description: the job's description.
         job_end: TrainingEndTime.
     """
-    transitions = sorted(_transitions(description), key=lambda each: each.start)
+    distinct = dict.fromkeys(_transitions(description))
+    transitions = sorted(distinct, key=lambda each: each.start)
     next_starts = [*(each.start for each in transitions[1:]), job_end]
     seconds: dict[str, float] = {}
     for transition, limit in zip(transitions, next_starts, strict=False):

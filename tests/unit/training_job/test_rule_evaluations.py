@@ -76,3 +76,15 @@ def test_rules_that_found_issues(kind: str, statuses: object, issues: str | None
 def test_details_are_whole_on_the_run_where_secrets_are_searched_for() -> None:
     run = run_of(DebugRuleEvaluationStatuses=[judged("Overfit", details="x" * 1024)])
     assert run.debugger_issues == f"Overfit (IssuesFound): {'x' * 1024}"
+
+
+def test_details_do_not_tell_the_jobs_secrets() -> None:
+    secret = "correct-horse-battery"
+    run = run_of(
+        HyperParameters={"db_password": secret},
+        DebugRuleEvaluationStatuses=[
+            judged("Overfit", details=f"{'x' * 290} the rule ran with {secret} and failed")
+        ],
+    )
+    assert secret not in repr(run)
+    assert secret[:5] not in str(common_attributes(run)["debugger_issues"])
