@@ -140,12 +140,20 @@ class Daemon:
                 "the checkpoint is on a network file system",
                 detail=checkpoint_advice(self._settings.checkpoint),
             )
-        aws = contextlib.AsyncExitStack()
-        closing.push_async_callback(self._close, "aws", aws.aclose)
-        queue, jobs = await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
         self._writer = self._make_writer(checkpoint)
         target = self._parts.target(self.metrics.target_request, self._writer)
         closing.push_async_callback(self._close, "target", target.aclose)
+        self._breakers = self._make_breakers(dict.fromkeys(Edge, _never))
+        http = await self._parts.http(
+            metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
+        )
+        closing.push_async_callback(self._close, "http", http.aclose)
+        self.http_port = http.port
+        aws = contextlib.AsyncExitStack()
+        closing.push_async_callback(self._close, "aws", aws.aclose)
+        if (opened := await self._open_aws(aws)) is None:
+            return
+        queue, jobs = opened
 
         monitor = QueueMonitor(
             queue, self._settings.queue.visibility_seconds, self._settings.aws.account_id
@@ -159,11 +167,6 @@ class Daemon:
                 Edge.CHECKPOINT: checkpoint.probe,
             }
         )
-        http = await self._parts.http(
-            metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
-        )
-        closing.push_async_callback(self._close, "http", http.aclose)
-        self.http_port = http.port
         pollers = self._start(queue, monitor, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
         self.started.set()
@@ -171,6 +174,23 @@ class Daemon:
             await self._stop.wait()
         finally:  # a cancellation stops on the same path
             await self._stop_parts(pollers)
+
+    async def _open_aws(self, aws: contextlib.AsyncExitStack) -> tuple[Queue, TrainingJobs] | None:
+        """Waits until the files that configure the AWS clients can be used; None: stopped before.
+
+        Until then the queue's breaker says what is wrong.
+        """
+        while not self._stop.is_set():
+            try:
+                return await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
+            except EdgeFault as fault:
+                breaker = self._breakers[fault.edge]
+                breaker.failed(fault)
+                self._on_fault(fault)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(breaker.pause()):
+                    await self._stop.wait()
+        return None
 
     def _make_writer(self, checkpoint: Checkpoint) -> WriterLeaseKeeper | None:
         """Keeps the writer lease of a target that takes a single writer; None for the others."""
@@ -406,6 +426,10 @@ class Daemon:
         elif not closing.cancelled() and (error := closing.exception()) is not None:
             # the other parts must be closed as well
             log.error("a part failed to close", part=name, exc_info=error)
+
+
+async def _never() -> None:
+    """The probe of an edge before there is one."""
 
 
 async def _say_what_is_recorded(checkpoint: Checkpoint) -> None:

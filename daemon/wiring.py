@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Parts(Protocol):
-    """The adapters of `daemon.app.Daemon`. Each is opened once, in the order of the methods."""
+    """The adapters of `daemon.app.Daemon`. Each is opened once."""
 
     async def checkpoint(self) -> Checkpoint:
         """The open checkpoint; the caller closes it."""
@@ -39,6 +39,9 @@ class Parts(Protocol):
 
         Args:
             observe: called with (service, operation, result) for each request.
+
+        Raises:
+            EdgeFault: they cannot be opened now; it is to be tried again.
         """
 
     def target(self, observe: Callable[[str, str], None], permit: WritePermit | None) -> Target:

@@ -1,5 +1,5 @@
-"""The clients of SQS, SageMaker, SageMaker Metrics and STS: one session, one set of credentials,
-one client per service for the life of the process.
+"""The clients of SQS, SageMaker, SageMaker Metrics and STS: one session, one set of credentials
+(`daemon.aws.credentials`), one client per service for the life of the process.
 
 Polling has its own client, because a long poll occupies a connection and acknowledgements must
 never wait for one. It does not retry: a retried receive can hide messages that were handed out to
@@ -23,9 +23,19 @@ from botocore.exceptions import BotoCoreError, UnknownRegionError
 from botocore.parsers import ResponseParserError
 
 from daemon import __version__
-from daemon.aws.errors import CREDENTIAL_ERRORS, edge_fault, said
+from daemon.aws.credential_faults import configuration_fault
+from daemon.aws.credential_log import quiet_credential_loggers
+from daemon.aws.credential_sources import aws_files
+from daemon.aws.credentials import LateCredentials, LateSession
+from daemon.aws.errors import (
+    CREDENTIAL_ERRORS,
+    CredentialsError,
+    credentials_are_refused,
+    edge_fault,
+    said,
+)
 from daemon.aws.service_models import lean_loader
-from daemon.errors import SetupFault
+from daemon.errors import DaemonError, SetupFault
 from daemon.reasons import Edge
 
 if TYPE_CHECKING:
@@ -125,11 +135,14 @@ async def open_clients(
 
     Raises:
         SetupFault: no region, a region other than the queue's, or a value that botocore rejects.
-        EdgeFault: a credential provider failed; it may recover.
+        EdgeFault: an AWS file cannot be used now; the caller tries again.
     """
-    session = AioSession()
+    quiet_credential_loggers()
+    credentials = LateCredentials(lambda: _credential_session(session, at))
+    session = LateSession(credentials)
     for service in ("sagemaker", "sagemaker-metrics", "sqs"):
         session.register(f"before-parse.{service}", _refuse_non_json)
+    session.register("after-call", partial(_look_again, credentials))
     address = QueueAddress.of(queue_url)
     sqs_endpoint = endpoints.sqs or address.endpoint
     sts = _config(read_timeout=_STS_READ_SECONDS, attempts=2)
@@ -173,11 +186,46 @@ async def open_clients(
                     config=sts,
                 ),
             )
-        except CREDENTIAL_ERRORS as error:
-            raise edge_fault(error, Edge.QUEUE) from error
-        except (BotoCoreError, ValueError) as error:
-            raise SetupFault(f"the AWS configuration cannot be used: {said(error)}") from error
+        except DaemonError:
+            raise
+        except Exception as error:
+            raise _start_fault(error, session) from error
         yield clients
+
+
+def _start_fault(error: Exception, session: AioSession) -> DaemonError:
+    """Why the clients cannot be created: what is in a file may be corrected while it is waited for,
+    what botocore rejects must be.
+    """
+    if (fault := configuration_fault(error, session)) is not None:
+        return edge_fault(fault, Edge.QUEUE) if fault.curable else SetupFault(str(fault))
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return edge_fault(error, Edge.QUEUE)
+    if isinstance(error, BotoCoreError | ValueError):
+        return SetupFault(f"the AWS configuration cannot be used: {said(error)}")
+    files = " and ".join(str(file.path) for file in aws_files())
+    return edge_fault(
+        CredentialsError(
+            f"the AWS configuration cannot be read ({type(error).__name__}): check {files}"
+        ),
+        Edge.QUEUE,
+    )
+
+
+def _credential_session(clients: AioSession, region: str) -> AioSession:
+    """A session that has read no file yet, for one search for credentials."""
+    session = AioSession()
+    session.register_component("data_loader", clients.get_component("data_loader"))
+    session.set_config_variable("region", region)
+    # of the services that give credentials
+    session.set_default_client_config(_config(read_timeout=_STS_READ_SECONDS, attempts=2))
+    return session
+
+
+def _look_again(credentials: LateCredentials, parsed: dict[str, Any], **_event: object) -> None:
+    """Called after each response: AWS refuses credentials that have been replaced."""
+    if credentials_are_refused(parsed):
+        credentials.refused()
 
 
 def _config(

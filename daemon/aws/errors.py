@@ -35,7 +35,28 @@ class OddAnswerError(Exception):
     """An answer that is not the service's, or an error that nobody foresees under a call."""
 
 
-AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, OddAnswerError)
+class CredentialsError(Exception):
+    """There are no AWS credentials now; see `daemon.aws.credential_faults`.
+
+    Args:
+        detail: where they were to come from, what is wrong there and what to do, in one line.
+        reason: of the fault.
+        curable: False if only another environment of this process can help.
+    """
+
+    def __init__(
+        self, detail: str, reason: Reason = Reason.CREDENTIALS, *, curable: bool = True
+    ) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.curable = curable
+
+    def again(self) -> CredentialsError:
+        """The same error, for another caller."""
+        return CredentialsError(str(self), self.reason, curable=self.curable)
+
+
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, OddAnswerError, CredentialsError)
 """What the blocks of `observed` raise."""
 
 
@@ -258,7 +279,9 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
         error: one of `AWS_ERRORS`.
         edge: `Edge.QUEUE` or `Edge.SAGEMAKER`.
     """
-    reason = _reason(error)
+    if isinstance(error, CredentialsError):
+        return EdgeFault(edge, error.reason, str(error), curable=error.curable)
+    reason = reason_of(error)
     cannot_pass = (botocore_errors.InvalidConfigError, botocore_errors.PartialCredentialsError)
     # an answer that nobody foresees may be the only one of its kind, unlike a web page
     curable = isinstance(error, OddAnswerError) or (
@@ -281,7 +304,7 @@ def call_result(error: Exception) -> CallResult:
         return CallResult.NOT_FOUND
     if request_is_refused(error):
         return CallResult.REFUSED
-    return _result_of_reason(_reason(error))
+    return _result_of_reason(reason_of(error))
 
 
 def _result_of_reason(reason: Reason | None) -> CallResult:
@@ -311,6 +334,12 @@ def request_is_refused(error: Exception) -> bool:
     return not _names(error).isdisjoint(_REFUSED)
 
 
+def credentials_are_refused(response: dict[str, Any]) -> bool:
+    """Whether a parsed response says that the credentials are expired, unknown or wrong."""
+    error = ClientError(response, "")  # type: ignore[arg-type] # the shape is checked next
+    return _is_readable(error) and reason_of(error) is Reason.CREDENTIALS
+
+
 def said(error: Exception) -> str:
     """The service's message: one line, shortened, without credentials."""
     text = _message(error) if isinstance(error, ClientError) else str(error)
@@ -324,8 +353,10 @@ def advice(error: Exception, service: Service) -> str:
         error: one of `AWS_ERRORS`.
         service: the service that was called.
     """
+    if isinstance(error, CredentialsError):
+        return str(error)
     code = error_code(error)
-    match _reason(error):
+    match reason_of(error):
         case Reason.THROTTLED:
             text = f"{service.name} throttles requests ({code}): the daemon backs off and retries"
         case Reason.CREDENTIALS:
@@ -355,7 +386,10 @@ def advice(error: Exception, service: Service) -> str:
     return text
 
 
-def _reason(error: Exception) -> Reason | None:
+def reason_of(error: Exception) -> Reason | None:
+    """The reason of a fault; None for an error that has none of its own."""
+    if isinstance(error, CredentialsError):
+        return error.reason
     if isinstance(error, ClientError):
         return _reason_of_response(error)
     if isinstance(error, CREDENTIAL_ERRORS):

@@ -95,8 +95,10 @@ async def ask_every_edge(settings: Settings) -> AsyncIterator[Finding]:
             for finding in findings:
                 yield finding
             yield await _sagemaker(settings, clients, queue_arn)
-    except SetupFault as fault:
-        yield Finding("AWS", ok=False, detail=str(fault))
+    except (SetupFault, EdgeFault) as fault:
+        detail = fault.detail if isinstance(fault, EdgeFault) else str(fault)
+        for what in ("queue", "SageMaker"):
+            yield Finding(what, ok=False, detail=detail)
     yield await _checkpoint(settings)
     yield await _target(settings)
 

@@ -46,7 +46,12 @@ PROBE_DEADLINE_SECONDS = 120.0
 REMIND_SECONDS = 900.0
 """Between two warnings that say the same about one outage."""
 
-_NEW_DETAIL_IS_NEWS = {Reason.ACCESS_DENIED, Reason.NOT_FOUND, Reason.NOT_THE_API}
+_NEW_DETAIL_IS_NEWS = {
+    Reason.ACCESS_DENIED,
+    Reason.CREDENTIALS,
+    Reason.NOT_FOUND,
+    Reason.NOT_THE_API,
+}
 """Reasons whose detail identifies the problem. A new detail (say, the next missing IAM action) is
 logged as a new fault; details of outages contain times and addresses, so for those only the reason
 is compared."""
@@ -154,17 +159,25 @@ class Breaker:
             await self._opened.wait()
             # no failure precedes the very first probe, so it does not wait
             if self._probed:
-                await asyncio.sleep(self._backoff.delay(max(self._failures, 1)))
+                await asyncio.sleep(self.pause())
             pulse.work(PROBE_DEADLINE_SECONDS + 10)
             self._probed = True
             fault = await self._ask()
             if fault is None:
                 self._close()
             else:
-                self.fault = fault
-                self._failures += 1
+                self.failed(fault)
                 on_fault(fault)
-                self._log_failed_probe(fault)
+
+    def failed(self, fault: EdgeFault) -> None:
+        """Notes a failed probe of an edge that is unavailable."""
+        self.fault = fault
+        self._failures += 1
+        self._log_failed_probe(fault)
+
+    def pause(self) -> float:
+        """Seconds until the next probe of an edge that is unavailable."""
+        return self._backoff.delay(max(self._failures, 1))
 
     def _log_failed_probe(self, fault: EdgeFault) -> None:
         """A warning if it is news or the last one is long ago: outages must not flood the log."""

@@ -160,9 +160,9 @@ async def test_half_of_the_credentials_is_a_fault_of_the_credentials(
 ) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
-    with pytest.raises(EdgeFault, match="missing: AWS_SECRET_ACCESS_KEY") as caught:
-        async with open_clients(queue_url=EU_QUEUE):
-            pass
+    async with open_clients(queue_url=EU_QUEUE) as clients:
+        with pytest.raises(EdgeFault, match="AWS_SECRET_ACCESS_KEY is missing") as caught:
+            await SqsQueue(clients.sqs_polling, clients.sqs, EU_QUEUE).state()
 
     assert (caught.value.reason, caught.value.curable) == (Reason.CREDENTIALS, False)
 
