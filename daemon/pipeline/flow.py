@@ -25,6 +25,7 @@ from daemon.pipeline.same_job import described_job, same_creation, same_job
 from daemon.pipeline.step import Step
 from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
+from daemon.redaction.keys import SECRET_KEYS
 from daemon.training_job.described_job import described_status
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.final_status import final_status
@@ -59,7 +60,7 @@ class FlowRules:
 
     statuses: frozenset[str] = frozenset({"Completed"})
     tag_keys: TagKeys = field(default_factory=TagKeys)
-    redact: Sequence[str] = ()
+    redact: Sequence[str] = SECRET_KEYS
     look_back_seconds: float = 86400.0
     """In a checkpoint younger than this, a missing row does not prove that a job is new."""
     lease_seconds: float = 60.0
