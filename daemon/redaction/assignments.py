@@ -5,25 +5,32 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from daemon.redaction.keys import hides
-from daemon.redaction.shapes import Kind, is_placeholder
+from daemon.redaction.keys import hides, may_hide
+from daemon.redaction.shapes import Kind, is_marker, starts_with_placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 _SHORTEST = 4
 """In running text, shorter values are words and numbers of it."""
 _LONGEST_KEY = 100
+_DECISIVE = 200
+"""So much of a value decides whether it is secret. With more, a text of many keys and no blank
+would be read once for each of them."""
 
 _GIVEN = re.compile(
     r"""(?:
       (?<![\w-])--?(?P<flag>[A-Za-z][\w.-]*+)(?:[ \t]++|=|["'],[ \t]*+(?=["']))
-    | (?<![\w.-])(?P<key>[^\W\d][\w.-]*+)(?:\\*+["'])?\]?+[ \t]*+(?:=>|:=|%3D|[=:])[ \t]*+(?!//)
+    | \(["'](?P<pair>[^\W\d][\w.-]*+)["'],[ ]?(?=["'])
+    | <(?P<element>[A-Za-z_][\w.:-]*+)>(?=[^<>\s])
+    | (?<![\w.-])(?<!//)(?<!\d{12}:)(?P<key>[^\W\d][\w.-]*+)(?:\\*+["'])?\]?+
+      [ \t]*+(?:=>|:=|%3D|[=:])[ \t]*+(?!//)
     )""",
     re.VERBOSE,
 )
 """A key and what stands between it and its value. It begins where a word begins and is read once,
-so that the search is linear."""
+so that the search is linear. The part of an ARN behind the account, and a user in a URL, are no
+keys."""
 
 _OPENING = re.compile(r"(?P<escapes>\\*)(?P<quote>[\"'])")
 _BARE = re.compile(
@@ -43,34 +50,38 @@ _COMPLAINTS = {
     "next",
     "unrecognized",
 }
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+_WHOLE_LINE = re.compile(r"(?:cookie|authorization)\Z", re.IGNORECASE)
+"""Headers whose values have several parts."""
+_LINE = re.compile(r"[^\r\n\"']++(?<![ \t])")
 _LOGIN_FLAGS = {"user", "proxy-user", "u"}
 _LOGIN = re.compile(r"[^\s:/]+:(?![0-9]+\Z)[^\s:/]\S*")
 
 
-def assigned(text: str, patterns: Sequence[str]) -> Iterator[tuple[int, int, Kind]]:
+def assigned(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[int, int, Kind]]:
     """Start, end and kind of every value that the text gives to a secret key."""
     done = 0
     for found in _GIVEN.finditer(text):
         if found.start() < done:
             continue
-        start, end = _value(text, found)
+        key, is_login = _key(text, found), found["flag"] in _LOGIN_FLAGS
+        if not (is_login or may_hide(key, patterns)):
+            continue
+        start, end = _value(text, found, min(len(text), found.end() + _DECISIVE))
         value = text[start:end]
         if (
             end - start >= _SHORTEST
-            and not value.startswith("[redacted")
-            and not is_placeholder(value)
-            and (
-                hides(_key(text, found), value, patterns)
-                or (found["flag"] in _LOGIN_FLAGS and _LOGIN.fullmatch(value) is not None)
-            )
+            and not is_marker(value)
+            and not starts_with_placeholder(text, start)
+            and ((is_login and _LOGIN.fullmatch(value) is not None) or hides(key, value, patterns))
         ):
-            done = end
-            yield start, end, Kind.KEY
+            start, done = _value(text, found, len(text))
+            yield start, done, Kind.KEY
 
 
 def _key(text: str, found: re.Match[str]) -> str:
     """The key, with the words before it where it is the last of several: `secret access key: …`."""
-    key = found["flag"] or found["key"]
+    key = found["flag"] or found["pair"] or found["element"] or found["key"]
     if found["key"] is not None and key.lower() in _LAST_OF_SEVERAL:
         before = _BEFORE.search(text, max(0, found.start() - 40), found.start())
         if before is not None:
@@ -81,22 +92,31 @@ def _key(text: str, found: re.Match[str]) -> str:
     return key[-_LONGEST_KEY:]
 
 
-def _value(text: str, found: re.Match[str]) -> tuple[int, int]:
+def _value(  # noqa: PLR0911 - a rule for each way to write a value
+    text: str, found: re.Match[str], limit: int
+) -> tuple[int, int]:
+    """Start and end of the value, which is not read beyond a limit."""
     start = found.end()
     opening = _OPENING.match(text, start)
     if opening is not None:
         start = opening.end()
-        return start, _closing(text, start, opening)
+        return start, _closing(text, start, opening, limit)
     if found["flag"] is not None:
         if text.startswith("-", start) and text[found.end() - 1 : found.end()] != "=":
             return start, start  # the next flag
-        bare = _BARE.match(text, start)
+        bare = _BARE.match(text, start, limit)
         return start, bare.end() if bare is not None else start
-    if _is_a_line(text, found):
-        end = text.find("\n", start)
-        return start, len(text[: end if end >= 0 else len(text)].rstrip())
+    if found["element"] is not None:
+        end = text.find("<", start, limit)
+        return start, end if end >= 0 and text.startswith("</", end) else start
+    if (closing := _CLOSING.get(text[start : start + 1])) is not None:
+        end = text.find(closing, start, limit)
+        return start, end + 1 if end >= 0 else limit
+    if _is_a_line(text, found) or _WHOLE_LINE.search(found["key"]) is not None:
+        line = _LINE.match(text, start, limit)
+        return start, line.end() if line is not None else start
     scheme = _SCHEME.match(text, start)
-    bare = _BARE.match(text, scheme.end() if scheme is not None else start)
+    bare = _BARE.match(text, scheme.end() if scheme is not None else start, limit)
     if bare is None:
         return start, start
     end = bare.end()
@@ -105,20 +125,20 @@ def _value(text: str, found: re.Match[str]) -> tuple[int, int]:
     return start, end
 
 
-def _closing(text: str, start: int, opening: re.Match[str]) -> int:
+def _closing(text: str, start: int, opening: re.Match[str], limit: int) -> int:
     """Where the closing quote stands, which is escaped as the opening one is; the end of the text
     where it is cut off.
     """
     quote, escapes = opening["quote"], opening["escapes"]
     at = start
-    while (at := text.find(quote, at)) >= 0:
+    while (at := text.find(quote, at, limit)) >= 0:
         slashes = at
         while slashes > start and text[slashes - 1] == "\\":
             slashes -= 1
         if at - slashes <= len(escapes):
             return at - (at - slashes)
         at += 1
-    return len(text)
+    return limit
 
 
 def _is_a_line(text: str, found: re.Match[str]) -> bool:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 
-from daemon.redaction.keys import hides
+from daemon.redaction.keys import may_hide
 from daemon.redaction.redactor import without_shapes
 
 _ALWAYS_PRIVATE = re.compile(r"hyper[-_ ]?parameters|environment", re.IGNORECASE)
 _KEY = re.compile(r"[^\W_][\w.-]*")
-_RANDOM = "x7Kq2mZ9vB4nT6wL"
-"""Under a key that only sometimes holds a secret, this is one."""
 _SEARCHED_LIMIT = 1_000
 """A secret that begins in the beginning is recognised by what follows."""
 
@@ -21,11 +19,7 @@ def safe_beginning(text: str, limit: int) -> str:
     beyond = text[: 2 * limit]
     private = _ALWAYS_PRIVATE.search(beyond)
     risks = [private.start()] if private is not None else []
-    risks += [found.start() for found in _KEY.finditer(beyond) if _may_be_secret(found[0])]
+    risks += [found.start() for found in _KEY.finditer(beyond) if may_hide(found[0])]
     if risks:
         start = start[: min(risks)]
     return without_shapes(start + text[len(start) : _SEARCHED_LIMIT])[: len(start)]
-
-
-def _may_be_secret(word: str) -> bool:
-    return hides(word, _RANDOM)

@@ -12,10 +12,6 @@ import unicodedata
 from fnmatch import translate
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SECRET_KEYS = (
     "*password*",
@@ -49,7 +45,7 @@ _IN_A_KEY = re.compile(
     "(?<![a-z])(?:pass_(?:word|phrase|code)|conn(?:ection)?_str(?:ing)?|mot_de_passe"
     "|(?:api|access|private|auth|ssh|signing|encryption|account|master)_keys?"
     "|(?:access|auth|api|bearer|refresh|session|security)_tokens?"
-    "|(?:auth|authorization)_header|session_cookie|kube_?config)(?![a-z])"
+    "|(?:auth|authorization)_header|session_cookie)(?![a-z])"
 )
 """Unmistakable wherever they stand in a key."""
 
@@ -82,7 +78,7 @@ _OF_A_KEY = _SERVICES | _words_of(
 _OF_A_TOKEN = _SERVICES | _words_of(
     "access account admin api app application auth bearer bot ci client consumer csrf deploy"
     " deployment dev developer git identity integration jwt login oauth personal private push"
-    " refresh registry sas secret security service session upload user xsrf"
+    " refresh registry sas tracking secret security service session upload user xsrf"
 )
 """`<one of these>_token` is a secret."""
 _OF_A_PASS = _SERVICES | _words_of(
@@ -93,10 +89,11 @@ _OF_A_PASS = _SERVICES | _words_of(
 
 _TOKEN_VOCABULARY = _words_of(
     "additional answer assistant audio avg average begin beginning blank bos box by cls code"
-    " content context control count cost decoder document dummy each encoder end eoc eod eoh eom"
-    " eos eot every extra fill first forced frame fusion id image img input instruction internal"
-    " is label lang language last latent learned like loss mask max mean memory min mode n new next"
-    " no num null number of output pad padding patch per placeholder pool pooling pos position"
+    " concept content context control count cost decoder document dummy each encoder end eoc eod"
+    " eoh eom eos eot every extra fill first forced frame fusion id image img initializer input"
+    " instance instruction internal is label lang language last latent learned like loss mask max"
+    " mean memory min mode modifier n new next no num null number of output pad padding patch per"
+    " placeholder pool pooling pos position"
     " predict prefix previous prompt pseudo query question register response role seg sentinel"
     " sentence sep separator single slot sos sot source space spatial special speech start stop"
     " sub subword suffix summary system target task text think time trigger unk unknown usage"
@@ -132,7 +129,9 @@ _QUANTITIES = _words_of(
     " minutes n num number per prob probability rate ratio seconds size timeout total ttl weight"
 )
 """A number under a key with one of these is a quantity."""
-_HARMLESS = re.compile(r"secretar(?:y|ies|iat)|secretions?|passwordless|credentialing")
+_HARMLESS = re.compile(
+    r"secretar(?:y|ies|iat)|secretions?|secretsmanager|passwordless|credentialing"
+)
 """Words that only contain a secret one."""
 
 _SCHEMES = _words_of(
@@ -141,12 +140,13 @@ _SCHEMES = _words_of(
 )
 """Kinds of authentication, as the value of `auth`."""
 
+_RANDOM = "x7Kq2mZ9vB4nT6wL"
+
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|[A-Z]")
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?([eE][-+]?[0-9]+)?%?")
 _NOTHING = _words_of("true false null none yes no on off nil undefined n/a na nan")
 _SPECIAL_TOKEN = re.compile(
     r"<\|?[^<>\s]{1,40}\|?>|\[[A-Za-z0-9_ ]{1,30}\]|<[/s]{1,2}>|\{\{?[a-z_ ]{1,30}\}\}?|\W{0,8}"
-    r"|[a-z]{1,20}|[A-Z]{1,12}"
 )
 """How special tokens of language models are written: `<pad>`, `</s>`, `<|im_end|>`, `[MASK]`."""
 
@@ -167,7 +167,7 @@ _CLASSES = str.maketrans(
 
 
 def hides(  # noqa: PLR0911 - one for each part of the rule
-    key: str, value: str, patterns: Sequence[str] = SECRET_KEYS
+    key: str, value: str, patterns: tuple[str, ...] = SECRET_KEYS
 ) -> bool:
     """Whether the value under a key is a secret by its key.
 
@@ -180,18 +180,30 @@ def hides(  # noqa: PLR0911 - one for each part of the rule
     """
     if not patterns or is_nothing(value):
         return False
-    if _named(key, tuple(patterns)):
+    if _named(key, patterns):
         return True
     words = key_words(key)
     if not words:
-        return _matches(key, tuple(patterns))
+        return _matches(key, patterns)
     if _is_quantity(words, value):
         return False
     if _is_unmistakable(words):
         return True
     if _of_a_vocabulary(words, value):
         return False
-    return _built_in(words, value) or _matches(key, tuple(patterns))
+    return _built_in(words, value) or _matches(key, patterns)
+
+
+@lru_cache(maxsize=4096)
+def may_hide(key: str, patterns: tuple[str, ...] = SECRET_KEYS) -> bool:
+    """Whether any value under a key is a secret."""
+    return hides(key, _RANDOM, patterns)
+
+
+def is_unmistakable(key: str) -> bool:
+    """Whether all that a key can hold is secret, whatever it is."""
+    words = key_words(key)
+    return bool(words) and _is_unmistakable(words)
 
 
 def is_nothing(value: str) -> bool:
@@ -244,7 +256,7 @@ def _is_unmistakable(words: tuple[str, ...]) -> bool:
     )
 
 
-def _built_in(words: tuple[str, ...], value: str) -> bool:  # noqa: PLR0911 - a rule for each head
+def _built_in(words: tuple[str, ...], value: str) -> bool:  # noqa: C901, PLR0911 - a rule for each head
     head, before = words[-1], words[-2] if len(words) > 1 else ""
     match head:
         case "token":
@@ -265,7 +277,9 @@ def _built_in(words: tuple[str, ...], value: str) -> bool:  # noqa: PLR0911 - a 
             return before == "session" and "spark" not in words
         case "code":
             return before in {"pin", "mfa", "otp", "totp", "auth"}
-        case "url" | "uri" | "header" | "value" | "string" | "json":
+        case "url" | "uri":
+            return before in {"webhook", "webhooks", "sas", "dsn"}
+        case "header" | "value" | "string" | "json":
             return before in _ALONE and before != "auth"
     return head in _ALONE or _is_joined(head, value) or _is_turned_round(words)
 

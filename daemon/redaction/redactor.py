@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from daemon.redaction.assignments import assigned
-from daemon.redaction.keys import SECRET_KEYS, hides
+from daemon.redaction.keys import SECRET_KEYS, hides, is_unmistakable
 from daemon.redaction.known import quoted
-from daemon.redaction.shapes import Kind, spans
+from daemon.redaction.shapes import Kind, base64_texts, is_marker, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 REDACTED = "[redacted]"
 """In place of a value whose key makes it a secret."""
@@ -23,6 +25,9 @@ _DEEPEST = 64
 """Deeper JSON is treated as text."""
 _MAX_DIGITS = 4_300
 """Python refuses to parse an integer with more digits."""
+_DEEPEST_ENCODING = 4
+"""Base64 within escapes within base64 is followed so far."""
+_ESCAPES = re.compile(r"%(?:22|27|3[aAdD]|7[bB])|&(?:quot|#34|#39|#x27|apos);")
 _NAMES, _VALUES = ("name", "key", "parametername"), ("value", "parametervalue")
 
 
@@ -70,11 +75,11 @@ class Redactor:
         patterns: those of ``jobs.redact``; none: everything stays as it is.
     """
 
-    patterns: Sequence[str] = SECRET_KEYS
+    patterns: tuple[str, ...] = SECRET_KEYS
 
     def value(self, key: str, value: str, known: Iterable[str] = ()) -> Result:
         """The value under a key: replaced as a whole if the key says so, else `text`."""
-        if value.startswith("[redacted") and value.endswith("]"):
+        if is_marker(value):
             return Result(value)
         if hides(key, value, self.patterns):
             return Result(REDACTED, Counter({Kind.KEY: 1}), _bare(value))
@@ -108,8 +113,24 @@ class Redactor:
             *assigned(text, self.patterns),
             *spans(text),
         ]
-        replaced, kinds, secrets = _replaced_counted(text, found)
-        return Result(replaced, kinds, secrets)
+        if depth < _DEEPEST_ENCODING:
+            for start, end, inner in base64_texts(text):
+                if self._text(inner, _NONE_KNOWN, max(depth, 1) + 1).kinds:
+                    found.append((start, end, Kind.ENCODED))
+        result = Result(*_replaced_counted(text, found))
+        if depth < _DEEPEST_ENCODING and _ESCAPES.search(result.text) is not None:
+            return self._unescaped(result, known, depth) or result
+        return result
+
+    def _unescaped(self, raw: Result, known: _Known, depth: int) -> Result | None:
+        """A text with escapes of URLs or HTML that has further secrets once these are undone: as it
+        reads then. None: it has none.
+        """
+        plain = html.unescape(unquote(raw.text, errors="replace"))
+        result = self._text(plain, known, depth + 1)
+        if not result.kinds:
+            return None
+        return Result(result.text, raw.kinds + result.kinds, raw.secrets + result.secrets)
 
     def _document(self, text: str, known: _Known, depth: int) -> Result | None:
         """A JSON document; None if the text is none."""
@@ -126,14 +147,14 @@ class Redactor:
             return None
         return Result(written, seen.kinds, tuple(seen.secrets)) if seen.kinds else Result(text)
 
-    def _json(self, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
+    def _json(self, value: Any, seen: _Seen, depth: int, within: str = "") -> Any:  # noqa: ANN401 - any JSON
         if isinstance(value, str):
             return seen.add(self._text(value, seen.known, depth + 1))
         if isinstance(value, _Object):
             named = _named_value(value)
             return {
                 self._member_name(key, seen): self._member(
-                    named if named is not None and key.lower() in _VALUES else key,
+                    _Key(named if named is not None and key.lower() in _VALUES else key, within),
                     item,
                     seen,
                     depth,
@@ -148,7 +169,11 @@ class Redactor:
         """The items of a list, which may be a command line: `["--api-key", "…"]`."""
         flag = ""
         for item in items:
-            yield self._member(flag, item, seen, depth) if flag else self._json(item, seen, depth)
+            yield (
+                self._member(_Key(flag), item, seen, depth)
+                if flag
+                else self._json(item, seen, depth)
+            )
             flag = item.lstrip("-") if isinstance(item, str) and item.startswith("-") else ""
             flag = "" if "=" in flag or " " in flag else flag
 
@@ -158,23 +183,35 @@ class Redactor:
     def _shapes(self, text: str) -> Result:
         return Result(*_replaced_counted(text, spans(text)))
 
-    def _member(self, key: str, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
-        if isinstance(value, str):
-            return seen.add(
-                self.value(key, value)
-                if hides(key, value, self.patterns)
-                else self._text(value, seen.known, depth + 1)
-            )
-        if isinstance(value, bool) or value is None or value in ([], ()):
-            return value
-        if isinstance(value, list):
-            inside = json.dumps(value)
-            if value and hides(key, inside, self.patterns):
-                return seen.add(Result(REDACTED, Counter({Kind.KEY: 1}), tuple(_leaves(value))))
-            return self._json(value, seen, depth)
-        if hides(key, str(value), self.patterns):
-            return seen.add(Result(REDACTED, Counter({Kind.KEY: 1}), _bare(str(value))))
-        return value
+    def _member(self, key: _Key, value: Any, seen: _Seen, depth: int) -> Any:  # noqa: ANN401 - any JSON
+        if not (isinstance(value, str) and is_marker(value)) and self._hides(key, value):
+            secrets = (part for leaf in _leaves(value) for part in _bare(leaf))
+            return seen.add(Result(REDACTED, Counter({Kind.KEY: 1}), tuple(secrets)))
+        return self._json(value, seen, depth, key.name)
+
+    def _hides(self, key: _Key, value: Any) -> bool:  # noqa: ANN401 - any JSON
+        """Whether a member's name says that it is secret, alone or with the one it is within:
+        `{"wandb": {"key": "…"}}`.
+        """
+        if value is None or isinstance(value, bool) or value == []:
+            return False
+        if isinstance(value, _Object):  # its members have names of their own
+            return is_unmistakable(key.name)
+        if isinstance(value, list) and any(isinstance(item, list) for item in value):
+            return is_unmistakable(key.name)
+        text = value if isinstance(value, str) else json.dumps(value)
+        return hides(key.name, text, self.patterns) or (
+            bool(key.within) and hides(f"{key.within}.{key.name}", text, self.patterns)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The name of a JSON member."""
+
+    name: str
+    within: str = ""
+    """The name of the member that it is within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +220,9 @@ class _Known:
 
     secrets: tuple[str, ...]
     cut: bool
+
+
+_NONE_KNOWN = _Known((), cut=False)
 
 
 class _Object(list[tuple[str, Any]]):
@@ -216,8 +256,8 @@ def _leaves(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
         item = pending.pop()
         if isinstance(item, list):
             pending += [part[1] if isinstance(part, tuple) else part for part in item]
-        elif isinstance(item, str):
-            yield item
+        elif not isinstance(item, bool) and item is not None:
+            yield str(item)
 
 
 def _bare(value: str) -> tuple[str, ...]:

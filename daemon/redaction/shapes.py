@@ -37,6 +37,8 @@ class Kind(StrEnum):
     QUOTED = "quoted from a secret value"
 
 
+_MARK = r"\[redacted(?:: [A-Za-z0-9 ]{1,40})?\]"
+_MARKER = re.compile(_MARK)
 _B = r"(?<![A-Za-z0-9])"
 """Tokens begin at a word's beginning; `_` and `-` may precede."""
 
@@ -48,7 +50,8 @@ _TOKENS = re.compile(
     | (?P<HUGGING_FACE>(?:hf|api_org)_(?:[A-Za-z0-9]{{30,}}+|(?=[a-z]*+[A-Z0-9])
         (?=[A-Z0-9]*+[a-z])[A-Za-z0-9]{{16,}}+)(?![_.-]?[A-Za-z0-9]))
     | (?P<SLACK>xox[a-z]-[A-Za-z0-9-]{{10,}}+|xapp-[0-9]-[A-Za-z0-9-]{{10,}}+)
-    | (?P<API>sk-(?:ant|proj|svcacct|admin|or-v1|lf|None)-(?=[a-z_-]*+[A-Z0-9])[A-Za-z0-9_-]{{10,}}+
+    | (?P<API>sk-(?:ant|proj|svcacct|admin|or-v1|lf|None)-
+         (?=[a-z_-]{{0,40}}+[A-Z0-9])[A-Za-z0-9_-]{{10,}}+
       |  sk-(?=[A-Za-z]*+[0-9])[A-Za-z0-9]{{20,}}+
       |  AIza[A-Za-z0-9_-]{{30,}}+ | ya29\.[A-Za-z0-9_-]{{20,}}+ | GOCSPX-[A-Za-z0-9_-]{{20,}}+
       |  [srp]k_(?:live|test)_[A-Za-z0-9]{{10,}}+ | whsec_[A-Za-z0-9+/=]{{16,}}+
@@ -80,11 +83,13 @@ _AWS_TOKEN = re.compile(r"(?<![A-Za-z0-9+/=])(?:IQoJ|FQoG|FwoG)[A-Za-z0-9+/=%]{6
 _WEBHOOK = re.compile(
     r"(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/"
     r"|discord(?:app)?\.com/api/(?:v[0-9]{1,2}/)?webhooks/"
-    r"|webhook\.office\.com/(?:webhookb2/)?|api\.telegram\.org/bot)(?P<WEBHOOK>[^\s\"'<>\\]+)"
+    r"|webhook\.office\.com/(?:webhookb2/)?|api\.telegram\.org/bot)(?!"
+    + _MARK
+    + r")(?P<WEBHOOK>[^\s\"'<>\\]+)"
 )
 
 _LOGIN = re.compile(
-    r"(?::|%3[Aa])(?://|\\/\\/|%2[Ff]%2[Ff])(?:"
+    r"(?:(?::|%3[Aa])(?://|\\/\\/|%2[Ff]%2[Ff])|(?<![\w:/])//)(?:"
     r"(?P<LOGIN>[^\s/?#\"'<>@\\%]{0,512}+(?:[@%\\][^\s/?#\"'<>@\\%]{0,512}+){0,16})"
     r"|(?P<WIDE>[^\s:/?#@\"'<>\[]{0,64}:(?![0-9]{1,5}(?:[/?#]|$))[^\s\"'<>@]{1,128}))"
     r"(?:@|%40)(?=[A-Za-z0-9\[_$%{])(?!sha256)"
@@ -92,9 +97,14 @@ _LOGIN = re.compile(
 """User and password up to the last `@` of the authority; the wide form is for passwords with
 characters that should have been escaped."""
 
+_NETRC = re.compile(
+    r"\bmachine\s{1,20}\S{1,200}\s{1,20}login\s{1,20}(?P<LOGIN>\S{1,200}\s{1,20}password\s{1,20}\S++)"
+)
+
 _PLACEHOLDER = re.compile(
-    r"\$\{?\w{1,80}\}?|\$\([^()]{1,80}\)|%\w{1,80}%|\{\{[^{}]{0,120}\}\}|\{\w{1,80}\}"
-    r"|<[\w -]{1,80}>|\*+|x{3,}|X{3,}|\.{3}|\[[\w ]{1,60}\]"
+    r"\$\{?\w{1,80}\}?|\$\([^()]{1,80}\)|%\w{1,80}%|\{\{[^{}]{0,120}\}\}|\{[A-Za-z_]{1,80}\}"
+    r"|<[A-Za-z_ -]{1,80}>|\*+|x{3,}|X{3,}|\.{3}"
+    r"|\[(?i:your[a-z_ ]{0,40}|redacted|hidden|masked|removed|filtered|secret)\]"
 )
 """What stands for a secret: a variable, a template, asterisks."""
 
@@ -103,7 +113,9 @@ _QUERY = re.compile(
     r"(?P<name>X-(?:Amz|Goog|Oss|Tos|Obs|Cos)-(?:Signature|Credential|Security-Token)"
     r"|(?:AWS|OSS)AccessKeyId|GoogleAccessId|Key-Pair-Id|Signature|sig|Policy|code|hmac)"
     r"(?P<sep>=|%3D|%253D|\\u003d)"
-    r"(?P<SIGNATURE>(?:(?!%26|%2526|\\u0026|\\u0022|&amp;)[^\s&\"'<>#;\\|`)\]},])++)",
+    r"(?!"
+    + _MARK
+    + r")(?P<SIGNATURE>(?:(?!%26|%2526|\\u0026|\\u0022|&amp;)[^\s&\"'<>#;\\|`)\]},])++)",
     re.IGNORECASE,
 )
 _ONLY_IN_A_QUERY = {"signature", "sig", "policy", "code", "hmac", "key-pair-id"}
@@ -116,7 +128,7 @@ _HTTP = re.compile(
 _REQUEST_SIGNATURE = re.compile(r"\bSignature=(?P<SIGNATURE>[0-9a-fA-F]{40,}+)", re.IGNORECASE)
 
 _PART_OF_A_REQUEST = re.compile(
-    r"(?:security[-_]?token|\bsignature(?:provided)?)\W{1,6}(?P<SIGNATURE>[A-Za-z0-9+/=%_-]{16,}+)",
+    r"(?:security[-_]?token|\bsignature(?:provided)?)(?!\])\W{1,6}(?P<SIGNATURE>[A-Za-z0-9+/=%_-]{16,}+)",
     re.IGNORECASE,
 )
 """Parts of a signed request that a proxy or an error message may repeat."""
@@ -127,7 +139,7 @@ _LONG = 20
 """A word of this length that may be a secret is one."""
 
 _MAY_HAVE_ONE = re.compile(
-    r"://|:\\/|%2F%2F|eyJ|A[KSB]IA|ACCA|AIza|gh[pousr]_|_pat_|gl[a-z]{2,5}-|hf_|api_org_|xox|xapp-"
+    r"//|machine|:\\/|%2F%2F|eyJ|A[KSB]IA|ACCA|AIza|gh[pousr]_|_pat_|gl[a-z]{2,5}-|hf_|api_org_|xox|xapp-"
     r"|[srp]k[-_]|ya29|GOCSPX|whsec_|npm_|pypi-|SG\.|key-|dapi|BEGIN|IQoJ|F[Qw]oG|signature|security.?token|sig="
     r"|sig%|x-amz|x-goog|accesskeyid|accessid|bearer|basic|hmac|hooks\.|:AA|[A-Za-z0-9+/_-]{24}"
     r"|gsk|r8_|xai|pcsk|fw_|csk|hvs|NRAK|shp|dop_|glsa|wandb_v",
@@ -147,9 +159,28 @@ def spans(text: str, *, depth: int = 0) -> Iterator[tuple[int, int, Kind]]:
         yield from _encoded(text, depth)
 
 
+def is_marker(text: str) -> bool:
+    """Whether a text stands where a secret was replaced."""
+    return _MARKER.fullmatch(text) is not None
+
+
+def base64_texts(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and meaning of every word that is base64 of a text."""
+    for found in _BASE64.finditer(text):
+        inner = _decoded(found[0])
+        if inner is not None:
+            yield (*found.span(), inner)
+
+
 def is_placeholder(text: str) -> bool:
     """Whether a text only stands for a secret."""
     return _PLACEHOLDER.fullmatch(text) is not None
+
+
+def starts_with_placeholder(text: str, at: int) -> bool:
+    """Whether a word of the text only stands for a secret."""
+    found = _PLACEHOLDER.match(text, at)
+    return found is not None and not text[found.end() : found.end() + 1].isalnum()
 
 
 def _tokens(text: str) -> Iterator[tuple[int, int, Kind]]:
@@ -169,6 +200,8 @@ def _tokens(text: str) -> Iterator[tuple[int, int, Kind]]:
 def _in_urls(text: str) -> Iterator[tuple[int, int, Kind]]:
     for found in _WEBHOOK.finditer(text):
         yield (*found.span("WEBHOOK"), Kind.WEBHOOK)
+    for found in _NETRC.finditer(text):
+        yield (*found.span("LOGIN"), Kind.LOGIN)
     for found in _LOGIN.finditer(text):
         group = "LOGIN" if found["LOGIN"] is not None else "WIDE"
         login = unquote(found[group])
@@ -210,10 +243,9 @@ def _in_requests(text: str) -> Iterator[tuple[int, int, Kind]]:
 
 def _encoded(text: str, depth: int) -> Iterator[tuple[int, int, Kind]]:
     """Base64 of a text that has a secret: a docker login, a service account, a kubeconfig."""
-    for found in _BASE64.finditer(text):
-        inner = _decoded(found[0])
-        if inner is not None and next(spans(inner, depth=depth + 1), None) is not None:
-            yield (*found.span(), Kind.ENCODED)
+    for start, end, inner in base64_texts(text):
+        if next(spans(inner, depth=depth + 1), None) is not None:
+            yield start, end, Kind.ENCODED
 
 
 def _decoded(word: str) -> str | None:
