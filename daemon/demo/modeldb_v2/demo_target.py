@@ -10,6 +10,7 @@ from daemon.demo.modeldb_v2.server import ModelDbV2StandIn
 from daemon.demo.target import DATABASE_ANSWER_SECONDS, SETTLE_SECONDS, FoundRun
 from daemon.targets.modeldb_v2.mapping import ARN_ATTRIBUTE, CREATION_TIME_ATTRIBUTE
 from daemon.training_job.identity import JobMark
+from daemon.training_job.objective import OBJECTIVE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -93,11 +94,18 @@ def _run(project: str, experiment: str, row: Mapping[str, Any]) -> FoundRun:
         str(row["name"]),
         str(row["id"]),
         JobMark(attributes.get(ARN_ATTRIBUTE, ""), attributes.get(CREATION_TIME_ATTRIBUTE, "")),
-        [
-            (item["key"].replace("/", ":"), item.get("value", 0.0))
-            for item in row.get("metrics", ())
-        ],
+        _metrics(row, attributes.get("objective_metric")),
         [(item["key"], item["path"]) for item in row.get("datasets", ())],
         1,
         json.dumps(row),
     )
+
+
+def _metrics(row: Mapping[str, Any], objective: object) -> list[tuple[str, float]]:
+    """The metrics under SageMaker's names, which has the tuning objective a second time."""
+    found = {
+        item["key"].replace("/", ":"): item.get("value", 0.0) for item in row.get("metrics", ())
+    }
+    if isinstance(objective, str) and objective in found:
+        found.setdefault(OBJECTIVE, found[objective])
+    return list(found.items())
