@@ -47,7 +47,8 @@ class ForeignDocument(CallFailed):
             CallErrorKind.OTHER_DATABASE,
             method,
             f"MongoDB is of another database than SQLite: its metadata of model {model_id}, in run "
-            f"{run_id}, are those of {owner}; {_way_out(model_id)}",
+            f"{run_id}, are those of {owner}; "
+            + _way_out(f"which is {model_id}, unless they are of the run's own job"),
             answered=True,
         )
         self.run_id = run_id
@@ -127,7 +128,8 @@ class Pairing:
                 CallErrorKind.OTHER_DATABASE,
                 method,
                 "MongoDB is of another database than SQLite: it has metadata of model "
-                f"{model_id}, and SQLite has {_models_up_to(newest)}; {_way_out(model_id)}",
+                f"{model_id}, and SQLite has {_models_up_to(newest)}; "
+                + _way_out(f"which is {model_id} or more"),
                 answered=True,
             )
 
@@ -152,8 +154,8 @@ def _models_up_to(newest: int) -> str:
     return f"no model above {newest}" if newest else "no model"
 
 
-def _way_out(model_id: int) -> str:
+def _way_out(which: str) -> str:
     return (
         "give the server the SQLite file that belongs to this MongoDB, or delete in MongoDB's "
-        f"collection model_metadata the documents with a {_MODEL_ID} of {model_id} and more"
+        f"collection model_metadata the documents with a {_MODEL_ID} {which}"
     )

@@ -17,6 +17,7 @@ from daemon.targets.modeldb_v1.codec import ApplicationException
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
 from daemon.targets.modeldb_v1.mapping import map_job
 from daemon.targets.modeldb_v1.model_search import newest_model
+from daemon.targets.modeldb_v1.pairing import ForeignDocument
 from daemon.targets.modeldb_v1.readback import other_owner
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_target import (
@@ -89,7 +90,7 @@ async def test_documents_of_a_deleted_sqlite_file_hold_before_anything_is_writte
     async with target_on(server.port, metadata_store=True) as target:
         for _ in range(2):
             fault = await edge_fault(target.sync(full_job(), MemoryJournal()))
-            assert_held(fault, "metadata of model 1", "SQLite has no model", "of 1 and more")
+            assert_held(fault, "metadata of model 1", "SQLite has no model", "which is 1 or more")
         assert_held(await edge_fault(target.probe()))
         assert server.runs == []
         assert not [each for each in server.calls if each.startswith("store")]
@@ -117,7 +118,7 @@ async def test_an_sqlite_file_from_a_backup_lacks_models_that_have_documents(
     server.stored_documents.insert(document(3, JOB={"arn": OTHERS}))
     async with target_on(server.port, metadata_store=True) as target:
         fault = await edge_fault(target.sync(full_job(), MemoryJournal()))
-    assert_held(fault, "metadata of model 3", "no model above 2", "of 3 and more")
+    assert_held(fault, "metadata of model 3", "no model above 2", "which is 3 or more")
 
 
 FOREIGN = {
@@ -149,7 +150,7 @@ async def test_a_model_that_has_anothers_document_holds(
     owner = OTHERS if "of-others" in str(members) else "no training job"
     if members.get("JOB", {}) and "2024" in str(members):
         owner = f"{full_job().mark.arn} created 2024-01-01T00:00:00.000Z"
-    assert_held(fault, "metadata of model 2, in run 2, are those of", owner, "of 2 and more")
+    assert_held(fault, "metadata of model 2, in run 2, are those of", owner, "which is 2, unless")
     assert again.detail == fault.detail
     assert len(server.runs) == len(server.fits) == 2
     assert [line["log_level"] for line in log_lines(logs, ERROR)] == ["error"]
@@ -235,6 +236,35 @@ async def test_all_jobs_in_progress_are_held_and_complete_afterwards(
     documents = {each["MODELDB_model_id"]: each["JOB"]["name"] for each in server.documents}
     assert sorted(documents.values()) == [*"abcde"]
     assert len(server.runs) == len(server.fits) == 6
+
+
+async def test_a_model_of_before_that_shows_anothers_metadata_is_not_taken_for_complete(
+    server: ModelDbV1StandIn,
+) -> None:
+    """Written by a version that did not look, met again after a lost checkpoint. Without the
+    other's document it shows its own.
+    """
+    async with target_on(server.port, metadata_store=True) as target:
+        await target.sync(full_job(), MemoryJournal())
+    own = server.documents
+    server.forget_documents()
+    for each in (document(1, JOB={"arn": OTHERS}), *own):
+        server.stored_documents.insert(each)
+    journal = MemoryJournal(look_up_first=True)
+    async with target_on(server.port, metadata_store=True) as target:
+        assert_held(await edge_fault(target.sync(full_job(), journal)), OTHERS)
+        server.stored_documents._documents.pop(0)
+        await target.probe()
+        found = await target.sync(full_job(), journal)
+    assert (found.created, found.notes) == (False, ())
+    assert server.calls.count("storeFitEvent") == 1
+    assert wrong(server, [full_job()], metadata_store=True) == []
+
+
+def test_the_longest_sentence_is_whole() -> None:
+    highest = 2**31 - 1
+    fault = ForeignDocument("getExperimentRunDetails", highest, highest, "x" * 160)
+    assert fault.detail.endswith("of the run's own job")
 
 
 async def test_the_sqlite_file_is_put_back(
