@@ -254,6 +254,17 @@ class TestCheck:
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
         assert methods == {"getProjectIds", "getModelIds"}
 
+    async def test_metric_series_that_the_target_has_no_place_for_are_told(
+        self, scene: DaemonScene
+    ) -> None:
+        async with ModelDbV1StandIn() as server:
+            target = {"kind": "modeldb-v1", "host": server.host, "port": server.port}
+            config = config_of(scene, target=target, jobs={"metric_series": True})
+            done = await verb("check", "--config", config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "note: jobs.metric_series has no effect: target modeldb-v1" in done.stdout
+        assert scene.sagemaker.count("BatchGetMetrics") == 0
+
     async def test_a_modeldb_v2_where_v1_is_configured_is_reported(
         self, scene: DaemonScene, modeldb: ModelDbV2StandIn
     ) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import string
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from hypothesis import strategies as st
 
 from daemon.config.settings import JobSettings
+from daemon.text import cleaned
 from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.field_readers import moment
+from daemon.training_job.metric_series import bounded, metric_series
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.tuning_job import tuning_job
 from tests.property.changes import changed
 from tests.property.texts import anything, json_values, numbers, texts, times
 from tests.support.aws_vectors import describe, describes
@@ -120,7 +124,38 @@ def runs(draw: st.DrawFn) -> TrainingRun:
         all_tags |= {key: "x" + draw(texts()) for key in NEEDED_TAGS}
         found = read_tags(all_tags, KEYS)
     assert isinstance(found, JobTags)
-    return training_run(DescribedJob.of(draw(usable_descriptions())), found, all_tags, REDACT)
+    description = draw(usable_descriptions())
+    run = training_run(DescribedJob.of(description), found, all_tags, REDACT)
+    known = st.sampled_from(["m", *(metric.name for metric in run.metrics)])
+    names = texts().map(cleaned).filter(str.strip) | known
+    read = draw(st.lists(st.builds(metric_series, names, _POINTS), max_size=4))
+    series = {one.name: one for one, _ in read if one is not None}
+    parent = draw(st.none() | _PARENTS)
+    return replace(
+        run,
+        metric_series=bounded(tuple(series.values())),
+        tuning=None if parent is None else tuning_job(parent, description),
+    )
+
+
+_POINTS = st.lists(st.tuples(st.integers(-(2**53), 2**53), st.floats()), max_size=12)
+_OBJECTIVES = st.fixed_dictionaries(
+    {
+        "Type": st.sampled_from(["Minimize", "Maximize"]) | texts(),
+        "MetricName": texts() | st.just("m"),
+    }
+)
+_PARENTS = st.fixed_dictionaries(
+    {"HyperParameterTuningJobName": texts()},
+    optional={
+        "HyperParameterTuningJobStatus": texts() | st.none(),
+        "HyperParameterTuningJobConfig": st.fixed_dictionaries(
+            {},
+            optional={"Strategy": texts(), "HyperParameterTuningJobObjective": _OBJECTIVES},
+        ),
+        "BestTrainingJob": st.fixed_dictionaries({"TrainingJobName": texts()}) | texts(),
+    },
+)
 
 
 @functools.cache

@@ -32,6 +32,7 @@ from daemon.targets.modeldb_v2.limits import (
 )
 from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
 from daemon.targets.modeldb_v2.marked_runs import carries
+from daemon.targets.modeldb_v2.observations import metric_keys
 from daemon.text import cleaned
 from daemon.training_job.channels import Channel
 from tests.property.descriptions import runs
@@ -99,6 +100,7 @@ def test_the_server_takes_every_job_and_gives_it_back(run: TrainingRun) -> None:
     ids = {"project_id": project.id, "experiment_id": experiment.id}
     stored = answered(RUN_CALLS, "createExperimentRun", store, mapped.body | ids)["experiment_run"]
 
+    assert drawn(stored.get("observations", [])) == drawn(mapped.body.get("observations", []))
     assert (project.name, experiment.name) == (mapped.project_name, mapped.experiment_name)
     assert (project.description, project.attributes["project_user"]) == (
         run.project_description,
@@ -112,6 +114,18 @@ def test_the_server_takes_every_job_and_gives_it_back(run: TrainingRun) -> None:
     for member in ("artifacts", "datasets"):
         sent = [(entry["key"], entry["path"]) for entry in mapped.body[member]]
         assert [(entry["key"], entry["path"]) for entry in stored.get(member, [])] == sent
+
+
+def drawn(observations: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
+    return [
+        (
+            entry["attribute"]["key"],
+            entry["attribute"]["value"],
+            entry["epoch_number"],
+            int(entry.get("timestamp", 0)),
+        )
+        for entry in observations
+    ]
 
 
 def pairs(entries: list[dict[str, Any]]) -> list[tuple[str, Any]]:
@@ -130,6 +144,14 @@ def test_no_rule_of_the_official_client_and_of_the_web_page_is_broken(run: Train
         assert type(value) in {str, int, float}
         assert value.strip() if isinstance(value, str) else math.isfinite(value)
         assert not isinstance(value, int) or abs(value) <= 2**53
+    curves = body.get("observations", [])
+    assert {entry["attribute"]["key"] for entry in curves} == {
+        metric_keys(run)[series.name] for series in run.metric_series
+    }
+    assert all(math.isfinite(entry["attribute"]["value"]) for entry in curves)
+    assert all(
+        type(entry[name]) is int for entry in curves for name in ("timestamp", "epoch_number")
+    )
     assert all(
         entry["path"].strip() and entry["path_only"] is True
         for entry in body["artifacts"] + body["datasets"]
