@@ -231,6 +231,7 @@ class Daemon:
         rules = FlowRules(
             statuses=frozenset(settings.jobs.statuses),
             tag_keys=settings.jobs.tag_keys.as_tag_keys(),
+            tag_defaults=settings.jobs.tag_defaults.as_tag_defaults(),
             redact=settings.jobs.redact,
             look_back_seconds=settings.reconcile.look_back_seconds,
             lease_seconds=LEASE_SECONDS,

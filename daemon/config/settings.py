@@ -23,6 +23,7 @@ from daemon.config.types import (
     Region,
     Section,
     TagKey,
+    TagTemplate,
     Whole,
     Word,
     refused,
@@ -30,6 +31,7 @@ from daemon.config.types import (
 )
 from daemon.redaction.keys import SECRET_KEYS
 from daemon.targets.registry import DEFAULT_KIND, TARGET_KINDS
+from daemon.training_job.tag_defaults import TagDefaults, Template
 from daemon.training_job.tags import TagKeys
 
 if TYPE_CHECKING:
@@ -204,6 +206,25 @@ class TagKeySettings(Section):
         return TagKeys(**self.model_dump())
 
 
+class TagDefaultSettings(Section):
+    """The section ``jobs.tag_defaults``."""
+
+    project_name: TagTemplate | None = Field(None, description="Default of the project name.")
+    project_user: TagTemplate | None = Field(
+        None, description="Default of the user of the project."
+    )
+    project_description: TagTemplate | None = Field(
+        None, description="Default of the description of the project."
+    )
+    model_name: TagTemplate | None = Field(None, description="Default of the model name.")
+    model_type: TagTemplate | None = Field(None, description="Default of the model type.")
+
+    def as_tag_defaults(self) -> TagDefaults:
+        """The same as plain data, for code that does not import the configuration."""
+        given = self.model_dump(exclude_none=True)
+        return TagDefaults(**{name: Template.parse(text) for name, text in given.items()})
+
+
 class JobSettings(Section):
     """The section ``jobs``."""
 
@@ -215,6 +236,14 @@ class JobSettings(Section):
     tag_keys: TagKeySettings = Field(
         TagKeySettings(),
         description="Keys of the six tags: 1 to 128 characters, all different, case-sensitive.",
+    )
+    tag_defaults: TagDefaultSettings = Field(
+        TagDefaultSettings(),
+        description="Values for jobs that have the sync tag and lack others; null: the tag is "
+        "required. Text with placeholders: {tag:KEY} (another tag of the job), {job}, "
+        "{tuning_job}, {pipeline}, {pipeline_step}, {experiment} (their names), {account}, "
+        '{region}. {tag:team|tag:owner|"nobody"} is the first that the job has; {{ and }} are '
+        "braces. A default whose placeholder has no value does not count.",
     )
     metric_series: bool = Field(
         default=False,

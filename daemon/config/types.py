@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic_core import PydanticCustomError
 
+from daemon.training_job.tag_defaults import Template
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -134,9 +136,20 @@ Region = Annotated[
     str, matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")
 ]
 AccountId = Annotated[str, matching(r"[0-9]{12}", "must be 12 digits")]
+
+
+def _template(text: str) -> str:
+    try:
+        Template.parse(text)
+    except ValueError as error:
+        raise refused(str(error)) from error
+    return text
+
+
 TagKey = Annotated[
     str, matching(rf"(?=.*\S){_TEXT}{{1,128}}", "must be 1 to 128 characters, not only spaces")
 ]
+TagTemplate = Annotated[str, AfterValidator(_template)]
 KeyPattern = Annotated[str, matching(rf"{_TEXT}+", "must not be empty")]
 Word = Annotated[
     str, matching(r"[!-~]{1,255}", "must be 1 to 255 visible ASCII characters without spaces")

@@ -31,6 +31,7 @@ from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.final_status import final_status
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.run_reader import training_run
+from daemon.training_job.tag_defaults import TagDefaults
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
 from daemon.unforeseen import blamed_on
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from daemon.pipeline.delivery import Delivery
     from daemon.pipeline.job_context import JobContext
     from daemon.targets.ports import Target
+    from daemon.training_job.described_job import DescribedJob
     from daemon.training_job.event import TrainingJobEvent
     from daemon.training_job.training_run import TrainingRun
 
@@ -60,6 +62,7 @@ class FlowRules:
 
     statuses: frozenset[str] = frozenset({"Completed"})
     tag_keys: TagKeys = field(default_factory=TagKeys)
+    tag_defaults: TagDefaults = field(default_factory=TagDefaults)
     redact: Sequence[str] = SECRET_KEYS
     look_back_seconds: float = 86400.0
     """In a checkpoint younger than this, a missing row does not prove that a job is new."""
@@ -204,16 +207,14 @@ class Flow:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
         with self._timed(delivery, Step.VALIDATE):
-            tags, all_tags = await self._tags(delivery, event, described.arn)
+            tags, all_tags = await self._tags(delivery, event, described, known)
         if isinstance(tags, SyncTagAbsent):
             return Skipped(
                 Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}"
             )
         if isinstance(tags, TagsIncomplete):
-            return Rejected(
-                Reason.TAGS_INCOMPLETE,
-                f"missing or blank tags of {event.name}: {', '.join(tags.missing)}",
-            )
+            missing = f"missing or blank tags of {event.name}: {', '.join(tags.missing)}"
+            return Rejected(Reason.TAGS_INCOMPLETE, "; ".join([missing, *tags.details]))
 
         run = training_run(described, tags, all_tags, self._rules.redact)
         if job.other_answers is None or job.other_answers.mark != mark:
@@ -351,10 +352,14 @@ class Flow:
         )
 
     async def _tags(
-        self, delivery: Delivery, event: TrainingJobEvent, arn: JobArn
+        self,
+        delivery: Delivery,
+        event: TrainingJobEvent,
+        described: DescribedJob,
+        known: JobRecord | None,
     ) -> tuple[JobTags | SyncTagAbsent | TagsIncomplete, Mapping[str, str]]:
         """The job's tags: the event's if they are complete, otherwise those of ListTags. Only those
-        can skip or reject a job, because an event's tags may be outdated.
+        can skip or reject a job, or let defaults count, because an event's tags may be outdated.
         """
         given = event.tags or {}
         tags = read_tags(given, self._rules.tag_keys)
@@ -365,14 +370,18 @@ class Flow:
         delivery.job.step = Step.TAGS
         try:
             with blamed_on(Edge.SAGEMAKER, "tags"):
-                listed = await self._jobs.tags(arn.text)
+                listed = await self._jobs.tags(described.arn.text)
         except JobRefused as refusal:
-            # deleted since it was described: nobody else has its tags any more
-            if refusal.reason is Reason.JOB_GONE and isinstance(tags, JobTags):
-                return tags, given
+            begun = known is not None and known.unanswered_writes > 0
+            if refusal.reason is Reason.JOB_GONE and isinstance(tags, JobTags) and not begun:
+                return tags, given  # nobody else has its tags any more
             raise
         self._on_success(Step.TAGS, delivery.message.message_id)
-        return read_tags(listed, self._rules.tag_keys), listed
+        tags = read_tags(listed, self._rules.tag_keys)
+        if isinstance(tags, TagsIncomplete):
+            rules = self._rules
+            tags = rules.tag_defaults.fill(tags, listed, rules.tag_keys, described, rules.redact)
+        return tags, listed
 
     def _journal(
         self,

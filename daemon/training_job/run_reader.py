@@ -77,7 +77,7 @@ def training_run(
     mlflow, mlflow_run = section(description, "MlflowConfig"), section(description, "MlflowDetails")
     end_time = moment(description, "TrainingEndTime")
     phases = read_phases(description, end_time)
-    notes: list[str] = []
+    notes = list(tags.notes)
     number = partial(_number, notes)
     progress = section(description, "ProgressInfo")
     stopping = section(description, "StoppingCondition")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from daemon.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+DESCRIBED_BY_TAGS = (
+    "project_name",
+    "project_user",
+    "project_description",
+    "model_name",
+    "model_type",
+)
+"""What the tags besides the sync tag describe: names of `TagKeys` and `JobTags`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,14 @@ class JobTags:
     project_description: str
     model_name: str
     model_type: str
+    defaulted: tuple[str, ...] = field(default=(), kw_only=True)
+    """The names above whose values are configured defaults."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the run."""
+        names = ", ".join(name.replace("_", " ") for name in self.defaulted)
+        return (f"by jobs.tag_defaults, for lack of a tag: {names}",) if names else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,8 @@ class TagsIncomplete:
 
     missing: tuple[str, ...]
     """The configured keys of the tags that are missing or blank."""
+    details: tuple[str, ...] = ()
+    """Why their defaults do not help."""
 
 
 def read_tags(tags: Mapping[str, str], keys: TagKeys) -> JobTags | SyncTagAbsent | TagsIncomplete:
@@ -55,13 +75,7 @@ def read_tags(tags: Mapping[str, str], keys: TagKeys) -> JobTags | SyncTagAbsent
     """
     if keys.sync not in tags:
         return SyncTagAbsent()
-    needed = (
-        keys.project_name,
-        keys.project_user,
-        keys.project_description,
-        keys.model_name,
-        keys.model_type,
-    )
+    needed = [getattr(keys, name) for name in DESCRIBED_BY_TAGS]
     values = [one_line(tags.get(key, "")) for key in needed]
     missing = tuple(key for key, value in zip(needed, values, strict=True) if not value)
     return TagsIncomplete(missing) if missing else JobTags(*values)

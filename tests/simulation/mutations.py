@@ -169,7 +169,7 @@ def _young_checkpoint_vouches() -> AbstractContextManager[object]:
 
 
 def _event_tags_decide() -> AbstractContextManager[object]:
-    async def tags(self: Flow, _entry: Any, event: Any, _arn: Any) -> Any:
+    async def tags(self: Flow, _entry: Any, event: Any, *_more: Any) -> Any:
         reported = event.tags or {}
         return read_tags(reported, self._rules.tag_keys), reported
 

@@ -18,6 +18,7 @@ from daemon.targets.modeldb_v2.settings import (
     NoAuth,
     VertaAuth,
 )
+from daemon.training_job.tag_defaults import TagDefaults, Template
 from daemon.training_job.tags import TagKeys
 from tests.support.config_loader import QUEUE_URL, SECRET, TARGET_URL, Loader, nested
 
@@ -110,6 +111,24 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("jobs.tag_keys.sync", "  ", "must be 1 to 128 characters, not only spaces"),
     ("jobs.tag_keys.sync", "k" * 129, "must be 1 to 128 characters, not only spaces"),
     ("jobs.tag_keys.model_type", "MODEL_DB_SYNC", "must differ from jobs.tag_keys.sync"),
+    ("jobs.tag_defaults.project_name", "", "= '': must not be blank"),
+    ("jobs.tag_defaults.project_name", 4711, "must be text (in YAML: put it in quotes)"),
+    (
+        "jobs.tag_defaults.model_name",
+        "{tag:team}-{name}",
+        "= '{tag:team}-{name}': has the unknown placeholder {name}; allowed: {tag:KEY}, {job}, ",
+    ),
+    (
+        "jobs.tag_defaults.model_type",
+        "{job",
+        "= '{job': has an unbalanced {; write {{ for a brace",
+    ),
+    (
+        "jobs.tag_defaults.project",
+        "churn",
+        "jobs.tag_defaults.project: is an unknown key; did you mean jobs.tag_defaults.project_",
+    ),
+    ("jobs.tag_defaults.sync", "true", "jobs.tag_defaults.sync: is an unknown key"),
     ("jobs.redact", ["a", ""], "jobs.redact[1] = '': must not be empty"),
     ("reconcile.look_back_seconds", 59, "must be a whole number from 60 to 31536000"),
     ("reconcile.every_seconds", 3600, "reconcile.every_seconds: is an unknown key"),
@@ -269,6 +288,8 @@ class TestChecks:
             ("queue.visibility_seconds", 30),
             ("queue.retry.max_seconds", 43200),
             ("jobs.tag_keys.sync", "my tag: ä/+-@"),
+            ("jobs.tag_defaults.project_name", "{tag:my team: ä/+-@|pipeline} of {{us}}"),
+            ("jobs.tag_defaults.model_name", None),
             ("target.url", "https://modeldb.example.org/api/v1/modeldb"),
             ("target.timeout_seconds", 10),
             ("target.max_concurrency", 8),
@@ -382,6 +403,31 @@ class TestChecks:
             problem = loader.problem(TARGET__HEADERS=text)
             assert problem.startswith('target.headers: must be a JSON object, {"name": "value"}')
             assert SECRET not in problem
+
+    def test_tag_defaults_as_plain_data(self, loader: Loader) -> None:
+        assert loader.load().jobs.tag_defaults.as_tag_defaults() == TagDefaults()
+        assert (
+            loader.load({"jobs": {"tag_defaults": {}}}).jobs.tag_defaults.as_tag_defaults()
+            == TagDefaults()
+        )
+        given = loader.load(
+            {"jobs": {"tag_defaults": {"project_name": "{tag:team}", "model_type": "none"}}},
+            JOBS__TAG_DEFAULTS__MODEL_NAME="{job}",
+            JOBS__TAG_DEFAULTS__MODEL_TYPE="XGBoost",
+            JOBS__TAG_DEFAULTS__PROJECT_USER="",
+        ).jobs.tag_defaults.as_tag_defaults()
+        assert given == TagDefaults(
+            project_name=Template.parse("{tag:team}"),
+            model_name=Template.parse("{job}"),
+            model_type=Template.parse("XGBoost"),
+        )
+
+    def test_a_bad_tag_default_in_a_variable_is_named_with_it(self, loader: Loader) -> None:
+        problem = loader.problem(JOBS__TAG_DEFAULTS__MODEL_NAME="{jobb}")
+        assert problem.startswith(
+            "jobs.tag_defaults.model_name = '{jobb}': has the unknown placeholder {jobb}; allowed: "
+        )
+        assert problem.endswith("(variable MODELDB_SYNC_JOBS__TAG_DEFAULTS__MODEL_NAME)")
 
     def test_tag_keys_as_plain_data(self, loader: Loader) -> None:
         keys = loader.load(

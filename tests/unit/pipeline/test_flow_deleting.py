@@ -19,6 +19,7 @@ from tests.support.flow_scene import (
     CREATED,
     ENDED,
     TAGS,
+    edge_fault,
     event_body,
     flow_scene,
     message,
@@ -216,6 +217,19 @@ async def test_a_redriven_message_takes_the_listed_tags_of_a_job_that_is_being_d
     scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_MODEL_NAME": "churn-2"}, **ALL)
     await scene.process(message(attributes={"reason": "target_refused"}, receive_count=2))
     assert [run.model_name for run in scene.target.runs] == ["churn-2"]
+
+
+async def test_a_write_that_has_begun_is_completed_with_the_tags_it_began_with(
+    scene: FlowScene,
+) -> None:
+    # the event's own tags, of another project, would make half a run in each of two projects
+    scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "moved"}, **ALL)
+    scene.target.then_raise(edge_fault(), begun=1)
+    delivery = scene.receive(message(attributes={"reason": "target_refused"}, receive_count=2))
+    assert (await scene.flow.process(delivery)).kind == "held"
+    scene.jobs.faults["tags"] = deque([GONE])
+    assert (await scene.flow.process(delivery)).kind == "synced"
+    assert [run.project_name for run in scene.target.runs] == ["moved", "moved"]
 
 
 async def test_the_end_of_a_job_is_as_described(scene: FlowScene) -> None:
