@@ -2,7 +2,8 @@
 concern the same job.
 
 Receiving a message again while it is in the ledger only updates its receipt handle. A second
-message about a job in the ledger joins the first and shares its outcome.
+message about a job in the ledger joins the first and shares its outcome; one about a change of its
+tags waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from daemon.aws.ports import Message
     from daemon.outcome import Outcome
+    from daemon.pipeline.job_context import JobContext
     from daemon.training_job.identity import JobMark
 
 
@@ -90,7 +92,7 @@ class InFlight:
             if leader.delivery is delivery:
                 return None
             outcome = await asyncio.shield(leader.outcome)
-            if leader.delivery.job.creation_second == delivery.job.creation_second:
+            if _same_question(leader.delivery.job, delivery.job):
                 return Joined(_as_joined(outcome), leader.delivery.job.mark)
         self._leaders[key] = _Leader(delivery)
         return None
@@ -134,6 +136,15 @@ class Slots:
         self._free += count
         if self._free:
             self._some_free.set()
+
+
+def _same_question(one: JobContext, other: JobContext) -> bool:
+    """Whether the outcome of one message is that of the other. That of a change of tags is not: it
+    may have come before the tags or the end of the job that the other message is about.
+    """
+    return one.creation_second == other.creation_second and not (
+        one.is_tag_change or other.is_tag_change
+    )
 
 
 def _as_joined(outcome: Outcome) -> Outcome:

@@ -171,8 +171,9 @@ class Flow:
             return Rejected(Reason.MALFORMED_BODY, event.detail)
         job.event = event
         structlog.contextvars.bind_contextvars(job=event.name)
-        if event.status is not None and event.status not in self._rules.statuses:
-            return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {event.status}")
+        unwanted = self._unwanted(event)
+        if unwanted is not None:
+            return unwanted
         job.arn = arn = await self._arn(delivery, event)
         self._require_home(event, arn)
 
@@ -199,10 +200,7 @@ class Flow:
                 return done
         status = final_status(event, description)
         if status is None:
-            shown = described_status(description) or "without a status"
-            return Deferred(
-                Reason.NOT_TERMINAL, f"{event.name} is {shown} according to DescribeTrainingJob"
-            )
+            return _not_ended(event, description)
         if status not in self._rules.statuses:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
@@ -223,6 +221,14 @@ class Flow:
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )
+
+    def _unwanted(self, event: TrainingJobEvent) -> Skipped | None:
+        """Why an event needs no look at its job, if so."""
+        if event.status is not None and event.status not in self._rules.statuses:
+            return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {event.status}")
+        if event.changed_tags is not None and self._rules.tag_keys.sync not in event.changed_tags:
+            return Skipped(Reason.OTHER_EVENT, f"a change of other tags of {event.name}")
+        return None
 
     async def _already_synced(
         self, delivery: Delivery, known: JobRecord
@@ -470,6 +476,15 @@ class Flow:
             job.durations[step] = monotonic() - begun
             self._on_step(step, job.durations[step])
         self._on_success(step, delivery.message.message_id)
+
+
+def _not_ended(event: TrainingJobEvent, description: Mapping[str, Any]) -> Skipped | Deferred:
+    status = described_status(description)
+    said = f"{event.name} is {status or 'without a status'} according to DescribeTrainingJob"
+    if status and event.changed_tags is not None:
+        # its own event follows when it ends, perhaps in days, and finds the tags
+        return Skipped(Reason.STATUS_NOT_CONFIGURED, said)
+    return Deferred(Reason.NOT_TERMINAL, said)
 
 
 def _internal_error(job: JobContext, error: Exception) -> Deferred:

@@ -66,6 +66,11 @@ class JobContext:
         return None if moment is None else moment.replace(microsecond=0)
 
     @property
+    def is_tag_change(self) -> bool:
+        """The message is about a change of the job's tags."""
+        return self.event is not None and self.event.changed_tags is not None
+
+    @property
     def must_finish(self) -> bool:
         """True from the intent of a create until its answer, and while an outcome is recorded: an
         attempt that is running must not be interrupted then.

@@ -9,6 +9,7 @@ guide, "Transform input"):
   at least a name or an ARN
 - ``{"trainingJobName": …}``, ``{"job_name": …, "job_arn": …}``: an InputTransformer with its own
   member names (`event_members`)
+- ``{"detail-type": "Tag Change on Resource", …}`` of a training job (`tag_change`)
 - one of the above inside what a service between rule and queue makes of it: SNS, a record of SQS,
   a batch of records, the request of a Lambda destination (`event_wrappers`)
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.redaction.beginning import safe_beginning
 from daemon.text import one_line
+from daemon.training_job import tag_change
 from daemon.training_job.event_members import (
     SHOWN_CHARACTERS,
     JobMembers,
@@ -58,7 +60,9 @@ _CONFIRMATIONS = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation
 
 @dataclass(frozen=True, slots=True)
 class TrainingJobEvent:
-    """A state change of a training job. What the message lacks is looked up in SageMaker."""
+    """A state change of a training job, or a change of its tags. What the message lacks is looked
+    up in SageMaker.
+    """
 
     name: str
     """TrainingJobName as given, else the name in the ARN."""
@@ -75,8 +79,10 @@ class TrainingJobEvent:
     replayed: bool = False
     """From an EventBridge archive: the event is old, and the job may have been deleted."""
     whole: bool = False
-    """The envelope has all that EventBridge gives. False: only a part was sent on, or somebody
-    wrote the message."""
+    """A state change whose envelope has all that EventBridge gives. False: only a part was sent
+    on, or somebody wrote the message."""
+    changed_tags: frozenset[str] | None = None
+    """Keys of the job's tags after they were changed. None: it is no change of tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,8 @@ def _envelope(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | 
         )
     if is_relay(source, detail_type):
         return _relayed(document, place)
+    if (source, detail_type) == (tag_change.SOURCE, tag_change.DETAIL_TYPE):
+        return _tag_change(document)
     if source != SOURCE:
         return OtherEvent(f"{shown(detail_type)} from {shown(source)}")
     if detail_type != DETAIL_TYPE:
@@ -196,6 +204,20 @@ def _envelope(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent | 
         event_time=time_of(document.get("time")),
         replayed=document.get("replay-name") is not None,
         whole=place.direct and _is_whole(document, detail),
+    )
+
+
+def _tag_change(document: Mapping[str, Any]) -> TrainingJobEvent | OtherEvent:
+    resources = _resources(document)
+    if not resources:
+        return OtherEvent(tag_change.DETAIL_TYPE)
+    job = JobMembers.of({}, document, resources=resources)
+    return TrainingJobEvent(
+        name=job.name,
+        arn=job.arn,
+        event_time=time_of(document.get("time")),
+        replayed=document.get("replay-name") is not None,
+        changed_tags=tag_change.tag_keys(document.get("detail")),
     )
 
 
@@ -329,7 +351,10 @@ def _only(jobs: Sequence[TrainingJobEvent], what: str) -> TrainingJobEvent:
     if all(job == first for job in jobs):
         return first
     arn, created = next(iter(arns.values()), None), next(iter(times), None)
-    return TrainingJobEvent(first.name, arn, None, created)
+    # a state change among them decides what is done
+    changes = [job.changed_tags for job in jobs]
+    changed = None if None in changes else frozenset[str]().union(*filter(None, changes))
+    return TrainingJobEvent(first.name, arn, None, created, changed_tags=changed)
 
 
 def _training_job(document: Mapping[str, Any], place: _Place) -> TrainingJobEvent:
