@@ -355,6 +355,62 @@ def test_the_rule_has_the_pattern_of_the_file_and_a_place_for_what_cannot_be_del
     assert "InputTransformer" not in target
 
 
+def test_a_second_rule_hears_of_changed_tags(deploy: Deploy, moto_endpoint: str) -> None:
+    stack, events = deploy(**FARGATE), client("events", moto_endpoint)
+    rule = events.describe_rule(Name=f"{stack.name}-tags")
+    assert json.loads(rule["EventPattern"]) == shipped("deploy/eventbridge/tag-change-pattern.json")
+    [target] = events.list_targets_by_rule(Rule=f"{stack.name}-tags")["Targets"]
+    assert target["Arn"] == stack.outputs["QueueArn"]
+    assert target["DeadLetterConfig"] == {"Arn": stack.outputs["UndeliveredEventsQueueArn"]}
+    rules = {name: stack.resolved(name)["Name"] for name in ("Rule", "TagChangeRule")}
+    for policy in ("QueuePolicy", "UndeliveredEventsQueuePolicy"):
+        [allowed] = [
+            statement["Condition"]["ArnEquals"]["aws:SourceArn"]
+            for statement in stack.resolved(policy)["PolicyDocument"]["Statement"]
+            if statement["Effect"] == "Allow"
+        ]
+        assert [arn.partition(":rule/")[2] for arn in allowed] == list(rules.values())
+
+
+def test_a_changed_tag_of_a_training_job_comes_to_the_queue_and_is_understood(
+    deploy: Deploy, moto_endpoint: str
+) -> None:
+    stack = deploy(**EXTERNAL, TagModelDBSync="OUR_SYNC")
+    events, sqs = client("events", moto_endpoint), client("sqs", moto_endpoint)
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/late"
+
+    def received(**changes: Any) -> list[str]:
+        detail = {
+            "changed-tag-keys": ["OUR_SYNC"],
+            "service": "sagemaker",
+            "resource-type": "training-job",
+            "version": 1,
+            "tags": {"OUR_SYNC": "true"},
+        } | {member.replace("_", "-"): value for member, value in changes.items()}
+        entry = {
+            "Source": "aws.tag",
+            "DetailType": "Tag Change on Resource",
+            "Resources": [arn],
+            "Detail": json.dumps(detail),
+        }
+        assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+        found = sqs.receive_message(QueueUrl=stack.outputs["QueueUrl"]).get("Messages", [])
+        return [message["Body"] for message in found]
+
+    [body] = received()
+    event = parse_event(body)
+    assert isinstance(event, TrainingJobEvent)
+    assert event.name == "late"
+    assert event.changed_tags == {"OUR_SYNC"}
+    assert not received(service="ec2")
+    assert not received(changed_tag_keys=["team"])
+
+
+def test_changes_of_tags_can_be_left_out(deploy: Deploy) -> None:
+    stack = deploy(**EXTERNAL, TagChanges="false")
+    assert list(stack.of_type("AWS::Events::Rule")) == ["Rule"]
+
+
 def test_the_defaults_are_the_daemons(deploy: Deploy) -> None:
     settings = load_settings(
         None,
