@@ -401,7 +401,7 @@ def test_a_changed_tag_of_a_training_job_comes_to_the_queue_and_is_understood(
     event = parse_event(body)
     assert isinstance(event, TrainingJobEvent)
     assert event.name == "late"
-    assert event.changed_tags == {"OUR_SYNC"}
+    assert event.changed_tags == frozenset({"OUR_SYNC"})
     assert not received(service="ec2")
     assert not received(changed_tag_keys=["team"])
 
