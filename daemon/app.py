@@ -29,6 +29,7 @@ from daemon.intake.heartbeat import Heartbeat
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import Poller
 from daemon.intake.queue_monitor import QueueMonitor
+from daemon.log_context import about_no_job
 from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
@@ -184,9 +185,9 @@ class Daemon:
             try:
                 return await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
             except EdgeFault as fault:
+                self._on_fault(fault)
                 breaker = self._breakers[fault.edge]
                 breaker.failed(fault)
-                self._on_fault(fault)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(breaker.pause()):
                     await self._stop.wait()
@@ -329,16 +330,30 @@ class Daemon:
         self.metrics.received(count)
 
     def _on_fault(self, fault: EdgeFault) -> None:
-        self._breakers.trip(fault)
-        if fault.curable:
-            return
-        log.error(
-            "the configuration is wrong; waiting cannot help", edge=fault.edge, detail=fault.detail
-        )
+        breaker = self._breakers[fault.edge]
+        known = breaker.fault is not None and breaker.fault.detail == fault.detail
+        with about_no_job():
+            breaker.trip(fault)
+            if not fault.curable:
+                self._configuration_looks_wrong(fault, known=known)
+
+    def _configuration_looks_wrong(self, fault: EdgeFault, *, known: bool) -> None:
         # an edge that has worked is configured rightly, also while this process only stands by
         if not self._received and not self._breakers[fault.edge].proven:
+            log.error(
+                "the configuration is wrong; stopping before the first receive",
+                edge=fault.edge,
+                detail=fault.detail,
+            )
             self._setup_fault = SetupFault(fault.detail)
             self._stop.set()
+        elif not known:
+            log.error(
+                "the configuration looks wrong; messages are held and the edge is tried again",
+                edge=fault.edge,
+                detail=fault.detail,
+                longest_pause_seconds=PROBE_BACKOFF[1],
+            )
 
     async def _may_receive(self) -> None:
         """Returns when every edge is available and this process is the writer (if one must be)."""

@@ -49,7 +49,7 @@ class EdgeFault(DaemonError):
         edge: which one.
         reason: one of ``REASONS["held"]`` in `daemon.outcome`.
         detail: what was seen and what to do, in one line.
-        curable: False if waiting cannot help because the configuration is wrong (a web page
+        curable: False if the configuration looks wrong, which only a person can change (a web page
             instead of the API, a queue that does not exist). Found before the first receive, it
             ends `run` with status 2.
         may_be_the_jobs: whether the job of the call may be the cause, when the call keeps failing

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.log_context import context_about_no_job
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine
 
@@ -35,14 +37,14 @@ class Supervisor:
 
     def loop(self, name: str, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Starts a task that must not end before the stop."""
-        task = asyncio.create_task(coroutine, name=name)
+        task = asyncio.create_task(coroutine, name=name, context=context_about_no_job())
         self._loops.append(task)
         task.add_done_callback(self._loop_ended)
         return task
 
     def job(self, coroutine: Coroutine[object, object, None]) -> None:
         """Starts a task that ends by itself."""
-        task = asyncio.create_task(coroutine)
+        task = asyncio.create_task(coroutine, context=context_about_no_job())
         self._jobs.add(task)
         task.add_done_callback(self._job_ended)
 

@@ -8,6 +8,7 @@ the first attempt.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from botocore.exceptions import BotoCoreError, UnknownRegionError
 from botocore.parsers import ResponseParserError
 
 from daemon import __version__
+from daemon.aws.certificate_authorities import read_trusted_authorities
 from daemon.aws.credential_faults import configuration_fault
 from daemon.aws.credential_log import quiet_credential_loggers
 from daemon.aws.credential_sources import aws_files
@@ -155,6 +157,7 @@ async def open_clients(
                 "data_loader", lean_loader(session.get_config_variable("data_path"))
             )
             at = _region(session, region, address, elsewhere=endpoints.sqs is not None)
+            await asyncio.to_thread(read_trusted_authorities, session)
 
             async def client(service: str, endpoint: str | None, config: AioConfig) -> Any:  # noqa: ANN401 - made at run time
                 return await stack.enter_async_context(

@@ -26,6 +26,7 @@ from daemon.aws.errors import (
 from daemon.aws.tuning_jobs import TuningJobs
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobFault, JobRefused
+from daemon.log_context import about_no_job
 from daemon.reasons import Edge, Reason
 from daemon.training_job.identity import Home, JobArn
 
@@ -228,8 +229,12 @@ class SageMakerTrainingJobs:
         # set before the call, so that concurrent descriptions do not ask, too
         self._sts_due = monotonic() + self._sts_pause
         self._sts_pause = min(2 * self._sts_pause, LONGEST_STS_PAUSE_SECONDS)
+        with about_no_job():
+            await self._resolve_home(self._resolve)
+
+    async def _resolve_home(self, resolve: Callable[[], Awaitable[Home]]) -> None:
         try:
-            home = await self._resolve()
+            home = await resolve()
         except EdgeFault as fault:
             self._wrong_account = fault
             raise

@@ -14,6 +14,7 @@ from daemon.aws.tuning_jobs import TuningJobs
 from daemon.checkpoint.registry import checkpoint_advice, jobs_of_others, open_checkpoint
 from daemon.cli.common import add_config_option, settings_of
 from daemon.errors import DaemonError, EdgeFault, SetupFault
+from daemon.intake.queue_monitor import LEAST_RECEIVES
 from daemon.observability.logs import configure_logging, printable
 from daemon.targets.place import ANY_TARGET
 from daemon.targets.registry import TARGET_KINDS, open_target
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from daemon.aws.ports import QueueState
     from daemon.config.settings import Settings
     from daemon.training_job.identity import Home
-
-LEAST_RECEIVES = 3
-"""With fewer, the redrive policy sends a job to the dead-letter queue after a brief failure."""
 
 NO_REDRIVE_POLICY = (
     "give the queue a redrive policy: without one, rejected messages are kept in the checkpoint, "

@@ -166,8 +166,8 @@ class Breaker:
             if fault is None:
                 self._close()
             else:
-                self.failed(fault)
                 on_fault(fault)
+                self.failed(fault)
 
     def failed(self, fault: EdgeFault) -> None:
         """Notes a failed probe of an edge that is unavailable."""

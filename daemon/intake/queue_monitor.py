@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 LEAST_VISIBILITY_SECONDS = 10
 """With a shorter visibility timeout, messages return before the heartbeat can renew them."""
 
+LEAST_RECEIVES = 3
+"""With fewer, the redrive policy sends a job to the dead-letter queue after a brief failure."""
+
 SEND_FAULT_SECONDS = 1800.0
 """How long a failed send of a dead letter counts as a fault of the dead-letter queue. With the
 default ``queue.retry``, the message is received again within this time, unless SQS itself has moved
@@ -54,6 +57,8 @@ class QueueMonitor:
         state = await self._queue.state()
         if self._state is None:
             self._tell_account(state)
+        if self._state is None or self._state.max_receive_count != state.max_receive_count:
+            _tell_receives(state.max_receive_count)
         self._state = state
         if state.dead_letter_fault is not None and not state.dead_letter_fault.curable:
             raise state.dead_letter_fault
@@ -113,3 +118,13 @@ class QueueMonitor:
             return None
         gone = state.dead_letter_fault.reason is Reason.NOT_FOUND and not self._sent
         return state.dead_letter_fault if gone or state.dead_letter_url is None else None
+
+
+def _tell_receives(max_receive_count: int | None) -> None:
+    if max_receive_count is not None and max_receive_count < LEAST_RECEIVES:
+        log.warning(
+            "maxReceiveCount of the queue is low: brief failures send jobs to the dead-letter "
+            "queue",
+            max_receive_count=max_receive_count,
+            least=LEAST_RECEIVES,
+        )

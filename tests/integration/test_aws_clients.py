@@ -14,9 +14,11 @@ from daemon.aws.clients import Endpoints, QueueAddress, open_clients
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, SetupFault
 from daemon.reasons import Reason
+from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
 EU_QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 
@@ -165,6 +167,40 @@ async def test_half_of_the_credentials_is_a_fault_of_the_credentials(
             await SqsQueue(clients.sqs_polling, clients.sqs, EU_QUEUE).state()
 
     assert (caught.value.reason, caught.value.curable) == (Reason.CREDENTIALS, False)
+
+
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle"])
+@pytest.mark.parametrize("broken", ["absent", "a directory", "garbage", "empty", "binary"])
+async def test_authorities_that_cannot_be_read_are_waited_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, broken: str
+) -> None:
+    path = tmp_path / "authorities.pem"
+    name = variable
+    if broken == "a directory":
+        path.mkdir()
+    elif broken != "absent":
+        path.write_bytes({"garbage": b"no PEM", "empty": b"", "binary": b"\xff\x00"}[broken])
+    if variable == "ca_bundle":
+        config = tmp_path / "config"
+        config.write_text(f"[default]\nca_bundle = {path}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        name = f"ca_bundle in {config}"
+    else:
+        monkeypatch.setenv(variable, str(path))
+
+    with pytest.raises(EdgeFault) as caught:
+        async with open_clients(queue_url=EU_QUEUE):
+            pass
+
+    assert f"{name} names {path}, from which no certificate" in caught.value.detail
+    assert "\n" not in caught.value.detail
+    assert (caught.value.reason, caught.value.curable) == (Reason.UNREACHABLE, True)
+
+
+async def test_authorities_in_pem_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(Authority(tmp_path, "own").file))
+    async with open_clients(queue_url=EU_QUEUE) as clients:
+        assert clients.region == "eu-west-1"
 
 
 async def test_without_credentials_the_first_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

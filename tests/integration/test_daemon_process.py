@@ -372,8 +372,8 @@ async def test_one_job_that_always_fails_does_not_hold_the_others(
 
 
 class TestWhatCannotWork:
-    """Faults found before the first receive: exit status 2 if waiting cannot help, otherwise not
-    ready.
+    """Faults found before the first receive: exit status 2 if the configuration is wrong, otherwise
+    not ready.
     """
 
     async def test_a_web_page_instead_of_modeldb_is_exit_2(

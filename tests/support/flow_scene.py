@@ -200,6 +200,7 @@ class MemoryQueue:
 
     def __init__(self) -> None:
         self.own_visibility_seconds = 30
+        self.own_max_receive_count: int | None = None
         self.own_dead_letter_url: str | None = None
         self.own_dead_letter_fault: EdgeFault | None = None
         self.answers: asyncio.Queue[Sequence[Message] | EdgeFault] = asyncio.Queue()
@@ -251,7 +252,7 @@ class MemoryQueue:
             0,
             0,
             own,
-            None,
+            self.own_max_receive_count,
             self.own_dead_letter_url,
             None,
             self.own_dead_letter_fault,

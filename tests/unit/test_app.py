@@ -75,6 +75,44 @@ async def test_a_web_page_from_an_edge_that_has_worked_does_not_end_a_daemon_tha
             await running
 
 
+HELD = "the configuration looks wrong; messages are held and the edge is tried again"
+EXIT = "the configuration is wrong; stopping before the first receive"
+
+
+async def test_a_wrong_configuration_is_said_once_for_each_change_of_the_fault(path: Path) -> None:
+    daemon = Daemon(settings(path))
+    daemon._breakers = daemon._make_breakers(dict.fromkeys(Edge, _works))
+    daemon._received = True
+    breaker = daemon._breakers[Edge.QUEUE]
+
+    def gone(detail: str) -> EdgeFault:
+        return EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, detail, curable=False)
+
+    with capture_logs() as logs:
+        for detail in ("gone", "gone", "gone", "denied", "denied", "gone"):
+            daemon._on_fault(gone(detail))
+            breaker.failed(gone(detail))
+        breaker._close()
+        daemon._on_fault(gone("gone"))
+
+    said = [(line["event"], line["detail"]) for line in logs if line["log_level"] == "error"]
+    assert said == [(HELD, "gone"), (HELD, "denied"), (HELD, "gone"), (HELD, "gone")]
+    assert not daemon._stop.is_set()
+
+
+async def test_before_the_first_receive_the_log_says_that_the_daemon_ends(path: Path) -> None:
+    daemon = Daemon(settings(path))
+    daemon._breakers = daemon._make_breakers(dict.fromkeys(Edge, _works))
+    with capture_logs() as logs:
+        daemon._on_fault(EdgeFault(Edge.QUEUE, Reason.NOT_FOUND, "gone", curable=False))
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [EXIT]
+    assert daemon._stop.is_set()
+
+
+async def _works() -> None:
+    """A probe."""
+
+
 async def test_a_task_that_ends_stops_the_daemon_in_order(
     lonely: tuple[Daemon, asyncio.Task[None]],
 ) -> None:

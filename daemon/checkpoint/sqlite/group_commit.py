@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.checkpoint.sqlite.daemon_thread import DaemonThread
 from daemon.errors import EdgeFault, SetupFault
+from daemon.log_context import context_about_no_job
 from daemon.reasons import Edge, Reason
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ class GroupCommit:
         waiting = (operation, future)
         self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
-            self._flusher = loop.create_task(self._flush(), name="checkpoint flusher")
+            self._flusher = loop.create_task(
+                self._flush(), name="checkpoint flusher", context=context_about_no_job()
+            )
         try:
             async with asyncio.timeout(self._call_seconds):
                 return await future

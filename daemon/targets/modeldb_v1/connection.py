@@ -21,6 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.log_context import context_about_no_job
 from daemon.reasons import Edge
 from daemon.targets.addresses import host_and_port
 from daemon.targets.modeldb_v1.answers import missing_member
@@ -87,7 +88,9 @@ class Connection:
         self._sequence_id = FIRST_SEQUENCE_ID
         self._end: CallFailed | None = None
         self._loop = asyncio.get_running_loop()
-        self._reading = asyncio.create_task(self._read(), name=f"answers of {address}")
+        self._reading = asyncio.create_task(
+            self._read(), name=f"answers of {address}", context=context_about_no_job()
+        )
 
     @classmethod
     async def open(

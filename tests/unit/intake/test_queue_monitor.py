@@ -16,6 +16,7 @@ from daemon.intake.queue_monitor import (
 )
 from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import ACCOUNT, DEAD_LETTER_URL, MemoryQueue, edge_fault
+from tests.support.log_lines import log_lines
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,33 @@ async def test_the_last_answer_outlives_a_fault_of_the_queue() -> None:
     with pytest.raises(EdgeFault):
         await monitor.refresh()
     assert monitor.dead_letter_url() == DEAD_LETTER_URL
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"),
+    [
+        ([1], [1]),
+        ([2, 2, 2], [2]),
+        ([3], []),
+        ([10], []),
+        ([None], []),
+        ([10, 2, 1, 5, 2], [2, 1, 2]),
+    ],
+)
+async def test_too_few_receives_are_a_warning_once_for_each_change(
+    counts: list[int | None], warned: list[int]
+) -> None:
+    queue = MemoryQueue()
+    monitor = QueueMonitor(queue, None)
+    with capture_logs() as logs:
+        for count in counts:
+            queue.own_max_receive_count = count
+            await monitor.refresh()
+    lines = log_lines(
+        logs,
+        "maxReceiveCount of the queue is low: brief failures send jobs to the dead-letter queue",
+    )
+    assert [line["max_receive_count"] for line in lines] == warned
 
 
 DENIED = EdgeFault(Edge.QUEUE, Reason.ACCESS_DENIED, "no permission")
