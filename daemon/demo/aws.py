@@ -127,7 +127,9 @@ class EmbeddedAws:
         await self._events.put_targets(Rule=RULE, Targets=[{"Id": QUEUE, "Arn": _queue_arn(QUEUE)}])
 
     async def put_job(self, job: SampleJob) -> None:
-        """Creates a training job that has ended; replaces one of the same name."""
+        """Creates a training job that has ended, with the tuning job it belongs to; replaces one of
+        the same name.
+        """
         request: Any = {
             member: value for member, value in job.description.items() if member in _CREATE_MEMBERS
         }
@@ -138,6 +140,21 @@ class EmbeddedAws:
         for member, value in job.description.items():
             if member != "TrainingJobArn":
                 setattr(ended, camelcase_to_underscores(member), value)
+        if (tuning_job := job.description.get("TuningJobArn")) is not None:
+            await self._put_tuning_job(tuning_job.rpartition("/")[2], job)
+
+    async def _put_tuning_job(self, name: str, best: SampleJob) -> None:
+        objective = best.description["HyperParameters"]["_tuning_objective_metric"]
+        config: Any = {
+            "Strategy": "Bayesian",
+            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": objective},
+            "ResourceLimits": {"MaxParallelTrainingJobs": 2},
+        }
+        await self._sagemaker.create_hyper_parameter_tuning_job(
+            HyperParameterTuningJobName=name, HyperParameterTuningJobConfig=config
+        )
+        made = sagemaker_backends[ACCOUNT][REGION].hyper_parameter_tuning_jobs[name]
+        made.best_training_job = {"TrainingJobName": best.name, "TrainingJobArn": best.arn}
 
     async def put_events(self, events: Sequence[tuple[SampleJob, str]]) -> None:
         """Sends events of state changes to EventBridge.
