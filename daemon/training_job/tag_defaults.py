@@ -157,17 +157,16 @@ class TagDefaults:
 
 
 def _placeholder(inner: str) -> _Placeholder:
-    alternatives = tuple(map(str.strip, inner.split("|")))
-    for name in alternatives:
-        key = name.removeprefix("tag:")
-        known = (
-            1 <= len(key.strip()) <= len(key) <= _TAG_KEY_CHARACTERS
-            if name.startswith("tag:")
-            else name in FACTS or _QUOTED.fullmatch(name)
-        )
-        if not known:
+    alternatives = []
+    for name in map(str.strip, inner.split("|")):
+        before, tag, key = name.partition("tag:")
+        if tag and not before and 1 <= len(key.strip()) <= _TAG_KEY_CHARACTERS:
+            alternatives.append(f"tag:{key.strip()}")
+        elif name in FACTS or _QUOTED.fullmatch(name):
+            alternatives.append(name)
+        else:
             raise ValueError(f"has the unknown placeholder {{{inner}}}; allowed: {ALLOWED}")
-    return _Placeholder(alternatives)
+    return _Placeholder(tuple(alternatives))
 
 
 def _facts(job: DescribedJob) -> dict[str, str]:

@@ -31,7 +31,9 @@ from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.write_session import WriteSession
 from daemon.targets.modeldb_v2 import target as v2_target
 from daemon.targets.modeldb_v2.errors import ApiError
+from daemon.training_job.described_job import described_status
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
+from daemon.training_job.final_status import TERMINAL_STATUSES
 from daemon.training_job.tags import SyncTagAbsent, TagsIncomplete, read_tags
 from tests.simulation.history import run
 
@@ -174,6 +176,14 @@ def _event_tags_decide() -> AbstractContextManager[object]:
         return read_tags(reported, self._rules.tag_keys), reported
 
     return mock.patch.object(Flow, "_tags", tags)
+
+
+def _deleting_is_not_the_end() -> AbstractContextManager[object]:
+    def final(_event: Any, description: Any) -> str | None:
+        status = described_status(description)
+        return status if status in TERMINAL_STATUSES else None
+
+    return mock.patch.object(flow, "final_status", final)
 
 
 @contextlib.contextmanager
@@ -340,6 +350,7 @@ MUTATIONS = (
         "a young checkpoint does not vouch that a job is new", BOTH, _young_checkpoint_vouches
     ),
     Mutation("no job is skipped or rejected for its event's tags", BOTH, _event_tags_decide),
+    Mutation("a job that is being deleted has ended", BOTH, _deleting_is_not_the_end),
     Mutation("one process at a time writes to a ModelDB V1", V1, _two_writers),
     Mutation(
         "after a connect to ModelDB V1 nothing is read before it has settled",
