@@ -34,10 +34,10 @@ def description(run: TrainingRun) -> str:
         "Tuning job": _tuning_job(run),
         "AutoML job": (run.auto_ml_job_arn or "").rpartition("/")[2],
         "Pipeline": _pipeline(run),
+        "Failure": run.failure_reason,
         "Evaluation output" if run.is_evaluation else "Model location": run.model_location,
         "SageMaker": run.console_url,
         "Logs": run.logs_url,
-        "Failure": run.failure_reason,
     }
     return _SEPARATOR.join(
         f"{label}: {shortened(value, _FACT_CHARACTERS)}" for label, value in facts.items() if value

@@ -122,9 +122,11 @@ def test_the_automl_job_it_belongs_to() -> None:
     assert facts_of(AutoMLJobArn=arn)["AutoML job"] == "churn-auto"
 
 
-def test_a_failure_is_the_last_part_with_its_lines() -> None:
+def test_a_failure_keeps_its_lines_and_stands_before_the_links() -> None:
     result = mapped(TrainingJobStatus="Failed", FailureReason="AlgorithmError:\nExitCode 1")
-    assert result.body["description"].endswith(" · \nFailure: AlgorithmError:\nExitCode 1")
+    assert (
+        " · \nFailure: AlgorithmError:\nExitCode 1 · \nSageMaker: " in result.body["description"]
+    )
 
 
 EVALUATION: dict[str, Any] = {
