@@ -124,9 +124,7 @@ def test_the_automl_job_it_belongs_to() -> None:
 
 def test_a_failure_keeps_its_lines_and_stands_before_the_links() -> None:
     result = mapped(TrainingJobStatus="Failed", FailureReason="AlgorithmError:\nExitCode 1")
-    assert (
-        " · \nFailure: AlgorithmError:\nExitCode 1 · \nSageMaker: " in result.body["description"]
-    )
+    assert " · \nFailure: AlgorithmError:\nExitCode 1 · \nSageMaker: " in result.body["description"]
 
 
 EVALUATION: dict[str, Any] = {
