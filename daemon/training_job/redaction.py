@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["REDACTED", "RunRedaction"]
 
-_LONG = 12
-"""Known secrets of this length are searched for in every text; shorter ones, which may be ordinary
-words, only in the failure reason."""
+_OWN_WORD = re.compile(r"(?!\.{0,2}/|arn:|[a-z0-9]+://)\S{12,}")
+"""Known secrets that are searched for in every text. Shorter ones may be ordinary words; locations
+and phrases are no secrets where they stand under another key. The failure reason is searched for
+all."""
 _DONE = frozenset({"all_tags", "failure_reason", "hyperparameters", "notes"})
 """Redacted where they are read."""
 _OF_THE_JOB = frozenset({"arn", "mark", "name"})
@@ -99,7 +101,7 @@ class RunRedaction:
 
     @property
     def _long(self) -> tuple[str, ...]:
-        return tuple(secret for secret in self._known if len(secret) >= _LONG)
+        return tuple(secret for secret in self._known if _OWN_WORD.fullmatch(secret))
 
     def _record(
         self, record: _Record, where: str, left: frozenset[str] = frozenset({"name"})

@@ -23,7 +23,7 @@ TEXTS: Mapping[str, str] = {
     "path": "../../../../etc/passwd",
     "absolute-path": "/etc//passwd/./../shadow",
     "windows-path": "C:\\con\\..\\nul",
-    "url": "https://user:pw@evil.example:1/x?y=1#z",
+    "url": "https://evil.example:1/x?y=1#user:pw@z",
     "file-url": "file:///etc/passwd",
     "percent": "%s %d %n %(x)s %x%x%x %00 %0d%0aSet-Cookie: a=b",
     "braces": "{0} {} {x.__class__} {0.__class__.__mro__} {{7*7}} ${jndi:ldap://evil} #{7*7} "
