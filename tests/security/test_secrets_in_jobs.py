@@ -187,7 +187,7 @@ async def test_v2_where_the_checkpoint_keeps_rejected_bodies(
             outputs |= {
                 f"{name} at the end": data for name, data in checkpoint_of(scene.home).items()
             }
-    assert b"half-1" in outputs["file checkpoint.db at the end"]  # type: ignore[operator]
+    assert b"half-1" in outputs["file checkpoint.db at the end"]
     assert leaks(outputs) == []
 
 
