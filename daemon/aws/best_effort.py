@@ -113,7 +113,7 @@ class BestEffort:
             case CallResult.THROTTLED | CallResult.UNAVAILABLE:
                 return f"{self._service.name} answers {error_code(error)}"
             case CallResult.NOT_FOUND | CallResult.REFUSED:
-                return said(error)
+                return said(error) or error_code(error)
             case _:
                 return advice(error, self._service)
 

@@ -247,6 +247,9 @@ FAILURES = [
     pytest.param(
         Answer(400, b'{"__type": "ValidationException", "message": "no"}'), ": no", id="refused"
     ),
+    pytest.param(
+        Answer(400, b'{"__type": "ResourceNotFound"}'), "ResourceNotFound", id="no such thing"
+    ),
 ]
 
 
