@@ -2,7 +2,7 @@
 metrics.
 
 An observation has the iteration as its epoch number. SageMaker does not say when an iteration was,
-so the timestamps are spread evenly over the training: the page's first view is by time.
+so the timestamps are spread evenly over the training: the page can draw over them, too.
 """
 
 from __future__ import annotations
