@@ -25,6 +25,7 @@ from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker, Breakers
+from daemon.intake.foreign_messages import ForeignMessages
 from daemon.intake.heartbeat import Heartbeat
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import Poller
@@ -106,6 +107,9 @@ class Daemon:
         self._slots = Slots(settings.queue.max_in_flight)
         self._reporter = OutcomeReporter(self.metrics)
         self._breakers = Breakers(())
+        self._foreign_messages = (
+            ForeignMessages() if settings.queue.foreign_messages == "leave" else None
+        )
         self._writer: WriterLeaseKeeper | None = None
         self._monitor: QueueMonitor | None = None
         self._received = False
@@ -236,6 +240,7 @@ class Daemon:
             redact=settings.jobs.redact,
             look_back_seconds=settings.reconcile.look_back_seconds,
             lease_seconds=LEASE_SECONDS,
+            shared_queue=self._foreign_messages is not None,
         )
         flow = Flow(
             jobs,
@@ -258,6 +263,7 @@ class Daemon:
             dead_letter_url=monitor.dead_letter_url,
             backoff=Backoff(retry.initial_seconds, retry.max_seconds, self._random),
             settle_seconds=settings.target.settle_seconds,
+            foreign_messages=self._foreign_messages,
             on_outcome=self._reporter.report,
             on_fault=self._on_fault,
             on_dead_letter=monitor.dead_letter_answered,
@@ -356,7 +362,11 @@ class Daemon:
             )
 
     async def _may_receive(self) -> None:
-        """Returns when every edge is available and this process is the writer (if one must be)."""
+        """Returns when every edge is available, this process is the writer (if one must be), and
+        messages of others do not make it wait.
+        """
+        if self._foreign_messages is not None:
+            await self._foreign_messages.pause()
         while True:
             if self._writer is not None and not self._writer.holds:
                 await self._writer.wait_held()

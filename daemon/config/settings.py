@@ -156,6 +156,12 @@ class QueueSettings(Section):
         "while a message is in flight. After a crash, messages become visible again after this "
         "time. null: the queue's own.",
     )
+    foreign_messages: Literal["skip", "leave"] = Field(
+        "skip",
+        description="Messages that are not about a training job. skip: deleted. leave: made "
+        "visible again at once, for the other consumers of a shared queue; each receive counts "
+        "towards the queue's redrive policy.",
+    )
     retry: RetrySettings = Field(
         RetrySettings(), description="Exponential backoff, with jitter, of deferred messages."
     )

@@ -27,7 +27,12 @@ from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
 from daemon.redaction.keys import SECRET_KEYS
 from daemon.training_job.described_job import described_status
-from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
+from daemon.training_job.event import (
+    MalformedBody,
+    OtherEvent,
+    mentions_training_job,
+    parse_event,
+)
 from daemon.training_job.final_status import final_status
 from daemon.training_job.identity import JobArn, JobMark
 from daemon.training_job.run_reader import training_run
@@ -67,6 +72,8 @@ class FlowRules:
     look_back_seconds: float = 86400.0
     """In a checkpoint younger than this, a missing row does not prove that a job is new."""
     lease_seconds: float = 60.0
+    shared_queue: bool = False
+    """A body that cannot be understood and mentions no training job is somebody else's."""
 
 
 class Flow:
@@ -168,7 +175,7 @@ class Flow:
         if isinstance(event, OtherEvent):
             return Skipped(Reason.OTHER_EVENT, event.what)
         if isinstance(event, MalformedBody):
-            return Rejected(Reason.MALFORMED_BODY, event.detail)
+            return self._not_understood(event, delivery.message.body)
         job.event = event
         structlog.contextvars.bind_contextvars(job=event.name)
         unwanted = self._unwanted(event)
@@ -221,6 +228,11 @@ class Flow:
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )
+
+    def _not_understood(self, event: MalformedBody, body: str) -> Skipped | Rejected:
+        if self._rules.shared_queue and not mentions_training_job(body):
+            return Skipped(Reason.OTHER_EVENT, event.detail)
+        return Rejected(Reason.MALFORMED_BODY, event.detail)
 
     def _unwanted(self, event: TrainingJobEvent) -> Skipped | None:
         """Why an event needs no look at its job, if so."""

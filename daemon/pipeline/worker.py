@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daemon.intake.acknowledgements import Acknowledgements
     from daemon.intake.backoff import Backoff
     from daemon.intake.breaker import Breakers
+    from daemon.intake.foreign_messages import ForeignMessages
     from daemon.intake.in_flight import InFlight, Slots
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
@@ -60,6 +61,8 @@ class Worker:
         backoff: how long a deferred message is hidden, by its receive count.
         settle_seconds: how long a message with an unanswered write stays hidden when it is given
             back.
+        foreign_messages: told of what is left in the queue for others; None: what is about
+            something else is deleted.
         on_outcome: called with each outcome, including held ones.
         on_fault: called with each fault of an edge.
         on_dead_letter: called with the dead-letter queue's own fault of each attempt to send to it;
@@ -79,6 +82,7 @@ class Worker:
         dead_letter_url: Callable[[], str | None],
         backoff: Backoff,
         settle_seconds: float,
+        foreign_messages: ForeignMessages | None = None,
         on_outcome: Callable[[Delivery, Outcome], None],
         on_fault: Callable[[EdgeFault], None],
         on_dead_letter: Callable[[EdgeFault | None], None] = lambda _fault: None,
@@ -96,6 +100,7 @@ class Worker:
             backoff, initial_seconds=ALONE_SECONDS[0], max_seconds=ALONE_SECONDS[1]
         )
         self._settle_seconds = settle_seconds
+        self._foreign_messages = foreign_messages
         self._on_outcome = on_outcome
         self._on_fault = on_fault
         self._on_dead_letter = on_dead_letter
@@ -184,6 +189,13 @@ class Worker:
         return Deferred(reason, detail, self._settle_seconds if delivery.job.outcome_unknown else 0)
 
     async def _acknowledge(self, delivery: Delivery, outcome: Outcome) -> None:
+        foreign = self._foreign_messages
+        if foreign is not None and outcome.reason is Reason.OTHER_EVENT:
+            foreign.left(delivery.receive_count, outcome.detail)
+            await self._acknowledgements.hide(delivery, 0)
+            return
+        if foreign is not None:
+            foreign.ours()
         match outcome:
             case Synced() | Duplicate() | Skipped() | Rejected():
                 await self._acknowledgements.delete(delivery)

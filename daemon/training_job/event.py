@@ -125,6 +125,11 @@ def parse_event(body: str) -> TrainingJobEvent | OtherEvent | MalformedBody:
         return MalformedBody(one_line(str(problem))[:_DETAIL_LIMIT])
 
 
+def mentions_training_job(body: str) -> bool:
+    """Whether the words "training job" stand anywhere in a body, in any spelling, JSON or not."""
+    return "trainingjob" in plain(body)
+
+
 def _event(document: object, place: _Place) -> TrainingJobEvent | OtherEvent:
     if place.layers > _MOST_LAYERS:
         raise Malformed(f"an event wrapped in more than {_MOST_LAYERS} layers")

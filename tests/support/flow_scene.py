@@ -25,6 +25,7 @@ from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import Acknowledgements
 from daemon.intake.backoff import Backoff
 from daemon.intake.breaker import Breaker, Breakers
+from daemon.intake.foreign_messages import ForeignMessages
 from daemon.intake.in_flight import InFlight, Slots
 from daemon.observability.watchdog import Pulse
 from daemon.pipeline.flow import Flow, FlowRules
@@ -497,6 +498,7 @@ class FlowScene:
             dead_letter_url=self._dead_letter_url,
             backoff=Backoff(10, 900, random.Random(1)),
             settle_seconds=SETTLE_SECONDS,
+            foreign_messages=ForeignMessages() if self.rules.shared_queue else None,
             on_outcome=lambda delivery, outcome: self.outcomes.append(
                 (delivery.message.message_id, outcome)
             ),
