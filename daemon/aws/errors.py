@@ -11,6 +11,7 @@ quotes the request, and a credential provider's error may quote the provider's o
 from __future__ import annotations
 
 import re
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore import exceptions as botocore_errors
+from botocore import parsers
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 
 class OddAnswerError(Exception):
     """An answer that is not the service's, or an error that nobody foresees under a call."""
+
+
+class UnreadableAnswerError(OddAnswerError):
+    """A JSON object of the service's whose members botocore cannot read: a time that is none, a
+    list in place of an object. It is about what was asked for, not the sign of another service.
+    """
 
 
 class CredentialsError(Exception):
@@ -195,6 +203,7 @@ CREDENTIAL_ERRORS = (
     botocore_errors.TokenRetrievalError,
     botocore_errors.UnknownCredentialError,
 )
+_PARSER = parsers.__file__
 _UNREACHABLE = (botocore_errors.ConnectionError, botocore_errors.HTTPClientError)
 
 _GETS_CREDENTIALS = re.compile(r"AssumeRole\w*|CreateToken\w*|GetRoleCredentials|GetSessionToken")
@@ -244,8 +253,19 @@ def _known(error: Exception, service: Service, operation: str) -> Exception:
         )
     if isinstance(error, OSError):
         return botocore_errors.HTTPClientError(error=error)
+    if _is_of_the_parser(error):
+        return UnreadableAnswerError(f"{operation}: {type(error).__name__} while it was parsed")
     log_once(service.prefix, operation, error)
     return OddAnswerError(f"{operation}: {type(error).__name__} while it was read")
+
+
+def _is_of_the_parser(error: Exception) -> bool:
+    """Whether botocore's parser failed at a member, rather than at the encoding or the depth."""
+    if isinstance(error, UnicodeError | RecursionError):
+        return False
+    return any(
+        frame.f_code.co_filename == _PARSER for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _is_readable(error: ClientError) -> bool:

@@ -15,6 +15,7 @@ from daemon.aws.errors import (
     SAGEMAKER,
     STS,
     OddAnswerError,
+    UnreadableAnswerError,
     advice,
     edge_fault,
     job_is_missing,
@@ -277,7 +278,9 @@ def _description(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     for member, kind in _IDENTITY.items():
         value = answer.get(member)
         if value is not None and not isinstance(value, kind):
-            raise OddAnswerError(f"{member} of a description is of type {type(value).__name__}")
+            raise UnreadableAnswerError(
+                f"{member} of a description is of type {type(value).__name__}"
+            )
     JobArn.parse(arn)
     described = answer.get("TrainingJobName")
     if described is not None and described.lower() != name.lower():
@@ -306,10 +309,14 @@ def _tags_of_page(answer: Mapping[str, Any]) -> tuple[dict[str, str], str | None
     return tags, token
 
 
-def _fault(error: Exception, job: str) -> EdgeFault | JobRefused:
+def _fault(error: Exception, job: str) -> EdgeFault | JobFault | JobRefused:
     """Whether an error of a call about one job is the fault of the edge or of the job."""
     if job_is_missing(error):
         return JobRefused(Reason.JOB_GONE, f"SageMaker does not have {job}: {said(error)}")
+    if isinstance(error, UnreadableAnswerError):
+        return JobFault(
+            Reason.SAGEMAKER_FAULT, f"SageMaker's answer about {job} cannot be read: {said(error)}"
+        )
     if request_is_refused(error):
         return JobRefused(Reason.JOB_REFUSED, f"SageMaker refuses {job}: {said(error)}")
     return edge_fault(error, Edge.SAGEMAKER)

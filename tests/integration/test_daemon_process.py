@@ -350,6 +350,25 @@ async def test_throttling_holds_and_goes_on(
     assert await daemon.stop() == 0
 
 
+async def test_a_job_whose_description_cannot_be_parsed_is_deferred_and_holds_no_other(
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
+    odd, good = Job("odd-1"), jobs_named("parsed", 3)
+    scene.finish_jobs([odd, *good])
+    body = json.dumps(odd.description | {"TrainingEndTime": "yesterday"}).encode()
+    scene.sagemaker.fail_job(odd.name, Answer(200, body))
+    daemon = scene.daemon(free_port())
+    await daemon.start()
+    await daemon.ready()
+    await scene.send([odd.event, *(job.event for job in good)])
+    [deferred] = await daemon.outcomes(1, outcome="deferred")
+    assert (deferred["job"], deferred["reason"]) == ("odd-1", "sagemaker_fault")
+    await daemon.outcomes(3, outcome="synced")
+    assert not [line for line in daemon.log if line.get("level") in {"error", "text"}]
+    assert not [line for line in daemon.log if line["event"] == "breaker opened"]
+    assert await daemon.stop() == 0
+
+
 # waits for the breaker's back-off, twice
 @pytest.mark.slow
 async def test_one_job_that_always_fails_does_not_hold_the_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -476,3 +477,54 @@ async def test_without_sts_the_account_stays_unknown_and_this_is_logged(
         ("warning", True)
     ]
     assert "InvalidClientTokenId" in logs[0]["detail"]
+
+
+UNREADABLE: dict[str, dict[str, object]] = {
+    "creation time a text": {"CreationTime": "yesterday"},
+    "creation time impossible": {"CreationTime": 1e300},
+    "creation time no number": {"CreationTime": float("nan")},
+    "creation time an object": {"CreationTime": {}},
+    "end time a text": {"TrainingEndTime": "later"},
+    "end time a list": {"TrainingEndTime": []},
+    "hyperparameters a list": {"HyperParameters": [1]},
+    "hyperparameters a text": {"HyperParameters": "x"},
+    "metrics numbers": {"FinalMetricDataList": [1]},
+    "metrics a number": {"FinalMetricDataList": 7},
+    "a metric's time a text": {"FinalMetricDataList": [{"MetricName": "a", "Timestamp": "x"}]},
+    "resources a list": {"ResourceConfig": []},
+    "channels numbers": {"InputDataConfig": [1]},
+    "a data source a list": {"InputDataConfig": [{"ChannelName": "a", "DataSource": []}]},
+    "transitions an object": {"SecondaryStatusTransitions": {"a": 1}},
+    "a status a list": {"TrainingJobStatus": ["Completed"]},
+    "rules a number": {"DebugRuleConfigurations": 7},
+    "an experiment a list": {"ExperimentConfig": [1]},
+}
+
+
+@pytest.mark.parametrize("members", UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_description_that_botocore_cannot_parse_is_a_fault_of_sagemaker_for_this_job(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, members: dict[str, object]
+) -> None:
+    description = json.loads(describe_bytes("spot.json")) | members
+    body = json.dumps(description | {"TrainingJobName": "odd"}).encode()
+    stub.fail_job("odd", Answer(200, body))
+
+    with capture_logs() as logs, pytest.raises(JobFault) as caught:
+        await jobs.describe("odd")
+
+    assert caught.value.reason is Reason.SAGEMAKER_FAULT
+    assert "answer about the training job odd cannot be read" in caught.value.detail
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    "body", ['{"Tags": [1]}', '{"Tags": {"a": 1}}', '{"Tags": 7}', '{"Tags": "x"}']
+)
+async def test_tags_that_botocore_cannot_parse_are_a_fault_of_sagemaker_for_this_job(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, body: str
+) -> None:
+    stub.fail_tags("arn", Answer(200, body.encode()))
+    with capture_logs() as logs, pytest.raises(JobFault) as caught:
+        await jobs.tags("arn")
+    assert caught.value.reason is Reason.SAGEMAKER_FAULT
+    assert logs == []
