@@ -267,7 +267,7 @@ def _built_in(words: tuple[str, ...], value: str) -> bool:  # noqa: C901, PLR091
             return "public" not in words and (
                 before in _OF_A_KEY or (before not in _KEY_VOCABULARY and looks_random(value))
             )
-        case "pass":
+        case "pass" | "pw":
             return before in _OF_A_PASS or (not before and not _NUMBER.fullmatch(value))
         case "pwd":
             return not (len(words) == 1 and value.startswith("/"))
