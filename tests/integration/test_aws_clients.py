@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -317,3 +317,29 @@ async def test_as_many_polls_as_pollers_run_at_once() -> None:
 async def test_a_poll_outlives_the_time_out_of_other_calls() -> None:
     async with open_clients(queue_url=EU_QUEUE, wait_seconds=20) as clients:
         assert clients.sqs_polling.meta.config.read_timeout > 20  # type: ignore[attr-defined] # botocore-stubs omit it
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint"),
+    [
+        ("eu-west-1", "https://metrics.sagemaker.eu-west-1.amazonaws.com"),
+        ("us-gov-west-1", "https://metrics.sagemaker.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", "https://metrics.sagemaker.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+async def test_metric_series_have_a_client_of_their_own_only_where_they_are_wanted(
+    region: str, endpoint: str
+) -> None:
+    url = "http://127.0.0.1:9324/1/jobs"
+    async with open_clients(queue_url=url, region=region) as clients:
+        assert clients.sagemaker_metrics is None
+    async with open_clients(queue_url=url, region=region, metric_series=True) as clients:
+        made: Any = clients.sagemaker_metrics
+        assert made.meta.endpoint_url == endpoint
+        assert made.meta.service_model.signing_name == "sagemaker"
+    endpoints = Endpoints(sagemaker_metrics="http://127.0.0.1:1")
+    async with open_clients(
+        queue_url=url, region=region, endpoints=endpoints, metric_series=True
+    ) as clients:
+        made = clients.sagemaker_metrics
+        assert made.meta.endpoint_url == "http://127.0.0.1:1"
