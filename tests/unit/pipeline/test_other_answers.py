@@ -4,8 +4,10 @@ without them.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -121,3 +123,21 @@ async def test_a_write_that_was_interrupted_asks_anew(scene: FlowScene) -> None:
     scene.jobs.series = (SERIES, ())
     assert isinstance(await scene.process(message(message_id="m-2")), Synced)
     assert scene.target.runs[-1].metric_series == SERIES
+
+
+async def test_a_stop_while_they_are_awaited_gives_the_message_back(scene: FlowScene) -> None:
+    asked = asyncio.Event()
+
+    async def silent(_description: object) -> tuple[tuple[MetricSeries, ...], tuple[str, ...]]:
+        asked.set()
+        await asyncio.Event().wait()
+        return (), ()
+
+    with mock.patch.object(scene.jobs, "metric_series", silent):
+        delivery, task = scene.start()
+        await asked.wait()
+        delivery.give_back()
+        async with asyncio.timeout(5):
+            await task
+    assert scene.outcomes[-1][1].reason is Reason.STOPPING
+    assert scene.target.runs == []
