@@ -121,6 +121,13 @@ WRAPPED = {
     "envelope in other spelling": {"detailType": "x", "Detail": json.dumps(event()["detail"])},
     "event and the rule": {"rule": "jobs", "event": event(), "time": "2026-02-02T03:32:05Z"},
     "input of step functions": {"Input": event(), "Cause": "x"},
+    "output of step functions": {"output": json.dumps({"TrainingJobArn": ARN}), "status": "x"},
+    "all of ReceiveMessage": {"Messages": [{"Body": json.dumps(event()), "MessageId": "m"}]},
+    "entries of PutEvents": {
+        "Entries": [{"Source": "acme", "Detail": json.dumps(event()["detail"])}]
+    },
+    "a list of jobs": {"jobs": [{"name": NAME, "arn": ARN}]},
+    "a proxy of API Gateway": {"httpMethod": "POST", "body": json.dumps(event())},
     "encoded twice": json.dumps(event()),
     "encoded three times": json.dumps(json.dumps(event())),
     "four deep": sqs(sns(destination({"Records": [sqs(event())]}))),
