@@ -16,16 +16,33 @@ if TYPE_CHECKING:
 
 
 def by_hand(job: Job, form: str) -> str:
-    """A message that a person writes."""
+    """A message that a person writes, or EventBridge's of the change."""
     forms: dict[str, dict[str, Any]] = {
         "arn": {"TrainingJobArn": job.arn},
         "name": {"TrainingJobName": job.name},
         "status": {"TrainingJobName": job.name, "TrainingJobStatus": "Completed"},
+        "the change of tags": {
+            "version": "0",
+            "id": "bddcf1d6-0251-35a1-aab0-adc1fb47c11c",
+            "detail-type": "Tag Change on Resource",
+            "source": "aws.tag",
+            "account": "123456789012",
+            "time": "2025-11-21T08:40:00Z",
+            "region": "eu-west-1",
+            "resources": [job.arn],
+            "detail": {
+                "changed-tag-keys": ["MODEL_DB_SYNC"],
+                "service": "sagemaker",
+                "resource-type": "training-job",
+                "version": 1,
+                "tags": FULL_TAGS,
+            },
+        },
     }
     return job.event if form == "the event again" else json.dumps(forms[form])
 
 
-@pytest.mark.parametrize("form", ["arn", "name", "status", "the event again"])
+@pytest.mark.parametrize("form", ["arn", "name", "status", "the event again", "the change of tags"])
 async def test_a_job_that_is_tagged_late_is_synced_by_a_message_of_ones_own(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int], form: str
 ) -> None:

@@ -125,6 +125,24 @@ async def test_a_message_of_a_person_syncs_a_job_that_was_tagged_later(flow: Flo
     assert later.kind == "synced"
 
 
+async def test_a_change_of_tags_syncs_a_job_that_was_tagged_later(flow: FlowOnSockets) -> None:
+    name = "18-tags-added-after-completion"
+    await delivered(name, flow)
+    [description] = CASES[name]["describe"]
+    tags = next(iter(CASES["01-metrics-float32-noise"]["tags"].values()))
+    flow.stub.put_job(description, tags)
+    [state_change] = CASES[name]["bodies"]
+    detail = {"changed-tag-keys": list(tags), "tags": tags, "service": "sagemaker"}
+    change = state_change | {
+        "source": "aws.tag",
+        "detail-type": "Tag Change on Resource",
+        "detail": detail,
+    }
+    outcomes = [await flow.deliver(json.dumps(change)) for _ in range(2)]
+    assert [each.kind for each in outcomes] == ["synced", "duplicate"]
+    assert len(flow.server.runs()) == 1
+
+
 async def test_a_job_of_another_account_is_rejected(flow: FlowOnSockets) -> None:
     [outcome] = await delivered("20-central-bus-other-account", flow)
     assert (outcome.kind, outcome.reason) == ("rejected", Reason.FOREIGN_ACCOUNT)
