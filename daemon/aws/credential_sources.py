@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from botocore.compat import compat_shell_split
 from botocore.configloader import raw_config_parse
-from botocore.exceptions import ConfigNotFound, ConfigParseError
 
 from daemon.text import one_line
 
@@ -120,15 +119,13 @@ class AwsFile:
         """What is wrong with it, in words, if it gives no credentials of a profile."""
         if self.is_switched_off:
             return "is no file of profiles"
-        if not self.path.exists():
-            return "does not exist"
-        if not self.path.is_file():
-            return "is no file"
         try:
             with self.path.open("rb"):
                 pass
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
+        except FileNotFoundError:
+            return "does not exist"
+        except (OSError, ValueError) as error:
+            return f"cannot be read: {getattr(error, 'strerror', None) or error}"
         return f"has no credentials of profile {profile}"
 
     @property
@@ -139,7 +136,7 @@ class AwsFile:
         """Whether it can be read and has any profile: an empty one may just be written."""
         try:
             return bool(raw_config_parse(str(self.path)))
-        except (ConfigNotFound, ConfigParseError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it has none
             return False
 
 
@@ -153,8 +150,9 @@ def aws_files() -> tuple[AwsFile, AwsFile]:
 
 def _file(variable: str, default: str) -> AwsFile:
     named = os.environ.get(variable)
-    path = Path(os.path.expandvars(named or default))
-    return AwsFile(variable, path.expanduser(), named=bool(named))
+    # as botocore does it, and unlike `Path.expanduser` also without a home directory
+    path = os.path.expanduser(os.path.expandvars(named or default))  # noqa: PTH111
+    return AwsFile(variable, Path(path), named=bool(named))
 
 
 def profile_name(session: AioSession) -> str:

@@ -131,14 +131,24 @@ class LateSession(AioSession):
 
 
 def _limit_programs(chain: CredentialResolver, session: AioSession) -> None:
-    """Replaces the provider of ``credential_process`` by one whose program is ended in time."""
+    """Replaces the providers of ``credential_process`` by those whose program is ended in time."""
     method = AioProcessProvider.METHOD
     profile = session.get_config_variable("profile") or "default"
-    limited = AioProcessProvider(
-        profile_name=profile, load_config=lambda: session.full_config, popen=_Program.start
-    )
-    chain.insert_after(method, limited)
+
+    def limited(profile_name: str) -> AioProcessProvider:
+        return AioProcessProvider(
+            profile_name=profile_name,
+            load_config=lambda: session.full_config,
+            popen=_Program.start,
+        )
+
+    chain.insert_after(method, limited(profile))
     chain.remove(method)  # the first one of this name
+    # that of a role's source profile
+    roles = chain.get_provider("assume-role")
+    builder = getattr(roles, "_profile_provider_builder", None)
+    if builder is not None:
+        builder._create_process_provider = limited  # noqa: SLF001 - it has no public name
 
 
 class _Program:

@@ -79,6 +79,7 @@ NAMED = {
     "instance": "metadata",
     "sso": "profile job",
     "role": ROLE,
+    "role of a program": ROLE,
 }
 """What the message names, unless a file of profiles is broken."""
 
@@ -183,6 +184,25 @@ async def test_check_has_a_line_for_every_edge_whatever_the_credentials_are(
     assert [finding.ok for finding in findings] == [False, False, True, False]
     assert all("AWS" in finding.detail for finding in findings[:2])
     assert "Traceback" not in scene.log.getvalue() + "".join(capsys.readouterr())
+
+
+async def test_a_stop_while_the_aws_files_are_waited_for_is_clean(scene: Scene) -> None:
+    KINDS["process"](scene)
+    BREAKS["process"]["config garbage"](scene)
+    scene.start()
+    await scene.faulty()
+    assert scene.daemon is not None
+    assert scene.running is not None
+
+    status, page = await scene.get("/healthz")
+    assert (status, page["state"]) == (200, "alive")
+    status, page = await scene.get("/readyz")
+    assert (status, page["state"]) == (503, "not ready")
+    scene.daemon.stop()
+    async with asyncio.timeout(5):
+        await scene.running
+
+    assert scene.daemon.unclean == []
 
 
 async def test_a_renewal_that_fails_early_is_one_line_and_the_old_credentials_serve(

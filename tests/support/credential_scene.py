@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import ClientSession
 from botocore.credentials import SSOProvider
 
 from daemon.app import Daemon
@@ -139,6 +140,12 @@ class Scene:
         assert self.running is not None
         assert not self.running.done(), f"it ended: {self.log.getvalue()}"
 
+    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        assert self.daemon is not None
+        url = f"http://127.0.0.1:{self.daemon.http_port}{path}"
+        async with ClientSession() as session, session.get(url) as answer:
+            return answer.status, await answer.json()
+
     async def end(self) -> None:
         assert self.daemon is not None
         assert self.running is not None
@@ -247,6 +254,18 @@ def _role(scene: Scene) -> None:
     scene.world.break_down("ok")
 
 
+def _role_of_a_program(scene: Scene) -> None:
+    """A role of a profile, whose own credentials come from a program."""
+    _process(scene)
+    program = scene.home / "program"
+    scene.write(
+        "config",
+        f"[profile job]\nrole_arn = {ROLE}\nsource_profile = base\n"
+        f"[profile base]\ncredential_process = {program} --password {SECRET}\n",
+    )
+    scene.world.break_down("ok")
+
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "environment": _environment,
     "file": _file,
@@ -256,6 +275,7 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "instance": _instance,
     "sso": _sso,
     "role": _role,
+    "role of a program": _role_of_a_program,
 }
 
 
@@ -275,6 +295,10 @@ def _file_is(name: str, content: str | bytes | None) -> Callable[[Scene], None]:
             scene.write(name, content).chmod(mode)
 
     return act
+
+
+def _named(path: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.environment.setenv("AWS_SHARED_CREDENTIALS_FILE", path)
 
 
 def _directory(name: str) -> Callable[[Scene], None]:
@@ -333,6 +357,8 @@ BREAKS: dict[str, dict[str, Callable[[Scene], None]]] = {
     "environment": {"absent": _without_variables},
     "file": {
         "absent": _file_is("credentials", None),
+        "name too long": _named("/" + "x" * 5000),
+        "home unknown": _named("~nobody-at-all/credentials"),
         "unreadable": _directory("credentials"),
         "garbage": _file_is("credentials", GARBAGE),
         "half": _file_is("credentials", _HALF),
@@ -376,5 +402,10 @@ BREAKS: dict[str, dict[str, Callable[[Scene], None]]] = {
         "source absent": _file_is("credentials", None),
         "source unreadable": _directory("credentials"),
         "source half": _file_is("credentials", _HALF.replace("default", "base")),
+    },
+    "role of a program": {
+        "absent": _file_is("program", None),
+        "slow": _program("sleep 30"),
+        "fails": _program(f"echo {SECRET} >&2; exit 3"),
     },
 }
