@@ -50,35 +50,41 @@ _IN_A_KEY = re.compile(
 """Unmistakable wherever they stand in a key."""
 
 _ALONE = _words_of(
-    "password passwd pwd passphrase passcode secret secrets token authtoken apikey credential"
-    " credentials cred creds auth oauth authorization authorisation bearer jwt pat cookie cookies"
-    " sessionid dsn webhook webhooks sas netrc pem otp totp ppk keytab"
+    "apikey auth authorisation authorization authtoken bearer cookie cookies cred credential"
+    " credentials creds dsn jsessionid jwt keytab mnemonic netrc oauth otp passcode passphrase"
+    " passwd password pat pem phpsessid ppk pwd sas secret secrets sessionid token totp webhook"
+    " webhooks"
 )
 """Secret as the last word of a key (its head)."""
 
 _SERVICES = _words_of(
     "ado ai21 aleph algolia alpaca anthropic anyscale arize atlassian auth0 aws azure bedrock"
-    " binance bing bitbucket brave cerebras circleci clearml cloudflare codecov cohere comet"
-    " confluent dagshub databricks datadog deepgram deepinfra deepseek devops digitalocean discord"
-    " docker dockerhub dropbox elastic elevenlabs exa figma firebase fireworks gcp gemini gh github"
-    " gitlab google grafana groq hf heroku honeycomb hub hugging huggingface jfrog jina jira kaggle"
-    " labelbox langchain langfuse langsmith lightning linear llama mailchimp mailgun mapbox mistral"
-    " mlflow modal mongo mongodb mysql nebius neptune newrelic ngc npm nvidia okta ollama openai"
-    " openrouter openweather pagerduty palm perplexity pg pinecone postgres postgresql pypi qdrant"
-    " redis replicate roboflow rollbar runpod sagemaker sambanova segment sendgrid sentry serpapi"
-    " serper slack snowflake snyk sonar splunk stability stripe supabase tavily telegram together"
-    " twilio twitter unsplash vault vercel voyage wandb watsonx weaviate weights xai zilliz"
+    " binance bing bitbucket cerebras circleci clearml cloudflare codecov cohere comet confluent"
+    " cosmos cosmosdb dagshub databricks datadog deepgram deepinfra deepseek devops digitalocean"
+    " discord docker dockerhub dropbox elastic elevenlabs figma firebase fireworks gcp gemini gh"
+    " github gitlab google grafana groq heroku hf honeycomb hub hugging huggingface jfrog jina"
+    " jira kaggle labelbox langchain langfuse langsmith llama mailchimp mailgun mapbox minio"
+    " mistral mlflow mongo mongodb mysql nebius neptune newrelic ngc npm nvidia okta ollama openai"
+    " openrouter openweather pagerduty perplexity pg pinecone postgres postgresql pypi qdrant"
+    " redis replicate roboflow rollbar runpod sagemaker sambanova sendgrid sentry serpapi serper"
+    " slack snowflake snyk sonar splunk stripe supabase tavily telegram twilio twitter unsplash"
+    " vault vercel wandb watsonx weaviate xai zilliz"
 )
 _OF_A_KEY = _SERVICES | _words_of(
-    "access account admin api app application auth client consumer deploy deployment dev developer"
-    " encryption gpg hmac integration jwt licence license login master oauth personal pgp private"
-    " rsa secret server service session shared signing ssh ssl storage subscription tls write"
+    "access api auth encryption gpg hmac jwt master oauth pgp private rsa secret signing ssh"
 )
 """`<one of these>_key` is a secret."""
+_PERHAPS_OF_A_KEY = _words_of(
+    "account admin app application brave cert certificate client consumer deploy deployment dev"
+    " developer exa integration licence license lightning linear login maps modal palm personal"
+    " sdk segment serial server service session shared ssl stability storage subscription tls"
+    " together voyage weights write"
+)
+"""`<one of these>_key` is a secret unless its value may be the name of a column."""
 _OF_A_TOKEN = _SERVICES | _words_of(
     "access account admin api app application auth bearer bot ci client consumer csrf deploy"
-    " deployment dev developer git identity integration jwt login oauth personal private push"
-    " refresh registry sas tracking secret security service session upload user xsrf"
+    " deployment dev developer git id identity integration jwt login oauth personal private push"
+    " refresh registry sas secret security service session tracking upload user xsrf"
 )
 """`<one of these>_token` is a secret."""
 _OF_A_PASS = _SERVICES | _words_of(
@@ -88,16 +94,15 @@ _OF_A_PASS = _SERVICES | _words_of(
 """`<one of these>_pass` is a password; `forward_pass` is none."""
 
 _TOKEN_VOCABULARY = _words_of(
-    "additional answer assistant audio avg average begin beginning blank bos box by cls code"
-    " concept content context control count cost decoder document dummy each encoder end eoc eod"
-    " eoh eom eos eot every extra fill first forced frame fusion id image img initializer input"
+    "additional answer assistant audio average avg begin beginning blank bos box by cls code"
+    " concept content context control cost count decoder document dummy each encoder end eoc eod"
+    " eoh eom eos eot every extra fill first forced frame fusion image img initializer input"
     " instance instruction internal is label lang language last latent learned like loss mask max"
-    " mean memory min mode modifier n new next no num null number of output pad padding patch per"
-    " placeholder pool pooling pos position"
-    " predict prefix previous prompt pseudo query question register response role seg sentinel"
-    " sentence sep separator single slot sos sot source space spatial special speech start stop"
-    " sub subword suffix summary system target task text think time trigger unk unknown usage"
-    " valid video vision visual vocab vocabulary word"
+    " mean memory min mode modifier n new next no null num number of output pad padding patch per"
+    " placeholder pool pooling pos position predict prefix previous prompt pseudo query question"
+    " register response role seg sentence sentinel sep separator single slot sos sot source space"
+    " spatial special speech start stop sub subword suffix summary system target task text think"
+    " time trigger unk unknown usage valid video vision visual vocab vocabulary word"
 )
 """`<one of these>_token` is of a language model's vocabulary, or a quantity."""
 _KEY_VOCABULARY = _words_of(
@@ -105,17 +110,17 @@ _KEY_VOCABULARY = _words_of(
     " context data dataset date default dict distribution document embedding entity env eval event"
     " example feature field file foreign frame group hash id image index input instruction item"
     " join json kms label lang language lookup loss map mask merge message messages meta metadata"
-    " metric minor model monitor name natural object ontology optimizer order ordering output param"
-    " parameter partition pixel position primary prompt property public pub query question range"
-    " ray record relation reply response result route row sample schema score seed sequence shard"
-    " sort source split state step store surrogate system tag target task text time timestamp train"
-    " transcript tuple type unique validation value video weight x y"
+    " metric minor model monitor name natural object ontology optimizer order ordering output"
+    " param parameter partition pixel position primary prompt property pub public query question"
+    " range ray record relation reply response result route row sample schema score seed sequence"
+    " shard sort source split state step store surrogate system tag target task text time"
+    " timestamp train transcript tuple type unique validation value video weight x y"
 )
 """`<one of these>_key` names a column, an index or a member."""
 
 _ABOUT = _words_of(
-    "age algorithm alias arn attribute attributes class classification column columns count counts"
-    " cost dim dimension dims dir directory domain dropout embedding embeddings enabled endpoint"
+    "age algorithm alias arn attribute attributes class classification column columns cost count"
+    " counts dim dimension dims dir directory domain dropout embedding embeddings enabled endpoint"
     " endpoints error errors exists expiration expires expiry field file filename folder format"
     " function id ids index indices label labels len length level limit limits location loss mask"
     " max merging method min mixing mode name names num number path paths pattern policy position"
@@ -150,6 +155,9 @@ _SPECIAL_TOKEN = re.compile(
 )
 """How special tokens of language models are written: `<pad>`, `</s>`, `<|im_end|>`, `[MASK]`."""
 
+_ANGLED = re.compile(r"<\|?[A-Za-z_/ ]{1,30}\|?>")
+"""No credential looks like this: the `user_token` of a chat template, `<|user|>`."""
+_NAME = re.compile(r"[a-z]{1,24}(_[a-z]{1,24}){0,4}")
 _SEGMENT = re.compile(r"[A-Za-z0-9+/]+=*")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"[0-9a-fA-F]+")
@@ -260,28 +268,41 @@ def _built_in(words: tuple[str, ...], value: str) -> bool:  # noqa: C901, PLR091
     head, before = words[-1], words[-2] if len(words) > 1 else ""
     match head:
         case "token":
-            return before in _OF_A_TOKEN or not _looks_special(value)
+            return not _looks_special(value) or (
+                _owned(words, _OF_A_TOKEN) and not _ANGLED.fullmatch(value.strip("\"' "))
+            )
         case "tokens":
             return before in _OF_A_TOKEN - {"user"}
         case "key" | "keys":
             return "public" not in words and (
-                before in _OF_A_KEY or (before not in _KEY_VOCABULARY and looks_random(value))
+                _owned(words, _OF_A_KEY)
+                or (before in _PERHAPS_OF_A_KEY and not _NAME.fullmatch(value.strip("\"' ")))
+                or (before not in _KEY_VOCABULARY and looks_random(value))
             )
         case "pass" | "pw":
-            return before in _OF_A_PASS or (not before and not _NUMBER.fullmatch(value))
+            return _owned(words, _OF_A_PASS) or (not before and not _NUMBER.fullmatch(value))
         case "pwd":
             return not (len(words) == 1 and value.startswith("/"))
+        case "sk":
+            return before in _SERVICES
+        case "phrase":
+            return before == "seed"
         case "signature":
             return looks_random(value)
         case "id":
             return before == "session" and "spark" not in words
-        case "code":
-            return before in {"pin", "mfa", "otp", "totp", "auth"}
+        case "code" | "codes":
+            return before in {"auth", "backup", "mfa", "otp", "pin", "recovery", "totp"}
         case "url" | "uri":
             return before in {"webhook", "webhooks", "sas", "dsn"}
         case "header" | "value" | "string" | "json":
             return before in _ALONE and before != "auth"
     return head in _ALONE or _is_joined(head, value) or _is_turned_round(words)
+
+
+def _owned(words: tuple[str, ...], owners: frozenset[str]) -> bool:
+    """Whether the word before the head is an owner, or the two before it: `open ai key`."""
+    return words[-2:-1] != () and (words[-2] in owners or "".join(words[-3:-1]) in owners)
 
 
 def _is_joined(word: str, value: str) -> bool:
@@ -292,9 +313,10 @@ def _is_joined(word: str, value: str) -> bool:
         return word.removesuffix("key") not in _KEY_VOCABULARY
     for end, owners in (
         ("token", _OF_A_TOKEN),
-        ("key", _OF_A_KEY),
+        ("key", _OF_A_KEY | _PERHAPS_OF_A_KEY),
         ("pat", _SERVICES),
         ("pass", _OF_A_PASS),
+        ("pw", _OF_A_PASS),
     ):
         if word.endswith(end):
             return word.removesuffix(end) in owners
@@ -303,6 +325,8 @@ def _is_joined(word: str, value: str) -> bool:
 
 def _is_turned_round(words: tuple[str, ...]) -> bool:
     """`token_github`, `hf_token_read`: a word that tells whose it is, before or after."""
+    if words[-2:-1] == ("pass",) and words[-1] in _OF_A_PASS:
+        return True
     for at, word in enumerate(words[:-1]):
         if word in {"token", "key", "pat", "pwd"} and words[-1] not in _ABOUT:
             if words[at + 1] in _SERVICES or word == "pwd":
@@ -326,9 +350,9 @@ def _of_a_vocabulary(words: tuple[str, ...], value: str) -> bool:
         return value.strip("\"' ").lower() in _SCHEMES
     if words[-1] == "token":
         before = words[-2] if len(words) > 1 else ""
-        return before not in _OF_A_TOKEN and (
-            before in _TOKEN_VOCABULARY or (before != "" and _looks_special(value))
-        )
+        if before in _OF_A_TOKEN:
+            return _ANGLED.fullmatch(value.strip("\"' ")) is not None
+        return before in _TOKEN_VOCABULARY or (before != "" and _looks_special(value))
     if words[-1].endswith("token"):
         return words[-1].removesuffix("token") in _TOKEN_VOCABULARY
     return False

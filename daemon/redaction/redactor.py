@@ -27,7 +27,10 @@ _MAX_DIGITS = 4_300
 """Python refuses to parse an integer with more digits."""
 _DEEPEST_ENCODING = 4
 """Base64 within escapes within base64 is followed so far."""
-_ESCAPES = re.compile(r"%(?:22|27|3[aAdD]|7[bB])|&(?:quot|#34|#39|#x27|apos);")
+_ESCAPES = re.compile(
+    r"%(?:22|27|3[aAdD]|7[bB])|&(?:quot|#34|#39|#x27|apos|lt|gt|#61|#x3[dD]);|\\u00[0-7][0-9a-fA-F]"
+)
+_UNICODE = re.compile(r"\\u00([0-7][0-9a-fA-F])")
 _NAMES, _VALUES = ("name", "key", "parametername"), ("value", "parametervalue")
 
 
@@ -126,7 +129,8 @@ class Redactor:
         """A text with escapes of URLs or HTML that has further secrets once these are undone: as it
         reads then. None: it has none.
         """
-        plain = html.unescape(unquote(raw.text, errors="replace"))
+        plain = _UNICODE.sub(lambda found: chr(int(found[1], 16)), raw.text)
+        plain = html.unescape(unquote(plain, errors="replace"))
         result = self._text(plain, known, depth + 1)
         if not result.kinds:
             return None

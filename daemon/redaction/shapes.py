@@ -101,6 +101,13 @@ _NETRC = re.compile(
     r"\bmachine\s{1,20}\S{1,200}\s{1,20}login\s{1,20}(?P<LOGIN>\S{1,200}\s{1,20}password\s{1,20}\S++)"
 )
 
+_LOGIN_ALONE = re.compile(
+    r"(?:(?<![^\s\"'=(])(?P<LOGIN>[\w.%+-]{1,64}+:(?![0-9.]{1,20}@)[^\s:@/\"']{4,128}+)"
+    r"@(?=(?:[\w-]{1,63}\.[\w.-]{1,200}|localhost)(?:[:/]|$|[\s\"',)]))"
+    r"|oracle:thin:(?P<ORACLE>[^\s/@]{1,64}/[^\s@]{1,128})@)"
+)
+"""User and password without a scheme before."""
+
 _PLACEHOLDER = re.compile(
     r"\$\{?\w{1,80}\}?|\$\([^()]{1,80}\)|%\w{1,80}%|\{\{[^{}]{0,120}\}\}|\{[A-Za-z_]{1,80}\}"
     r"|<[A-Za-z_ -]{1,80}>|\*+|x{3,}|X{3,}|\.{3}"
@@ -139,7 +146,7 @@ _LONG = 20
 """A word of this length that may be a secret is one."""
 
 _MAY_HAVE_ONE = re.compile(
-    r"//|machine|:\\/|%2F%2F|eyJ|A[KSB]IA|ACCA|AIza|gh[pousr]_|_pat_|gl[a-z]{2,5}-|hf_|api_org_|xox|xapp-"
+    r"//|@|machine|:\\/|%2F%2F|eyJ|A[KSB]IA|ACCA|AIza|gh[pousr]_|_pat_|gl[a-z]{2,5}-|hf_|api_org_|xox|xapp-"
     r"|[srp]k[-_]|ya29|GOCSPX|whsec_|npm_|pypi-|SG\.|key-|dapi|BEGIN|IQoJ|F[Qw]oG|signature|security.?token|sig="
     r"|sig%|x-amz|x-goog|accesskeyid|accessid|bearer|basic|hmac|hooks\.|:AA|[A-Za-z0-9+/_-]{24}"
     r"|gsk|r8_|xai|pcsk|fw_|csk|hvs|NRAK|shp|dop_|glsa|wandb_v",
@@ -200,8 +207,8 @@ def _tokens(text: str) -> Iterator[tuple[int, int, Kind]]:
 def _in_urls(text: str) -> Iterator[tuple[int, int, Kind]]:
     for found in _WEBHOOK.finditer(text):
         yield (*found.span("WEBHOOK"), Kind.WEBHOOK)
-    for found in _NETRC.finditer(text):
-        yield (*found.span("LOGIN"), Kind.LOGIN)
+    for found in (*_NETRC.finditer(text), *_LOGIN_ALONE.finditer(text)):
+        yield (*found.span(found.lastgroup or "LOGIN"), Kind.LOGIN)
     for found in _LOGIN.finditer(text):
         group = "LOGIN" if found["LOGIN"] is not None else "WIDE"
         login = unquote(found[group])

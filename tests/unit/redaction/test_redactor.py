@@ -165,6 +165,8 @@ def test_own_texts_that_explain_keys_stay() -> None:
 
 
 HOSTILE = [
+    *("password ", "token", "a:b@", '"a:bbbb@', "name: a\nvalue: ", "mysql ", "docker login ", "@"),
+    *("wandb login ", "password: |\n a\n", "key=a(", "auth=x('", "API key provided: ", "\\u00"),
     *("a", "a=", "a.b-c", "::", '"', "\\", " ", "[", '{"a":', "[{", "%22", "&quot;", "\\u0026"),
     *("password=", 'password="', "password=a,b", "password: x\n", "api key: ", "token=(", "key=["),
     *(
