@@ -238,13 +238,14 @@ class TestCheck:
         assert done.returncode == 1
         assert "FAIL  target modeldb-v2" in done.stdout
 
-    async def test_a_modeldb_v1_is_asked_without_a_write_and_its_other_writers_are_warned_of(
+    async def test_a_modeldb_v1_is_asked_without_a_change_and_its_other_writers_are_warned_of(
         self, scene: DaemonScene
     ) -> None:
         async with ModelDbV1StandIn() as server:
             target = {"kind": "modeldb-v1", "host": server.host, "port": server.port}
             done = await verb("check", "--config", config_of(scene, target=target))
             methods = {call.method for call in server.received}
+            assert server.documents == []
         assert done.returncode == 0, done.stdout + done.stderr
         *_, finding, others, lease = done.stdout.splitlines()
         assert finding == f"ok    target modeldb-v1: 127.0.0.1:{server.port}"
@@ -252,7 +253,9 @@ class TestCheck:
             "      note: switch off every other program that writes to this server"
         )
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
-        assert methods == {"getProjectIds", "getModelIds"}
+        # the last one says whether there is a document, and changes nothing of it
+        questions = {"getProjectIds", "getModelIds", "computeModelAncestry"}
+        assert methods == questions | {"createOrUpdateScalarField"}
 
     async def test_metric_series_that_the_target_has_no_place_for_are_told(
         self, scene: DaemonScene

@@ -59,7 +59,8 @@ def duration(seconds: int | None) -> str | None:
 
 
 def _status(run: TrainingRun) -> str:
-    if run.secondary_status in {None, run.status}:
+    # a job that is being deleted has ended all the same
+    if run.secondary_status in {None, run.status, "Deleting"}:
         return run.status
     return f"{run.status} ({run.secondary_status})"
 

@@ -188,3 +188,16 @@ def test_a_fine_tuning_is_shown_as_a_model() -> None:
     assert [entry["artifact_type"] for entry in result.body["artifacts"]] == ["MODEL"]
     assert "Evaluation" not in facts(run_of(**members))
     assert "evaluation" not in result.body["tags"]
+
+
+@pytest.mark.parametrize(
+    ("secondary", "shown"),
+    [
+        ("MaxRuntimeExceeded", "Stopped (MaxRuntimeExceeded)"),
+        ("Stopped", "Stopped"),
+        (None, "Stopped"),
+        ("Deleting", "Stopped"),
+    ],
+)
+def test_the_status_says_how_the_job_ended(secondary: str | None, shown: str) -> None:
+    assert facts_of(TrainingJobStatus="Stopped", SecondaryStatus=secondary)["Status"] == shown
