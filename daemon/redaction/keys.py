@@ -188,6 +188,7 @@ def hides(  # noqa: PLR0911 - one for each part of the rule
     """
     if not patterns or is_nothing(value):
         return False
+    key = key[-_LONGEST_KEY:]
     if _named(key, patterns):
         return True
     words = key_words(key)
@@ -210,7 +211,7 @@ def may_hide(key: str, patterns: tuple[str, ...] = SECRET_KEYS) -> bool:
 
 def is_unmistakable(key: str) -> bool:
     """Whether all that a key can hold is secret, whatever it is."""
-    words = key_words(key)
+    words = key_words(key[-_LONGEST_KEY:])
     return bool(words) and _is_unmistakable(words)
 
 
@@ -223,7 +224,7 @@ def is_nothing(value: str) -> bool:
 @lru_cache(maxsize=4096)
 def key_words(key: str) -> tuple[str, ...]:
     """The words of a key in lower case, without digits and accents."""
-    plain = unicodedata.normalize("NFKD", key[-_LONGEST_KEY:])
+    plain = unicodedata.normalize("NFKD", key)
     return tuple(
         word.lower() for word in _PART.findall("".join(c for c in plain if not _is_mark(c)))
     )

@@ -40,7 +40,7 @@ def quoted(text: str, secrets: Iterable[str], *, cut: bool) -> Iterator[tuple[in
                     yield start, end, Kind.QUOTED
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)  # as many as a job has; a form may be thousands of characters long
 def _forms(secret: str) -> frozenset[str]:
     return frozenset(form for form in secret_forms(secret) if len(form) >= _SHORTEST)
 
