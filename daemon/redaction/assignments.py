@@ -20,11 +20,12 @@ would be read once for each of them."""
 
 _GIVEN = re.compile(
     r"""(?:
-      (?<![\w-])--?(?P<flag>[A-Za-z][\w.-]*+)(?:[ \t]++|=|["'],[ \t]*+(?=["']))
+      (?<![\w-])--?(?P<flag>[A-Za-z][\w.-]*+)(?:[ \t]++|[=:]|["'],[ \t]*+(?=["']))
     | \(["'](?P<pair>[^\W\d][\w.-]*+)["'],[ ]?(?=["'])
     | ["'](?P<attribute>[^\W\d][\w.-]*+)["'][ ]value=(?=["'])
     | <(?P<empty>[A-Za-z_][\w.-]*+)[ ]value=(?=["'])
-    | \bname:[ ]?["']?(?P<entry>[^\W\d][\w.-]*+)["']?[ \t]*+\n[ \t]*+value:[ \t]*+
+    | \b(?:[Nn]ame|[Kk]ey)["']?[ ]?[:=][ ]?["']?(?P<entry>[^\W\d][\w.-]*+)["']?
+      (?:,[ ]?|[ ]|[ \t]*+\n[ \t]*+)["']?[Vv]alue["']?[ ]?[:=][ \t]*+
     | <(?P<element>[A-Za-z_][\w.:-]*+)>(?=[^<>\s])
     | (?<![\w.-])(?<!//)(?<!\d{12}:)(?P<key>[^\W\d][\w.-]*+)(?:\\*+["'])?\]?+
       [ \t]*+(?:=>|->|:=|%3D|[=:])[ \t]*+(?!//)
@@ -35,7 +36,9 @@ _GIVEN = re.compile(
 so that the search is linear. The part of an ARN behind the account, and a user in a URL, are no
 keys."""
 
-_OPENING = re.compile(r"(?P<escapes>\\*)(?P<quote>[\"'])(?:(?P=quote){1,2}(?=[^\s,;:}\])\"']))?")
+_OPENING = re.compile(
+    r"(?:[bfru]{1,2}(?=[\"']))?(?P<escapes>\\*)(?P<quote>[\"'])(?:(?P=quote){1,2}(?=[^\s,;:}\])\"']))?"
+)
 _BARE = re.compile(
     r"(?:[^\s\"'<>,;&|`\\]|\\(?![nrt\"'])\S?|[,;&|](?![ \t]*+[\w.-]{1,64}[ \t]?[=:]))++"
 )
@@ -61,7 +64,7 @@ _BLOCK = re.compile(r"[|>][-+0-9]{0,2}[ \t]*+\n(?P<lines>(?:[ \t]++[^\n]*+(?:\n|
 """A block of lines in YAML."""
 _WHOLE_LINE = re.compile(r"(?:cookie|authorization)\Z", re.IGNORECASE)
 """Headers whose values have several parts."""
-_LINE = re.compile(r"[^\r\n\"']++(?<![ \t])")
+_LINE = re.compile(r"[^\r\n\"']*[^\s\"']")
 _SAID = re.compile(
     r"(?<![\w.-])(?P<key>[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|key))"
     r"[ \t|]{1,4}(?:(?:is|was)[ \t])?[\"'`]?(?P<value>[^\s\"'`=\[]{6,200})",
@@ -141,7 +144,7 @@ def _value(  # noqa: C901, PLR0911 - a rule for each way to write a value
         start = opening.end()
         return start, _closing(text, start, opening, limit)
     if found["flag"] is not None:
-        if text.startswith("-", start) and text[found.end() - 1 : found.end()] != "=":
+        if text.startswith("-", start) and text[found.end() - 1 : found.end()] not in {"=", ":"}:
             return start, start  # the next flag
         bare = _BARE.match(text, start, limit)
         return start, bare.end() if bare is not None else start

@@ -214,7 +214,9 @@ def _in_urls(text: str) -> Iterator[tuple[int, int, Kind]]:
         login = unquote(found[group])
         user, colon, password = login.partition(":")
         if colon:
-            if password and not (is_placeholder(password) and is_placeholder(user or "*")):
+            alone = not password and len(user) >= _LONG // 2 and any(map(str.isdigit, user))
+            stands_for = is_placeholder(password) and is_placeholder(user or "*")
+            if alone or (password and not stands_for):
                 yield (*found.span(group), Kind.LOGIN)
         elif len(user) >= _LONG and any(sign.isdigit() for sign in user) and "." not in user:
             yield (*found.span(group), Kind.LOGIN)

@@ -165,6 +165,7 @@ def test_own_texts_that_explain_keys_stay() -> None:
 
 
 HOSTILE = [
+    *("name=a value=", "name: a, value: ", "password: a ", "cookie= ", "key=b'", "--a:"),
     *("password ", "token", "a:b@", '"a:bbbb@', "name: a\nvalue: ", "mysql ", "docker login ", "@"),
     *("wandb login ", "password: |\n a\n", "key=a(", "auth=x('", "API key provided: ", "\\u00"),
     *("a", "a=", "a.b-c", "::", '"', "\\", " ", "[", '{"a":', "[{", "%22", "&quot;", "\\u0026"),
