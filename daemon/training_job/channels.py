@@ -57,7 +57,8 @@ class Channel:
     """The model of a hub that a fine-tuning starts from."""
     eula_accepted: bool | None = None
     """Of the licence of that model."""
-    shuffle_seed: int | None = None
+    shuffle_seed: str | None = None
+    """A whole number of up to 64 bits, which not every target can store as one."""
 
 
 def read_channels(
@@ -105,6 +106,7 @@ def _channel(name: str, item: Mapping[str, Any], *, is_code: bool) -> Channel:
     source = section(item, "DataSource")
     kind, uri = _location(source)
     s3 = section(source, "S3DataSource")
+    seed = integer(section(item, "ShuffleConfig"), "Seed")
     return Channel(
         name=name,
         uri=uri,
@@ -121,7 +123,7 @@ def _channel(name: str, item: Mapping[str, Any], *, is_code: bool) -> Channel:
         instance_groups=text_list(s3, "InstanceGroupNames"),
         hub_content_arn=text(section(s3, "HubAccessConfig"), "HubContentArn"),
         eula_accepted=flag(section(s3, "ModelAccessConfig"), "AcceptEula"),
-        shuffle_seed=integer(section(item, "ShuffleConfig"), "Seed"),
+        shuffle_seed=None if seed is None else str(seed),
     )
 
 

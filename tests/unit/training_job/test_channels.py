@@ -230,6 +230,6 @@ def test_all_that_a_channel_says() -> None:
         ("gpu", "data"),
     )
     assert (first.hub_content_arn, first.eula_accepted) == (DATASET, True)
-    assert first.shuffle_seed == 2**62 + 1
+    assert first.shuffle_seed == str(2**62 + 1)
     assert common_attributes(run)["hub_content_arn"] == DATASET
     assert (second.access_mode, second.shuffle_seed, second.eula_accepted) == ("ro", None, None)
