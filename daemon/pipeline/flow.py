@@ -212,7 +212,7 @@ class Flow:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
         with self._timed(delivery, Step.VALIDATE):
-            tags, all_tags = await self._tags(delivery, event, described, known)
+            tags, all_tags = await self._tags(delivery, event, described)
         if isinstance(tags, SyncTagAbsent):
             return Skipped(
                 Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}"
@@ -374,7 +374,6 @@ class Flow:
         delivery: Delivery,
         event: TrainingJobEvent,
         described: DescribedJob,
-        known: JobRecord | None,
     ) -> tuple[JobTags | SyncTagAbsent | TagsIncomplete, Mapping[str, str]]:
         """The job's tags: the event's if they are complete, otherwise those of ListTags. Only those
         can skip or reject a job, or let defaults count, because an event's tags may be outdated.
@@ -386,14 +385,8 @@ class Flow:
         if isinstance(tags, JobTags) and not redriven:
             return tags, given
         delivery.job.step = Step.TAGS
-        try:
-            with blamed_on(Edge.SAGEMAKER, "tags"):
-                listed = await self._jobs.tags(described.arn.text)
-        except JobRefused as refusal:
-            begun = known is not None and known.unanswered_writes > 0
-            if refusal.reason is Reason.JOB_GONE and isinstance(tags, JobTags) and not begun:
-                return tags, given  # nobody else has its tags any more
-            raise
+        with blamed_on(Edge.SAGEMAKER, "tags"):
+            listed = await self._jobs.tags(described.arn.text)
         self._on_success(Step.TAGS, delivery.message.message_id)
         tags = read_tags(listed, self._rules.tag_keys)
         if isinstance(tags, TagsIncomplete):

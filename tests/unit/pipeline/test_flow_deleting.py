@@ -199,16 +199,14 @@ async def test_tags_that_nobody_has_any_more_are_a_job_that_is_gone(
 
 
 @pytest.mark.parametrize("status", ["Deleting", "Completed"])
-async def test_a_redriven_message_falls_back_to_its_own_complete_tags(
+async def test_a_redriven_message_has_no_tags_but_those_that_are_listed(
     scene: FlowScene, status: str
 ) -> None:
-    # ListTags alone counts while it answers; after it has forgotten the job, nobody else knows
     scene.jobs.put("churn-1", **ALL | {"TrainingJobStatus": status})
     scene.jobs.faults["tags"] = deque([GONE])
     redriven = message(attributes={"reason": "target_refused"}, receive_count=2)
-    assert (await scene.process(redriven)).kind == "synced"
-    [run] = scene.target.runs
-    assert run.all_tags == TAGS
+    assert await scene.process(redriven) == Rejected(Reason.JOB_GONE, "no such job")
+    assert not scene.target.runs
 
 
 async def test_a_redriven_message_takes_the_listed_tags_of_a_job_that_is_being_deleted(
