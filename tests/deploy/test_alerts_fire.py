@@ -7,12 +7,17 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.deploy.watched_daemon import StallingQueue, watched_daemon
 from tests.support.daemon_process import Job, jobs_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+# each waits until Prometheus has scraped what an alert needs
+pytestmark = pytest.mark.slow
 
 
 async def test_a_stopped_modeldb_fires_and_its_return_resolves(

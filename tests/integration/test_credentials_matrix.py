@@ -67,10 +67,11 @@ async def scene(
 
 CASES = [(kind, broken) for kind, breaks in BREAKS.items() for broken in breaks]
 _ALWAYS = {"absent", "file absent", "cache expired", "fails for a while"}
-LOST = [
+MARKED = [
     pytest.param(kind, broken, marks=() if broken in _ALWAYS else pytest.mark.slow)
     for kind, broken in CASES
 ]
+"""The others are slow all together: each waits for probes."""
 NAMED = {
     "file": "credentials",
     "process": "program",
@@ -84,7 +85,7 @@ NAMED = {
 """What the message names, unless a file of profiles is broken."""
 
 
-@pytest.mark.parametrize(("kind", "broken"), CASES)
+@pytest.mark.parametrize(("kind", "broken"), MARKED)
 async def test_credentials_that_are_not_there_at_the_start_are_waited_for(
     scene: Scene, kind: str, broken: str
 ) -> None:
@@ -100,7 +101,7 @@ async def test_credentials_that_are_not_there_at_the_start_are_waited_for(
     _one_line_without_traceback(scene, kind, broken, words)
 
 
-@pytest.mark.parametrize(("kind", "broken"), LOST)
+@pytest.mark.parametrize(("kind", "broken"), MARKED)
 async def test_credentials_that_are_lost_while_the_daemon_runs_are_waited_for(
     scene: Scene, kind: str, broken: str
 ) -> None:

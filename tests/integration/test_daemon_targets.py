@@ -135,7 +135,11 @@ def as_of_version_2(checkpoint: Path) -> None:
         connection.execute("DELETE FROM targets")
 
 
-@pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
+@pytest.mark.parametrize(
+    # the same look-up in another target: not in every run
+    "kind",
+    ["modeldb-v2", pytest.param("modeldb-v1", marks=pytest.mark.slow)],
+)
 async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
     scene: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,

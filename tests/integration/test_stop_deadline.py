@@ -116,7 +116,11 @@ def port_of(url: str) -> int:
     return port
 
 
-@pytest.mark.parametrize("target_kind", ["modeldb-v2", "modeldb-v1"])
+@pytest.mark.parametrize(
+    "target_kind",
+    # the same steps with another target: not in every run
+    ["modeldb-v2", pytest.param("modeldb-v1", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     ("silent", "status"),
     [

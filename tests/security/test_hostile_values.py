@@ -107,6 +107,7 @@ def unsafe_on_a_terminal(text: str) -> set[str]:
     }
 
 
+@pytest.mark.slow  # hundreds of bodies; the mapping's own tests and properties see such values, too
 async def test_v2(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:
