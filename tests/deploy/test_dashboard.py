@@ -179,6 +179,7 @@ def test_the_data_source_that_is_provisioned_fits_prometheus_and_the_dashboard()
     assert provider["options"] == {"path": "/var/lib/grafana/dashboards"}
 
 
+@pytest.mark.slow  # waits until Prometheus has scraped
 async def test_every_query_has_an_answer_on_a_prometheus_that_scraped_a_real_run(
     moto_endpoint: str, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:

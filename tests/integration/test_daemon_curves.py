@@ -113,6 +113,7 @@ async def test_denied_permissions_cost_nothing_but_notes(
         assert any(words in note for note in line["notes"])
 
 
+@pytest.mark.slow  # a daemon waits before it first writes to ModelDB V1
 async def test_a_target_without_a_place_for_curves_asks_for_none(
     scene: DaemonScene, free_port: Callable[[], int]
 ) -> None:

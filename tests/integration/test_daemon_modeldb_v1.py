@@ -138,6 +138,7 @@ async def test_a_lost_checkpoint_makes_no_run_twice(
     assert len(modeldb_v1.fits) == 10
 
 
+@pytest.mark.slow  # the unit tests of the pairing see the same
 async def test_a_deleted_sqlite_file_beside_old_documents_holds_and_check_says_so(
     scene_v1: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,
@@ -174,6 +175,7 @@ async def test_a_deleted_sqlite_file_beside_old_documents_holds_and_check_says_s
     assert await daemon.stop() == 0
 
 
+@pytest.mark.slow  # so do those of a reset
 async def test_a_reset_while_the_daemon_runs_is_noticed_and_what_is_synced_stays_recorded(
     scene_v1: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,
