@@ -1,6 +1,6 @@
 """Where AWS credentials come from, in words: the file, program or endpoint of each provider.
 
-Only names are told, never what a file, program or endpoint says.
+Messages contain only the names of files, programs and endpoints, never their contents.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def profile_name(session: AioSession) -> str:
 def _profile(session: AioSession, name: str) -> dict[str, Any]:
     try:
         profile = session.full_config["profiles"].get(name, {})
-    except Exception:  # noqa: BLE001 - only for words; what is wrong with the file is told elsewhere
+    except Exception:  # noqa: BLE001 - only for the wording of a message; errors in the file are reported elsewhere
         return {}
     return profile if isinstance(profile, dict) else {}
 

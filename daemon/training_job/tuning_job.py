@@ -19,7 +19,7 @@ FINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped", "DeleteFailed"})
 """Values of HyperParameterTuningJobStatus with which the best training job no longer changes."""
 
 _OBJECTIVE_OF_CHILD = "_tuning_objective_metric"
-"""The hyperparameter in which a child is told its objective."""
+"""The hyperparameter that names a child's objective metric."""
 _DIRECTIONS: Mapping[str | None, Direction] = {"Minimize": "Minimize", "Maximize": "Maximize"}
 
 

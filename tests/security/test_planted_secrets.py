@@ -115,16 +115,6 @@ class SecretJob(Job):
             f"train.py {quoted}",
         }
 
-    @property
-    def description(self) -> dict[str, Any]:
-        return super().description | self.members
-
-    @property
-    def event(self) -> str:
-        envelope = json.loads(super().event)
-        envelope["detail"] |= self.members
-        return json.dumps(envelope)
-
 
 class WatchedDaemon(DaemonProcess):
     """A daemon process whose standard output is kept too."""

@@ -93,16 +93,6 @@ class LeakyJob(Job):
             "CheckpointConfig": {"S3Uri": f"s3://me:{GITHUB}@bucket/x"},
         }
 
-    @property
-    def description(self) -> dict[str, Any]:
-        return super().description | self.members
-
-    @property
-    def event(self) -> str:
-        envelope = json.loads(super().event)
-        envelope["detail"] |= self.members
-        return json.dumps(envelope)
-
 
 MALFORMED = [
     json.dumps({"TrainingJobName": GITHUB}),

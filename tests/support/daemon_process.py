@@ -60,16 +60,25 @@ class Job:
         return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{self.name}"
 
     @property
+    def members(self) -> dict[str, Any]:
+        """What a kind of job has of its own, in its description and its event."""
+        return {}
+
+    @property
     def description(self) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(
             (DATA / "describe" / self.description_file).read_text()
         )
-        return description | {
-            "TrainingJobName": self.name,
-            "TrainingJobArn": self.arn,
-            "CreationTime": self.created,
-            "TrainingJobStatus": self.status,
-        }
+        return (
+            description
+            | {
+                "TrainingJobName": self.name,
+                "TrainingJobArn": self.arn,
+                "CreationTime": self.created,
+                "TrainingJobStatus": self.status,
+            }
+            | self.members
+        )
 
     @property
     def event(self) -> str:
@@ -81,6 +90,7 @@ class Job:
             "TrainingJobStatus": self.status,
             "CreationTime": round(self.created * 1000),
             "Tags": dict(self.tags),
+            **self.members,
         }
         return json.dumps(envelope)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from daemon.redaction.keys import SECRET_KEYS
 from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
@@ -12,20 +13,6 @@ from tests.support.aws_vectors import describe, tags
 
 if TYPE_CHECKING:
     from daemon.training_job.training_run import TrainingRun
-
-REDACT = (
-    "*password*",
-    "*passwd*",
-    "*secret*",
-    "token",
-    "*_token",
-    "*-token",
-    "*api_key*",
-    "*apikey*",
-    "*credential*",
-    "*private_key*",
-)
-
 
 TAGS = JobTags("churn", "amara.okafor", "Who leaves", "churn-xgb", "XGBoost")
 
@@ -41,12 +28,12 @@ MINIMAL: dict[str, Any] = {
 
 
 def run_of(
-    *, redact: tuple[str, ...] = REDACT, all_tags: dict[str, str] | None = None, **members: Any
+    *, redact: tuple[str, ...] = SECRET_KEYS, all_tags: dict[str, str] | None = None, **members: Any
 ) -> TrainingRun:
     return training_run(DescribedJob.of(MINIMAL | members), TAGS, all_tags or {}, redact)
 
 
-def run_of_file(file: str, redact: tuple[str, ...] = REDACT) -> TrainingRun:
+def run_of_file(file: str, redact: tuple[str, ...] = SECRET_KEYS) -> TrainingRun:
     all_tags = tags("fifty.json")
     found = read_tags(all_tags, TagKeys())
     assert isinstance(found, JobTags)

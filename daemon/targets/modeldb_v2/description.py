@@ -59,7 +59,7 @@ def duration(seconds: int | None) -> str | None:
 
 
 def _status(run: TrainingRun) -> str:
-    # a job that is being deleted has ended all the same
+    # "Deleting" does not say how the job ended
     if run.secondary_status in {None, run.status, "Deleting"}:
         return run.status
     return f"{run.status} ({run.secondary_status})"

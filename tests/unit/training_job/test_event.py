@@ -11,6 +11,7 @@ from daemon.training_job.event import MalformedBody, OtherEvent, TrainingJobEven
 from daemon.training_job.identity import Home
 from daemon.training_job.tags import JobTags, SyncTagAbsent, TagKeys, TagsIncomplete, read_tags
 from tests.support.aws_vectors import EventVector, events, tags
+from tests.support.parsed_events import malformed, parsed
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/Job-1"
 CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, tzinfo=UTC)
@@ -49,18 +50,6 @@ def sns(message: object, kind: str = "Notification") -> dict[str, Any]:
         "MessageId": "m",
         "Message": text,
     }
-
-
-def parsed(document: object) -> TrainingJobEvent:
-    event = parse_event(json.dumps(document))
-    assert isinstance(event, TrainingJobEvent), event
-    return event
-
-
-def malformed(document: object) -> str:
-    event = parse_event(json.dumps(document))
-    assert isinstance(event, MalformedBody), event
-    return event.detail
 
 
 def other(document: object) -> str:

@@ -4,29 +4,16 @@ or rejected; never skipped.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from daemon.training_job.event import MalformedBody, TrainingJobEvent, parse_event
+from tests.support.parsed_events import malformed, parsed
 
 NAME = "router-2026-02-02-02-40"
 ARN = f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{NAME}"
 OTHER_ARN = ARN.replace(NAME, "churn-1")
-
-
-def parsed(document: object) -> TrainingJobEvent:
-    event = parse_event(json.dumps(document))
-    assert isinstance(event, TrainingJobEvent), event
-    return event
-
-
-def rejected(document: object) -> str:
-    event = parse_event(json.dumps(document))
-    assert isinstance(event, MalformedBody), event
-    return event.detail
 
 
 @pytest.mark.parametrize(
@@ -165,7 +152,7 @@ def test_creation_time_and_tags_in_other_spellings(member: str) -> None:
 def test_what_does_not_say_which_job_is_rejected_with_its_members(
     document: object, words: list[str]
 ) -> None:
-    detail = rejected(document)
+    detail = malformed(document)
     assert not [word for word in words if word not in detail], detail
 
 

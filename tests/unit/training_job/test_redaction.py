@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
+from daemon.redaction.keys import SECRET_KEYS
 from daemon.training_job.described_job import DescribedJob
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags
-from tests.support.training_runs import MINIMAL, REDACT, run_of
+from tests.support.training_runs import MINIMAL, run_of
 
 FIELD = Path(__file__).parents[2] / "data" / "field" / "33-secrets-in-other-spellings.json"
 
@@ -122,7 +123,7 @@ def test_a_secret_anywhere_in_a_job(members: dict[str, Any], tags: dict[str, str
 
 def test_a_secret_in_the_tags_of_project_and_model() -> None:
     tags = JobTags("churn", "amara", f"Clone {LOGIN}, then train", "churn-xgb", "XGBoost")
-    run = training_run(DescribedJob.of(MINIMAL), tags, {}, REDACT)
+    run = training_run(DescribedJob.of(MINIMAL), tags, {}, SECRET_KEYS)
     assert run.project_description == "Clone https://[redacted: a login]@example.org/x, then train"
     assert run.notes == ("project description: a login redacted",)
 

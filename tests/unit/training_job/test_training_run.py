@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from daemon.redaction.keys import SECRET_KEYS
 from daemon.targets.common_attributes import common_attributes
 from daemon.training_job.described_job import DescribedJob, described_status
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.training_run import TrainingRun
 from tests.support.aws_vectors import describe, describes
-from tests.support.training_runs import ARN, MINIMAL, REDACT, TAGS, run_of, run_of_file
+from tests.support.training_runs import ARN, MINIMAL, TAGS, run_of, run_of_file
 
 VECTORS = describes()
 
@@ -435,6 +436,8 @@ def test_nothing_else_raises_whatever_a_member_is() -> None:
     tried = 0
     for odd in ODD_VALUES:
         for description in changed(whole, odd):
-            repr(training_run(DescribedJob.of(description | identity), TAGS, {}, REDACT)).encode()
+            repr(
+                training_run(DescribedJob.of(description | identity), TAGS, {}, SECRET_KEYS)
+            ).encode()
             tried += 1
     assert tried > 1000
