@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test test-all test-real coverage simulate soak lint audit lock dist sbom licenses docs image clean
+.PHONY: demo demo-mlflow check test test-slow test-all test-real coverage simulate soak bench lint audit lock dist sbom chart licenses docs image clean
 
 # Environments from hashed locks, rebuilt only when a lock has changed. The package itself runs from the tree. Locks are complete; without
 # --no-deps, older versions of pip resolve coverage[toml] again and refuse a newer version, which has no hash.
@@ -22,27 +22,41 @@ $(VENV)/.dev: requirements/dev.txt
 demo: $(VENV)/.demo ## the whole thing on this machine, with nothing but Python
 	$(BIN)/python -m daemon demo $(ARGS)
 
-# One worker per core, except against real servers: some of those tests stop the server that a file shares.
+# An environment of its own: MLflow brings 1 GB of packages.
+MLFLOW_VENV ?= .venv-mlflow
+
+$(MLFLOW_VENV)/.demo: requirements/demo-mlflow.txt
+	$(PYTHON) -m venv $(MLFLOW_VENV)
+	$(MLFLOW_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r requirements/demo-mlflow.txt
+	@touch $@
+
+demo-mlflow: $(MLFLOW_VENV)/.demo ## the same with a real MLflow server
+	$(MLFLOW_VENV)/bin/python -m daemon demo --target mlflow $(ARGS)
+
+# One worker per core. Tests against real servers wait most of the time; those that share one are a group (xdist_group) and stay in one process.
 PYTEST = $(BIN)/python -m pytest --durations=10
 WORKERS ?= auto
 PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal
 
 check: lint ## in under a minute: lint and the fast unit tests
-	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/checkpoint $(ARGS)
 
-test: $(VENV)/.dev ## in under five minutes: every test that needs no server from outside, but not the slow ones
+test: $(VENV)/.dev ## in a few minutes: every test that needs no server from outside, but not the slow ones
 	$(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.dev ## every test but those of containers; one whose environment variable is not set says so and is skipped
-	$(PYTEST) $(PARALLEL) --ignore=tests/real --ignore=tests/containers $(ARGS)
-	$(PYTEST) --numprocesses=2 --dist=loadfile tests/real $(ARGS)
+test-slow: $(VENV)/.dev ## the tests that `make test` leaves out, but not those of containers; one whose environment variable is not set says so and is skipped
+	$(PYTEST) $(PARALLEL) -m slow --ignore=tests/real --ignore=tests/containers $(ARGS)
+	$(PYTEST) --numprocesses=4 --dist=loadgroup tests/real $(ARGS)
+
+test-all: test test-slow ## every test but those of containers
 
 test-real: $(VENV)/.dev ## tests against real servers and containers, one after the other; ARGS names some of them
 	$(PYTEST) $(or $(ARGS),tests/real tests/containers)
 
-coverage: $(VENV)/.dev ## test-all, with a report of the lines and branches of daemon/ that no test reaches
+coverage: $(VENV)/.dev ## make test, with a report of the lines and branches of daemon/ that it does not reach; the slow tests would take too long
 	$(BIN)/coverage erase
-	$(MAKE) test-all ARGS="--cov --cov-append --cov-report= $(ARGS)"
+	$(BIN)/coverage run -m pytest --durations=10 $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 SEEDS ?= 1000
@@ -53,6 +67,9 @@ simulate: $(VENV)/.dev ## SEEDS long histories of the simulated daemon with each
 
 soak: $(VENV)/.dev ## chaos with the real daemon and real servers, for MINUTES; tests/soak/__main__.py says which variables name them
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
+
+bench: $(VENV)/.dev ## the daemon beside other consumers, on this machine (docs/performance.md); ARGS="--quick" takes 3 minutes
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -69,6 +86,7 @@ lock: ## updates requirements/*.txt from pyproject.toml (needs pip-tools; run it
 	$(PYTHON) $(COMPILE) --upgrade --only-build-deps --build-deps-for wheel --build-deps-for sdist -o requirements/build.txt pyproject.toml
 	$(PYTHON) $(COMPILE) --upgrade -o requirements/runtime.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo -o requirements/demo.txt pyproject.toml
+	$(PYTHON) $(COMPILE) -c requirements/runtime.txt --extra demo --extra demo-mlflow -o requirements/demo-mlflow.txt pyproject.toml
 	$(PYTHON) $(COMPILE) -c requirements/demo.txt -c requirements/build.txt --extra demo --extra dev -o requirements/dev.txt pyproject.toml
 
 # The version is defined only there.
@@ -79,6 +97,9 @@ dist: $(VENV)/.dev ## wheel and source archive, in dist/
 
 sbom: $(VENV)/.dev ## bill of materials of the runtime lock (CycloneDX), in dist/
 	$(BIN)/python -m tools.sbom dist/sagemaker-modeldb-sync.cdx.json
+
+chart: ## package of the Helm chart, in dist/
+	helm package deploy/helm --destination dist
 
 docs: $(VENV)/.dev ## writes docs/configuration.md from the settings
 	$(BIN)/python -m tools.configuration_docs
@@ -91,4 +112,4 @@ image: ## the container image, as sagemaker-modeldb-sync:latest
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t sagemaker-modeldb-sync .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov build dist
+	rm -rf $(VENV) $(MLFLOW_VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov build dist

@@ -11,15 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from math import inf
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from daemon import __version__
 from daemon.checkpoint.pruner import run_pruner
-from daemon.checkpoint.registry import checkpoint_advice, jobs_of_others, on_network_disk
+from daemon.checkpoint.registry import (
+    checkpoint_advice,
+    jobs_of_others,
+    on_network_disk,
+    rows_are_cheap,
+)
 from daemon.checkpoint.writer_lease import WriterLeaseKeeper
-from daemon.clock import monotonic
+from daemon.clock import monotonic, wall
 from daemon.config.settings import settings_for_log
 from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.acknowledgements import Acknowledgements
@@ -31,16 +40,37 @@ from daemon.intake.in_flight import InFlight, Slots
 from daemon.intake.poller import Poller
 from daemon.intake.queue_monitor import QueueMonitor
 from daemon.log_context import about_no_job
+from daemon.observability.account_gauges import AccountBreakerGauges
+from daemon.observability.activity import Activity
 from daemon.observability.health import liveness_report, readiness_report
 from daemon.observability.metrics import Metrics
 from daemon.observability.outcome_log import OutcomeReporter
-from daemon.observability.sampler import run_sampler
+from daemon.observability.sampler import TABLE_COUNT_SECONDS, run_sampler
+from daemon.observability.status import (
+    ReconcileStatus,
+    Status,
+    edges_status,
+    queue_status,
+    state_since,
+)
 from daemon.observability.watchdog import Watchdog
-from daemon.pipeline.flow import Flow, FlowRules
+from daemon.operations.fleet import Fleet, Replica
+from daemon.operations.handed_over import DEAR_LOOK_SECONDS, LOOK_SECONDS, HandedOver
+from daemon.operations.pacing import Pace
+from daemon.operations.reconcile import ReconcileEdges
+from daemon.operations.reconcile import Verdict as ReconcileVerdict
+from daemon.operations.reconcile_loop import (
+    FAILED_SECONDS,
+    REQUEST_SECONDS,
+    ReconcileLoop,
+    Surroundings,
+)
+from daemon.operations.sync_one import SyncOne
+from daemon.pipeline.flow import Flow
 from daemon.pipeline.worker import Worker
 from daemon.reasons import Edge
 from daemon.supervisor import Supervisor
-from daemon.wiring import ConfiguredParts
+from daemon.wiring import ConfiguredParts, flow_rules, reconcile_rules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -53,6 +83,8 @@ if TYPE_CHECKING:
     from daemon.wiring import Parts
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 LEASE_SECONDS = 60.0
 """Of a claim; the heartbeat renews it several times within."""
@@ -105,13 +137,18 @@ class Daemon:
         self._supervisor = Supervisor(self._stop, self._watchdog)
         self._in_flight = InFlight()
         self._slots = Slots(settings.queue.max_in_flight)
-        self._reporter = OutcomeReporter(self.metrics)
+        self._activity = Activity()
+        self._reporter = OutcomeReporter(self.metrics, self._activity)
         self._breakers = Breakers(())
         self._foreign_messages = (
             ForeignMessages() if settings.queue.foreign_messages == "leave" else None
         )
         self._writer: WriterLeaseKeeper | None = None
+        self._handed_over: HandedOver | None = None
+        self._fleet: Fleet | None = None
         self._monitor: QueueMonitor | None = None
+        self._reconcile: ReconcileLoop | None = None
+        self._reconciled_at: float | None = None
         self._received = False
         self._setup_fault: SetupFault | None = None
         self._random = jitter if jitter is not None else random.Random()  # noqa: S311 - jitter, no secret
@@ -137,9 +174,20 @@ class Daemon:
             raise self._supervisor.failure
 
     async def _build_and_serve(self, closing: contextlib.AsyncExitStack) -> None:
-        checkpoint = await self._parts.checkpoint()
+        self._breakers = self._make_breakers(dict.fromkeys(Edge, _never))
+        http = await self._parts.http(
+            metrics=self.metrics, healthz=self._healthz, readyz=self._readyz, status=self
+        )
+        closing.push_async_callback(self._close, "http", http.aclose)
+        self.http_port = http.port
+        checkpoint = await self._opened(lambda: self._parts.checkpoint(self.metrics.aws_request))
+        if checkpoint is None:
+            return
         closing.push_async_callback(self._close, "checkpoint", checkpoint.aclose)
-        await _say_what_is_recorded(checkpoint)
+        if rows_are_cheap(self._settings.checkpoint):
+            await _say_what_is_recorded(checkpoint)
+        self._fleet = Fleet(checkpoint, partial(self._replica, checkpoint.owner), self._on_fault)
+        closing.push_async_callback(self._close, "note of this replica", self._leave_fleet)
         if on_network_disk(self._settings.checkpoint):
             log.warning(
                 "the checkpoint is on a network file system",
@@ -148,15 +196,14 @@ class Daemon:
         self._writer = self._make_writer(checkpoint)
         target = self._parts.target(self.metrics.target_request, self._writer)
         closing.push_async_callback(self._close, "target", target.aclose)
-        self._breakers = self._make_breakers(dict.fromkeys(Edge, _never))
-        http = await self._parts.http(
-            metrics=self.metrics, healthz=self._healthz, readyz=self._readyz
-        )
-        closing.push_async_callback(self._close, "http", http.aclose)
-        self.http_port = http.port
         aws = contextlib.AsyncExitStack()
         closing.push_async_callback(self._close, "aws", aws.aclose)
-        if (opened := await self._open_aws(aws)) is None:
+        if self._stop.is_set():
+            return
+        opened = await self._opened(
+            lambda: aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
+        )
+        if opened is None:
             return
         queue, jobs = opened
 
@@ -170,7 +217,8 @@ class Daemon:
                 Edge.SAGEMAKER: jobs.probe,
                 Edge.TARGET: target.probe,
                 Edge.CHECKPOINT: checkpoint.probe,
-            }
+            },
+            {where: others.probe for where, others in jobs.elsewhere.items()},
         )
         pollers = self._start(queue, monitor, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
@@ -180,14 +228,15 @@ class Daemon:
         finally:  # a cancellation stops on the same path
             await self._stop_parts(pollers)
 
-    async def _open_aws(self, aws: contextlib.AsyncExitStack) -> tuple[Queue, TrainingJobs] | None:
-        """Waits until the files that configure the AWS clients can be used; None: stopped before.
+    async def _opened(self, opening: Callable[[], Awaitable[T]]) -> T | None:
+        """Waits until a part can be opened: the files that configure the AWS clients can be used,
+        the checkpoint's table answers. None: stopped before.
 
-        Until then the queue's breaker says what is wrong.
+        Until then the edge's breaker says what is wrong.
         """
-        while not self._stop.is_set():
+        while True:
             try:
-                return await aws.enter_async_context(self._parts.aws(self.metrics.aws_request))
+                return await opening()
             except EdgeFault as fault:
                 self._on_fault(fault)
                 breaker = self._breakers[fault.edge]
@@ -195,7 +244,8 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(breaker.pause()):
                     await self._stop.wait()
-        return None
+            if self._stop.is_set():
+                return None
 
     def _make_writer(self, checkpoint: Checkpoint) -> WriterLeaseKeeper | None:
         """Keeps the writer lease of a target that takes a single writer; None for the others."""
@@ -212,45 +262,65 @@ class Daemon:
             on_change=lambda holds: self.metrics.standing_by.set(0 if holds else 1),
         )
 
-    def _make_breakers(self, probes: Mapping[Edge, Callable[[], Awaitable[object]]]) -> Breakers:
-        return Breakers(
-            Breaker(
-                edge,
-                probe,
-                Backoff(*PROBE_BACKOFF, self._random),
-                self.metrics.breaker_open.labels(edge).set,
+    def _make_breakers(
+        self,
+        probes: Mapping[Edge, Callable[[], Awaitable[object]]],
+        elsewhere: Mapping[str, Callable[[], Awaitable[object]]] = MappingProxyType({}),
+    ) -> Breakers:
+        """The breakers.
+
+        Args:
+            probes: of the edges, that of SageMaker for the daemon's own account and region.
+            elsewhere: SageMaker's probes of others, by ``<account>/<region>``.
+        """
+        backoff = Backoff(*PROBE_BACKOFF, self._random)
+        if not elsewhere:
+            return Breakers(
+                Breaker(edge, probe, backoff, self.metrics.breaker_open.labels(edge).set)
+                for edge, probe in probes.items()
             )
-            for edge, probe in probes.items()
+        shown = AccountBreakerGauges(self.metrics)
+        of_sagemaker = {"": probes[Edge.SAGEMAKER], **elsewhere}
+        return Breakers(
+            [
+                *(
+                    Breaker(edge, probe, backoff, self.metrics.breaker_open.labels(edge).set)
+                    for edge, probe in probes.items()
+                    if edge is not Edge.SAGEMAKER
+                ),
+                *(
+                    Breaker(Edge.SAGEMAKER, probe, backoff, partial(shown.set, where), where=where)
+                    for where, probe in of_sagemaker.items()
+                ),
+            ]
         )
 
-    def _make_worker(
-        self,
-        queue: Queue,
-        monitor: QueueMonitor,
-        jobs: TrainingJobs,
-        checkpoint: Checkpoint,
-        target: Target,
-        acknowledgements: Acknowledgements,
-    ) -> Worker:
-        settings = self._settings
-        rules = FlowRules(
-            statuses=frozenset(settings.jobs.statuses),
-            tag_keys=settings.jobs.tag_keys.as_tag_keys(),
-            tag_defaults=settings.jobs.tag_defaults.as_tag_defaults(),
-            redact=settings.jobs.redact,
-            look_back_seconds=settings.reconcile.look_back_seconds,
+    def _make_flow(self, jobs: TrainingJobs, checkpoint: Checkpoint, target: Target) -> Flow:
+        rules = replace(
+            flow_rules(self._settings),
             lease_seconds=LEASE_SECONDS,
             shared_queue=self._foreign_messages is not None,
         )
-        flow = Flow(
+        return Flow(
             jobs,
             checkpoint,
             target,
             self._in_flight,
             rules,
+            unavailable=self._breakers.fault_of,
             on_success=self._breakers.succeeded,
             on_step=self.metrics.step,
         )
+
+    def _make_worker(
+        self,
+        flow: Flow,
+        queue: Queue,
+        monitor: QueueMonitor,
+        checkpoint: Checkpoint,
+        acknowledgements: Acknowledgements,
+    ) -> Worker:
+        settings = self._settings
         retry = settings.queue.retry
         return Worker(
             flow,
@@ -282,7 +352,8 @@ class Daemon:
         acknowledgements = Acknowledgements(
             queue, Backoff(*ACKNOWLEDGE_BACKOFF, self._random), self._on_fault
         )
-        worker = self._make_worker(queue, monitor, jobs, checkpoint, target, acknowledgements)
+        flow = self._make_flow(jobs, checkpoint, target)
+        worker = self._make_worker(flow, queue, monitor, checkpoint, acknowledgements)
         heartbeat = Heartbeat(
             queue,
             checkpoint,
@@ -295,22 +366,49 @@ class Daemon:
 
         self.metrics.watch_in_flight(self._in_flight)
         for breaker in self._breakers:
-            name = f"breaker {breaker.edge}"
+            name = f"breaker {breaker.name}"
             loops.loop(name, breaker.run(pulse(name), self._on_fault))
         if self._writer is not None:
             loops.loop("writer", self._writer.run(pulse("writer")))
+            self._handed_over = HandedOver(
+                checkpoint,
+                self._breakers,
+                self._writer,
+                outcome_of=worker.outcome_of,
+                make_work=partial(
+                    SyncOne, flow, jobs, checkpoint, self._in_flight, patience_seconds=inf
+                ),
+                start=loops.job,
+                on_fault=self._on_fault,
+                look_seconds=LOOK_SECONDS
+                if rows_are_cheap(settings.checkpoint)
+                else DEAR_LOOK_SECONDS,
+            )
+            loops.loop("handed over", self._handed_over.run(pulse("handed over")))
         loops.loop("heartbeat", heartbeat.run_messages(pulse("heartbeat")))
         loops.loop("claims", heartbeat.run_claims(pulse("claims")))
         loops.loop("deletes", acknowledgements.run_deletes(pulse("deletes")))
         loops.loop("hides", acknowledgements.run_hides(pulse("hides")))
         loops.loop(
             "sampler",
-            run_sampler(monitor, checkpoint, self.metrics, self._on_fault, pulse("sampler")),
+            run_sampler(
+                monitor,
+                checkpoint,
+                self.metrics,
+                self._on_fault,
+                pulse("sampler"),
+                count_every_seconds=0.0
+                if rows_are_cheap(settings.checkpoint)
+                else TABLE_COUNT_SECONDS,
+            ),
         )
         loops.loop(
             "pruner",
             run_pruner(checkpoint, settings.checkpoint.keep_days, self._on_fault, pulse("pruner")),
         )
+        if self._fleet is not None:
+            loops.loop("fleet", self._fleet.run(pulse("fleet")))
+        self._start_reconcile(queue, monitor, jobs, checkpoint)
         pollers = []
         for number in range(1, settings.queue.pollers + 1):
             poller = Poller(
@@ -328,6 +426,41 @@ class Daemon:
             pollers.append(loops.loop(name, poller.run(self._stop, pulse(name))))
         return pollers
 
+    def _start_reconcile(
+        self, queue: Queue, monitor: QueueMonitor, jobs: TrainingJobs, checkpoint: Checkpoint
+    ) -> None:
+        settings, metrics = self._settings, self.metrics
+        metrics.reconcile_period.set(settings.reconcile.every_seconds)
+        if not settings.reconcile.every_seconds:
+            return
+        pulse = self._watchdog.pulse("reconcile")
+        self._reconcile = ReconcileLoop(
+            ReconcileEdges(
+                jobs,
+                queue,
+                checkpoint,
+                may_go_on=lambda: (
+                    not self._breakers.any_open and (self._writer is None or self._writer.holds)
+                ),
+                on_job=metrics.reconciled,
+                on_request=lambda: pulse.work(REQUEST_SECONDS),
+                lists=Pace(),
+                describes=Pace(),
+            ),
+            reconcile_rules(settings),
+            settings.reconcile.every_seconds,
+            Surroundings(
+                backlog_seconds=lambda: (
+                    self._in_flight.oldest_seconds() if monitor.visible else None
+                ),
+                on_fault=self._on_fault,
+                on_success=self._on_reconciled,
+                on_failure=lambda fault: metrics.reconcile_fault.set(fault is not None),
+            ),
+            Backoff(*FAILED_SECONDS, self._random),
+        )
+        self._supervisor.loop("reconcile", self._reconcile.run(pulse))
+
     # --- callbacks of the parts -------------------------------------------------------------------
 
     def _on_receive(self, count: int) -> None:
@@ -336,7 +469,7 @@ class Daemon:
         self.metrics.received(count)
 
     def _on_fault(self, fault: EdgeFault) -> None:
-        breaker = self._breakers[fault.edge]
+        breaker = self._breakers.of(fault)
         known = breaker.fault is not None and breaker.fault.detail == fault.detail
         with about_no_job():
             breaker.trip(fault)
@@ -345,7 +478,8 @@ class Daemon:
 
     def _configuration_looks_wrong(self, fault: EdgeFault, *, known: bool) -> None:
         # an edge that has worked is configured rightly, also while this process only stands by
-        if not self._received and not self._breakers[fault.edge].proven:
+        # an account's may be that account's affair, and the others go on
+        if not (self._received or fault.where or self._breakers[fault.edge].proven):
             log.error(
                 "the configuration is wrong; stopping before the first receive",
                 edge=fault.edge,
@@ -385,7 +519,72 @@ class Daemon:
             stopping=self._stop.is_set(),
             standing_by=standing_by,
             dead_letter_fault=None if self._monitor is None else self._monitor.dead_letter_fault,
+            reconcile="" if self._reconcile is None else self._reconcile.words,
         )
+
+    def status(self, before: Mapping[int, Mapping[str, int]]) -> Status:
+        """For the status page; see `daemon.observability.site.StatusSource`."""
+        ready, alive = self._readyz(), self._healthz()
+        edges = edges_status(self._breakers)
+        return Status(
+            state=ready.state,
+            since=state_since(ready.state, edges, self.started_at),
+            now=wall(),
+            started_at=self.started_at,
+            version=__version__,
+            target=self._settings.target.target_place,
+            edges=edges,
+            standing_by=ready.checks.get("writer", ""),
+            dead_letter_fault=ready.checks.get("dead_letters", ""),
+            hanging=[f"{name}: {words}" for name, words in alive.checks.items() if words != "ok"],
+            held_here=len(self._in_flight),
+            oldest_message_seconds=self._in_flight.oldest_seconds(),
+            queue=queue_status(self._monitor),
+            reconcile=self._reconcile_status(),
+            replicas=() if self._fleet is None else self._fleet.replicas,
+            rows=self.metrics.row_counts,
+            minutes=self._activity.last_hour(before),
+            counted_since=self.started_at,
+        )
+
+    def _replica(self, owner: str) -> Replica:
+        """What this replica is now, for the others."""
+        edges = [each for each in edges_status(self._breakers) if not each.works]
+        started = any(each.reason for each in edges) or not edges
+        state = self._readyz().state
+        return Replica(
+            owner,
+            __version__,
+            self.started_at,
+            state if started or state == "stopping" else "starting",
+            ", ".join(f"{each.edge} {each.reason}" for each in edges if each.reason),
+            len(self._in_flight),
+            sum(each.outcomes.get("synced", 0) for each in self._activity.last_hour()),
+            wall(),
+        )
+
+    async def _leave_fleet(self) -> None:
+        if self._fleet is not None:
+            with contextlib.suppress(EdgeFault):  # it will seem to have vanished
+                await self._fleet.leave()
+
+    def _reconcile_status(self) -> ReconcileStatus | None:
+        if self._reconcile is None:
+            return None
+        return ReconcileStatus(
+            self._reconciled_at,
+            self.metrics.reconcile_counts[ReconcileVerdict.ENQUEUED],
+            self._reconcile.words,
+        )
+
+    def _on_reconciled(self, ended_at: float) -> None:
+        self._reconciled_at = ended_at
+        self.metrics.reconcile_last_success.set(ended_at)
+
+    @property
+    def started_at(self) -> float:
+        """When this daemon was made, in epoch seconds."""
+        return self._activity.since
 
     # --- stop -------------------------------------------------------------------------------------
 
@@ -425,9 +624,13 @@ class Daemon:
     async def _drain(self, deadline: float) -> None:
         for delivery in self._in_flight:
             delivery.give_back()
+        if self._handed_over is not None:
+            self._handed_over.stop()
         try:
             async with asyncio.timeout(deadline):
                 await self._in_flight.wait_empty()
+                if self._handed_over is not None:
+                    await self._handed_over.wait_idle()
                 return
         except TimeoutError:
             log.warning("unanswered writes are left", count=len(self._in_flight))

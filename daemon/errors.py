@@ -54,6 +54,8 @@ class EdgeFault(DaemonError):
             ends `run` with status 2.
         may_be_the_jobs: whether the job of the call may be the cause, when the call keeps failing
             for it and works for others; None: decided by the reason.
+        where: ``<account>/<region>`` of SageMaker's jobs that cannot be asked about, if they are
+            those of an entry of ``accounts``; "": the daemon's own, or the whole edge.
     """
 
     def __init__(
@@ -64,15 +66,29 @@ class EdgeFault(DaemonError):
         *,
         curable: bool = True,
         may_be_the_jobs: bool | None = None,
+        where: str = "",
     ) -> None:
         detail = without_shapes(detail)
         super().__init__(f"{edge}: {reason}: {detail}")
         self.edge = edge
+        self.where = where
         self.reason = reason
         self.detail = detail
         self.curable = curable
         self.may_be_the_jobs = (
             reason not in _OF_THE_WHOLE_EDGE if may_be_the_jobs is None else may_be_the_jobs
+        )
+
+    def of(self, where: str) -> EdgeFault:
+        """The same fault, of the jobs of one account and region, which its detail names."""
+        account, _, region = where.partition("/")
+        return EdgeFault(
+            self.edge,
+            self.reason,
+            f"account {account} in {region}: {self.detail}",
+            curable=self.curable,
+            may_be_the_jobs=self.may_be_the_jobs,
+            where=where,
         )
 
 

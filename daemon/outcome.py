@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 
 REASONS: Mapping[str, tuple[Reason, ...]] = {
-    "synced": (Reason.CREATED, Reason.FOUND_IN_TARGET),
+    "synced": (Reason.CREATED, Reason.FOUND_IN_TARGET, Reason.REPAIRED),
     "duplicate": (Reason.ALREADY_SYNCED, Reason.JOINED),
-    "skipped": (Reason.OTHER_EVENT, Reason.STATUS_NOT_CONFIGURED, Reason.NOT_TAGGED),
+    "skipped": (
+        Reason.OTHER_EVENT,
+        Reason.STATUS_NOT_CONFIGURED,
+        Reason.NOT_TAGGED,
+        Reason.UNKNOWN_ACCOUNT,
+    ),
     "rejected": (
         Reason.MALFORMED_BODY,
         Reason.TAGS_INCOMPLETE,
@@ -42,6 +47,7 @@ REASONS: Mapping[str, tuple[Reason, ...]] = {
         Reason.STOPPING,
         Reason.INTERNAL_ERROR,
         Reason.HELD_TOO_LONG,
+        Reason.ACCOUNT_UNAVAILABLE,
     ),
     "held": (
         Reason.UNREACHABLE,
@@ -114,6 +120,8 @@ class Held:
 
     kind: ClassVar[str] = "held"
     fault: EdgeFault
+    known: bool = False
+    """No call was made, because the breaker is open."""
 
     @property
     def reason(self) -> Reason:

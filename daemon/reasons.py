@@ -25,6 +25,7 @@ class Reason(StrEnum):
 
     CREATED = "created"  # this program has just created the run
     FOUND_IN_TARGET = "found_in_target"  # the target already had a run with this job's mark
+    REPAIRED = "repaired"  # it did, and what differed was repaired, as an operator asked
 
     ALREADY_SYNCED = "already_synced"  # according to the checkpoint
     JOINED = "joined"  # shares the outcome of an earlier message about the job, then in flight
@@ -32,12 +33,13 @@ class Reason(StrEnum):
     OTHER_EVENT = "other_event"  # another event type or source, or a service's own notice
     STATUS_NOT_CONFIGURED = "status_not_configured"  # the job's status is not in jobs.statuses
     NOT_TAGGED = "not_tagged"  # ListTags confirmed that the sync tag is absent
+    UNKNOWN_ACCOUNT = "unknown_account"  # as foreign_account, with jobs.unknown_accounts: skip
 
     MALFORMED_BODY = "malformed_body"  # the message cannot be understood
     TAGS_INCOMPLETE = "tags_incomplete"  # sync tag present, another tag missing or blank
     JOB_GONE = "job_gone"  # SageMaker does not know the job (any more)
     JOB_REPLACED = "job_replaced"  # another job now has this name
-    FOREIGN_ACCOUNT = "foreign_account"  # a job of another account or region
+    FOREIGN_ACCOUNT = "foreign_account"  # a job of an account or region that is not configured
     JOB_REFUSED = "job_refused"  # SageMaker refuses the request for this job as invalid
     TARGET_REFUSED = "target_refused"  # the target's own verdict on this job
 
@@ -52,6 +54,7 @@ class Reason(StrEnum):
     STOPPING = "stopping"  # the daemon stopped before the job was begun
     INTERNAL_ERROR = "internal_error"  # a bug in this program; the log has the traceback
     HELD_TOO_LONG = "held_too_long"  # held for 11.5 h; the next receive starts a new 12 h
+    ACCOUNT_UNAVAILABLE = "account_unavailable"  # many messages of such accounts wait already
 
     UNREACHABLE = "unreachable"  # connection refused, reset or timed out; DNS
     UNAVAILABLE = "unavailable"  # the service says that it cannot serve (5xx, database down)

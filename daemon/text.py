@@ -28,6 +28,11 @@ def one_line(text: str) -> str:
     return _SURROGATE.sub(_REPLACEMENT, _CONTROL.sub(" ", text)).strip()
 
 
+def without_surrogates(text: str) -> str:
+    """Text with U+FFFD for lone surrogates."""
+    return _SURROGATE.sub(_REPLACEMENT, text)
+
+
 def shortened(text: str, limit: int) -> str:
     """Text of at most `limit` characters; the last one of a text that was cut is ``…``."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

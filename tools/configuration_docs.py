@@ -45,6 +45,8 @@ default; for keys that may be `null`, an empty environment variable counts as no
 are errors.
 """
 
+_TABLE_HEAD = "| Key | Default | Description |\n|---|---|---|"
+
 
 def page() -> str:
     """The whole page, as Markdown."""
@@ -56,6 +58,9 @@ def page() -> str:
 
 def _section(path: str, field: FieldInfo, level: int) -> Iterator[str]:
     models = _models(field)
+    if not models:  # a key that is in no section
+        yield f"{'#' * level} `{path}`\n\n{_TABLE_HEAD}\n{_row(path, field)}\n"
+        return
     yield f"{'#' * level} `{path}`\n\n{field.description}\n"
     if field.discriminator is None:
         yield from _table(path, models[0], level)
@@ -68,15 +73,19 @@ def _section(path: str, field: FieldInfo, level: int) -> Iterator[str]:
 
 
 def _table(path: str, model: type[BaseModel], level: int) -> Iterator[str]:
-    yield "| Key | Default | Description |\n|---|---|---|"
+    yield _TABLE_HEAD
     for name, field in model.model_fields.items():
         if not _models(field):
-            text = str(field.description).replace("|", r"\|").replace("*", r"\*")
-            yield f"| `{path}.{name}` | {_default(field)} | {text} |"
+            yield _row(f"{path}.{name}", field)
     yield ""
     for name, field in model.model_fields.items():
         if _models(field):
             yield from _section(f"{path}.{name}", field, level + 1)
+
+
+def _row(path: str, field: FieldInfo) -> str:
+    text = str(field.description).replace("|", r"\|").replace("*", r"\*")
+    return f"| `{path}` | {_default(field)} | {text} |"
 
 
 def _models(field: FieldInfo) -> list[type[BaseModel]]:

@@ -3,7 +3,7 @@
 
 Polling has its own client, because a long poll occupies a connection and acknowledgements must
 never wait for one. It does not retry: a retried receive can hide messages that were handed out to
-the first attempt.
+the first attempt. The listing of jobs has its own, too, without retries: its caller keeps the pace.
 """
 
 from __future__ import annotations
@@ -35,19 +35,25 @@ from daemon.aws.errors import (
     credentials_are_refused,
     edge_fault,
     said,
+    unobserved,
 )
+from daemon.aws.member_clients import LateClient, MemberClients
+from daemon.aws.roles import RoleCredentials
 from daemon.aws.service_models import lean_loader
 from daemon.errors import DaemonError, SetupFault
 from daemon.reasons import Edge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from botocore.loaders import Loader
     from types_aiobotocore_sagemaker import SageMakerClient
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_sts import STSClient
 
+    from daemon.aws.accounts import AccountAccess
+    from daemon.aws.errors import Observe
     from daemon.aws.metric_series import MetricsClient
 
 _QUEUE_HOST = re.compile(
@@ -106,10 +112,14 @@ class AwsClients:
     """Only for ReceiveMessage: no retries, and a timeout that covers the long poll."""
     sqs: SQSClient
     sagemaker: SageMakerClient
+    sagemaker_listing: SageMakerClient
+    """Only for ListTrainingJobs: no retries."""
     sagemaker_metrics: MetricsClient | None
     """Only when metric series are asked for."""
     sts: Callable[[], AbstractAsyncContextManager[STSClient]]
     """Opens an STS client for one call."""
+    members: Sequence[MemberClients] = ()
+    """Of the other accounts and regions."""
 
 
 @asynccontextmanager
@@ -122,6 +132,8 @@ async def open_clients(
     wait_seconds: int = 20,
     job_connections: int = 16,
     metric_series: bool = False,
+    accounts: Sequence[AccountAccess] = (),
+    observe: Observe = unobserved,
 ) -> AsyncIterator[AwsClients]:
     """Opens the clients and closes them at the end of the block. Finish running polls first.
 
@@ -134,17 +146,18 @@ async def open_clients(
         wait_seconds: wait time of a long poll.
         job_connections: concurrent SageMaker calls; further calls wait for a connection.
         metric_series: whether to open the client that reads them.
+        accounts: others, whose clients are opened at their first call.
+        observe: called after each AssumeRole.
 
     Raises:
         SetupFault: no region, a region other than the queue's, or a value that botocore rejects.
         EdgeFault: an AWS file cannot be used now; the caller tries again.
     """
     quiet_credential_loggers()
-    credentials = LateCredentials(lambda: _credential_session(session, at))
-    session = LateSession(credentials)
-    for service in ("sagemaker", "sagemaker-metrics", "sqs"):
-        session.register(f"before-parse.{service}", _refuse_non_json)
-    session.register("after-call", partial(_look_again, credentials))
+    credentials = LateCredentials(
+        lambda: credential_session(session.get_component("data_loader"), at)
+    )
+    session = _session(credentials)
     address = QueueAddress.of(queue_url)
     sqs_endpoint = endpoints.sqs or address.endpoint
     sts = _config(read_timeout=_STS_READ_SECONDS, attempts=2)
@@ -156,7 +169,7 @@ async def open_clients(
             session.register_component(
                 "data_loader", lean_loader(session.get_config_variable("data_path"))
             )
-            at = _region(session, region, address, elsewhere=endpoints.sqs is not None)
+            at = configured_region(session, region, address, elsewhere=endpoints.sqs is not None)
             await asyncio.to_thread(read_trusted_authorities, session)
 
             async def client(service: str, endpoint: str | None, config: AioConfig) -> Any:  # noqa: ANN401 - made at run time
@@ -170,35 +183,114 @@ async def open_clients(
             sagemaker = await client(
                 "sagemaker", endpoints.sagemaker, _config(connections=job_connections)
             )
+            open_sts = partial(
+                session.create_client,
+                "sts",
+                region_name=at,
+                endpoint_url=endpoints.sts,
+                config=sts,
+            )
             clients = AwsClients(
                 region=at,
                 partition=_partition(session, at),
                 sqs_polling=await client("sqs", sqs_endpoint, polling),
                 sqs=await client("sqs", sqs_endpoint, _config(connections=_QUEUE_CONNECTIONS)),
                 sagemaker=sagemaker,
+                sagemaker_listing=await client(
+                    "sagemaker", endpoints.sagemaker, _config(attempts=1)
+                ),
                 sagemaker_metrics=await client(
                     "sagemaker-metrics", endpoints.sagemaker_metrics, _config(connections=4)
                 )
                 if metric_series
                 else None,
-                sts=partial(
-                    session.create_client,
-                    "sts",
-                    region_name=at,
-                    endpoint_url=endpoints.sts,
-                    config=sts,
-                ),
+                sts=open_sts,
+                members=[
+                    member
+                    for account in accounts
+                    for member in _members(
+                        account,
+                        session,
+                        credentials
+                        if account.role is None
+                        else RoleCredentials(account.role, open_sts, observe),
+                        at,
+                        endpoints,
+                        job_connections,
+                        stack,
+                        metric_series=metric_series,
+                    )
+                ],
             )
         except DaemonError:
             raise
         except Exception as error:
-            raise _start_fault(error, session) from error
+            raise start_fault(error, session) from error
         yield clients
 
 
-def _start_fault(error: Exception, session: AioSession) -> DaemonError:
-    """Why the clients cannot be created: what is in a file may be corrected while it is waited for,
-    what botocore rejects must be.
+def _session(credentials: LateCredentials) -> LateSession:
+    session = LateSession(credentials)
+    for service in ("sagemaker", "sagemaker-metrics", "sqs"):
+        session.register(f"before-parse.{service}", refuse_non_json)
+    session.register("after-call", partial(look_again, credentials))
+    return session
+
+
+def _members(
+    account: AccountAccess,
+    own: LateSession,
+    credentials: LateCredentials,
+    own_region: str,
+    endpoints: Endpoints,
+    connections: int,
+    stack: AsyncExitStack,
+    *,
+    metric_series: bool,
+) -> list[MemberClients]:
+    """The clients of an account, one set for each of its regions, which the stack closes.
+
+    Endpoints are those of one region, so they serve for the daemon's own region only.
+    """
+    session = _session(credentials)
+    session.register_component("data_loader", own.get_component("data_loader"))
+    members = []
+    for region in account.regions or (own_region,):
+        ours = endpoints if region == own_region else Endpoints()
+
+        def late(
+            service: str, endpoint: str | None, config: AioConfig, region: str = region
+        ) -> Any:  # noqa: ANN401 - stands for clients that are made at run time
+            client = LateClient(
+                partial(
+                    session.create_client,
+                    service,
+                    region_name=region,
+                    endpoint_url=endpoint,
+                    config=config,
+                )
+            )
+            stack.push_async_callback(client.aclose)
+            return client
+
+        members.append(
+            MemberClients(
+                account.account,
+                region,
+                _partition(own, region),
+                late("sagemaker", ours.sagemaker, _config(connections=connections)),
+                late("sagemaker", ours.sagemaker, _config(attempts=1)),
+                late("sagemaker-metrics", ours.sagemaker_metrics, _config(connections=4))
+                if metric_series
+                else None,
+            )
+        )
+    return members
+
+
+def start_fault(error: Exception, session: AioSession) -> DaemonError:
+    """Why AWS cannot be used as configured: an `EdgeFault` of the queue for what may be corrected
+    in a file while it is waited for, a `SetupFault` for what botocore rejects.
     """
     if (fault := configuration_fault(error, session)) is not None:
         return edge_fault(fault, Edge.QUEUE) if fault.curable else SetupFault(str(fault))
@@ -215,17 +307,22 @@ def _start_fault(error: Exception, session: AioSession) -> DaemonError:
     )
 
 
-def _credential_session(clients: AioSession, region: str) -> AioSession:
-    """A session that has read no file yet, for one search for credentials."""
+def credential_session(loader: Loader, region: str) -> AioSession:
+    """A session that has read no file yet, for one search for credentials.
+
+    Args:
+        loader: of botocore's data files.
+        region: of the services that give credentials, such as STS.
+    """
     session = AioSession()
-    session.register_component("data_loader", clients.get_component("data_loader"))
+    session.register_component("data_loader", loader)
     session.set_config_variable("region", region)
     # of the services that give credentials
     session.set_default_client_config(_config(read_timeout=_STS_READ_SECONDS, attempts=2))
     return session
 
 
-def _look_again(credentials: LateCredentials, parsed: dict[str, Any], **_event: object) -> None:
+def look_again(credentials: LateCredentials, parsed: dict[str, Any], **_event: object) -> None:
     """Called after each response: AWS refuses credentials that have been replaced."""
     if credentials_are_refused(parsed):
         credentials.refused()
@@ -246,9 +343,20 @@ def _config(
     )
 
 
-def _region(
+def configured_region(
     session: AioSession, configured: str | None, queue: QueueAddress, *, elsewhere: bool
 ) -> str:
+    """The region of this process.
+
+    Args:
+        session: reads the AWS profile.
+        configured: ``aws.region``.
+        queue: names the region where nothing else does.
+        elsewhere: the queue is asked at another endpoint than its URL's.
+
+    Raises:
+        SetupFault: there is none, or it is not the queue's.
+    """
     # botocore reads only AWS_DEFAULT_REGION; other SDKs, ECS and EKS use AWS_REGION
     region = (
         configured
@@ -274,7 +382,7 @@ def _partition(session: AioSession, region: str) -> str:
         return "aws"
 
 
-def _refuse_non_json(response_dict: dict[str, Any], **_event: object) -> None:
+def refuse_non_json(response_dict: dict[str, Any], **_event: object) -> None:
     """Keeps botocore from reading a web page as an empty response.
 
     Its JSON parser returns ``{}`` for any text, so a proxy's page with status 200 looks like a

@@ -94,7 +94,7 @@ def credentials_fault(
 
 def cause_of(error: Exception) -> str:
     """What an attempt to get credentials ended in, in words."""
-    return _cause(error, "")
+    return str(error) if isinstance(error, CredentialsError) else _cause(error, "")
 
 
 def configuration_fault(

@@ -35,7 +35,9 @@ PROGRAM_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """Credentials of botocore's, and where they come from."""
+
     credentials: Any  # botocore's classes of credentials have no common base
     source: CredentialSource
 
@@ -51,7 +53,7 @@ class LateCredentials(AioCredentials):
         super().__init__("", "", method="late")  # signers use get_frozen_credentials only
         self._new_session = new_session
         self._lock = asyncio.Lock()
-        self._found: _Found | None = None
+        self._found: Found | None = None
         self._attempts = 0
         self._error: CredentialsError | None = None
         self._asked: CredentialSource | None = None
@@ -74,7 +76,7 @@ class LateCredentials(AioCredentials):
         """Notes that AWS refuses these credentials: a file may hold newer ones by now."""
         self._found = None
 
-    async def _frozen(self, found: _Found) -> ReadOnlyCredentials:
+    async def _frozen(self, found: Found) -> ReadOnlyCredentials:
         self._asked = found.source
         frozen = found.credentials.get_frozen_credentials
         try:
@@ -85,7 +87,7 @@ class LateCredentials(AioCredentials):
             raise credentials_fault(error, found.source) from error
         return credentials
 
-    async def _find_once(self) -> _Found:
+    async def _find_once(self) -> Found:
         """Finds credentials; callers that waited for a failed attempt share its error."""
         attempt = self._attempts
         async with self._lock:
@@ -101,7 +103,8 @@ class LateCredentials(AioCredentials):
                 raise
             return self._found
 
-    async def _find(self) -> _Found:
+    async def _find(self) -> Found:
+        """Raises `CredentialsError`."""
         session = self._new_session()
         try:
             chain = session.get_component("credential_provider")
@@ -115,7 +118,7 @@ class LateCredentials(AioCredentials):
             except Exception as error:
                 raise credentials_fault(error, self._asked, session=session) from error
             if credentials is not None:
-                return _Found(credentials, self._asked)
+                return Found(credentials, self._asked)
         raise nothing_found(session)
 
 

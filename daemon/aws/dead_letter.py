@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daemon.aws.ports import OutgoingMessage
 from daemon.redaction.redactor import Redactor
 from daemon.text import shortened
 
@@ -63,14 +64,10 @@ def dead_letter(body: str, reason: Reason, detail: str) -> DeadLetter | None:
     """
     if not body or _NOT_XML.search(body):
         return None
-    size = len(body.encode())
-    if size > MAX_MESSAGE_BYTES:
+    if OutgoingMessage(body).size > MAX_MESSAGE_BYTES:
         return None
     attributes = {REASON: reason.value, DETAIL: _attribute_text(detail) or reason.value}
-    if (
-        size + sum(_attribute_size(name, value) for name, value in attributes.items())
-        > MAX_MESSAGE_BYTES
-    ):
+    if OutgoingMessage(body, attributes).size > MAX_MESSAGE_BYTES:
         return DeadLetter(body)
     return DeadLetter(body, attributes)
 
@@ -89,10 +86,6 @@ def redacted_body(body: str) -> str:
 def _attribute_text(text: str) -> str:
     safe = _REDACTOR.text(text[:_SEARCHED_LIMIT]).text
     return shortened(_NOT_XML.sub("\ufffd", safe).strip(), MAX_DETAIL_CHARACTERS)
-
-
-def _attribute_size(name: str, value: str) -> int:
-    return len(name.encode()) + len("String") + len(value.encode())
 
 
 def _redacted_text(text: str, depth: int) -> tuple[str, bool]:

@@ -106,6 +106,7 @@ SQS = Service("SQS", "sqs", "aws.sqs_endpoint_url")
 SAGEMAKER = Service("SageMaker", "sagemaker", "aws.sagemaker_endpoint_url")
 SAGEMAKER_METRICS = Service("SageMaker Metrics", "sagemaker", "aws.sagemaker_metrics_endpoint_url")
 STS = Service("STS", "sts", "aws.sts_endpoint_url")
+DYNAMODB = Service("DynamoDB", "dynamodb", "checkpoint.endpoint_url")
 
 _SERVICE_OF = {Edge.QUEUE: SQS, Edge.SAGEMAKER: SAGEMAKER}
 
@@ -182,6 +183,8 @@ _CODES = (
     ),
 )
 _REFUSED = {
+    "BatchRequestTooLong",
+    "ConditionalCheckFailed",  # DynamoDB: the item is not as the request says
     "InvalidAttributeValue",  # ElasticMQ's InvalidParameterValue
     "InvalidMessageContents",
     "InvalidParameterValue",
@@ -300,7 +303,9 @@ def edge_fault(error: Exception, edge: Edge) -> EdgeFault:
         edge: `Edge.QUEUE` or `Edge.SAGEMAKER`.
     """
     if isinstance(error, CredentialsError):
-        return EdgeFault(edge, error.reason, str(error), curable=error.curable)
+        return EdgeFault(
+            edge, error.reason, str(error), curable=error.curable, may_be_the_jobs=False
+        )
     reason = reason_of(error)
     cannot_pass = (botocore_errors.InvalidConfigError, botocore_errors.PartialCredentialsError)
     # an answer that nobody foresees may be the only one of its kind, unlike a web page
@@ -419,6 +424,11 @@ def reason_of(error: Exception) -> Reason | None:
     if isinstance(error, ResponseParserError | OddAnswerError):
         return Reason.NOT_THE_API
     return None
+
+
+def reason_of_code(code: str) -> Reason | None:
+    """The reason of an error code alone, as an entry of a batch has it."""
+    return reason_of(ClientError({"Error": {"Code": code}}, ""))
 
 
 def _reason_of_response(error: ClientError) -> Reason | None:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from daemon.errors import EdgeFault
+    from daemon.reasons import Reason
     from daemon.training_job.identity import Home
     from daemon.training_job.metric_series import MetricSeries
     from daemon.training_job.tuning_job import TuningJob
+
+ORIGIN = "origin"
+"""Name of the message attribute that says which operation has sent a message. EventBridge's have
+none."""
+
+
+class Origin(StrEnum):
+    """What sends messages to the queue beside EventBridge: the values of `ORIGIN`."""
+
+    BACKFILL = "backfill"
+    RECONCILE = "reconcile"
+    REDRIVE = "redrive"
+    SYNC = "sync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +43,8 @@ class Message:
     sent_at: float | None
     """SentTimestamp in epoch seconds; kept when SQS moves the message to a dead-letter queue."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """String message attributes by name; a redriven message has our ``reason`` and ``detail``."""
+    """String message attributes by name; a redriven message has our ``reason`` and ``detail``, one
+    that an operation has sent has `ORIGIN`."""
     was_dead_letter: bool = False
     """It was in a dead-letter queue, as far as the server says so."""
 
@@ -62,6 +79,59 @@ class Failed:
     detail: str
     stale: bool
     """The receipt handle is outdated or the message visible again: it will be delivered again."""
+    refused: bool = False
+    """SQS does not accept the entry as it is (size, characters): trying again cannot help."""
+    reason: Reason | None = None
+    """What is wrong with the whole queue, if the code says that (throttled, access denied)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """A message to be sent."""
+
+    body: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """String message attributes by name."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, as SQS counts them: an attribute counts with its name, type and value."""
+        return len(self.body.encode()) + sum(
+            len(name.encode()) + len("String") + len(value.encode())
+            for name, value in self.attributes.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that is in the queue."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    """A training job as ListTrainingJobs shows it: without tags."""
+
+    name: str
+    arn: str
+    """As the list has it, perhaps in lower case (boto3 #4606)."""
+    status: str
+    """TrainingJobStatus, for example ``Completed``."""
+    creation_time: datetime
+    """In UTC, as all its times."""
+    end_time: datetime | None = None
+    """None: not ended, or it failed to start."""
+    last_modified: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A page of ListTrainingJobs; it may be short or empty although more follow."""
+
+    jobs: Sequence[ListedJob]
+    token: str | None
+    """Of the next page; None: this is the last."""
 
 
 class Queue(Protocol):
@@ -86,6 +156,11 @@ class Queue(Protocol):
         0 makes a message visible at once. Returns as `delete`.
         """
 
+    async def send(self, entries: Sequence[OutgoingMessage]) -> Sequence[Sent | Failed]:
+        """Sends up to ten messages, together at most 1 MiB. Returns one entry per message, in
+        order. A message whose answer is lost may be in the queue nevertheless.
+        """
+
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
         """Sends one message to a dead-letter queue.
 
@@ -104,6 +179,12 @@ class TrainingJobs(Protocol):
     @property
     def home(self) -> Home: ...
 
+    @property
+    def elsewhere(self) -> Mapping[str, TrainingJobs]:
+        """Those of the other configured accounts and regions, by ``<account>/<region>``. Their
+        faults have it as `where`.
+        """
+
     async def describe(self, name: str) -> Mapping[str, Any]:
         """DescribeTrainingJob, as botocore parses it (times as datetime).
 
@@ -120,6 +201,23 @@ class TrainingJobs(Protocol):
 
         Raises:
             JobRefused: no such job (`Reason.JOB_GONE`).
+        """
+
+    async def list_page(
+        self, *, created_after: float, created_before: float, token: str | None = None
+    ) -> JobPage:
+        """One request of ListTrainingJobs: up to 100 jobs, oldest first by creation time.
+
+        Makes a single attempt. SageMaker allows 2 of these requests a second for the whole account,
+        and the pace is the caller's: see `daemon.operations.pacing`.
+
+        Args:
+            created_after: epoch seconds; rounded down, so that no job is missed.
+            created_before: epoch seconds; rounded up.
+            token: of the previous page, whose times must be the same.
+
+        Raises:
+            EdgeFault: `Reason.THROTTLED` for more requests than allowed.
         """
 
     async def metric_series(

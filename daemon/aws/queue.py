@@ -18,11 +18,12 @@ from daemon.aws.errors import (
     edge_fault,
     error_code,
     observed,
+    reason_of_code,
     request_is_refused,
     said,
     unobserved,
 )
-from daemon.aws.ports import Failed, Message, QueueState
+from daemon.aws.ports import ORIGIN, Failed, Message, QueueState, Sent
 from daemon.aws.queue_names import QueueName, may_be_one_queue, url_beside
 from daemon.errors import EdgeFault, JobRefused
 from daemon.reasons import Edge, Reason
@@ -39,16 +40,25 @@ if TYPE_CHECKING:
         DeleteMessageBatchRequestEntryTypeDef,
         DeleteMessageBatchResultTypeDef,
         MessageTypeDef,
+        SendMessageBatchRequestEntryTypeDef,
+        SendMessageBatchResultTypeDef,
     )
 
     from daemon.aws.errors import Observe
+    from daemon.aws.ports import OutgoingMessage
 
-    _BatchAnswer = DeleteMessageBatchResultTypeDef | ChangeMessageVisibilityBatchResultTypeDef
+    _BatchAnswer = (
+        DeleteMessageBatchResultTypeDef
+        | ChangeMessageVisibilityBatchResultTypeDef
+        | SendMessageBatchResultTypeDef
+    )
     _Entry = TypeVar(
         "_Entry",
         DeleteMessageBatchRequestEntryTypeDef,
         ChangeMessageVisibilityBatchRequestEntryTypeDef,
+        SendMessageBatchRequestEntryTypeDef,
     )
+    _Done = TypeVar("_Done")
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +119,7 @@ class SqsQueue:
                     "SentTimestamp",
                     "DeadLetterQueueSourceArn",
                 ],
-                MessageAttributeNames=[REASON, DETAIL],
+                MessageAttributeNames=[REASON, DETAIL, ORIGIN],
             )
             return _messages(answer.get("Messages") or [])
 
@@ -123,6 +133,7 @@ class SqsQueue:
             "DeleteMessageBatch",
             entries,
             lambda batch: self._client.delete_message_batch(QueueUrl=self._url, Entries=batch),
+            _nothing,
         )
 
     async def hide(self, entries: Sequence[tuple[str, int]]) -> Sequence[Failed | None]:
@@ -137,6 +148,27 @@ class SqsQueue:
             lambda batch: self._client.change_message_visibility_batch(
                 QueueUrl=self._url, Entries=batch
             ),
+            _nothing,
+        )
+
+    async def send(self, entries: Sequence[OutgoingMessage]) -> Sequence[Sent | Failed]:
+        """See `daemon.aws.ports.Queue.send`."""
+        batch_entries: list[SendMessageBatchRequestEntryTypeDef] = [
+            {
+                "Id": str(index),
+                "MessageBody": entry.body,
+                "MessageAttributes": {
+                    name: {"DataType": "String", "StringValue": value}
+                    for name, value in entry.attributes.items()
+                },
+            }
+            for index, entry in enumerate(entries)
+        ]
+        return await self._batch(
+            "SendMessageBatch",
+            batch_entries,
+            lambda batch: self._client.send_message_batch(QueueUrl=self._url, Entries=batch),
+            lambda entry: Sent(_text(entry, "MessageId")),
         )
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
@@ -191,21 +223,24 @@ class SqsQueue:
         operation: str,
         entries: list[_Entry],
         send: Callable[[list[_Entry]], Awaitable[_BatchAnswer]],
-    ) -> list[Failed | None]:
-        """The result of each entry, in order. A batch rejected whole is sent one by one."""
+        read: Callable[[Mapping[str, Any]], _Done],
+    ) -> list[_Done | Failed]:
+        """The result of each entry, in order; `read` makes it from a successful one. A batch
+        rejected whole is sent one by one.
+        """
         if not 1 <= len(entries) <= BATCH_SIZE:
             raise ValueError(f"a batch has 1 to {BATCH_SIZE} entries, not {len(entries)}")
         try:
             with observed(self._observe, SQS, operation):
                 answer = await send(entries)
-                failed = _failed_entries(answer, {entry["Id"] for entry in entries})
+                answers = _answers_to_entries(answer, {entry["Id"] for entry in entries}, read)
         except AWS_ERRORS as error:
             if not request_is_refused(error):
                 raise edge_fault(error, Edge.QUEUE) from error
             if len(entries) == 1:
-                return [_failed(error_code(error), said(error))]
-            return [(await self._batch(operation, [entry], send))[0] for entry in entries]
-        return [failed.get(entry["Id"]) for entry in entries]
+                return [_failed(error_code(error), said(error), of_the_sender=True)]
+            return [(await self._batch(operation, [entry], send, read))[0] for entry in entries]
+        return [answers[entry["Id"]] for entry in entries]
 
     def _call(self, operation: str) -> AbstractContextManager[None]:
         return edge_call(self._observe, Edge.QUEUE, operation)
@@ -396,21 +431,35 @@ def _state(attributes: Mapping[Any, str]) -> tuple[QueueState, str | None]:
     ), None if arn is None else str(arn)
 
 
-def _failed_entries(answer: _BatchAnswer, sent: set[str]) -> dict[str, Failed]:
-    """The rejected entries of a batch by their ids. In an answer that names entries, every one must
-    be named: one that is left out is neither rejected nor carried out. An answer that names none
-    says nothing of any, so that all are to be sent again.
+def _answers_to_entries(
+    answer: _BatchAnswer, sent: set[str], read: Callable[[Mapping[str, Any]], _Done]
+) -> dict[str, _Done | Failed]:
+    """The answers to the entries of a batch by their ids. In an answer that names entries, every
+    one must be named: one that is left out is neither rejected nor carried out. An answer that
+    names none says nothing of any, so that all are to be sent again.
+
+    Args:
+        answer: to the batch.
+        sent: the ids.
+        read: makes a result of a successful entry.
     """
-    failed = {
-        _text(entry, "Id"): _failed(_text(entry, "Code"), str(entry.get("Message") or ""))
+    answers: dict[str, _Done | Failed] = {
+        _text(entry, "Id"): read(entry) for entry in answer.get("Successful") or []
+    }
+    # an entry that is named twice has failed
+    answers |= {
+        _text(entry, "Id"): _failed(
+            _text(entry, "Code"),
+            str(entry.get("Message") or ""),
+            of_the_sender=entry.get("SenderFault") is True,
+        )
         for entry in answer.get("Failed") or []
     }
-    answered = failed.keys() | {_text(entry, "Id") for entry in answer.get("Successful") or []}
-    if not answered:
+    if not answers:
         return dict.fromkeys(sent, Failed("NoAnswer", "the answer names no entry", stale=False))
-    if answered != sent:
+    if answers.keys() != sent:
         raise OddAnswerError("the answer to a batch does not answer its entries")
-    return failed
+    return answers
 
 
 _LONGEST_NUMBER = 15
@@ -444,9 +493,16 @@ def _text(fields: Mapping[str, Any] | Any, name: str) -> str:  # noqa: ANN401 - 
     return value
 
 
-def _failed(code: str, detail: str) -> Failed:
+def _nothing(_entry: Mapping[str, Any]) -> None:
+    """What a deletion or a hiding results in."""
+
+
+def _failed(code: str, detail: str, *, of_the_sender: bool) -> Failed:
+    reason = reason_of_code(code)
     code = code.removeprefix("AWS.SimpleQueueService.")
     stale = code in _STALE or (
         code == "InvalidParameterValue" and _ABOUT_THE_HANDLE.search(detail) is not None
     )
-    return Failed(code, one_line(detail)[:300], stale)
+    # throttled and forbidden entries are marked as the sender's fault, too
+    refused = of_the_sender and reason is None and not stale
+    return Failed(code, one_line(detail)[:300], stale, refused, reason)

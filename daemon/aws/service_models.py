@@ -1,8 +1,9 @@
 """botocore's service models, reduced to the parts that this program uses.
 
-SageMaker's parsed model takes 12 MB, of which three operations are used; the table of endpoints has
-400 services. botocore reads both through `botocore.loaders.Loader.file_loader`, which is replaced
-here by a loader that drops the rest. What remains is unchanged, so it follows botocore's releases.
+SageMaker's parsed model takes 12 MB, of which four operations are used; DynamoDB's is the next
+largest; the table of endpoints has 400 services. botocore reads both through
+`botocore.loaders.Loader.file_loader`, which is replaced here by a loader that drops the rest. What
+remains is unchanged, so it follows botocore's releases.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
     from botocore.loaders import Loader
 
 OPERATIONS: Mapping[str, Collection[str]] = {
-    "sagemaker": ("DescribeHyperParameterTuningJob", "DescribeTrainingJob", "ListTags")
+    "dynamodb": (
+        *("CreateTable", "DeleteItem", "DescribeContinuousBackups", "DescribeTable"),
+        *("DescribeTimeToLive", "GetItem", "PutItem", "Query", "UpdateContinuousBackups"),
+        "UpdateTimeToLive",
+    ),
+    "sagemaker": (
+        *("DescribeHyperParameterTuningJob", "DescribeTrainingJob"),
+        *("ListTags", "ListTrainingJobs"),
+    ),
 }
 """The operations to keep, for services with large models. Other services keep all of theirs."""
 
-ENDPOINTS = ("api.sagemaker", "metrics.sagemaker", "sqs", "sts")
+ENDPOINTS = ("api.sagemaker", "dynamodb", "metrics.sagemaker", "sqs", "sts")
 """Endpoint prefixes of botocore's ``endpoints.json`` to keep; others use the partition's."""
 
 _OPENERS: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile]] = {

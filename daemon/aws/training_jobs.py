@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from daemon.aws.errors import (
     OddAnswerError,
     UnreadableAnswerError,
     advice,
+    edge_call,
     edge_fault,
     job_is_missing,
     observed,
@@ -24,6 +26,7 @@ from daemon.aws.errors import (
     said,
     unobserved,
 )
+from daemon.aws.ports import JobPage, ListedJob
 from daemon.aws.tuning_jobs import TuningJobs
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault, JobFault, JobRefused
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from daemon.aws.clients import AwsClients
     from daemon.aws.errors import Observe
     from daemon.aws.metric_series import MetricSeriesReader
+    from daemon.aws.ports import TrainingJobs
     from daemon.training_job.metric_series import MetricSeries
     from daemon.training_job.tuning_job import TuningJob
 
@@ -125,10 +129,12 @@ class SageMakerTrainingJobs:
     Args:
         client: the SageMaker client.
         home: account and region of the client's jobs.
+        listing: the client for ListTrainingJobs, which makes a single attempt; None: `client`.
         resolve: called by the probe until STS has confirmed the account, because the daemon works
             without STS, and after some descriptions while the account is unknown; None: it stays as
             it is.
         series: reads metric series; None: they are not wanted.
+        elsewhere: the training jobs of other accounts and regions, by ``<account>/<region>``.
         observe: called after each call.
     """
 
@@ -137,14 +143,18 @@ class SageMakerTrainingJobs:
         client: SageMakerClient,
         home: Home,
         *,
+        listing: SageMakerClient | None = None,
         resolve: Callable[[], Awaitable[Home]] | None = None,
         series: MetricSeriesReader | None = None,
+        elsewhere: Mapping[str, TrainingJobs] | None = None,
         observe: Observe = unobserved,
     ) -> None:
         self._client = client
+        self._listing = client if listing is None else listing
         self._home = home
         self._resolve = resolve
         self._series = series
+        self.elsewhere: Mapping[str, TrainingJobs] = elsewhere or {}
         self._tuning_jobs = TuningJobs(client, observe)
         self._observe = observe
         self._resolved_at: float | None = None
@@ -192,6 +202,24 @@ class SageMakerTrainingJobs:
         raise JobFault(
             Reason.SAGEMAKER_FAULT, f"ListTags of {arn} returns an endless sequence of pages"
         )
+
+    async def list_page(
+        self, *, created_after: float, created_before: float, token: str | None = None
+    ) -> JobPage:
+        """See `daemon.aws.ports.TrainingJobs.list_page`."""
+        page: dict[str, Any] = {} if token is None else {"NextToken": token}
+        with edge_call(self._observe, Edge.SAGEMAKER, "ListTrainingJobs"):
+            return _page_of(
+                await self._listing.list_training_jobs(
+                    CreationTimeAfter=datetime.fromtimestamp(math.floor(created_after), UTC),
+                    CreationTimeBefore=datetime.fromtimestamp(math.ceil(created_before), UTC),
+                    SortBy="CreationTime",
+                    SortOrder="Ascending",
+                    MaxResults=_PAGE_SIZE,
+                    **page,
+                ),
+                token,
+            )
 
     async def metric_series(
         self, description: Mapping[str, Any]
@@ -307,6 +335,48 @@ def _tags_of_page(answer: Mapping[str, Any]) -> tuple[dict[str, str], str | None
     if not all(isinstance(text, str) for text in (*tags, *tags.values(), token or "")):
         raise OddAnswerError("a tag is no text")
     return tags, token
+
+
+def _page_of(answer: Mapping[str, Any], token: str | None) -> JobPage:
+    """A page of training jobs.
+
+    Args:
+        answer: of ListTrainingJobs.
+        token: with which it was asked for.
+
+    Raises:
+        OddAnswerError: it cannot be SageMaker's.
+    """
+    summaries, following = answer.get("TrainingJobSummaries"), answer.get("NextToken") or None
+    if not isinstance(summaries, list) or not isinstance(following, str | None):
+        raise OddAnswerError("ListTrainingJobs: the answer has no list of jobs")
+    if following is not None and following == token:
+        raise OddAnswerError("ListTrainingJobs: an endless sequence of pages")
+    return JobPage([_listed(each) for each in summaries], following)
+
+
+def _listed(summary: Mapping[str, Any]) -> ListedJob:
+    for member, kind in _IDENTITY.items():
+        if not isinstance(summary.get(member), kind):
+            raise OddAnswerError(f"ListTrainingJobs: a job without {member}")
+    arn = summary["TrainingJobArn"]
+    try:
+        JobArn.parse(arn)
+    except ValueError as error:
+        raise OddAnswerError(f"ListTrainingJobs: {error}") from error
+    return ListedJob(
+        summary["TrainingJobName"],
+        arn,
+        summary["TrainingJobStatus"],
+        summary["CreationTime"].astimezone(UTC),
+        _time(summary, "TrainingEndTime"),
+        _time(summary, "LastModifiedTime"),
+    )
+
+
+def _time(summary: Mapping[str, Any], member: str) -> datetime | None:
+    value = summary.get(member)
+    return value.astimezone(UTC) if isinstance(value, datetime) else None
 
 
 def _fault(error: Exception, job: str) -> EdgeFault | JobFault | JobRefused:

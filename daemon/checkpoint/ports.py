@@ -15,6 +15,10 @@ module has the data and the protocol that a store implements.
 - A target whose run takes several writes notes each completed one (`note_steps`), so that the next
   attempt goes on from there.
 - A server that takes one writer only has a *writer lease*: its holder writes, the others stand by.
+- A job's *story* says what was done with it and when; it decides nothing.
+- The operations (reconcile, backfill, ...) keep their own state here: *notes*, a *watch list* of
+  jobs that have not ended, and *requests* to a running daemon. A claim may also be on an operation
+  (``operation:reconcile``), so that one process at a time does it.
 
 Every call that changes something returns when the change is durable.
 
@@ -34,11 +38,14 @@ from daemon.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from daemon.story import StoryEntry
     from daemon.targets.place import TargetPlace
     from daemon.training_job.identity import JobMark
 
 
 class JobState(StrEnum):
+    ENQUEUED = "enqueued"
+    """Sent to the queue by reconcile or backfill; nothing has come of it yet."""
     WRITING = "writing"
     SYNCED = "synced"
     REJECTED = "rejected"
@@ -96,6 +103,8 @@ class JobRecord:
     """Epoch seconds."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """Completed steps of the write, in the target's own words; empty once the job is synced."""
+    project: str = ""
+    """The name of its project, once that is known."""
 
     @property
     def done(self) -> bool:
@@ -143,9 +152,65 @@ class HistoryFilter:
     """What `Checkpoint.history` returns; the members are combined with AND."""
 
     states: Collection[JobState] = ()
+    reasons: Collection[str] = ()
     job: str = ""
     """Part of the job's name or ARN, case-insensitive."""
+    project: str = ""
+    """The whole name of the project, case-insensitive (ASCII)."""
+    since: float | None = None
+    """Only rows changed at this moment or later, in epoch seconds."""
+    until: float | None = None
+    """Only rows changed before this moment, in epoch seconds."""
     limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueuedJob:
+    """A job about which a message was sent to the queue."""
+
+    job_arn: str
+    creation_time: str
+    """As in `JobMark`."""
+    job_name: str
+    by: str
+    """``reconcile`` or ``backfill``."""
+    row_changed_at: float | None
+    """`JobRecord.updated_at` of its row as it was read before the send; None: there was no row."""
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedJob:
+    """A job that had not ended when reconcile saw it."""
+
+    job_arn: str
+    creation_time: str
+    """As in `JobMark`."""
+    job_name: str
+    first_seen_at: float
+    """Epoch seconds."""
+    look_again_at: float
+    """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """A job that another process asks the running daemon of this target to sync."""
+
+    request_id: str
+    job: str
+    """Name or ARN, as it was asked for."""
+    force: bool
+    asked_at: float
+    """Epoch seconds."""
+    taken_by: str = ""
+    """The process that works on it, or has answered; "" while nobody does."""
+    begun: bool = False
+    """Somebody has begun to work on it: it cannot be withdrawn any more."""
+    progress: str = ""
+    """What the work waits for, for people; "" for nothing."""
+    answer: str | None = None
+    """JSON; None while there is none."""
 
 
 class LeaseLost(JobFault):
@@ -169,11 +234,18 @@ class NameLocked(JobFault):
 class Checkpoint(Protocol):
     """One object per process, safe for concurrent calls. `daemon.checkpoint.rules` says what each
     method does to a row.
+
+    Methods that end a claim or change a job's row take entries of its story, which are added in the
+    same transaction, and the name of its project, "" while that is not known.
     """
 
     @property
     def target(self) -> TargetPlace:
         """Of which jobs, claims and name locks are read and written."""
+
+    @property
+    def owner(self) -> str:
+        """This process's name in claims, leases and requests (`daemon.checkpoint.owners`)."""
 
     @property
     def created_at(self) -> float:
@@ -188,13 +260,23 @@ class Checkpoint(Protocol):
         may have been an older copy, put back since.
         """
 
-    async def claim(self, job_arn: str, lease_seconds: float) -> Claim | ClaimedElsewhere:
-        """Claims a job for this process. A claim that this process already holds is renewed."""
+    async def claim(
+        self, job_arn: str, lease_seconds: float, *, at_once: bool = True
+    ) -> Claim | ClaimedElsewhere:
+        """Claims a job for this process. A claim that this process already holds is renewed.
+
+        Args:
+            job_arn: in any case of letters.
+            lease_seconds: from now on.
+            at_once: False: a store whose writes are dear may take the claim together with the first
+                change of the job. Until then nobody is kept out; that change raises `LeaseLost` if
+                another process was quicker, and `renew` says so at the latest after that.
+        """
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Claim]:
         """Renews claims and their name locks. Returns the claims that are lost."""
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim, *, story: Sequence[StoryEntry] = ()) -> None:
         """Releases a claim and its name locks without an outcome. A lost claim is ignored."""
 
     async def job(self, mark: JobMark) -> JobRecord | None: ...
@@ -203,7 +285,14 @@ class Checkpoint(Protocol):
         """The rows of an ARN with a known creation time, newest job first: names can be reused."""
 
     async def begin_write(
-        self, claim: Claim, mark: JobMark, job_name: str, *, lock_name: str
+        self,
+        claim: Claim,
+        mark: JobMark,
+        job_name: str,
+        *,
+        lock_name: str,
+        project: str = "",
+        story: Sequence[StoryEntry] = (),
     ) -> JobRecord:
         """Records the intent to write and takes the lock of a name, in one atomic step.
 
@@ -215,7 +304,14 @@ class Checkpoint(Protocol):
             NameLocked: another claim has the lock; nothing was changed.
         """
 
-    async def note_steps(self, claim: Claim, mark: JobMark, steps: Mapping[str, str]) -> None:
+    async def note_steps(
+        self,
+        claim: Claim,
+        mark: JobMark,
+        steps: Mapping[str, str],
+        *,
+        story: Sequence[StoryEntry] = (),
+    ) -> None:
         """Adds completed steps to a row in state writing; a step of the same name is replaced.
 
         Raises:
@@ -262,6 +358,8 @@ class Checkpoint(Protocol):
         detail: str,
         target_ids: Mapping[str, str],
         message_id: str,
+        project: str = "",
+        story: Sequence[StoryEntry] = (),
     ) -> None:
         """Records that the run is in the target. Ends the claim and its locks.
 
@@ -270,7 +368,14 @@ class Checkpoint(Protocol):
         """
 
     async def record_skipped(
-        self, claim: Claim, mark: JobMark, job_name: str, *, reason: Reason, message_id: str
+        self,
+        claim: Claim,
+        mark: JobMark,
+        job_name: str,
+        *,
+        reason: Reason,
+        message_id: str,
+        story: Sequence[StoryEntry] = (),
     ) -> None:
         """Records that the job is to be ignored; a later event may still sync it. Ends the claim
         and its locks.
@@ -290,6 +395,8 @@ class Checkpoint(Protocol):
         detail: str,
         message_id: str,
         unanswered_writes: int | None = None,
+        project: str = "",
+        story: Sequence[StoryEntry] = (),
     ) -> None:
         """Records a permanent failure in the row of the message and in that of the job, and ends
         the claim and its locks.
@@ -317,6 +424,8 @@ class Checkpoint(Protocol):
         detail: str,
         unanswered_writes: int | None,
         message_id: str,
+        project: str = "",
+        story: Sequence[StoryEntry] = (),
     ) -> None:
         """Counts an attempt that failed and ends the claim and its locks.
 
@@ -328,11 +437,107 @@ class Checkpoint(Protocol):
             LeaseLost: the claim is lost; nothing was changed.
         """
 
+    async def note_story(self, job_arn: str, entries: Sequence[StoryEntry]) -> None:
+        """Adds to the story of a job, of which there need be no row."""
+
+    async def story(self, job_arn: str) -> Sequence[StoryEntry]:
+        """What was done with a job for this target, oldest first: at most
+        `daemon.story.ENTRIES_LIMIT` entries, of all jobs that had this ARN.
+        """
+
+    async def claim_on(self, job_arn: str) -> ClaimedElsewhere | None:
+        """Who, this process included, has a claim on a job now. Changes nothing."""
+
+    async def jobs_named(self, name: str) -> Sequence[JobRecord]:
+        """The rows of this target of every job that has or had a name or ARN (whole, in any case),
+        the newest job first; one that could not be described comes last. Of `ANY_TARGET`: the rows
+        of all targets.
+        """
+
+    async def note(self, name: str) -> str | None:
+        """An operation's note for this target."""
+
+    async def notes(self, prefix: str) -> Mapping[str, str]:
+        """The notes for this target whose name begins so, by name."""
+
+    async def put_note(self, name: str, value: str | None, claim: Claim | None = None) -> None:
+        """Keeps a note of an operation; None deletes it.
+
+        Raises:
+            LeaseLost: the claim is given and lost; nothing was changed.
+        """
+
+    async def record_enqueued(self, jobs: Sequence[EnqueuedJob]) -> None:
+        """Records that messages about jobs were sent to the queue, in their rows and stories. To be
+        called after the send. A row that has changed since before the send stays as it is, because
+        something may have come of the message already; so does one that is synced or whose write
+        has begun. ListTrainingJobs may round the creation time differently: the row of a job is the
+        one within a second.
+        """
+
+    async def watch(self, jobs: Sequence[WatchedJob]) -> None:
+        """Puts jobs on the watch list. One that is there keeps its `first_seen_at`."""
+
+    async def unwatch(self, job_arns: Sequence[str]) -> None: ...
+
+    async def watched(self, limit: int, not_after: float) -> Sequence[WatchedJob]:
+        """The jobs to be looked at again by a moment (epoch seconds), the most overdue first."""
+
+    async def watching(self, job_arn: str) -> Sequence[WatchedJob]:
+        """What the watch list has of an ARN."""
+
+    async def ask(self, job: str, *, force: bool) -> SyncRequest:
+        """Asks the running daemon of this target to sync a job."""
+
+    async def take_request(self, *, lease_seconds: float) -> SyncRequest | None:
+        """Takes the oldest request that has no answer and that nobody works on: not yet taken, its
+        lease ended, or its taker is known to be gone.
+        """
+
+    async def renew_request(
+        self, request_id: str, *, lease_seconds: float, progress: str = "", begun: bool = False
+    ) -> bool:
+        """Renews the lease of a request that this process has taken, and says how far it is.
+
+        Args:
+            request_id: of the request.
+            lease_seconds: from now on.
+            progress: as `SyncRequest.progress`.
+            begun: from now on it cannot be withdrawn.
+
+        Returns:
+            False: it was withdrawn, or another process has taken it over; it is not to be begun.
+        """
+
+    async def give_back_request(self, request_id: str) -> None:
+        """Lets others take a request that this process has taken. A lost one is ignored."""
+
+    async def answer_request(self, request_id: str, answer: str) -> bool:
+        """Answers a request, also after its lease. False: it is gone, answered, or another process
+        has taken it over.
+        """
+
+    async def request(self, request_id: str) -> SyncRequest | None: ...
+
+    async def requests_about(self, job: str) -> Sequence[SyncRequest]:
+        """The requests of this target that name a job just so, the newest first."""
+
+    async def withdraw(self, request_id: str) -> bool:
+        """Deletes a request that nobody has begun. False: it is gone, or somebody has."""
+
     async def history(self, wanted: HistoryFilter) -> Sequence[JobRecord]:
         """The wanted rows of all targets, most recently changed first."""
 
     async def rejected_messages(self, limit: int = 1000) -> Sequence[RejectedMessage]:
         """The newest first."""
+
+    async def rejected_message(self, message_id: str) -> RejectedMessage | None: ...
+
+    async def rejected_about(self, job_arn: str) -> Sequence[RejectedMessage]:
+        """The rejected messages about an ARN, the newest first."""
+
+    async def forget_body(self, message_id: str) -> None:
+        """Deletes the kept body of a rejected message, which is elsewhere now."""
 
     async def row_counts(self) -> Mapping[str, int]:
         """The number of rows in each `JobState`, of all targets, zeros included."""
@@ -341,7 +546,7 @@ class Checkpoint(Protocol):
         """The number of rows of each target that has any."""
 
     async def prune(self, older_than: float) -> int:
-        """Deletes rows last changed before a moment, in epoch seconds, except those in state
+        """Deletes what was last changed before a moment, in epoch seconds, except rows in state
         writing: some thousands at a time. Returns how many; 0: no more are left.
         """
 

@@ -6,22 +6,43 @@ in `open_checkpoint`.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from daemon.aws.dynamodb import DynamoDbPlace
+from daemon.aws.errors import unobserved
+from daemon.checkpoint.dynamodb.aws_table import open_aws_table
+from daemon.checkpoint.dynamodb.reader import DynamoDbReader
+from daemon.checkpoint.dynamodb.store import open_dynamodb_checkpoint
+from daemon.checkpoint.dynamodb.story_reader import dynamodb_story_reader
 from daemon.checkpoint.sqlite.file_system import file_system_advice, is_on_network
+from daemon.checkpoint.sqlite.reader import SqliteReader
+from daemon.checkpoint.sqlite.schema import MIGRATIONS
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
+from daemon.checkpoint.sqlite.story_reader import SqliteStoryReader
+from daemon.config.settings import DynamoDbSettings
 from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
+    from daemon.aws.errors import Observe
     from daemon.checkpoint.ports import Checkpoint
-    from daemon.config.settings import SqliteSettings
+    from daemon.checkpoint.reading import CheckpointReader
+    from daemon.config.settings import CheckpointSettings, SqliteSettings
+    from daemon.operations.job_story import StoryReader
     from daemon.targets.place import TargetPlace
+
+SCHEMA_VERSION = len(MIGRATIONS)
+"""Of a SQLite checkpoint that is open; opening migrates an older one."""
 
 
 async def open_checkpoint(
-    settings: SqliteSettings, target: TargetPlace, *, create: bool = True
+    settings: CheckpointSettings,
+    target: TargetPlace,
+    *,
+    create: bool = True,
+    observe: Observe = unobserved,
 ) -> Checkpoint:
     """Opens the checkpoint; the caller closes it.
 
@@ -29,27 +50,96 @@ async def open_checkpoint(
         settings: the section ``checkpoint``.
         target: whose jobs, claims and name locks the checkpoint is for. `ANY_TARGET`: only to
             be asked what it has of all targets; that changes nothing.
-        create: make a new one where there is none.
+        create: make a new file where there is none. A table is never made here.
+        observe: called after each call of a service.
 
     Raises:
         SetupFault: it cannot be used, or does not exist and `create` is False.
+        EdgeFault: the table is missing or cannot be asked now.
     """
-    if not create and not settings.path.exists():
-        raise SetupFault(
-            f"checkpoint.path: there is no checkpoint at {settings.path}; has the daemon run with "
-            "this configuration?"
-        )
+    if isinstance(settings, DynamoDbSettings):
+        table = await open_aws_table(table_place(settings), observe)
+        try:
+            return await open_dynamodb_checkpoint(
+                table,
+                target,
+                keep_days=settings.keep_days,
+                expires=await table.expires(),
+            )
+        except BaseException:
+            await table.aclose()
+            raise
+    if not create:
+        _require_one(settings)
     return await open_sqlite_checkpoint(settings.path, target)
 
 
-def checkpoint_advice(settings: SqliteSettings) -> str:
+def checkpoint_is_missing(settings: CheckpointSettings) -> str:
+    """Where there is none, in words; "" where there is one, or only opening it can tell."""
+    if isinstance(settings, DynamoDbSettings) or settings.path.exists():
+        return ""
+    return f"there is no checkpoint at {settings.path}"
+
+
+def rows_are_cheap(settings: CheckpointSettings) -> bool:
+    """Whether all rows may be counted often: a table charges for each entry that is read."""
+    return not isinstance(settings, DynamoDbSettings)
+
+
+def table_place(settings: DynamoDbSettings) -> DynamoDbPlace:
+    """Where the table is."""
+    return DynamoDbPlace(settings.table, settings.region, settings.endpoint_url)
+
+
+def checkpoint_reader(
+    settings: CheckpointSettings, observe: Observe = unobserved
+) -> CheckpointReader:
+    """A reader for the status page, beside the daemon's own calls; the caller closes it."""
+    if isinstance(settings, DynamoDbSettings):
+        return DynamoDbReader(lambda: open_aws_table(table_place(settings), observe))
+    return SqliteReader(settings.path)
+
+
+def _require_one(settings: SqliteSettings) -> None:
+    if missing := checkpoint_is_missing(settings):
+        raise SetupFault(f"checkpoint.path: {missing}; has the daemon run with this configuration?")
+
+
+@asynccontextmanager
+async def open_story_reader(
+    settings: CheckpointSettings, target: TargetPlace
+) -> AsyncIterator[StoryReader]:
+    """Reads what the checkpoint has of single jobs, and changes nothing.
+
+    Args:
+        settings: the section ``checkpoint``.
+        target: whose jobs are asked about; `ANY_TARGET`: those of all targets.
+
+    Raises:
+        SetupFault: there is no checkpoint.
+        EdgeFault: an AWS file cannot be used now.
+    """
+    if isinstance(settings, DynamoDbSettings):
+        table = await open_aws_table(table_place(settings))
+        try:
+            yield dynamodb_story_reader(table, target)
+        finally:
+            await table.aclose()
+    else:
+        _require_one(settings)
+        yield SqliteStoryReader(settings.path, target)
+
+
+def checkpoint_advice(settings: CheckpointSettings) -> str:
     """What to know about where the checkpoint is; "" if there is nothing."""
+    if isinstance(settings, DynamoDbSettings):
+        return ""
     return file_system_advice(settings.path)
 
 
-def on_network_disk(settings: SqliteSettings) -> bool:
+def on_network_disk(settings: CheckpointSettings) -> bool:
     """Whether hosts may share the checkpoint's disk, which they must not."""
-    return is_on_network(settings.path)
+    return not isinstance(settings, DynamoDbSettings) and is_on_network(settings.path)
 
 
 def jobs_of_others(counts: Mapping[TargetPlace, int], target: TargetPlace) -> str:

@@ -11,7 +11,8 @@ A job's row, one per ARN, creation time and target::
                              │     ▲
                              └─────┘ begin_write: one more unanswered write
 
-    event             no row    released  skipped   rejected  writing        synced
+    event             no row,   released  skipped   rejected  writing        synced
+                      enqueued
     begin_write       writing   writing   writing   writing   writing        writing
     note_steps        refused   refused   refused   refused   writing        refused
     record_synced     synced    synced    synced    synced    synced         synced
@@ -20,6 +21,7 @@ A job's row, one per ARN, creation time and target::
     record_deferred   released  released  released  released  released, or   unchanged
                                                               writing while
                                                               unanswered
+    record_enqueued   enqueued  enqueued  enqueued  enqueued  unchanged      unchanged
 
 A row of an older version, which does not say in which place its target is, is taken over by the
 first target of its kind that changes it. A synced one is not: to another place it is "no row".
@@ -46,27 +48,33 @@ Claims, name locks and writer leases are leases of one owner (a process):
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from daemon.checkpoint.ports import (
     Claim,
     ClaimedElsewhere,
+    EnqueuedJob,
     JobRecord,
     JobState,
     LeaseLost,
     NameLocked,
     RejectedMessage,
+    SyncRequest,
+    WatchedJob,
     WriterElsewhere,
     WriterLease,
 )
+from daemon.story import StoryEntry, StoryEvent, continued, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from daemon.reasons import Reason
     from daemon.targets.place import TargetPlace
 
 NEVER_SKIPPED = frozenset({JobState.SYNCED, JobState.REJECTED, JobState.WRITING})
+NEVER_ENQUEUED = frozenset({JobState.SYNCED, JobState.WRITING})
 NEVER_PRUNED = frozenset({JobState.WRITING})
 
 EARLIEST_CLOCK = 1_735_689_600.0
@@ -97,6 +105,14 @@ class WriterLeaseRow:
     """A writer lease and its end in epoch seconds. 0: it was released, with every call answered."""
 
     lease: WriterLease
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request and the end of its taker's lease in epoch seconds; 0: it was never taken."""
+
+    request: SyncRequest
     lease_until: float
 
 
@@ -251,6 +267,17 @@ def job_row(
     )
 
 
+def absorbs_enqueued(row: JobRecord, other: JobRecord) -> bool:
+    """True if another row of the ARN is of the same job, enqueued under the creation time that
+    ListTrainingJobs gave: the store must delete it.
+    """
+    return (
+        other.state is JobState.ENQUEUED
+        and other.creation_time != row.creation_time
+        and same_creation(other.creation_time, row.creation_time)
+    )
+
+
 def absorbs(row: JobRecord, undescribed: JobRecord) -> bool:
     """True if the row without a creation time holds deferrals of this same job. A job rejected
     before it was described may be an earlier one of that name, so its row stays.
@@ -279,6 +306,7 @@ def seen_from(target: TargetPlace, row: JobRecord) -> JobRecord:
         message_id="",
         first_seen_at=row.updated_at,
         updated_at=row.updated_at,
+        project=row.project,
     )
 
 
@@ -423,6 +451,126 @@ def record_deferred(
     )
 
 
+def may_enqueue(known: JobRecord | None, job: EnqueuedJob) -> bool:
+    """Whether a job's row, as `seen_from` shows it, may become enqueued. What is synced, perhaps to
+    another place, or being written must stay on record, and so must what has come of the message.
+    """
+    changed_at = None if known is None else known.updated_at
+    return changed_at == job.row_changed_at and (known is None or known.state not in NEVER_ENQUEUED)
+
+
+def same_creation(one: str, other: str) -> bool:
+    """Whether two creation times of one ARN can be of the same job: lists and descriptions may
+    differ in rounding. "" is that of no described job.
+    """
+    if "" in {one, other}:
+        return one == other
+    apart = datetime.fromisoformat(one) - datetime.fromisoformat(other)
+    return abs(apart.total_seconds()) < 1
+
+
+def row_of(rows: Sequence[JobRecord], creation_time: str) -> JobRecord | None:
+    """The row of the job of this creation time among those of its ARN."""
+    near = [row for row in rows if same_creation(row.creation_time, creation_time)]
+    exact = [row for row in near if row.creation_time == creation_time]
+    return next(iter([*exact, *near]), None)
+
+
+def record_enqueued(row: JobRecord, *, job: EnqueuedJob, now: float) -> JobRecord:
+    if row.state in NEVER_ENQUEUED:
+        return row
+    return replace(
+        row,
+        state=JobState.ENQUEUED,
+        reason="",
+        detail=f"sent to the queue by {job.by}",
+        message_id=job.message_id,
+        updated_at=now,
+    )
+
+
+def with_project(row: JobRecord, project: str) -> JobRecord:
+    """The row with the name of its project, if that is known."""
+    return replace(row, project=storable(project)) if project else row
+
+
+def story(known: Sequence[StoryEntry], added: Sequence[StoryEntry]) -> Sequence[StoryEntry]:
+    """A job's story with more entries, each of them short enough, and not too many."""
+    return continued(
+        known, [replace(entry, detail=shortened(storable(entry.detail))) for entry in added]
+    )
+
+
+def enqueued_entry(job: EnqueuedJob, *, now: float) -> StoryEntry:
+    """What `record_enqueued` adds to the story."""
+    return StoryEntry(now, StoryEvent.ENQUEUED, job.message_id, f"by {job.by}")
+
+
+def watch(known: WatchedJob | None, wanted: WatchedJob) -> WatchedJob:
+    """The entry of the watch list; one that is there keeps the moment it was first seen."""
+    return wanted if known is None else replace(wanted, first_seen_at=known.first_seen_at)
+
+
+def take_request(
+    held: RequestRow, owner: str, *, now: float, lease_until: float, taker_gone: bool
+) -> RequestRow | None:
+    """The request taken; None: it is answered, or somebody works on it.
+
+    Args:
+        held: the request as it is.
+        owner: who wants to take it.
+        taker_gone: its taker is known to be gone.
+    """
+    request = held.request
+    if request.answer is not None:
+        return None
+    if request.taken_by and held.lease_until > now and not taker_gone:
+        return None
+    return RequestRow(replace(request, taken_by=owner, progress=""), lease_until)
+
+
+def renew_request(
+    held: RequestRow | None, owner: str, *, lease_until: float, progress: str, begun: bool
+) -> RequestRow | None:
+    """The request with a longer lease, even if it ended; what is begun stays begun. None: it was
+    withdrawn, answered, or another process has taken it over.
+    """
+    if held is None or held.request.answer is not None or held.request.taken_by != owner:
+        return None
+    request = held.request
+    renewed = replace(request, progress=storable(progress), begun=request.begun or begun)
+    return RequestRow(renewed, lease_until)
+
+
+def give_back_request(held: RequestRow | None, owner: str) -> RequestRow | None:
+    """The request free for everybody; None: it is not this process's."""
+    if held is None or held.request.answer is not None or held.request.taken_by != owner:
+        return None
+    return RequestRow(replace(held.request, taken_by="", progress=""), 0.0)
+
+
+def seen_request(held: RequestRow, *, now: float) -> SyncRequest:
+    """The request as others see it: after its lease, nobody works on it."""
+    request = held.request
+    if request.answer is None and held.lease_until <= now:
+        return replace(request, taken_by="", progress="")
+    return request
+
+
+def answer_request(held: RequestRow | None, owner: str, answer: str) -> RequestRow | None:
+    """The request answered, also after the lease; None: another process has taken it over, it has
+    an answer, or it is gone.
+    """
+    if held is None or held.request.answer is not None or held.request.taken_by != owner:
+        return None
+    return replace(held, request=replace(held.request, answer=storable(answer)))
+
+
+def may_withdraw(held: RequestRow | None) -> bool:
+    """Whether nobody has begun with the request yet."""
+    return held is not None and not held.request.begun and held.request.answer is None
+
+
 def reject_message(
     known: RejectedMessage | None,
     message_id: str,
@@ -449,6 +597,11 @@ def keep_body(
     """The row of a rejected message with its body, even if the rejection is not on record."""
     row = known or RejectedMessage(message_id, "", "", "", None, now)
     return replace(row, body=storable(body))
+
+
+def forget_body(known: RejectedMessage) -> RejectedMessage:
+    """The row of a rejected message whose body is elsewhere now."""
+    return replace(known, body=None)
 
 
 def created_at(recorded: float | None, *, last_used_at: float, now: float) -> float:

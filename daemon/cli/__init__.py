@@ -7,18 +7,38 @@ Exit status: 0 success; 1 failure, explained on standard error; 2 usage or confi
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 from daemon import __version__
-from daemon.cli import check, demo, history, run
+from daemon.cli import (
+    backfill,
+    check,
+    checkpoint,
+    completion,
+    dead_letters,
+    demo,
+    explain,
+    history,
+    run,
+    sync,
+)
+from daemon.cli.common import PROGRAM
 from daemon.errors import DaemonError, SetupFault
 from daemon.observability.logs import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = (run, check, history, demo)
+VERBS = (
+    *(run, check, sync, backfill, dead_letters, history, explain),
+    *(checkpoint, completion, demo),
+)
+
+INTERRUPTED = 128 + signal.SIGINT
+NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = program_parser().parse_args(argv)
     try:
         status: int = arguments.act(arguments)
+        sys.stdout.flush()
     except SetupFault as fault:
         _say(fault)
         return 2
@@ -40,7 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error)
         return 1
     except KeyboardInterrupt:
-        return 130
+        if arguments.interrupted:
+            print(arguments.interrupted, file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, such as head
+        # Python flushes standard output once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     return status
 
 
@@ -48,15 +75,20 @@ def _say(error: DaemonError) -> None:
     print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def program_parser() -> argparse.ArgumentParser:
+    """The parser of the program with all its verbs.
+
+    A verb's ``interrupted`` is the sentence for Ctrl-C; "": that is how it is meant to end.
+    """
     parser = argparse.ArgumentParser(
-        prog="sagemaker-modeldb-sync",
-        description="Records every finished, tagged SageMaker training job in ModelDB, exactly "
-        "once.",
-        epilog="Exit status: 0 success, 1 failure, 2 usage or configuration error. "
-        "'%(prog)s VERB --help' describes a verb.",
+        prog=PROGRAM,
+        description="Records every finished, tagged SageMaker training job in ModelDB or MLflow, "
+        "exactly once.",
+        epilog="Exit status: 0 success, 1 failure, 2 usage or configuration error, 130 "
+        "interrupted. '%(prog)s VERB --help' describes a verb, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(interrupted="interrupted: run the same command again to go on")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         verb.add_to(verbs)

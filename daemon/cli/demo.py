@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.cli.common import add_verb
 from daemon.errors import SetupFault
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ except ModuleNotFoundError:  # the container image leaves the demo out
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "demo",
-        help="demonstrate the daemon on this machine",
-        description="Starts an embedded AWS emulator (moto) and a fake ModelDB, completes a dozen "
-        "training jobs, simulates a database outage, prints a summary and exits.",
+        summary="demonstrate the daemon on this machine",
+        description="Starts an embedded AWS emulator (moto) and a fake ModelDB or MLflow, "
+        "completes a dozen training jobs, simulates a database outage, prints a summary and exits.",
+        examples=[
+            ("demo", "shows the daemon at work, in ten seconds"),
+            ("demo --keep", "the same, and lets you try the other verbs on it"),
+        ],
     )
     parser.add_argument(
         "--keep",
@@ -32,7 +38,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--target",
         choices=kinds or None,
         default=next(iter(kinds), ""),
-        help="version of ModelDB (default: %(default)s)",
+        help="what the jobs are synchronized to (default: %(default)s); mlflow is the real server "
+        "where the extra demo-mlflow is installed",
     )
     parser.set_defaults(act=act)
 

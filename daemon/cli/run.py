@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.app import Daemon
-from daemon.cli.common import add_config_option, settings_of, start_logging
+from daemon.cli.common import add_config_option, add_verb, settings_of, start_logging
+from daemon.targets.registry import PLUG_INS
 
 if TYPE_CHECKING:
     import argparse
@@ -26,14 +27,19 @@ _LAST_WORDS_SECONDS = 1.0
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "run",
-        help="run the daemon",
+        summary="run the daemon",
         description="Runs the daemon until SIGTERM or SIGINT, then shuts down gracefully: messages "
         "in flight are finished or released within shutdown.grace_seconds. A second signal "
         "exits at once. Exit status: 0 after a graceful shutdown, 1 if a part of the daemon "
         "crashed or the shutdown left something behind (its log line says what), 2 for a "
         "configuration error.",
+        examples=[
+            ("run", "runs with /etc/modeldb-sync/config.yaml and the environment"),
+            ("run --config config.yaml", "runs with a configuration file"),
+        ],
     )
     add_config_option(parser)
     parser.set_defaults(act=act)
@@ -42,6 +48,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def act(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     start_logging(settings)
+    for plug_in in PLUG_INS:
+        if plug_in.fault:
+            log.warning("a plug-in cannot be used", plug_in=str(plug_in), problem=plug_in.fault)
     return 1 if asyncio.run(_run(settings)) else 0
 
 

@@ -34,7 +34,7 @@ class KeyIndex:
         self.fields: dict[str, list[FieldInfo]] = {}
         """The fields of each key; several if the kinds of a section share a key."""
         self._kinds: dict[str, str] = {}
-        self._of_kind: dict[tuple[str, str], FieldInfo] = {}
+        self._of_kind: dict[tuple[str, str], list[FieldInfo]] = {}
         for path, field in self._leaves(root, ()):
             self.fields.setdefault(".".join(path), []).append(field)
 
@@ -53,7 +53,8 @@ class KeyIndex:
                 leaves = list(self._leaves(kind, (*above, name)))
                 if isinstance(field.discriminator, str):
                     (word,) = get_args(kind.model_fields[field.discriminator].annotation)
-                    self._of_kind |= {(".".join(path), str(word)): leaf for path, leaf in leaves}
+                    for path, leaf in leaves:
+                        self._of_kind.setdefault((".".join(path), str(word)), []).append(leaf)
                 yield from leaves
             if not inner:
                 yield (*above, name), field
@@ -69,9 +70,9 @@ class KeyIndex:
     def field(self, key: str, kinds: Iterable[object] = ()) -> FieldInfo | None:
         """The field of a key. If kinds share it, that of the first of `kinds` that has it."""
         found = (self._of_kind.get((key, str(kind))) for kind in kinds)
+        # of the kinds of a section within, the last
         return next(
-            (field for field in found if field is not None),
-            next(iter(self.fields.get(key, ())), None),
+            (fields[-1] for fields in found if fields), next(iter(self.fields.get(key, ())), None)
         )
 
     def is_section(self, key: str) -> bool:
@@ -99,9 +100,13 @@ class KeyIndex:
     def is_secret(self, key: str) -> bool:
         return any(_mentions(field.annotation, SecretStr) for field in self.fields[key])
 
-    def words(self, key: str) -> list[str]:
-        """The allowed values of a key with a closed set of them."""
-        return [str(word) for field in self.fields[key] for word in get_args(field.annotation)]
+    def words(self, key: str, kinds: Iterable[object] = ()) -> list[str]:
+        """The allowed values of a key with a closed set of them, within the first of `kinds` that
+        has it.
+        """
+        found = (self._of_kind.get((key, str(kind))) for kind in kinds)
+        fields = next(filter(None, found), self.fields[key])
+        return [str(word) for field in fields for word in get_args(field.annotation)]
 
     def unknown(self, key: str) -> str:
         """The error text for an unknown key. It never contains the value, which may be a secret

@@ -107,7 +107,9 @@ class Layers:
 
     def tree(self) -> dict[str, Any]:
         """All values as nested mappings; every section is present."""
-        root: dict[str, Any] = {section: {} for section in self.index.sections}
+        root: dict[str, Any] = {
+            section: {} for section in self.index.sections if self.index.is_section(section)
+        }
         for path, given in self._given.items():
             at = root
             for name in path[:-1]:
@@ -123,6 +125,9 @@ class Layers:
         """
         path, context = self._path_of(error["loc"]), error.get("ctx", {})
         key = ".".join(path)
+        if (entry := self._entry_key(path)) is not None:
+            self._explain_entry(error, entry, path)
+            return
         match error["type"]:
             case "missing":
                 self.problem(
@@ -133,13 +138,13 @@ class Layers:
                 key = f"{key}.{self.index.discriminator(key)}"
                 self.problem(
                     key,
-                    f"is required, one of {', '.join(self.index.words(key))}",
+                    f"is required, one of {', '.join(self.index.words(key, error['loc']))}",
                     self.source_of(path),
                 )
             case "union_tag_invalid":
                 path = (*path, str(self.index.discriminator(key)))
                 key = ".".join(path)
-                allowed = f"must be one of {', '.join(self.index.words(key))}"
+                allowed = f"must be one of {', '.join(self.index.words(key, error['loc']))}"
                 self.problem(
                     key, allowed, self.source_of(path), shown=self._shown(key, self.value_at(path))
                 )
@@ -169,6 +174,26 @@ class Layers:
                 shown = self._shown(key, self.value_at(path))
                 self.problem(key, self._allowed(key, error), self.source_of(path), shown=shown)
 
+    def _entry_key(self, path: KeyPath) -> str | None:
+        """How messages name a key within an entry of a list of sections, ``accounts[0].id``; None
+        for any other path.
+        """
+        if len(path) < _DEPTH_OF_ENTRY_KEYS or path[0] not in self.index.fields:
+            return None
+        return f"{path[0]}[{path[1]}].{'.'.join(path[2:])}"
+
+    def _explain_entry(self, error: ErrorDetails, key: str, path: KeyPath) -> None:
+        value = error["input"]
+        shown = repr(value) if isinstance(value, str) else ""
+        match error["type"]:
+            case "missing":
+                text, shown = "is required", ""
+            case "extra_forbidden":
+                text, shown = "is an unknown key of an entry", ""
+            case _:
+                text = self._allowed(key, error)
+        self.problem(key, text, self.source_of(path[:1]), shown=shortened(shown, _SHOWN_CHARACTERS))
+
     def _path_of(self, location: Sequence[int | str]) -> KeyPath:
         """The path of an error, without the kind that pydantic inserts in sections with several."""
         path: list[str] = []
@@ -187,7 +212,7 @@ class Layers:
             or not isinstance(value, str | int | float | Path)
         ):
             return ""
-        if key.endswith(("url", "host")) and re.search(r"[@?#]", str(value)):
+        if key.endswith(("url", "uri", "host")) and re.search(r"[@?#]", str(value)):
             return ""
         if key.endswith("username") and ":" in str(value):  # user:password, as in curl
             return ""
@@ -215,3 +240,5 @@ _ALLOWED = {
 """Texts for types of error whose text from pydantic is unclear."""
 
 _SHOWN_CHARACTERS = 100
+_DEPTH_OF_ENTRY_KEYS = 3
+"""Name of the list, number of the entry, key."""

@@ -10,18 +10,22 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
-from daemon.aws.queue_names import may_be_one_queue
+from daemon.aws.accounts import AccountAccess, Role
+from daemon.aws.queue_names import QueueName, may_be_one_queue
 from daemon.config.types import (
     AccountId,
     BaseUrl,
+    ExternalId,
     KeyPattern,
     QueueUrl,
     Region,
+    RoleArn,
     Section,
+    TableName,
     TagKey,
     TagTemplate,
     Whole,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from daemon.targets.settings import TargetSettings
 
 DAY_SECONDS = 86_400
+LEAST_RECONCILE_SECONDS = 60
 
 JobStatus = Literal["Completed", "Stopped", "Failed"]
 
@@ -83,15 +88,47 @@ class AwsSettings(Section):
         "endpoint.",
     )
 
-    @field_validator("account_id", mode="before")
+
+class AccountSettings(Section):
+    """An entry of the list ``accounts``."""
+
+    id: AccountId
+    role_arn: RoleArn | None = None
+    external_id: ExternalId | None = Field(None, repr=False)
+    regions: tuple[Region, ...] = ()
+
+    @field_validator("role_arn")
     @classmethod
-    def _no_number(cls, value: object) -> object:
-        if isinstance(value, int):
-            raise refused(
-                "must be 12 digits in quotes: YAML drops leading zeros and may read the number as "
-                "octal"
-            )
+    def _of_this_account(cls, value: str | None, info: ValidationInfo) -> str | None:
+        account = info.data.get("id")
+        if value is not None and account is not None and value.split(":")[4] != account:
+            raise refused(f"must be a role of account {account}, like its id")
         return value
+
+    @field_validator("external_id")
+    @classmethod
+    def _with_a_role(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("role_arn", value) is None:
+            raise refused("goes with role_arn only")
+        return value
+
+    @field_validator("regions")
+    @classmethod
+    def _once_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise refused("must name each region once")
+        return value
+
+    @field_serializer("external_id")
+    def _not_for_the_log(self, value: str | None) -> str | None:
+        return None if value is None else "**********"
+
+    def as_access(self) -> AccountAccess:
+        """The same as plain data, for code that does not import the configuration."""
+        role = None
+        if self.role_arn is not None:
+            role = Role(self.id, self.role_arn, self.external_id)
+        return AccountAccess(self.id, role, self.regions)
 
 
 class RetrySettings(Section):
@@ -146,7 +183,7 @@ class QueueSettings(Section):
         ge=1,
         le=1000,
         description="Maximum number of messages in flight, from receive to acknowledgement (1 to "
-        "1000).",
+        "1000). Those that wait for one of several accounts are not counted.",
     )
     visibility_seconds: Whole | None = Field(
         None,
@@ -251,18 +288,24 @@ class JobSettings(Section):
         '{region}. {tag:team|tag:owner|"nobody"} is the first that the job has; {{ and }} are '
         "braces. A default whose placeholder has no value does not count.",
     )
+    unknown_accounts: Literal["reject", "skip"] = Field(
+        "reject",
+        description="Jobs of accounts and regions that are neither the daemon's own nor in "
+        "accounts. reject: their messages become dead letters (foreign_account). skip: they are "
+        "deleted (unknown_account).",
+    )
     metric_series: bool = Field(
         default=False,
         description="Whether the metrics of a job are written with their values over its "
         "iterations, not only with the last ones: one more AWS call a job (BatchGetMetrics). Needs "
-        "a target that has a place for them: modeldb-v2.",
+        "a target that has a place for them: modeldb-v2 or mlflow.",
     )
     redact: tuple[KeyPattern, ...] = Field(
         SECRET_KEYS,
         description="Values of hyperparameters and tags whose key matches one of these patterns "
         '(wildcards * and ?) are replaced by "[redacted]"; the keys stay. Case and separators '
         "(- _ . space) do not matter. Common names and forms of secrets are always recognised, "
-        "see docs/mapping.md. []: nothing is redacted in ModelDB.",
+        "see docs/mapping.md. []: nothing is redacted in the target.",
     )
 
     @field_validator("statuses")
@@ -276,14 +319,43 @@ class JobSettings(Section):
 class ReconcileSettings(Section):
     """The section ``reconcile``."""
 
+    every_seconds: Whole = Field(
+        3600,
+        ge=0,
+        le=7 * DAY_SECONDS,
+        description="How often the daemon looks for jobs whose event never came, in seconds (60 to "
+        "604800); 0: never. One replica at a time does. It lists the training jobs, at most one "
+        "request a second, and sends a message to the queue about each that it knows nothing of.",
+    )
     look_back_seconds: Whole = Field(
         DAY_SECONDS,
         ge=60,
         le=365 * DAY_SECONDS,
         description="In seconds (60 to 31536000). While the checkpoint is younger than this, it "
         "may lack earlier jobs: a job that it does not know is looked up in the target before it "
-        "is written.",
+        "is written. A job whose row has changed within this time is not sent to the queue.",
     )
+    longest_job_seconds: Whole = Field(
+        5 * DAY_SECONDS,
+        ge=3600,
+        le=365 * DAY_SECONDS,
+        description="How far the first look for jobs without an event reaches back, by the time of "
+        "their creation, in seconds (3600 to 31536000): at least as long as the longest job runs. "
+        "Later ones begin where the last one ended.",
+    )
+
+    @field_validator("every_seconds")
+    @classmethod
+    def _not_all_the_time(cls, value: int) -> int:
+        if 0 < value < LEAST_RECONCILE_SECONDS:
+            raise refused("must be 0 (never) or from 60 to 604800")
+        return value
+
+
+_KEEP_DAYS = (
+    "Retention of finished jobs, in days (1 to 36500, at least reconcile.look_back_seconds and, "
+    "unless reconcile.every_seconds is 0, reconcile.longest_job_seconds)."
+)
 
 
 class SqliteSettings(Section):
@@ -291,26 +363,14 @@ class SqliteSettings(Section):
 
     kind: Literal["sqlite"] = Field(
         "sqlite",
-        description="Kind of checkpoint: sqlite, one file shared by the processes of one host.",
+        description="Kind of checkpoint: sqlite, one file shared by the processes of one host; or "
+        "dynamodb, one table shared by any number of hosts.",
     )
     path: Path = Field(
         Path("/var/lib/modeldb-sync/checkpoint.db"),
         description="Path of the file, on a persistent disk; never on a network file system.",
     )
-    keep_days: Whole = Field(
-        400,
-        ge=1,
-        le=36_500,
-        description="Retention of finished jobs, in days (1 to 36500, at least "
-        "reconcile.look_back_seconds).",
-    )
-
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _built(cls, value: object) -> object:
-        if value == "dynamodb":
-            raise refused("is not built yet; allowed: sqlite")
-        return value
+    keep_days: Whole = Field(400, ge=1, le=36_500, description=_KEEP_DAYS)
 
     @field_validator("path")
     @classmethod
@@ -323,6 +383,35 @@ class SqliteSettings(Section):
         ):
             raise refused("must be the path of a file: the checkpoint outlives the process")
         return value
+
+
+class DynamoDbSettings(Section):
+    """The section ``checkpoint``: one DynamoDB table."""
+
+    kind: Literal["dynamodb"] = Field(
+        "dynamodb",
+        description="Kind of checkpoint: dynamodb, one table shared by any number of hosts, see "
+        "docs/checkpoint-dynamodb.md.",
+    )
+    table: TableName = Field(
+        description="Name of the table. `checkpoint create-table`, the CloudFormation template and "
+        "the Terraform module make one."
+    )
+    region: Region | None = Field(
+        None,
+        description="Region of the table. null: aws.region, or the region in queue.url, or "
+        "AWS_REGION, AWS_DEFAULT_REGION or the region of the AWS profile, in this order.",
+    )
+    endpoint_url: BaseUrl | None = Field(
+        None,
+        description="DynamoDB endpoint URL, for VPC endpoints and tests. null: the region's public "
+        "endpoint.",
+    )
+    keep_days: Whole = Field(400, ge=1, le=36_500, description=_KEEP_DAYS)
+
+
+CheckpointSettings: TypeAlias = SqliteSettings | DynamoDbSettings
+"""The section ``checkpoint``."""
 
 
 class HttpSettings(Section):
@@ -339,6 +428,12 @@ class HttpSettings(Section):
         description="Port of /metrics, /healthz and /readyz (0 to 65535). 0: any free port. In a "
         "container, keep host and port as they are, or set the port with MODELDB_SYNC_HTTP__PORT: "
         "the image's health check reads that variable.",
+    )
+    status_page: bool = Field(
+        True,
+        description="Whether the port also has the status page on / and its JSON form below /api. "
+        "Like the rest of the port they have no login: everyone who can reach it sees names of "
+        "jobs and projects.",
     )
 
 
@@ -385,12 +480,24 @@ class Settings(Section):
         JobSettings(),
         description="Which jobs are synced, and how their tags and hyperparameters are read.",
     )
+    accounts: tuple[AccountSettings, ...] = Field(
+        (),
+        description="Other accounts and regions whose jobs are synced, too, each an entry {id, "
+        "role_arn, external_id, regions}; as an environment variable, MODELDB_SYNC_ACCOUNTS, a "
+        "JSON list. id: 12 digits in quotes. role_arn: the role to assume for that account's jobs; "
+        "only the account of aws.account_id can do without one. external_id: what the role's trust "
+        "policy asks for, if it does. regions: default: the daemon's own. []: the daemon works for "
+        "its own account and region only. See docs/accounts.md.",
+    )
     reconcile: ReconcileSettings = Field(
-        ReconcileSettings(), description="Deduplication window after the checkpoint is lost."
+        ReconcileSettings(),
+        description="Jobs whose event never came, and how far back the checkpoint may lack jobs.",
     )
     target: _AnyTarget = Field(discriminator="kind", description="Where runs are written.")
-    checkpoint: SqliteSettings = Field(
-        SqliteSettings(), description="Where the daemon records which jobs are done."
+    checkpoint: CheckpointSettings = Field(
+        SqliteSettings(),
+        discriminator="kind",
+        description="Where the daemon records which jobs are done.",
     )
     http: HttpSettings = Field(
         HttpSettings(), description="HTTP server for metrics and health checks."
@@ -403,20 +510,62 @@ class Settings(Section):
     def _with_a_kind(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        if value.get("kind") == "mlflow":
-            raise refused(f"is not built yet; allowed: {', '.join(TARGET_KINDS)}", key="kind")
         return {"kind": DEFAULT_KIND, **value}
+
+    @field_validator("accounts")
+    @classmethod
+    def _with_roles(
+        cls, value: tuple[AccountSettings, ...], info: ValidationInfo
+    ) -> tuple[AccountSettings, ...]:
+        ids = [each.id for each in value]
+        if twice := sorted({each for each in ids if ids.count(each) > 1}):
+            raise refused(f"must have each account once; {twice[0]} is there twice")
+        aws = info.data.get("aws")
+        own = None if aws is None else aws.account_id
+        for each in value:
+            if each.role_arn is None and each.id != own:
+                raise refused(
+                    f"needs role_arn for account {each.id}: only the account of aws.account_id can "
+                    "do without"
+                )
+            if each.role_arn is None and not each.regions:
+                raise refused(
+                    f"needs regions for account {each.id}, which is aws.account_id: its own region "
+                    "needs no entry"
+                )
+        return value
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _with_a_kind_of_checkpoint(cls, value: object) -> object:
+        return {"kind": "sqlite", **value} if isinstance(value, Mapping) else value
 
     @field_validator("checkpoint")
     @classmethod
-    def _remembers_long_enough(cls, value: SqliteSettings, info: ValidationInfo) -> SqliteSettings:
+    def _in_the_region_of_the_queue(
+        cls, value: CheckpointSettings, info: ValidationInfo
+    ) -> CheckpointSettings:
+        if not isinstance(value, DynamoDbSettings) or value.region is not None:
+            return value
+        aws, queue = info.data.get("aws"), info.data.get("queue")
+        region = (aws and aws.region) or (queue and QueueName.of_url(queue.url).region)
+        return value.model_copy(update={"region": region or None})
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _remembers_long_enough(
+        cls, value: CheckpointSettings, info: ValidationInfo
+    ) -> CheckpointSettings:
         reconcile = info.data.get("reconcile")
-        if reconcile is not None and value.keep_days * DAY_SECONDS < reconcile.look_back_seconds:
-            days = reconcile.look_back_seconds / DAY_SECONDS
-            raise refused(
-                f"must not be below reconcile.look_back_seconds, which is {days:.1f} days",
-                key="keep_days",
-            )
+        if reconcile is None:
+            return value
+        keys = ["look_back_seconds", *(["longest_job_seconds"] if reconcile.every_seconds else [])]
+        for key in keys:
+            days = getattr(reconcile, key) / DAY_SECONDS
+            if value.keep_days < days:
+                raise refused(
+                    f"must not be below reconcile.{key}, which is {days:.1f} days", key="keep_days"
+                )
         return value
 
     @field_validator("shutdown")

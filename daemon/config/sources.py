@@ -17,6 +17,7 @@ from daemon.config.keys import KeyIndex
 from daemon.config.layers import Layers
 from daemon.config.settings import Settings
 from daemon.errors import SetupFault
+from daemon.targets.registry import DEFAULT_KIND, unusable_plug_in
 
 if TYPE_CHECKING:
     from daemon.config.keys import KeyPath
@@ -66,6 +67,7 @@ def load_settings(
     readable = path is None or read_file(path, layers)
     read_secret_files(secrets_dir, layers)
     read_variables(environ, layers)
+    _refuse_an_unusable_plug_in(layers)
     if readable:  # without the file, its keys would be reported as missing
         try:
             settings = Settings.model_validate(layers.tree())
@@ -76,6 +78,25 @@ def load_settings(
             if not layers.problems:
                 return settings
     raise ConfigError(tuple(dict.fromkeys(layers.problems)))
+
+
+def _refuse_an_unusable_plug_in(layers: Layers) -> None:
+    """The plug-in's own keys are unknown, too, which would only distract.
+
+    Raises:
+        ConfigError: ``target.kind`` names a plug-in that cannot be used.
+    """
+    path = ("target", "kind")
+    kind = layers.value_at(path) if layers.has(path) else DEFAULT_KIND
+    plug_in = unusable_plug_in(kind)
+    if plug_in is not None:
+        layers.problem(
+            "target.kind",
+            f"the plug-in {plug_in} {plug_in.fault}",
+            layers.source_of(path),
+            shown=repr(kind),
+        )
+        raise ConfigError((layers.problems[-1],))
 
 
 def setting_keys() -> KeyIndex:
@@ -200,7 +221,7 @@ def read_secret_files(directory: Path, layers: Layers) -> None:
         return
     for entry in entries:
         path = tuple(entry.name.split("__"))
-        if not layers.index.accepts(path) or entry.is_dir():
+        if len(path) == 1 or not layers.index.accepts(path) or entry.is_dir():
             continue
         source = f"secret file {entry}"
         try:
@@ -219,16 +240,18 @@ def read_secret_files(directory: Path, layers: Layers) -> None:
 def read_variables(environ: Mapping[str, str], layers: Layers) -> None:
     """Reads the variables ``<PREFIX><SECTION>__<KEY>``, case-insensitively.
 
-    Variables without ``__`` are ignored: Kubernetes sets ``<PREFIX>PORT`` and others for a service
-    of that name.
+    Others without ``__`` are ignored, unless they name a key that is in no section: Kubernetes sets
+    ``<PREFIX>PORT`` and others for a service of that name.
     """
     index = layers.index
     seen: dict[str, str] = {}
     for variable in sorted(environ):
         name = variable.upper()
-        if not name.startswith(index.prefix) or "__" not in name:
+        if not name.startswith(index.prefix):
             continue
         path = tuple(name.removeprefix(index.prefix).lower().split("__"))
+        if len(path) == 1 and path[0] not in index.fields:
+            continue
         key, source = ".".join(path), f"variable {variable}"
         if name in seen:
             layers.problem(

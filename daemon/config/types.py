@@ -50,7 +50,8 @@ def secret_matching(pattern: str, allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _base_url(text: str) -> str:
+def base_url(text: str) -> str:
+    """An http or https URL without a slash at the end. Raises what `refused` makes."""
     wanted = "must be an http:// or https:// URL with a host"
     if not text.isprintable() or " " in text:
         raise refused(f"{wanted}, without spaces and control characters")
@@ -69,7 +70,7 @@ def _base_url(text: str) -> str:
 
 
 def _queue_url(text: str) -> str:
-    url = _base_url(text)
+    url = base_url(text)
     if url.endswith(".fifo"):
         raise refused("must be a standard queue: FIFO queues are not supported")
     if not re.search(r"/\d{12}/[A-Za-z0-9_-]{1,80}$", url):
@@ -127,15 +128,43 @@ def _existing_file(path: Path) -> Path:
     return path
 
 
+def _not_a_number(value: object) -> object:
+    if isinstance(value, int):
+        raise refused(
+            "must be 12 digits in quotes: YAML drops leading zeros and may read the number as octal"
+        )
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
 Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrl = Annotated[str, AfterValidator(base_url)]
 QueueUrl = Annotated[str, AfterValidator(_queue_url)]
 Region = Annotated[
     str, matching(r"[a-z0-9-]{1,64}", "must be the name of a region, like eu-west-1")
 ]
-AccountId = Annotated[str, matching(r"[0-9]{12}", "must be 12 digits")]
+TableName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9_.-]{3,255}", "must be 3 to 255 letters, digits, hyphens, dots or _"),
+]
+AccountId = Annotated[
+    str, matching(r"[0-9]{12}", "must be 12 digits"), BeforeValidator(_not_a_number)
+]
+RoleArn = Annotated[
+    str,
+    matching(
+        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,600}",
+        "must be the ARN of a role, like arn:aws:iam::210987654321:role/modeldb-sync-member",
+    ),
+]
+ExternalId = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9_+=,.@:/-]{2,1224}",
+        "must be 2 to 1224 letters, digits and characters of _+=,.@:/-",
+    ),
+]
 
 
 def _template(text: str) -> str:

@@ -26,7 +26,7 @@ from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 
 from daemon.aws.dead_letter import DETAIL, REASON
-from daemon.demo.moto_fixes import make_deletes_atomic
+from daemon.demo.moto_fixes import make_deletes_atomic, make_jobs_listable
 from daemon.demo.sample_jobs import ACCOUNT, REGION
 from daemon.training_job.event import DETAIL_TYPE, SOURCE
 
@@ -108,7 +108,9 @@ class EmbeddedAws:
 
     async def wire(self) -> None:
         """Creates the queues, the rule and its target."""
-        dead = await self._sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)
+        dead = await self._sqs.create_queue(
+            QueueName=DEAD_LETTER_QUEUE, Attributes={"MessageRetentionPeriod": "1209600"}
+        )
         self.dead_letter_url = dead["QueueUrl"]
         redrive = {
             "deadLetterTargetArn": _queue_arn(DEAD_LETTER_QUEUE),
@@ -215,6 +217,7 @@ async def embedded_aws() -> AsyncIterator[EmbeddedAws]:
     """Runs the emulator in a thread, on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise a line for each request
     make_deletes_atomic()
+    make_jobs_listable()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     await asyncio.to_thread(server.start)
     try:

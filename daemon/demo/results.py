@@ -1,4 +1,4 @@
-"""The demo's result, read from ModelDB, the dead-letter queue, `/metrics` and the daemon's log.
+"""The demo's result, read from the target, the dead-letter queue, `/metrics` and the daemon's log.
 
 `shortcomings` is the demo's check of itself: it compares the result with what the jobs demand.
 """
@@ -66,6 +66,8 @@ class Evidence:
     outcomes: Sequence[Mapping[str, Any]]
     """The daemon's log lines "job outcome"."""
     figures: Figures
+    system: str = "ModelDB"
+    """What the target is called."""
 
     @property
     def held(self) -> set[str]:
@@ -130,19 +132,19 @@ def landings(story: Story, evidence: Evidence) -> Sequence[Landing]:
 def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     """The deviations from what the jobs demand, one line each."""
     found = []
-    in_modeldb = Counter(run.mark for run in evidence.runs)
+    in_target = Counter(run.mark for run in evidence.runs)
     demanded = {job.mark: job for job in story.jobs if job.demands == Synced.kind}
     for mark, job in demanded.items():
-        if in_modeldb[mark] != 1:
+        if in_target[mark] != 1:
             found.append(
-                f"{job.name} (created {mark.creation_time}) has {in_modeldb[mark]} runs in "
-                "ModelDB, not 1"
+                f"{job.name} (created {mark.creation_time}) has {in_target[mark]} runs in "
+                f"{evidence.system}, not 1"
             )
     for run in evidence.runs:
         if run.mark in demanded:
             found += _lacking(demanded[run.mark], run)
         else:
-            found.append(f"ModelDB has the run {run.name}, which no job demands")
+            found.append(f"{evidence.system} has the run {run.name}, which no job demands")
     dead = [_mark_in(letter.body) for letter in evidence.dead_letters]
     for job in story.jobs:
         wanted = len(job.history) if job.demands == Rejected.kind else 0
@@ -161,7 +163,9 @@ def shortcomings(story: Story, evidence: Evidence) -> Sequence[str]:
     ]
     for secret in SECRETS:
         if any(secret in run.content for run in evidence.runs):
-            found.append(f"a secret hyperparameter is in ModelDB ({len(secret)} characters)")
+            found.append(
+                f"a secret hyperparameter is in {evidence.system} ({len(secret)} characters)"
+            )
     return found
 
 

@@ -283,6 +283,21 @@ def sample_story(now: datetime) -> Story:
     )
 
 
+HALF_TAGGED = "fraud-gbm-77"
+"""Is rejected, until somebody completes its tags."""
+
+
+def lost_job(now: datetime) -> SampleJob:
+    """A job that ended a minute ago and whose event got lost. Not part of the story."""
+    training = _Training(_OWN_IMAGE, {"alpha": "0.25"}, (("validation:rmse", 38.6),), ("sales",))
+    return _job(
+        "demand-nightly-2",
+        "its event was lost",
+        DEMAND.tags("demand-ridge", "scikit-learn"),
+        _describe(now - timedelta(minutes=1), DEMAND, training),
+    )
+
+
 _BOOSTING = {
     "objective": "binary:logistic",
     "eval_metric": "auc",
@@ -354,7 +369,7 @@ def _half_tagged(now: datetime) -> SampleJob:
         key: value for key, value in FRAUD.tags("fraud-gbm", "").items() if key != KEYS.model_type
     }
     return _job(
-        "fraud-gbm-77",
+        HALF_TAGGED,
         f"is to be synced but lacks the tag {KEYS.model_type}",
         tags,
         _describe(now, FRAUD, _Training(_OWN_IMAGE, {"num_leaves": "63"}, _AUC)),

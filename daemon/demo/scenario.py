@@ -1,7 +1,7 @@
-"""The demo: the real daemon between an AWS emulator and a stand-in for ModelDB, on one machine.
+"""The demo: the real daemon between an AWS emulator and a target, on one machine.
 
-It ends with a check of itself: ModelDB must have exactly one run for every completed, tagged job,
-and nothing else.
+It ends with a check of itself: the target must have exactly one run for every completed, tagged
+job, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from daemon import __version__
 from daemon.app import Daemon
 from daemon.config.sources import load_settings
 from daemon.demo.aws import DEAD_LETTER_QUEUE, QUEUE, RULE, embedded_aws, leave_the_real_aws_alone
+from daemon.demo.playground import lose_an_event, suggestions, write_environment
 from daemon.demo.results import NO_EVENT, Evidence, landings, logged_outcomes, scrape, shortcomings
 from daemon.demo.sample_jobs import HOME, REGION, sample_story
 from daemon.demo.screen import Screen
@@ -63,12 +63,12 @@ def run_demo(target: str, *, keep: bool) -> int:
     """Runs the demo and reports on standard output.
 
     Args:
-        target: the kind of ModelDB, as ``target.kind`` of the configuration.
+        target: the kind of target, as ``target.kind`` of the configuration.
         keep: stay up afterwards, until SIGINT or SIGTERM.
 
     Returns:
-        The exit status: 0 when ModelDB has what the jobs demand, 1 when not, 130 when interrupted
-            before the end.
+        The exit status: 0 when the target has what the jobs demand, 1 when not, 130 when
+            interrupted before the end.
 
     Raises:
         SetupFault: there is no place for temporary files.
@@ -128,7 +128,7 @@ async def _play(
     """Starts the parts, plays the story, stops them.
 
     Args:
-        target: the kind of ModelDB.
+        target: the kind of target.
         shown: set when the result has been printed.
         stay_until: when to stop after that; None: at once.
 
@@ -144,7 +144,7 @@ async def _play(
         status = await story.show_result(problems)
         shown.set()
         if stay_until is not None:
-            _show_addresses(screen, parts)
+            await _offer_the_verbs(screen, parts)
             await stay_until.wait()
             screen.step("stopping")
     return status
@@ -177,7 +177,7 @@ class _Parts:
     """The running parts."""
 
     aws: EmbeddedAws
-    modeldb: DemoTarget
+    target: DemoTarget
     http: aiohttp.ClientSession
     daemon_url: str
     files: _Files
@@ -192,17 +192,17 @@ async def _running_parts(screen: Screen, files: _Files, target: str) -> AsyncIte
         screen.step(f"AWS, embedded (moto): {aws.url}")
         screen.detail(f"EventBridge rule {RULE} -> SQS queue {QUEUE}")
         screen.detail(f"its redrive policy -> {DEAD_LETTER_QUEUE}")
-        modeldb = await stack.enter_async_context(running_target(target, http))
-        screen.step(modeldb.title)
-        _write_configuration(files, aws, modeldb)
+        running = await stack.enter_async_context(running_target(target, http, files.directory))
+        screen.step(running.title)
+        _write_configuration(files, aws, running)
         port = await stack.enter_async_context(_running_daemon(files.configuration))
-        parts = _Parts(aws, modeldb, http, f"http://127.0.0.1:{port}", files)
+        parts = _Parts(aws, running, http, f"http://127.0.0.1:{port}", files)
         screen.step(f"the daemon: {parts.daemon_url}/metrics")
         screen.detail(f"its log: {files.log}")
         yield parts
 
 
-def _write_configuration(files: _Files, aws: EmbeddedAws, modeldb: DemoTarget) -> None:
+def _write_configuration(files: _Files, aws: EmbeddedAws, target: DemoTarget) -> None:
     values = {
         "aws": {
             "region": REGION,
@@ -211,7 +211,9 @@ def _write_configuration(files: _Files, aws: EmbeddedAws, modeldb: DemoTarget) -
             "sts_endpoint_url": aws.url,
         },
         "queue": {"url": aws.queue_url, "wait_seconds": POLL_SECONDS},
-        "target": dict(modeldb.settings),
+        # the job whose event gets lost is left to the verbs
+        "reconcile": {"every_seconds": 0},
+        "target": dict(target.settings),
         "checkpoint": {"path": str(files.checkpoint)},
         "http": {"host": "127.0.0.1", "port": 0},
     }
@@ -249,7 +251,7 @@ class _Story:
     def __init__(self, screen: Screen, parts: _Parts) -> None:
         self._screen = screen
         self._aws = parts.aws
-        self._modeldb = parts.modeldb
+        self._target = parts.target
         self._http = parts.http
         self._daemon_url = parts.daemon_url
         self._log = parts.files.log
@@ -259,7 +261,7 @@ class _Story:
 
     async def play(self) -> Sequence[str]:
         """Plays all acts. Returns why it could not finish; nothing when it could."""
-        with self._screen.counting(self._demanded):
+        with self._screen.counting(self._demanded, f"runs in {self._target.system}"):
             try:
                 await self._ordinary_jobs()
                 await self._outage()
@@ -278,27 +280,31 @@ class _Story:
             The exit status.
         """
         evidence = Evidence(
-            await self._modeldb.runs(),
+            await self._target.runs(),
             await self._aws.dead_letters(),
             logged_outcomes(self._log),
             await self._look(),
+            self._target.system,
         )
         screen = self._screen
         screen.title("What landed where")
-        screen.table(landings(self._story, evidence))
+        screen.table(
+            landings(self._story, evidence),
+            f"project / experiment / run in {evidence.system}, or why not",
+        )
         screen.pairs(_headline(evidence))
         problems = [*problems, *shortcomings(self._story, evidence)]
         if problems:
             screen.failure(
-                "\nFAILED: ModelDB and the dead-letter queue do not have what the jobs demand "
-                f"({self._demanded} runs)"
+                f"\nFAILED: {evidence.system} and the dead-letter queue do not have what the jobs "
+                f"demand ({self._demanded} runs)"
             )
             for problem in problems:
                 screen.failure(f"  {problem}")
             return 1
         runs = len(evidence.runs)
         screen.title(
-            f"OK in {screen.seconds:.1f} s: {runs} runs in ModelDB, exactly one for each "
+            f"OK in {screen.seconds:.1f} s: {runs} runs in {evidence.system}, exactly one for each "
             "completed, tagged job"
         )
         return 0
@@ -309,12 +315,12 @@ class _Story:
         await self._all_decided()
 
     async def _outage(self) -> None:
-        screen, modeldb = self._screen, self._modeldb
-        screen.title(f"{modeldb.outage}, and more jobs end")
-        modeldb.go_down()
+        screen, target = self._screen, self._target
+        screen.title(f"{target.outage}, and more jobs end")
+        target.go_down()
         await self._perform(self._story.during_outage)
         await self._until(
-            "the daemon holds messages because ModelDB's database cannot be used",
+            f"the daemon holds messages because {target.system}'s database cannot be used",
             lambda figures: bool(
                 figures.total("breaker_open", edge=Edge.TARGET)
                 and figures.total("jobs_total", outcome=Held.kind)
@@ -327,14 +333,16 @@ class _Story:
             f"the daemon is {healthz}, but {readyz}: {held} messages held, {waiting} left in the "
             "queue"
         )
-        modeldb.come_back()
+        target.come_back()
         screen.step(
-            f"{modeldb.recovery}, but one answer is lost: has ModelDB written that run or not?"
+            f"{target.recovery}, but one answer is lost: has {target.system} written that run or "
+            "not?"
         )
         await self._all_decided()
         for line in logged_outcomes(self._log):
             if line["reason"] == Reason.FOUND_IN_TARGET:
-                screen.detail(line["job"], "its run was found in ModelDB and not written again")
+                found = f"its run was found in {target.system} and not written again"
+                screen.detail(line["job"], found)
 
     async def _what_comes_late(self) -> None:
         self._screen.title("Later")
@@ -388,7 +396,7 @@ class _Story:
         except aiohttp.ClientError as error:
             raise DaemonError(f"the daemon does not answer; see its log: {self._log}") from error
         self._screen.count(
-            self._modeldb.run_count, f"{figures.total('messages_in_flight')} messages in flight"
+            self._target.run_count, f"{figures.total('messages_in_flight')} messages in flight"
         )
         return figures
 
@@ -407,7 +415,7 @@ def _headline(evidence: Evidence) -> Sequence[tuple[str, str]]:
         ("messages received", str(figures.total("messages_received_total"))),
         *((outcome, str(figures.total("jobs_total", outcome=outcome))) for outcome in FINAL),
         ("held during the outage", str(len(evidence.held))),
-        ("runs in ModelDB", str(len(evidence.runs))),
+        (f"runs in {evidence.system}", str(len(evidence.runs))),
         ("dead letters", str(len(evidence.dead_letters))),
         ("highest receive count", str(evidence.highest_receive_count)),
         (
@@ -417,19 +425,25 @@ def _headline(evidence: Evidence) -> Sequence[tuple[str, str]]:
     ]
 
 
-def _show_addresses(screen: Screen, parts: _Parts) -> None:
+async def _offer_the_verbs(screen: Screen, parts: _Parts) -> None:
+    """Shows where everything is, and what can be tried on it."""
     aws, files = parts.aws, parts.files
+    lost = await lose_an_event(aws, datetime.now(UTC))
+    environment = write_environment(files.directory, files.configuration, aws)
     screen.title("Still running. Ctrl-C or SIGTERM ends it.")
     screen.pairs(
         [
+            ("the page", f"{parts.daemon_url}/"),
             ("metrics", f"{parts.daemon_url}/metrics"),
             ("alive?", f"{parts.daemon_url}/healthz"),
             ("ready?", f"{parts.daemon_url}/readyz"),
-            *parts.modeldb.places,
+            *parts.target.places,
             ("SQS, SageMaker, EventBridge", aws.url),
             ("queue", aws.queue_url),
             ("dead-letter queue", aws.dead_letter_url),
             ("daemon's log", str(files.log)),
-            ("history", f"{sys.executable} -m daemon history --config {files.configuration}"),
+            ("configuration", str(files.configuration)),
         ]
     )
+    screen.title("Try the verbs")
+    screen.commands(suggestions(environment, lost, parts.target.system))

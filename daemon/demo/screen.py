@@ -70,15 +70,16 @@ class Screen:
         self._print(Text(text, style="bold red"))
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[None]:
+    def counting(self, total: int, what: str) -> Iterator[None]:
         """Keeps a live line at the bottom of a terminal while the block runs.
 
         Args:
             total: how many runs are to come.
+            what: what is counted.
         """
         columns = (
             SpinnerColumn(),
-            TextColumn("runs in ModelDB"),
+            TextColumn(what),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("| {task.description}"),
@@ -97,13 +98,18 @@ class Screen:
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=runs, description=words)
 
-    def table(self, rows: Sequence[Landing]) -> None:
+    def table(self, rows: Sequence[Landing], where: str) -> None:
+        """All rows.
+
+        Args:
+            where: the heading of the last column.
+        """
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
         table.add_column("job", overflow="fold")
         table.add_column("events", justify="right", no_wrap=True)
         table.add_column("outcome", no_wrap=True)
         table.add_column("reason", overflow="fold")
-        table.add_column("project / experiment / run in ModelDB, or why not", overflow="fold")
+        table.add_column(where, overflow="fold")
         for row in rows:
             style = OUTCOME_STYLES.get(row.outcome.split(maxsplit=1)[0], "red")
             table.add_row(
@@ -121,6 +127,13 @@ class Screen:
         width = max(len(name) for name, _ in pairs)
         for name, value in pairs:
             self._print(Text(f"  {name:<{width}}  ").append(value, style="bold"))
+
+    def commands(self, commands: Sequence[tuple[str, str]]) -> None:
+        """Commands to be pasted, each with what it is for as a comment of the shell."""
+        width = max(len(command) for command, _ in commands)
+        for command, what in commands:
+            line = Text("  ").append(f"{command:<{width}}", style="bold")
+            self._print(line.append(f"  # {what}", style="dim"))
 
     def _print(self, text: Text) -> None:
         # soft_wrap: URLs and paths stay in one piece, to be copied

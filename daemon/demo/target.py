@@ -1,4 +1,4 @@
-"""What the demo needs of a kind of target: a stand-in for its server, an outage of that, and the
+"""What the demo needs of a kind of target: a server or a stand-in, an outage of that, and the
 runs that it has at the end. `daemon.demo.STAND_INS` names the module of each kind.
 """
 
@@ -13,6 +13,7 @@ from daemon.demo import STAND_INS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     import aiohttp
 
@@ -47,7 +48,11 @@ class FoundRun:
 
 
 class DemoTarget(Protocol):
-    """A running stand-in."""
+    """A running server or stand-in."""
+
+    @property
+    def system(self) -> str:
+        """What it is called: ModelDB, MLflow."""
 
     @property
     def title(self) -> str:
@@ -84,13 +89,16 @@ class DemoTarget(Protocol):
 
 
 def running_target(
-    kind: str, http: aiohttp.ClientSession
+    kind: str, http: aiohttp.ClientSession, folder: Path
 ) -> AbstractAsyncContextManager[DemoTarget]:
-    """A stand-in that runs until the block ends.
+    """A server or stand-in that runs until the block ends.
 
     Args:
         kind: ``target.kind`` of the configuration, one of `STAND_INS`.
         http: to read it, if it is read over HTTP.
+        folder: for the files of a real server.
     """
-    stand_in: AbstractAsyncContextManager[DemoTarget] = import_module(STAND_INS[kind]).running(http)
+    stand_in: AbstractAsyncContextManager[DemoTarget] = import_module(STAND_INS[kind]).running(
+        http, folder
+    )
     return stand_in

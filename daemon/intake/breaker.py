@@ -1,5 +1,5 @@
-"""Circuit breakers: one per edge, open while the edge is unavailable, so that messages are held
-instead of using up receives.
+"""Circuit breakers: one per edge, and for SageMaker one per account and region, open while it is
+unavailable, so that messages are held instead of using up receives.
 
     unproven (open) ── probe passes ──> closed ── trip(fault) ──> open
                                           ^                        │
@@ -25,7 +25,7 @@ from daemon.reasons import Edge, Reason
 from daemon.unforeseen import unforeseen
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from daemon.intake.backoff import Backoff
     from daemon.observability.watchdog import Pulse
@@ -58,7 +58,7 @@ is compared."""
 
 
 class Breaker:
-    """The circuit breaker of one edge.
+    """The circuit breaker of one edge, or of one account's and region's part of SageMaker.
 
     Args:
         edge: which.
@@ -66,10 +66,12 @@ class Breaker:
         backoff: pauses between probes.
         on_change: called with True when the breaker opens, False when it closes.
         proven: False: the breaker is open until a first probe has passed.
+        where: see `daemon.errors.EdgeFault`.
 
     Attributes:
         fault: why it is open; None while it is closed or before the first probe.
         proven: the edge has worked at least once in the life of this process.
+        changed_at: when it last opened or closed, or else was made (monotonic seconds).
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Breaker:
         on_change: Callable[[bool], None],
         *,
         proven: bool = False,
+        where: str = "",
     ) -> None:
         self.edge = edge
+        self.where = where
         self.fault: EdgeFault | None = None
         self.proven = proven
         self._probed = proven
@@ -92,13 +96,18 @@ class Breaker:
         self._opened = asyncio.Event()
         self._failures = 0
         self._successes: dict[Step, tuple[str, float]] = {}
-        self._opened_at = monotonic()
+        self._opened_at = self.changed_at = monotonic()
         self._logged: tuple[str, float] | None = None
         if proven:
             self._closed.set()
         else:
             self._opened.set()
         on_change(not proven)
+
+    @property
+    def name(self) -> str:
+        """For logs and people."""
+        return f"{self.edge} {self.where}" if self.where else self.edge.value
 
     @property
     def is_open(self) -> bool:
@@ -110,14 +119,14 @@ class Breaker:
         if self.is_open:
             return
         self._failures += 1
-        self._opened_at = monotonic()
+        self._opened_at = self.changed_at = monotonic()
         self._closed.clear()
         self._opened.set()
         self._on_change(True)
         self._logged = (_gist(fault), self._opened_at)
         log.warning(
             "breaker opened",
-            edge=self.edge,
+            edge=self.name,
             reason=fault.reason,
             detail=fault.detail,
             curable=fault.curable,
@@ -189,7 +198,7 @@ class Breaker:
         log.log(
             logging.WARNING if news else logging.DEBUG,
             "probe failed",
-            edge=self.edge,
+            edge=self.name,
             reason=fault.reason,
             detail=fault.detail,
             open_seconds=round(now - self._opened_at, 1),
@@ -202,12 +211,14 @@ class Breaker:
         except EdgeFault as fault:
             return fault
         except TimeoutError:
-            return EdgeFault(
+            found = EdgeFault(
                 self.edge, Reason.UNREACHABLE, f"no answer within {PROBE_DEADLINE_SECONDS:.0f} s"
             )
         except Exception as error:  # noqa: BLE001 - it must never end the loop
-            return unforeseen(self.edge, "the probe", error)
-        return None
+            found = unforeseen(self.edge, "the probe", error)
+        else:
+            return None
+        return found.of(self.where) if self.where else found
 
     def _close(self) -> None:
         open_seconds = round(monotonic() - self._opened_at, 1)
@@ -215,41 +226,90 @@ class Breaker:
         self.fault = None
         self._logged = None
         self.proven = True
+        self.changed_at = monotonic()
         self._closed.set()
         self._on_change(False)
-        log.info("breaker closed", edge=self.edge, open_seconds=open_seconds)
+        log.info("breaker closed", edge=self.name, open_seconds=open_seconds)
 
 
 class Breakers:
-    """The breakers of all edges."""
+    """The breakers of all edges.
+
+    An edge with several, one for each account and region, is open when all of them are. While only
+    some are, messages go on being received, and those that wait for one of them take up no slot.
+    """
 
     def __init__(self, breakers: Iterable[Breaker]) -> None:
-        self._breakers = {breaker.edge: breaker for breaker in breakers}
+        self._breakers = {(breaker.edge, breaker.where): breaker for breaker in breakers}
+        self._of_edge: dict[Edge, list[Breaker]] = {}
+        for breaker in self._breakers.values():
+            self._of_edge.setdefault(breaker.edge, []).append(breaker)
 
     def __iter__(self) -> Iterator[Breaker]:
         return iter(self._breakers.values())
 
     def __getitem__(self, edge: Edge) -> Breaker:
-        return self._breakers[edge]
+        return self._breakers[edge, ""]
+
+    def of(self, fault: EdgeFault) -> Breaker:
+        """The breaker that a fault opens."""
+        return self._breakers.get((fault.edge, fault.where), self[fault.edge])
 
     @property
     def any_open(self) -> bool:
-        return any(breaker.is_open for breaker in self)
+        """An edge is open as a whole."""
+        return any(self.is_open(edge) for edge in self._of_edge)
+
+    def is_open(self, edge: Edge) -> bool:
+        """An edge is open as a whole: for all accounts and regions."""
+        return all(breaker.is_open for breaker in self._of_edge[edge])
+
+    def is_one_of_several(self, breaker: Breaker) -> bool:
+        """Other accounts and regions have breakers of their own."""
+        return len(self._of_edge[breaker.edge]) > 1
+
+    def fault_of(self, where: str) -> EdgeFault | None:
+        """Why jobs of an account and region are not to be asked about, where others can be; None:
+        nothing is known against it.
+        """
+        breaker = self._breakers[Edge.SAGEMAKER, where]
+        known = breaker.is_open and self.is_one_of_several(breaker)
+        return breaker.fault if known else None
 
     def trip(self, fault: EdgeFault) -> None:
         """Opens the breaker of the fault's edge."""
-        self[fault.edge].trip(fault)
+        self.of(fault).trip(fault)
 
-    def succeeded(self, step: Step, message_id: str) -> None:
-        """A step of the flow succeeded for a message; see `Breaker.succeeded`."""
-        if step in EDGE_OF_STEP:
-            self[EDGE_OF_STEP[step]].succeeded(step, message_id)
+    def succeeded(self, step: Step, message_id: str, where: str = "") -> None:
+        """A step of the flow succeeded for a message; see `Breaker.succeeded`.
+
+        Args:
+            step: of the flow.
+            message_id: for which message.
+            where: whose job it is about; see `daemon.errors.EdgeFault`.
+        """
+        edge = EDGE_OF_STEP.get(step)
+        if edge is not None:
+            of_account = edge is Edge.SAGEMAKER
+            self._breakers[edge, where if of_account else ""].succeeded(step, message_id)
 
     async def wait_closed(self) -> None:
-        """Returns when all breakers are closed at the same time."""
+        """Returns when no edge is open as a whole."""
         while self.any_open:
-            for breaker in self:
-                await breaker.wait_closed()
+            for breakers in self._of_edge.values():
+                await _one_closed(breakers)
+
+
+async def _one_closed(breakers: Sequence[Breaker]) -> None:
+    if len(breakers) == 1:
+        await breakers[0].wait_closed()
+        return
+    waits = [asyncio.ensure_future(breaker.wait_closed()) for breaker in breakers]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _gist(fault: EdgeFault) -> str:

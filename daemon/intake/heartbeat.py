@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.checkpoint.lease_clock import Moment
 from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 from daemon.intake.acknowledgements import BATCH_SIZE
@@ -142,8 +143,8 @@ class Heartbeat:
             ) from error
 
     async def _renew_claims(self) -> None:
-        now = monotonic()
-        if now < self._leases_until - self._lease_seconds / 2:
+        now = Moment.now()
+        if now.monotonic < self._leases_until - self._lease_seconds / 2:
             return
         holders = {each.job.claim: each for each in self._in_flight if each.job.claim is not None}
         if not holders:
@@ -153,9 +154,12 @@ class Heartbeat:
         except EdgeFault as fault:
             self._on_fault(fault)
             return
-        self._leases_until = now + self._lease_seconds
-        for claim in lost:
-            delivery = holders[claim]
-            if delivery.job.claim == claim:
+        self._leases_until = now.monotonic + self._lease_seconds
+        for claim, delivery in holders.items():
+            if delivery.job.claim != claim:
+                continue
+            if claim not in lost:
+                delivery.job.renew_claim(now, self._lease_seconds)
+            else:
                 log.warning("claim lost", job=claim.job_arn, message_id=delivery.message.message_id)
                 delivery.lose_claim()

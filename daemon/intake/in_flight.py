@@ -12,9 +12,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from daemon.clock import wall
 from daemon.outcome import Duplicate, Synced
 from daemon.pipeline.delivery import Delivery
 from daemon.reasons import Reason
+from daemon.story import StoryEntry, StoryEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +60,20 @@ class InFlight:
     def __iter__(self) -> Iterator[Delivery]:
         return iter(list(self._deliveries.values()))
 
-    def add(self, message: Message, visibility_seconds: float) -> Delivery | None:
+    def oldest_seconds(self) -> float | None:
+        """Age of the oldest message since it was sent; None without one."""
+        sent = [each.message.sent_at for each in self if each.message.sent_at is not None]
+        return max(0.0, wall() - min(sent)) if sent else None
+
+    def add(
+        self, message: Message, visibility_seconds: float, *, force: bool = False
+    ) -> Delivery | None:
         """Enters a received message.
 
         Args:
             message: as received.
             visibility_seconds: until the queue shows it again.
+            force: see `Delivery`.
 
         Returns:
             The new delivery; None if the message was in flight already.
@@ -72,7 +82,7 @@ class InFlight:
         if known is not None:
             known.received_again(message, visibility_seconds)
             return None
-        delivery = Delivery(message, visibility_seconds)
+        delivery = Delivery(message, visibility_seconds, force=force)
         self._deliveries[message.message_id] = delivery
         self._empty.clear()
         return delivery
@@ -91,8 +101,12 @@ class InFlight:
         while (leader := self._leaders.get(key)) is not None:
             if leader.delivery is delivery:
                 return None
+            same = _same_question(leader.delivery.job, delivery.job)
+            if same:
+                told = StoryEntry(wall(), StoryEvent.JOINED, delivery.message.message_id)
+                leader.delivery.job.story.take_over(delivery.job.story, told)
             outcome = await asyncio.shield(leader.outcome)
-            if _same_question(leader.delivery.job, delivery.job):
+            if same:
                 return Joined(_as_joined(outcome), leader.delivery.job.mark)
         self._leaders[key] = _Leader(delivery)
         return None
@@ -115,22 +129,41 @@ class InFlight:
 
 
 class Slots:
-    """How many more messages may be in flight. A poller takes its slots before it receives."""
+    """How many more messages may be in flight. A poller takes its slots before it receives.
+
+    A message that waits for its account only gives its slot back, and takes one again, before the
+    pollers do.
+    """
 
     def __init__(self, total: int) -> None:
         self._free = total
+        self._come_back = 0
         self._some_free = asyncio.Event()
         self._some_free.set()
 
     async def take(self, up_to: int) -> int:
         """Waits for one free slot and takes as many as are free, at most `up_to`."""
-        while not self._free:  # another waiting poller may have been faster
-            await self._some_free.wait()
-        taken = min(self._free, up_to)
-        self._free -= taken
-        if not self._free:
+        # another waiting poller may have been faster
+        while self._free <= self._come_back:
             self._some_free.clear()
-        return taken
+            await self._some_free.wait()
+        return self._taken(min(self._free - self._come_back, up_to))
+
+    async def take_again(self) -> None:
+        """Takes one slot, before any poller gets one."""
+        self._come_back += 1
+        try:
+            while not self._free:
+                self._some_free.clear()
+                await self._some_free.wait()
+        finally:
+            self._come_back -= 1
+            self._some_free.set()  # pollers waited for it to come back
+        self._taken(1)
+
+    def _taken(self, count: int) -> int:
+        self._free -= count
+        return count
 
     def give_back(self, count: int) -> None:
         self._free += count

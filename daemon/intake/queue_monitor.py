@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.aws.queue_names import QueueName
-from daemon.clock import monotonic
+from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault
 from daemon.reasons import Edge, Reason
 
@@ -35,6 +35,10 @@ class QueueMonitor:
         queue: the main queue.
         configured_visibility_seconds: ``queue.visibility_seconds``; None: as the queue has it.
         account: ``aws.account_id``. A queue of another account is legitimate; it is logged.
+
+    Attributes:
+        state: the last answer; None before the first.
+        asked_at: when it came, in epoch seconds.
     """
 
     def __init__(
@@ -43,7 +47,8 @@ class QueueMonitor:
         self._queue = queue
         self._configured_visibility_seconds = configured_visibility_seconds
         self._account = account
-        self._state: QueueState | None = None
+        self.state: QueueState | None = None
+        self.asked_at = 0.0
         self._sent = False
         self._send_fault: tuple[EdgeFault, float] | None = None
 
@@ -55,11 +60,11 @@ class QueueMonitor:
                 cannot be one.
         """
         state = await self._queue.state()
-        if self._state is None:
+        if self.state is None:
             self._tell_account(state)
-        if self._state is None or self._state.max_receive_count != state.max_receive_count:
+        if self.state is None or self.state.max_receive_count != state.max_receive_count:
             _tell_receives(state.max_receive_count)
-        self._state = state
+        self.state, self.asked_at = state, wall()
         if state.dead_letter_fault is not None and not state.dead_letter_fault.curable:
             raise state.dead_letter_fault
         return state
@@ -73,11 +78,16 @@ class QueueMonitor:
                 account_id=self._account,
             )
 
+    @property
+    def visible(self) -> int:
+        """Messages that waited to be received when the queue last told."""
+        return 0 if self.state is None else self.state.visible
+
     def visibility_seconds(self) -> int:
         """The visibility timeout for the next receive or renewal."""
         if self._configured_visibility_seconds is not None:
             return self._configured_visibility_seconds
-        own = 0 if self._state is None else self._state.visibility_seconds
+        own = 0 if self.state is None else self.state.visibility_seconds
         return max(own, LEAST_VISIBILITY_SECONDS)
 
     def dead_letter_url(self) -> str | None:
@@ -86,7 +96,7 @@ class QueueMonitor:
         Raises:
             EdgeFault: there is one and nobody knows where, or the queue has not told yet.
         """
-        state = self._state
+        state = self.state
         if state is None:
             raise EdgeFault(
                 Edge.QUEUE,
@@ -113,7 +123,7 @@ class QueueMonitor:
             fault, since = self._send_fault
             if monotonic() - since < SEND_FAULT_SECONDS:
                 return fault
-        state = self._state
+        state = self.state
         if state is None or state.dead_letter_fault is None:
             return None
         gone = state.dead_letter_fault.reason is Reason.NOT_FOUND and not self._sent

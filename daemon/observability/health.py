@@ -39,6 +39,7 @@ def readiness_report(
     stopping: bool,
     standing_by: str = "",
     dead_letter_fault: EdgeFault | None = None,
+    reconcile: str = "",
 ) -> HealthReport:
     """The answer of `/readyz`.
 
@@ -48,21 +49,28 @@ def readiness_report(
         standing_by: why this process is not the writer of a single-writer target; "" if it may
             write.
         dead_letter_fault: why rejected messages cannot leave the queue; None if they can.
+        reconcile: why jobs whose event was lost are not found; "" if they are. Says nothing of
+            readiness.
     """
     breakers = list(breakers)
-    checks = {breaker.edge.value: _words(breaker) for breaker in breakers}
+    checks = {breaker.name: _words(breaker) for breaker in breakers}
+    # an edge with several breakers, one for each account, is open when all of them are
+    working = {breaker.edge for breaker in breakers if not breaker.is_open}
+    whole = [breaker for breaker in breakers if breaker.edge not in working]
     if standing_by:
         checks["writer"] = standing_by
     if dead_letter_fault is not None:
         checks["dead_letters"] = f"{dead_letter_fault.reason}: {dead_letter_fault.detail}"
+    if reconcile:
+        checks["reconcile"] = reconcile
     ok = (
         not stopping
         and dead_letter_fault is None
-        and not any(_keeps_from_ready(breaker) for breaker in breakers)
+        and not any(_keeps_from_ready(breaker) for breaker in whole)
     )
     if stopping:
         state = "stopping"
-    elif any(breaker.is_open for breaker in breakers):
+    elif whole:
         state = "paused" if ok else "not ready"
     elif not ok:
         state = "not ready"
@@ -72,8 +80,6 @@ def readiness_report(
 
 
 def _keeps_from_ready(breaker: Breaker) -> bool:
-    if not breaker.is_open:
-        return False
     needs_operator = breaker.fault is not None and (
         not breaker.fault.curable or breaker.fault.reason in NEEDS_OPERATOR
     )

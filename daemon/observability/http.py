@@ -1,4 +1,4 @@
-"""The HTTP server for Prometheus and health checks."""
+"""The HTTP server for Prometheus, health checks and the status page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -48,11 +48,21 @@ class HealthReport:
     """Each check with its result. Public: no secrets."""
 
 
+class Site(Protocol):
+    """Further pages of the server."""
+
+    def find(self, path: str) -> Callable[[web.BaseRequest], Awaitable[web.Response]] | None:
+        """The page at a path; None if there is none."""
+
+    async def aclose(self) -> None: ...
+
+
 class HttpServer:
     """A listening server. Made by `serve_http`."""
 
-    def __init__(self, runner: web.BaseRunner) -> None:
+    def __init__(self, runner: web.BaseRunner, site: Site | None) -> None:
         self._runner = runner
+        self._site = site
 
     @property
     def port(self) -> int:
@@ -63,6 +73,8 @@ class HttpServer:
     async def aclose(self) -> None:
         """Stops listening and closes all connections, within twice `CLOSE_SECONDS`."""
         await self._runner.cleanup()
+        if self._site is not None:
+            await self._site.aclose()
 
 
 async def serve_http(
@@ -72,9 +84,10 @@ async def serve_http(
     metrics: Metrics,
     healthz: Callable[[], HealthReport],
     readyz: Callable[[], HealthReport],
+    site: Site | None = None,
     idle_seconds: float = IDLE_SECONDS,
 ) -> HttpServer:
-    """Serves ``/metrics``, ``/healthz`` and ``/readyz``.
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz``, and what else there is.
 
     Args:
         host: address to listen on.
@@ -82,6 +95,7 @@ async def serve_http(
         metrics: for ``/metrics``.
         healthz: called at each request for ``/healthz``; must not block.
         readyz: the same for ``/readyz``.
+        site: further pages, closed with the server; None: there are none.
         idle_seconds: a connection without a complete request is closed after this time, one whose
             client does not read the response after twice this time.
 
@@ -117,11 +131,15 @@ async def serve_http(
         # the library answers hundreds of pipelined requests without yielding to other tasks
         await asyncio.sleep(0)
         page = pages.get(request.path)
+        if page is None and site is not None:
+            page = site.find(request.path)
         if page is None:
             return _text(404, f"not found; there are {', '.join(pages)}")
         if request.method not in _METHODS:
             return _text(405, "only GET and HEAD", {"Allow": ", ".join(_METHODS)})
-        return await page(request)
+        response = await page(request)
+        response.headers.update(_HEADERS)
+        return response
 
     runner = web.ServerRunner(_Server(answer, idle_seconds), shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
@@ -130,7 +148,7 @@ async def serve_http(
     except OSError as error:
         await runner.cleanup()
         raise _cannot_listen(host, port, error) from error
-    return HttpServer(runner)
+    return HttpServer(runner, site)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
@@ -148,7 +166,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> SetupFault:
 
 def _metrics(metrics: Metrics, request: web.BaseRequest) -> web.Response:
     body, content_type = metrics.render(request.headers.get("Accept", ""))
-    return web.Response(body=body, headers={"Content-Type": content_type, **_HEADERS})
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def _health(report: HealthReport) -> web.Response:
@@ -159,10 +177,7 @@ def _health(report: HealthReport) -> web.Response:
         + "\n"
     )
     return web.Response(
-        status=200 if report.ok else 503,
-        text=body,
-        content_type="application/json",
-        headers=_HEADERS,
+        status=200 if report.ok else 503, text=body, content_type="application/json"
     )
 
 

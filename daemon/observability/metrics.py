@@ -5,6 +5,7 @@ never names of jobs.
 from __future__ import annotations
 
 import math
+from collections import Counter as Counts
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -21,6 +22,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from daemon.clock import wall
+from daemon.operations.reconcile import Verdict
 from daemon.outcome import REASONS
 from daemon.pipeline.step import MEASURED_STEPS, Step
 from daemon.reasons import Edge
@@ -54,8 +56,11 @@ class Metrics:
         event_to_sync_seconds: from the event's time to the durable outcome; not for replays,
             backfill and reconcile.
         breaker_open: by edge.
+        account_breaker_open: by account and region, if there are several.
         standing_by: 1 while another process holds the writer lease.
         duplicate_runs_healed: duplicate runs deleted from the target.
+        row_counts: the last numbers of jobs in the checkpoint, by state; empty before the first.
+        reconcile_counts: jobs that passes of reconcile have seen, by verdict.
     """
 
     def __init__(self, *, version: str, target: str) -> None:
@@ -92,6 +97,12 @@ class Metrics:
         self.breaker_open = self._gauge(
             "breaker_open", "1 while the edge is unavailable and messages are held.", "edge"
         )
+        self.account_breaker_open = self._gauge(
+            "account_breaker_open",
+            "1 while SageMaker cannot be asked about the jobs of a configured account and region.",
+            "account",
+            "region",
+        )
         self.standing_by = self._gauge(
             "standing_by",
             "1 while another process is the writer of the target and nothing is received.",
@@ -117,7 +128,23 @@ class Metrics:
         self.duplicate_runs_healed = self._counter(
             "duplicate_runs_healed", "Duplicate runs deleted from the target."
         )
+        self._reconciled = self._counter(
+            "reconcile_jobs", "Jobs that passes of reconcile have seen.", "result"
+        )
+        self.reconcile_last_success = self._gauge(
+            "reconcile_last_success_timestamp_seconds",
+            "When a pass of reconcile was last completed, by any replica; 0 before the first.",
+        )
+        self.reconcile_fault = self._gauge(
+            "reconcile_fault",
+            "1 if the last pass of reconcile failed, for example for a permission.",
+        )
+        self.reconcile_period = self._gauge(
+            "reconcile_period_seconds", "reconcile.every_seconds; 0: there is no reconcile."
+        )
         self._rows = self._gauge("checkpoint_rows", "Jobs in the checkpoint.", "state")
+        self.row_counts: Mapping[str, int] = {}
+        self.reconcile_counts: Counts[Verdict] = Counts()
         self._create_known_series()
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
@@ -137,6 +164,8 @@ class Metrics:
             self.breaker_open.labels(edge)
         for result in HEARTBEAT_RESULTS:
             self._heartbeats.labels(result)
+        for verdict in Verdict:
+            self._reconciled.labels(verdict)
         self._dead_letters.set(math.nan)
 
     def received(self, count: int) -> None:
@@ -171,13 +200,8 @@ class Metrics:
 
     def watch_in_flight(self, in_flight: InFlight) -> None:
         """Reads the ledger whenever the metrics are rendered."""
-
-        def oldest() -> float:
-            sent = [each.message.sent_at for each in in_flight if each.message.sent_at is not None]
-            return max(0.0, wall() - min(sent)) if sent else 0.0
-
         self._in_flight.set_function(lambda: len(in_flight))
-        self._oldest.set_function(oldest)
+        self._oldest.set_function(lambda: in_flight.oldest_seconds() or 0.0)
 
     def queue(self, state: QueueState) -> None:
         """Updates the gauges of the queue."""
@@ -188,8 +212,14 @@ class Metrics:
             math.nan if state.dead_letter_messages is None else state.dead_letter_messages
         )
 
+    def reconciled(self, verdict: Verdict) -> None:
+        """A pass of reconcile has seen a job."""
+        self._reconciled.labels(verdict).inc()
+        self.reconcile_counts[verdict] += 1
+
     def rows(self, counts: Mapping[str, int]) -> None:
         """Updates the number of jobs in the checkpoint, by state."""
+        self.row_counts = dict(counts)
         for state, count in counts.items():
             self._rows.labels(state).set(count)
 

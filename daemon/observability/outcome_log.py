@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.aws.ports import ORIGIN
 from daemon.clock import monotonic, wall
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Synced
 
 if TYPE_CHECKING:
+    from daemon.observability.activity import Activity
     from daemon.observability.metrics import Metrics
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
@@ -18,14 +20,21 @@ log = structlog.get_logger(__name__)
 
 
 class OutcomeReporter:
-    """Logs and counts the outcomes of messages."""
+    """Logs and counts the outcomes of messages.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: to be updated.
+        activity: the last hour, for the status page; None: not kept.
+    """
+
+    def __init__(self, metrics: Metrics, activity: Activity | None = None) -> None:
         self._metrics = metrics
+        self._activity = activity
 
     def report(self, delivery: Delivery, outcome: Outcome) -> None:
         """Logs and counts one outcome, final or held."""
         self._metrics.jobs.labels(outcome.kind, outcome.reason).inc()
+        since_event: float | None = None
         job = delivery.job
         event = job.event
         fields: dict[str, object] = {
@@ -37,6 +46,9 @@ class OutcomeReporter:
             "seconds": round(monotonic() - delivery.received_at, 3),
         }
         fields |= {f"{step}_seconds": round(seconds, 3) for step, seconds in job.durations.items()}
+        origin = delivery.message.attributes.get(ORIGIN)
+        if origin is not None:
+            fields["origin"] = origin
         if outcome.detail:
             fields["detail"] = outcome.detail
         if isinstance(outcome, Synced | Duplicate):
@@ -47,10 +59,13 @@ class OutcomeReporter:
             if job.healed:
                 fields["healed"] = job.healed
                 self._metrics.duplicate_runs_healed.inc(job.healed)
-            if event is not None and event.event_time is not None and not event.replayed:
-                seconds = max(0.0, wall() - event.event_time.timestamp())
-                self._metrics.event_to_sync_seconds.observe(seconds)
-                fields["event_to_sync_seconds"] = round(seconds, 1)
+            announced_at = None if event is None or event.replayed else event.event_time
+            if announced_at is not None and origin is None:
+                since_event = max(0.0, wall() - announced_at.timestamp())
+                self._metrics.event_to_sync_seconds.observe(since_event)
+                fields["event_to_sync_seconds"] = round(since_event, 1)
+        if self._activity is not None:
+            self._activity.note(outcome.kind, since_event)
         if isinstance(outcome, Held):
             fields["edge"] = outcome.fault.edge
         urgent = isinstance(outcome, Rejected | Held | Deferred)

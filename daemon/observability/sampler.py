@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from daemon.clock import monotonic
 from daemon.errors import EdgeFault
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS = 30.0
 """Between two samples."""
+TABLE_COUNT_SECONDS = 3600.0
+"""Between two counts of the rows of a table: each reads all entries of an index."""
 SAMPLE_DEADLINE_SECONDS = 600.0
 """A longer sample counts as hung. It takes several requests, each with timeouts and retries."""
 
@@ -27,6 +30,8 @@ async def run_sampler(
     metrics: Metrics,
     on_fault: Callable[[EdgeFault], None],
     pulse: Pulse,
+    *,
+    count_every_seconds: float = 0.0,
 ) -> None:
     """Updates the gauges of queue and checkpoint. Ends only by cancellation.
 
@@ -36,12 +41,16 @@ async def run_sampler(
         metrics: to be updated.
         on_fault: called with each fault of either.
         pulse: of this loop.
+        count_every_seconds: how often the rows are counted at most; 0: with each sample.
     """
+    count_at = monotonic()
     while True:
         pulse.work(SAMPLE_DEADLINE_SECONDS)
         try:
             metrics.queue(await queue.refresh())
-            metrics.rows(await checkpoint.row_counts())
+            if monotonic() >= count_at:
+                metrics.rows(await checkpoint.row_counts())
+                count_at = monotonic() + count_every_seconds
         except EdgeFault as fault:
             on_fault(fault)
         pulse.rest()

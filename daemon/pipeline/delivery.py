@@ -32,11 +32,13 @@ class Delivery:
         visible_at: monotonic seconds at which the queue shows the message again; infinity when it
             is not to be renewed any more.
         released: set when the message is to be given back.
+        force: a job that is synced already is compared with its run, which is repaired.
         claim_lost: the last attempt was cancelled because another process has the claim.
     """
 
-    def __init__(self, message: Message, visibility_seconds: float) -> None:
+    def __init__(self, message: Message, visibility_seconds: float, *, force: bool = False) -> None:
         self.message = message
+        self.force = force
         self.job = JobContext()
         self.receipt_handle = message.receipt_handle
         self.receive_count = message.receive_count
@@ -105,6 +107,8 @@ class Delivery:
     def lose_claim(self) -> None:
         """Another process has the claim: nothing more may be written for the job."""
         self.claim_lost = True
+        if self.job.lease is not None:
+            self.job.lease.end()
         self.job.end_claim()
         self._cancel()
 

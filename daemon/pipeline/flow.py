@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.aws.ports import ORIGIN, Origin
 from daemon.checkpoint.journal import Journal
+from daemon.checkpoint.lease_clock import Moment
 from daemon.checkpoint.ports import ClaimedElsewhere, JobState
 from daemon.clock import monotonic, wall
 from daemon.errors import EdgeFault, JobFault, JobRefused
 from daemon.outcome import Deferred, Duplicate, Held, Rejected, Skipped, Synced
-from daemon.pipeline.foreign_jobs import ForeignJobs
+from daemon.pipeline.foreign_jobs import ForeignJobs, jobs_of
 from daemon.pipeline.other_answers import other_answers
 from daemon.pipeline.same_job import described_job, same_creation, same_job
 from daemon.pipeline.step import Step
+from daemon.pipeline.storyteller import Storyteller
 from daemon.pipeline.vouching import vouches
 from daemon.reasons import Edge, Reason
 from daemon.redaction.keys import SECRET_KEYS
+from daemon.text import shortened
 from daemon.training_job.described_job import described_status
 from daemon.training_job.event import (
     MalformedBody,
@@ -50,12 +54,15 @@ if TYPE_CHECKING:
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
     from daemon.pipeline.job_context import JobContext
+    from daemon.pipeline.other_answers import OtherAnswers
     from daemon.targets.ports import Target
     from daemon.training_job.described_job import DescribedJob
     from daemon.training_job.event import TrainingJobEvent
     from daemon.training_job.training_run import TrainingRun
 
 log = structlog.get_logger(__name__)
+
+_DETAIL_CHARACTERS = 1000
 
 GONE = frozenset({Reason.JOB_GONE, Reason.JOB_REPLACED})
 """The message's job is no longer in SageMaker."""
@@ -74,18 +81,22 @@ class FlowRules:
     lease_seconds: float = 60.0
     shared_queue: bool = False
     """A body that cannot be understood and mentions no training job is somebody else's."""
+    skip_unknown_accounts: bool = False
+    """Jobs of accounts and regions that are not configured are skipped, not rejected."""
 
 
 class Flow:
     """Determines the outcome of each delivery and records it. Safe for concurrent deliveries.
 
     Args:
-        jobs: SageMaker's training jobs.
+        jobs: SageMaker's training jobs, and those of other accounts and regions.
         checkpoint: claims, records and the journal's storage.
         target: where runs are written.
         in_flight: tells which deliveries concern the same job.
         rules: from the configuration.
-        on_success: called with (step, message id) after each step that succeeded; for the breakers.
+        unavailable: why jobs of an account and region (`where`) are not to be asked about now.
+        on_success: called with (step, message id, where) after each step that succeeded; for the
+            breakers.
         on_step: called with (step, seconds) after each measured step; for the metrics.
     """
 
@@ -97,7 +108,8 @@ class Flow:
         in_flight: InFlight,
         rules: FlowRules,
         *,
-        on_success: Callable[[Step, str], None] = lambda _step, _message_id: None,
+        unavailable: Callable[[str], EdgeFault | None] = lambda _where: None,
+        on_success: Callable[[Step, str, str], None] = lambda _step, _message_id, _where: None,
         on_step: Callable[[Step, float], None] = lambda _step, _seconds: None,
     ) -> None:
         self._jobs = jobs
@@ -106,6 +118,8 @@ class Flow:
         self._in_flight = in_flight
         self._rules = rules
         self._foreign_jobs = ForeignJobs()
+        self._story = Storyteller(checkpoint, rules.redact)
+        self._unavailable = unavailable
         self._on_success = on_success
         self._on_step = on_step
 
@@ -126,6 +140,8 @@ class Flow:
             outcome = Rejected(refusal.reason, refusal.detail)
         except Exception as error:  # noqa: BLE001 - a bug must only delay this message
             outcome = _internal_error(delivery.job, error)
+        if isinstance(outcome, Held):
+            return outcome
         return await self.record(delivery, outcome)
 
     async def record(self, delivery: Delivery, outcome: Outcome) -> Outcome:
@@ -150,15 +166,23 @@ class Flow:
         job.end_claim()
         return outcome
 
-    async def release(self, delivery: Delivery) -> None:
+    async def release(self, delivery: Delivery, reason: Reason) -> None:
         """Ends the claim of a message that is given back without an outcome.
+
+        Args:
+            delivery: of the message.
+            reason: why it is given back.
 
         Raises:
             EdgeFault: the checkpoint failed; the claim ends with its lease.
         """
         claim = delivery.job.end_claim()
         if claim is not None:
-            await self._checkpoint.release(claim)
+            await self._checkpoint.release(claim, story=self._story.with_return(delivery, reason))
+
+    async def tell_of_hold(self, delivery: Delivery, fault: EdgeFault) -> None:
+        """Keeps in the job's story that its message is held. Raises nothing."""
+        await self._story.held(delivery, fault)
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         try:
@@ -168,7 +192,7 @@ class Flow:
                 raise
             return await self._outcome_of_gone_job(delivery, refusal)
 
-    async def _decide(self, delivery: Delivery) -> Outcome:  # noqa: C901, PLR0911 - the whole flow on one screen, one return per outcome
+    async def _decide(self, delivery: Delivery) -> Outcome:  # noqa: C901, PLR0911, PLR0912 - the whole flow on one screen, one return per outcome
         job = delivery.job
         job.step = Step.PARSE
         event = parse_event(delivery.message.body)
@@ -182,26 +206,34 @@ class Flow:
         if unwanted is not None:
             return unwanted
         job.arn = arn = await self._arn(delivery, event)
-        self._require_home(event, arn)
+        self._story.received(delivery)
+        jobs = self._jobs_of(delivery, event, arn)
+        if isinstance(jobs, Skipped | Rejected | Held):
+            return jobs
 
         job.step = Step.CLAIM
         joined = await self._in_flight.lead(delivery)
         if joined is not None:
             job.mark = joined.mark
             return joined.outcome
-        claim = await self._checkpoint.claim(arn.key, self._rules.lease_seconds)
-        self._on_success(Step.CLAIM, delivery.message.message_id)
+        lease_seconds, asked_at = self._rules.lease_seconds, Moment.now()
+        claim = await self._checkpoint.claim(arn.key, lease_seconds, at_once=False)
+        self._succeeded(delivery, Step.CLAIM)
         if isinstance(claim, ClaimedElsewhere):
             job.end_claim()  # one from before a hold, lost since
-            detail = f"another process works on {event.name}"
+            detail = f"another process ({claim.owner}) works on {event.name}"
             return Deferred(Reason.CLAIMED_ELSEWHERE, detail, max(1.0, claim.seconds_left))
-        job.claim = claim
+        job.take_claim(claim, asked_at, lease_seconds)
+        self._story.claimed(delivery, claim)
+        if job.write_in_doubt:
+            return await self._settle_doubt(delivery)
 
-        description = await self._describe(delivery, event)
+        description = await self._describe(delivery, event, jobs)
         described = same_job(event, arn, description)
+        self._story.described(delivery, description)
         job.mark = mark = described.mark
         known = await self._checkpoint.job(mark)
-        if known is not None and known.state is JobState.SYNCED:
+        if known is not None and known.state is JobState.SYNCED and not delivery.force:
             done = await self._already_synced(delivery, known)
             if done is not None:
                 return done
@@ -212,7 +244,7 @@ class Flow:
             return Skipped(Reason.STATUS_NOT_CONFIGURED, f"{event.name} is {status}")
 
         with self._timed(delivery, Step.VALIDATE):
-            tags, all_tags = await self._tags(delivery, event, described)
+            tags, all_tags = await self._tags(delivery, event, described, jobs)
         if isinstance(tags, SyncTagAbsent):
             return Skipped(
                 Reason.NOT_TAGGED, f"{event.name} has no tag {self._rules.tag_keys.sync}"
@@ -222,12 +254,41 @@ class Flow:
             return Rejected(Reason.TAGS_INCOMPLETE, "; ".join([missing, *tags.details]))
 
         run = training_run(described, tags, all_tags, self._rules.redact)
-        if job.other_answers is None or job.other_answers.mark != mark:
-            job.other_answers = await other_answers(self._jobs, mark, description)
-        job.run = job.other_answers.added_to(replace(run, status=status))
+        others = await self._other_answers(job, jobs, mark, description)
+        job.run = others.added_to(replace(run, status=status))
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )
+
+    async def _settle_doubt(self, delivery: Delivery) -> Outcome:
+        """The outcome of a job of which this process may have made a second run: it was paused in
+        a create until its lease had ended, and another process may have written the job meanwhile,
+        and recorded it. Under a new claim the target is asked by the mark, when everything that was
+        sent has been carried out, and doubles are healed.
+        """
+        job = delivery.job
+        run, claim, journal = job.run, job.claim, job.journal
+        assert run is not None  # noqa: S101 - a create was begun; for the type checker
+        assert claim is not None  # noqa: S101 - just taken; as above
+        assert journal is not None  # noqa: S101 - as the first
+        job.mark = journal.mark
+        known = await self._checkpoint.job(journal.mark)
+        log.warning(
+            "paused in a write until its lease had ended: the target is asked again",
+            known="" if known is None else known.state,
+        )
+        doubtful = self._new_journal(delivery, known, look_up_first=True, in_doubt=True)
+        done = await self._sync(delivery, run, doubtful)
+        if known is not None and known.done and known.target_ids == done.target_ids:
+            return Duplicate(Reason.ALREADY_SYNCED, known.target_ids)
+        return done
+
+    async def _other_answers(
+        self, job: JobContext, jobs: TrainingJobs, mark: JobMark, description: Mapping[str, Any]
+    ) -> OtherAnswers:
+        if job.other_answers is None or job.other_answers.mark != mark:
+            job.other_answers = await other_answers(jobs, mark, description)
+        return job.other_answers
 
     def _not_understood(self, event: MalformedBody, body: str) -> Skipped | Rejected:
         if self._rules.shared_queue and not mentions_training_job(body):
@@ -267,6 +328,8 @@ class Flow:
     async def _sync(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
         job = delivery.job
         job.journal = journal
+        if delivery.force:
+            return await self._repair(delivery, run, journal)
         with self._timed(delivery, Step.SYNC), blamed_on(Edge.TARGET, "sync"):
             written = await self._target.sync(run, journal)
         job.notes = written.notes
@@ -275,6 +338,27 @@ class Flow:
             Reason.CREATED if written.created else Reason.FOUND_IN_TARGET,
             written.ids,
             written.detail,
+        )
+
+    async def _repair(self, delivery: Delivery, run: TrainingRun, journal: Journal) -> Synced:
+        """Like `_sync`, for a job whose run may be there and outdated. Its row stays synced: what
+        fails in between leaves a run that is less up to date, never none or a second one.
+        """
+        job = delivery.job
+        with self._timed(delivery, Step.SYNC), blamed_on(Edge.TARGET, "repair"):
+            job.repair = repair = await self._target.repair(run, journal)
+        written = repair.target_run
+        job.notes = written.notes
+        job.healed = written.healed
+        if written.created:
+            return Synced(Reason.CREATED, written.ids, written.detail)
+        if not repair.changed:
+            return Synced(Reason.FOUND_IN_TARGET, written.ids, written.detail)
+        self._story.repaired(delivery, repair.changed)
+        return Synced(
+            Reason.REPAIRED,
+            written.ids,
+            shortened(f"repaired: {', '.join(repair.changed)}", _DETAIL_CHARACTERS),
         )
 
     async def _outcome_of_gone_job(self, delivery: Delivery, refusal: JobRefused) -> Outcome:
@@ -338,22 +422,33 @@ class Flow:
         if home.account is not None:
             return JobArn.of(home, event.name)
         # STS has not told the account, which must not cost the message: the description has it
-        description = await self._describe(delivery, event)
+        description = await self._describe(delivery, event, self._jobs)
         return described_job(event, description).arn
 
-    async def _describe(self, delivery: Delivery, event: TrainingJobEvent) -> Mapping[str, Any]:
+    async def _describe(
+        self, delivery: Delivery, event: TrainingJobEvent, jobs: TrainingJobs
+    ) -> Mapping[str, Any]:
         with self._timed(delivery, Step.DESCRIBE), blamed_on(Edge.SAGEMAKER, "describe"):
-            return await self._jobs.describe(event.name)
+            return await jobs.describe(event.name)
 
-    def _require_home(self, event: TrainingJobEvent, arn: JobArn) -> None:
+    def _jobs_of(
+        self, delivery: Delivery, event: TrainingJobEvent, arn: JobArn
+    ) -> TrainingJobs | Skipped | Rejected | Held:
+        """SageMaker's jobs of the account and region of an event, or why there is no look at them.
+
+        Raises:
+            EdgeFault: the daemon's own account may not be what is configured.
+        """
         home = self._jobs.home
-        foreign = home.account is not None and arn.account != home.account
-        here = f"{home.account or 'its own account'} in {home.region}"
-        if not foreign and (arn.region, arn.partition) == (home.region, home.partition):
+        jobs = jobs_of(self._jobs, arn)
+        if jobs is not None:
             # the ARN of a message without one is made from the configuration: it proves nothing
-            if event.arn is not None and home.account is not None:
+            if event.arn is not None and (jobs is not self._jobs or home.account is not None):
                 self._foreign_jobs.saw_ours()
-            return
+            delivery.job.where = "" if jobs is self._jobs else arn.where
+            fault = self._unavailable(delivery.job.where)
+            return jobs if fault is None else Held(fault, known=True)
+        here = f"{home.account or 'its own account'} in {home.region}"
         if self._foreign_jobs.saw_foreign(arn) and not home.confirmed:
             raise EdgeFault(
                 Edge.SAGEMAKER,
@@ -363,17 +458,22 @@ class Flow:
                 "correct aws.account_id and aws.region, or let the daemon reach STS. The messages "
                 "are held, not rejected",
             )
-        raise JobRefused(
-            Reason.FOREIGN_ACCOUNT,
+        others = len(self._jobs.elsewhere)
+        more = f" and {others} other accounts and regions" if others else ""
+        detail = (
             f"the job belongs to account {arn.account} in {arn.region}; this daemon works for "
-            f"{here}",
+            f"{here}{more}"
         )
+        if self._rules.skip_unknown_accounts:
+            return Skipped(Reason.UNKNOWN_ACCOUNT, detail)
+        return Rejected(Reason.FOREIGN_ACCOUNT, detail)
 
     async def _tags(
         self,
         delivery: Delivery,
         event: TrainingJobEvent,
         described: DescribedJob,
+        jobs: TrainingJobs,
     ) -> tuple[JobTags | SyncTagAbsent | TagsIncomplete, Mapping[str, str]]:
         """The job's tags: the event's if they are complete, otherwise those of ListTags. Only those
         can skip or reject a job, or let defaults count, because an event's tags may be outdated.
@@ -381,17 +481,24 @@ class Flow:
         given = event.tags or {}
         tags = read_tags(given, self._rules.tag_keys)
         # a message moved back from the dead-letter queue has the tags it was rejected for
-        redriven = "reason" in delivery.message.attributes
+        message = delivery.message
+        redriven = (
+            message.was_dead_letter
+            or "reason" in message.attributes
+            or message.attributes.get(ORIGIN) == Origin.REDRIVE
+        )
         if isinstance(tags, JobTags) and not redriven:
+            self._story.tags_read(delivery, tags, listed=False)
             return tags, given
         delivery.job.step = Step.TAGS
         with blamed_on(Edge.SAGEMAKER, "tags"):
-            listed = await self._jobs.tags(described.arn.text)
-        self._on_success(Step.TAGS, delivery.message.message_id)
+            listed = await jobs.tags(described.arn.text)
+        self._succeeded(delivery, Step.TAGS)
         tags = read_tags(listed, self._rules.tag_keys)
         if isinstance(tags, TagsIncomplete):
             rules = self._rules
             tags = rules.tag_defaults.fill(tags, listed, rules.tag_keys, described, rules.redact)
+        self._story.tags_read(delivery, tags, listed=True)
         return tags, listed
 
     def _journal(
@@ -402,16 +509,14 @@ class Flow:
         known: JobRecord | None,
         description: Mapping[str, Any],
     ) -> Journal:
-        claim, journal = delivery.job.claim, delivery.job.journal
-        assert claim is not None  # noqa: S101 - the flow has just claimed; for the type checker
-        if journal is not None and (journal.mark, journal.claim) == (mark, claim):
+        job = delivery.job
+        journal = job.journal
+        # A claim that was given up and taken again may have its fence again, but not its lease.
+        if journal is not None and journal.mark == mark and journal.is_under(job.claim, job.lease):
             journal.resume()
             return journal
-        return Journal(
-            self._checkpoint,
-            claim,
-            mark,
-            event.name,
+        return self._new_journal(
+            delivery,
             known,
             look_up_first=not vouches(
                 known,
@@ -422,13 +527,38 @@ class Flow:
                 now=wall(),
                 look_back_seconds=self._rules.look_back_seconds,
             ),
+        )
+
+    def _new_journal(
+        self,
+        delivery: Delivery,
+        known: JobRecord | None,
+        *,
+        look_up_first: bool,
+        in_doubt: bool = False,
+    ) -> Journal:
+        job = delivery.job
+        assert job.claim is not None  # noqa: S101 - the flow has just claimed; for the type checker
+        assert job.mark is not None  # noqa: S101 - as above
+        return Journal(
+            self._checkpoint,
+            job.claim,
+            job.mark,
+            job.name,
+            known,
+            look_up_first=look_up_first,
             lease_seconds=self._rules.lease_seconds,
+            project=job.project,
+            story=job.story,
+            lease=job.lease,
+            in_doubt=in_doubt,
         )
 
     async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         job = delivery.job
         message_id = delivery.message.message_id
         unanswered = None if job.journal is None else job.journal.unanswered_writes
+        story = self._story.with_outcome(delivery, outcome)
         match outcome:
             case Rejected(reason=reason, detail=detail):
                 await self._checkpoint.record_rejected(
@@ -440,6 +570,8 @@ class Flow:
                     detail=detail,
                     unanswered_writes=unanswered,
                     message_id=message_id,
+                    project=job.project,
+                    story=story,
                 )
             case _ if job.claim is None:
                 pass
@@ -452,10 +584,17 @@ class Flow:
                     detail=detail,
                     target_ids=ids,
                     message_id=message_id,
+                    project=job.project,
+                    story=story,
                 )
             case Skipped(reason=Reason.NOT_TAGGED as reason) if job.mark is not None:
                 await self._checkpoint.record_skipped(
-                    job.claim, job.mark, job.name, reason=reason, message_id=message_id
+                    job.claim,
+                    job.mark,
+                    job.name,
+                    reason=reason,
+                    message_id=message_id,
+                    story=story,
                 )
             case Deferred(reason=reason, detail=detail):
                 await self._checkpoint.record_deferred(
@@ -466,9 +605,14 @@ class Flow:
                     detail=detail,
                     unanswered_writes=unanswered,
                     message_id=message_id,
+                    project=job.project,
+                    story=story,
                 )
+            case Duplicate():
+                await self._checkpoint.release(job.claim, story=story)
             case _:
                 await self._checkpoint.release(job.claim)
+        job.story.kept(story)
 
     @contextmanager
     def _timed(self, delivery: Delivery, step: Step) -> Iterator[None]:
@@ -480,7 +624,10 @@ class Flow:
         finally:
             job.durations[step] = monotonic() - begun
             self._on_step(step, job.durations[step])
-        self._on_success(step, delivery.message.message_id)
+        self._succeeded(delivery, step)
+
+    def _succeeded(self, delivery: Delivery, step: Step) -> None:
+        self._on_success(step, delivery.message.message_id, delivery.job.where)
 
 
 def _not_ended(event: TrainingJobEvent, description: Mapping[str, Any]) -> Skipped | Deferred:

@@ -1,15 +1,44 @@
-"""Tells a wrong account in the configuration from messages that strayed into the queue."""
+"""Which jobs are ours, by account and region. Tells a wrong account in the configuration from
+messages that strayed into the queue.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from daemon.training_job.identity import JobArn
+    from daemon.aws.ports import TrainingJobs
+    from daemon.training_job.identity import Home, JobArn
 
 JOBS_BEFORE_DOUBT = 3
 """Distinct foreign jobs, before any of ours, that make the configuration doubtful. The ones before
 are rejected, like any stray message."""
+
+
+def is_foreign(home: Home, arn: JobArn | None) -> bool:
+    """Whether a job is of another account or region than these."""
+    return arn is not None and (
+        (home.account is not None and arn.account != home.account)
+        or (arn.region, arn.partition) != (home.region, home.partition)
+    )
+
+
+def jobs_of(jobs: TrainingJobs, arn: JobArn | None) -> TrainingJobs | None:
+    """The training jobs that a job belongs to: the daemon's own, or those of another account or
+    region. None: its account or region is not configured.
+
+    Args:
+        jobs: the daemon's own.
+        arn: of the job; None: not known, so it is of the daemon's own account.
+    """
+    home = jobs.home
+    if arn is None or (arn.account, arn.region) == (home.account, home.region):
+        return jobs
+    # before the daemon's own, whose account may not be known yet
+    other = jobs.elsewhere.get(arn.where)
+    if other is not None and not is_foreign(other.home, arn):
+        return other
+    return None if is_foreign(home, arn) else jobs
 
 
 class ForeignJobs:

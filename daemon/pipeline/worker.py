@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import Checkpoint
     from daemon.intake.acknowledgements import Acknowledgements
     from daemon.intake.backoff import Backoff
-    from daemon.intake.breaker import Breakers
+    from daemon.intake.breaker import Breaker, Breakers
     from daemon.intake.foreign_messages import ForeignMessages
     from daemon.intake.in_flight import InFlight, Slots
     from daemon.outcome import Outcome
@@ -36,11 +36,21 @@ FAILURES_BEFORE_OWN_FAULT = 3
 """After so many failures of a step that meanwhile succeeded for other messages, the fault is taken
 for the job's own, unless its reason says nothing about the job: then the message waits alone."""
 
+DOUBT_SECONDS = (0.5, 30.0)
+"""The same of a job of which this process may have made a second run, until the other process has
+ended its claim on it."""
+
 ALONE_SECONDS = (2.0, 300.0)
 """Shortest and longest pause of a message that waits alone."""
 
 DEAD_LETTER_QUEUE_ONLY = frozenset({Reason.ACCESS_DENIED, Reason.NOT_FOUND})
 """Faults of the dead-letter queue that say nothing about the main queue."""
+
+MOST_PARKED = 1000
+"""Messages that wait for their account without a slot. Further ones are hidden for hours."""
+PARKED_BACKOFF = (3600.0, 41_400.0)
+"""Shortest and longest time for which those are hidden, in seconds; doubles with each receive: five
+receives, a usual limit, last for more than a day."""
 
 OWN_FAULT = {Edge.TARGET: Reason.TARGET_FAULT, Edge.SAGEMAKER: Reason.SAGEMAKER_FAULT}
 
@@ -99,15 +109,21 @@ class Worker:
         self._alone = replace(
             backoff, initial_seconds=ALONE_SECONDS[0], max_seconds=ALONE_SECONDS[1]
         )
+        self._in_doubt = replace(
+            backoff, initial_seconds=DOUBT_SECONDS[0], max_seconds=DOUBT_SECONDS[1]
+        )
         self._settle_seconds = settle_seconds
         self._foreign_messages = foreign_messages
         self._on_outcome = on_outcome
         self._on_fault = on_fault
         self._on_dead_letter = on_dead_letter
+        self._with_slot: set[Delivery] = set()
+        self._parked = 0
 
     async def handle(self, delivery: Delivery) -> None:
         """Returns when the message has been acknowledged; gives its slot back."""
         structlog.contextvars.bind_contextvars(message_id=delivery.message.message_id)
+        self._with_slot.add(delivery)
         try:
             outcome = await self._work(delivery)
             if delivery.job.name:  # the flow has bound it in the attempt's task only
@@ -123,18 +139,37 @@ class Worker:
         finally:
             self._in_flight.finish(delivery, Deferred(Reason.STOPPING, delay_seconds=0))
             self._in_flight.remove(delivery)
-            self._slots.give_back(1)
+            if delivery in self._with_slot:
+                self._with_slot.remove(delivery)
+                self._slots.give_back(1)
+
+    async def outcome_of(self, delivery: Delivery) -> Outcome:
+        """The outcome of a delivery without a message, durable unless it is given back. The caller
+        has entered it in the ledger, and removes it.
+        """
+        structlog.contextvars.bind_contextvars(message_id=delivery.message.message_id)
+        outcome = await self._work(delivery)
+        if delivery.job.name:  # as in `handle`
+            structlog.contextvars.bind_contextvars(job=delivery.job.name)
+        self._on_outcome(delivery, outcome)
+        return outcome
 
     async def _work(self, delivery: Delivery) -> Outcome:
         """Attempts until the outcome is final for this receive."""
         own_failures: dict[Step, int] = {}
         failed_at = monotonic()
+        doubtful = 0
         while True:
             outcome = await self._attempt(delivery)
+            if _must_settle(delivery, outcome):
+                doubtful += 1
+                pause = asyncio.sleep(self._in_doubt.delay(doubtful))
+                await unless(delivery.released, pause)
+                continue
             if not isinstance(outcome, Held):
                 return outcome
             step, fault = delivery.job.step, outcome.fault
-            breaker = self._breakers[fault.edge]
+            breaker = self._breakers.of(fault)
             if breaker.succeeded_for_others(step, delivery.message.message_id, failed_at):
                 own_failures[step] = own_failures.get(step, 0) + 1
             own = (
@@ -142,16 +177,30 @@ class Worker:
                 if fault.edge in OWN_FAULT
                 else 0
             )
-            if own > 0 and fault.may_be_the_jobs:
-                own_fault = Deferred(OWN_FAULT[fault.edge], fault.detail)
-                outcome = await self._flow.record(delivery, own_fault)
-                if not isinstance(outcome, Held):
-                    return outcome
-                fault, own = outcome.fault, 0
+            decided = await self._unless_deferred(delivery, outcome, own)
+            if not isinstance(decided, Held):
+                return decided
+            if decided is not outcome:
+                outcome, fault, own = decided, decided.fault, 0
             failed_at = monotonic()
             self._on_outcome(delivery, outcome)
-            if not await self._hold(delivery, fault, own):
+            if not await self._hold(delivery, fault, own, known=outcome.known):
                 return await self._given_back(delivery, fault.detail)
+
+    async def _unless_deferred(self, delivery: Delivery, held: Held, own: int) -> Outcome:
+        """The recorded outcome of a message that is not to be held any longer. Otherwise `held`, or
+        the fault of the checkpoint that could not record it.
+        """
+        fault = held.fault
+        if own > 0 and fault.may_be_the_jobs:
+            instead = Deferred(OWN_FAULT[fault.edge], fault.detail)
+        elif own <= 0 and self._parks(fault) and self._parked >= MOST_PARKED:
+            if not held.known:
+                self._on_fault(fault)
+            instead = self._put_off(delivery, fault)
+        else:
+            return held
+        return await self._flow.record(delivery, instead)
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         if delivery.released.is_set():
@@ -163,29 +212,65 @@ class Worker:
             return Deferred(Reason.LEASE_LOST, "another process has claimed the job")
         return await self._given_back(delivery)
 
-    async def _hold(self, delivery: Delivery, fault: EdgeFault, own: int) -> bool:
+    def _parks(self, fault: EdgeFault) -> bool:
+        """Whether messages wait for the end of a fault without a slot: those of other accounts are
+        received meanwhile.
+        """
+        return self._breakers.is_one_of_several(self._breakers.of(fault))
+
+    def _put_off(self, delivery: Delivery, fault: EdgeFault) -> Deferred:
+        first, most = PARKED_BACKOFF
+        delay = replace(self._backoff, initial_seconds=first, max_seconds=most)
+        return Deferred(
+            Reason.ACCOUNT_UNAVAILABLE, fault.detail, delay.delay(delivery.receive_count)
+        )
+
+    async def _hold(self, delivery: Delivery, fault: EdgeFault, own: int, *, known: bool) -> bool:
         """Waits for an edge. False if the message is to be given back first.
 
         Args:
             own: from 1 on, the fault has kept hitting this message while the step worked for
                 others: it waits alone, longer each time, and does not open the breaker.
+            known: the breaker was open before, and may be closed by now.
         """
         if own > 0:
             await unless(delivery.released, asyncio.sleep(self._alone.delay(own)))
         else:
-            self._on_fault(fault)
-            await unless(delivery.released, self._breakers[fault.edge].wait_closed())
+            if not known:
+                self._on_fault(fault)
+            await unless(delivery.released, self._tell_and_wait(delivery, fault))
         return not delivery.released.is_set()
+
+    async def _tell_and_wait(self, delivery: Delivery, fault: EdgeFault) -> None:
+        await self._flow.tell_of_hold(delivery, fault)
+        breaker = self._breakers.of(fault)
+        if self._parks(fault) and breaker.is_open and delivery in self._with_slot:
+            await self._park(delivery, breaker)
+        else:
+            await breaker.wait_closed()
+
+    async def _park(self, delivery: Delivery, breaker: Breaker) -> None:
+        self._with_slot.remove(delivery)
+        self._slots.give_back(1)
+        self._parked += 1
+        try:
+            await breaker.wait_closed()
+            await self._slots.take_again()
+            self._with_slot.add(delivery)
+        finally:
+            self._parked -= 1
 
     async def _given_back(self, delivery: Delivery, detail: str = "") -> Deferred:
         """Ends the claim of a message that is to be received again: at once, or when a write
         without an answer must have ended.
         """
+        reason = Reason.HELD_TOO_LONG if delivery.held_too_long else Reason.STOPPING
+        if delivery.job.write_in_doubt:
+            log.warning("given back before a write in doubt was settled: there may be a second run")
         try:
-            await self._flow.release(delivery)
+            await self._flow.release(delivery, reason)
         except EdgeFault as fault:
             self._on_fault(fault)
-        reason = Reason.HELD_TOO_LONG if delivery.held_too_long else Reason.STOPPING
         return Deferred(reason, detail, self._settle_seconds if delivery.job.outcome_unknown else 0)
 
     async def _acknowledge(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -254,3 +339,15 @@ class Worker:
             self._on_fault(fault)
             return False
         return True
+
+
+def _must_settle(delivery: Delivery, outcome: Outcome) -> bool:
+    """Whether the job is to be looked up again at once, because this process may have made a second
+    run of it. Of a server with a single writer, that is left to the writer.
+    """
+    return (
+        isinstance(outcome, Deferred)
+        and delivery.job.write_in_doubt
+        and not delivery.released.is_set()
+        and outcome.reason is not Reason.STANDING_BY
+    )

@@ -36,6 +36,9 @@ _GIVEN = re.compile(
 so that the search is linear. The part of an ARN behind the account, and a user in a URL, are no
 keys."""
 
+_MAY_GIVE = re.compile(r"[=>(]|:(?!//)|%3D|(?<![\w-])-")
+"""What every way to give a value needs; few texts have it."""
+
 _OPENING = re.compile(
     r"(?:[bfru]{1,2}(?=[\"']))?(?P<escapes>\\*)(?P<quote>[\"'])(?:(?P=quote){1,2}(?=[^\s,;:}\])\"']))?"
 )
@@ -70,6 +73,7 @@ _SAID = re.compile(
     r"[ \t|]{1,4}(?:(?:is|was)[ \t])?[\"'`]?(?P<value>[^\s\"'`=\[]{6,200})",
     re.IGNORECASE,
 )
+_MAY_SAY = re.compile(r"(?:passw|passphrase|pwd|secret|token|key)", re.IGNORECASE)
 _CHOSEN = re.compile("passw(?:or)?d|passphrase|pwd", re.IGNORECASE)
 """What people choose, which need not look random."""
 _COMMAND = re.compile(
@@ -84,6 +88,13 @@ _LOGIN = re.compile(r"[^\s:/]+:(?![0-9]+\Z)[^\s:/]\S*")
 
 def assigned(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[int, int, Kind]]:
     """Start, end and kind of every value that the text gives to a secret key."""
+    if _MAY_GIVE.search(text) is not None:
+        yield from _given(text, patterns)
+    if " " in text or "\t" in text or "|" in text:
+        yield from _said(text, patterns)
+
+
+def _given(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[int, int, Kind]]:
     done = 0
     for found in _GIVEN.finditer(text):
         if found.start() < done:
@@ -101,7 +112,6 @@ def assigned(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[int, int, K
         ):
             start, done = _value(text, found, len(text))
             yield start, done, Kind.KEY
-    yield from _said(text, patterns)
 
 
 def _said(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[int, int, Kind]]:

@@ -145,6 +145,14 @@ _SCHEMES = _words_of(
 )
 """Kinds of authentication, as the value of `auth`."""
 
+_HEADS = _words_of(
+    "token tokens key keys pass pw pwd sk phrase signature id code codes url uri header value"
+    " string json"
+)
+"""Of keys that hide some values; see `_built_in`."""
+_ENDS = ("token", "key", "pat", "pass", "pw", "pwd")
+"""Of such heads; see `_is_joined`."""
+
 _RANDOM = "x7Kq2mZ9vB4nT6wL"
 
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|[A-Z]")
@@ -186,9 +194,9 @@ def hides(  # noqa: PLR0911 - one for each part of the rule
         patterns: those of ``jobs.redact``. Besides them the built-in rule holds; without any,
             nothing is secret.
     """
-    if not patterns or is_nothing(value):
-        return False
     key = key[-_LONGEST_KEY:]
+    if not patterns or _never_hides(key, patterns) or is_nothing(value):
+        return False
     if _named(key, patterns):
         return True
     words = key_words(key)
@@ -201,6 +209,24 @@ def hides(  # noqa: PLR0911 - one for each part of the rule
     if _of_a_vocabulary(words, value):
         return False
     return _built_in(words, value) or _matches(key, patterns)
+
+
+@lru_cache(maxsize=4096)
+def _never_hides(key: str, patterns: tuple[str, ...]) -> bool:
+    """Whether `hides` is false for every value, as it is for nearly all keys."""
+    if _named(key, patterns) or _matches(key, patterns):
+        return False
+    words = key_words(key)
+    if not words:
+        return True
+    head = words[-1]
+    return not (
+        _is_unmistakable(words)
+        or head in _HEADS
+        or head in _ALONE
+        or head.endswith(_ENDS)
+        or _is_turned_round(words)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -43,7 +43,8 @@ def without_shapes(text: str) -> str:
     """A text without what has the shape of a secret. For texts of this program's own (logs,
     errors), which explain keys: `target.auth.password: must not be empty` stays.
     """
-    return _replaced(text, spans(text))[0]
+    found = list(spans(text))
+    return _replaced(text, found)[0] if found else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +112,17 @@ class Redactor:
             document = self._document(text, known, depth)
             if document is not None:
                 return document
+        words = list(base64_texts(text))
         found = [
             *quoted(text, known.secrets, cut=known.cut),
             *assigned(text, self.patterns),
-            *spans(text),
+            *spans(text, words=words),
         ]
         if depth < _DEEPEST_ENCODING:
-            for start, end, inner in base64_texts(text):
+            for start, end, inner in words:
                 if self._text(inner, _NONE_KNOWN, max(depth, 1) + 1).kinds:
                     found.append((start, end, Kind.ENCODED))
-        result = Result(*_replaced_counted(text, found))
+        result = Result(*_replaced_counted(text, found)) if found else Result(text)
         if depth < _DEEPEST_ENCODING and _ESCAPES.search(result.text) is not None:
             return self._unescaped(result, known, depth) or result
         return result

@@ -118,6 +118,20 @@ def common_attributes(run: TrainingRun) -> dict[str, float | str | bool | None]:
     }
 
 
+def instead_of_a_model(run: TrainingRun) -> dict[str, str | None]:
+    """Attributes over the common ones: an evaluation makes no model, although SageMaker says where
+    its model is.
+    """
+    if not run.is_evaluation:
+        return {}
+    return {
+        "model_artifact_uri": None,
+        "model_console_url": None,
+        "evaluation_output_uri": run.model_location,
+        "evaluation_output_console_url": run.model_console_url,
+    }
+
+
 def _tuning(job: TuningJob | None) -> dict[str, str | bool | None]:
     if job is None:
         return {}

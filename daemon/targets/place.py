@@ -8,6 +8,14 @@ from urllib.parse import urlsplit, urlunsplit
 from daemon.targets.addresses import host_and_port
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SYSTEMS = {"modeldb-v2": "ModelDB", "modeldb-v1": "ModelDB", "mlflow": "MLflow"}
+
+
+def system_name(kind: str) -> str:
+    """What people call the system behind a kind of target; its own word, if another package brings
+    the kind.
+    """
+    return _SYSTEMS.get(kind, kind) or "the target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,11 @@ class TargetPlace:
     """As in ``target.kind``."""
     place: str
     """`daemon.targets.settings.TargetSettings.place`; "" where it is not known."""
+
+    @property
+    def system(self) -> str:
+        """What people call it: see `system_name`."""
+        return system_name(self.kind)
 
     def __str__(self) -> str:
         return f"{self.kind or 'unknown kind'} at {self.place or 'unknown place'}"

@@ -8,10 +8,10 @@ create is announced to the journal first, so that a crash between the write and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from daemon.training_job.identity import JobMark
@@ -36,6 +36,32 @@ class TargetRun:
     """False: the run was found, and its mark alone does not prove that it holds all of the job."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What `Target.sync` would write for a job that the target does not have."""
+
+    title: str
+    """What it becomes, as a noun: ``a run in ModelDB V2``."""
+    sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    """For people: headings, each with rows of a key and its value."""
+    document: Mapping[str, Any]
+    """For programs: JSON, all of it, in the target's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How a run that exists differs from what its job is now, and what became of each difference.
+
+    All texts are for people, one line each.
+    """
+
+    target_run: TargetRun
+    changed: tuple[str, ...] = ()
+    """What was brought up to date."""
+    unchangeable: tuple[str, ...] = ()
+    """What stays as it is, each with the reason: the target cannot change it, or people did."""
+
+
 class WriteJournal(Protocol):
     """Records a job's writes in the checkpoint. One object per attempt at one job."""
 
@@ -51,9 +77,21 @@ class WriteJournal(Protocol):
         """Makes the intent to create durable and takes the lock of the new name. Awaited right
         before every create.
 
+        Args:
+            lock_name: ``<kind>/run/<where>/<name of the run>``, without a slash in the last part: a
+                store may keep the lock where it keeps the job of that name, and take both at once.
+
         Raises:
             LeaseLost, NameLocked (`daemon.checkpoint.ports`): do not write.
             EdgeFault: the checkpoint cannot be written; do not write.
+        """
+
+    def require_lease(self) -> None:
+        """Looks at the clock once more, right before a create that was begun leaves this process:
+        it may have been paused since (SIGSTOP, a suspended machine).
+
+        Raises:
+            LeaseLost: another process may write by now. Do not send; nothing is in doubt.
         """
 
     @property
@@ -69,7 +107,12 @@ class WriteJournal(Protocol):
         """
 
     def answered(self) -> None:
-        """The last create was answered, so its outcome is known."""
+        """The last create was answered, so its outcome is known.
+
+        Raises:
+            LeaseLost: the lease ended before the answer came, so another process may have written
+                meanwhile. Do not write on: the job is looked up again under a new claim.
+        """
 
     def settled(self) -> None:
         """No create is in doubt any more: a lookup after the settle time found a single run."""
@@ -115,6 +158,34 @@ class NoPermit:
         """Does nothing: there is no right to give back."""
 
 
+class AwsCredentials(Protocol):
+    """What one request is signed with; botocore's ``ReadOnlyCredentials`` is one."""
+
+    @property
+    def access_key(self) -> str: ...
+    @property
+    def secret_key(self) -> str: ...
+    @property
+    def token(self) -> str | None:
+        """Of temporary credentials."""
+
+
+class CredentialsSource(Protocol):
+    """The daemon's own AWS credentials, for a target that signs its requests."""
+
+    async def __call__(self) -> AwsCredentials:
+        """The credentials for one request; asked before each.
+
+        Raises:
+            EdgeFault: of `Edge.TARGET`, usually `Reason.CREDENTIALS`: there are none now.
+        """
+
+    def refused(self) -> None:
+        """The server refuses these credentials: newer ones are looked for before the next
+        request.
+        """
+
+
 class Target(Protocol):
     """One object per process, safe for concurrent calls."""
 
@@ -129,6 +200,22 @@ class Target(Protocol):
             EdgeFault: the target as a whole does not work.
             JobFault: this job cannot be written now, others can.
             JobRefused: the target will never take this job.
+        """
+
+    def preview(self, run: TrainingRun) -> Preview:
+        """Exactly what `sync` would write. Pure: asks nobody."""
+
+    async def compare(self, run: TrainingRun) -> Repair | None:
+        """What `repair` would change; only reads. None: the target has no run of this job. Raises
+        as `sync`.
+        """
+
+    async def repair(self, run: TrainingRun, journal: WriteJournal) -> Repair:
+        """Brings what this program wrote of a job up to date with the job; a job that the target
+        does not have is synced.
+
+        Never makes a second run, and may be interrupted anywhere: done again, it completes. What
+        people added stays. Raises as `sync`.
         """
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:

@@ -1,9 +1,10 @@
 """Detects the kind of server at an address, to advise on a target that does not work.
 
-Sends two requests in turn, which change nothing, read no database and carry no credentials, because
-any server may receive them: ModelDB V1's ``testConnection`` over framed
-Thrift, and ``GET …/project/verifyConnection`` of ModelDB V2's REST API. The client of ModelDB V2 is
-not used for the second: it sends credentials and reports any other server as an error.
+Sends requests in turn, which change nothing, read no database and carry no credentials, because any
+server may receive them: ModelDB V1's ``testConnection`` over framed Thrift,
+``GET …/project/verifyConnection`` of ModelDB V2's REST API, and of MLflow's a call without its
+parameter. The targets' clients are not used for these: they send credentials and report any other
+server as an error.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass, replace
+import re
+import ssl
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
 
+from daemon.http_date import clock_ahead
 from daemon.targets.addresses import host_and_port
 from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
     from pathlib import Path
 
 V2_PATHS = ("/v1", "/api/v1/modeldb")
 """Where the REST API of ModelDB V2 is: on its own proxy, and on the web front end."""
+MLFLOW_PATHS = ("", "/mlflow")
+"""Where an MLflow server is: usually at the root, else often under its name."""
 
 
 class ServerKind(StrEnum):
@@ -35,7 +40,8 @@ class ServerKind(StrEnum):
 
     MODELDB_V1 = "modeldb-v1"
     MODELDB_V2 = "modeldb-v2"
-    HTTP = "http"  # a web server, but nothing at the paths of ModelDB V2
+    MLFLOW = "mlflow"
+    HTTP = "http"  # a web server, but nothing at the paths of ModelDB V2 and MLflow
     OTHER = "other"  # takes connections, and speaks neither
     SILENT = "silent"  # takes connections, and nothing comes back in time
     UNREACHABLE = "unreachable"  # takes no connection
@@ -47,11 +53,21 @@ class Server:
 
     kind: ServerKind
     url: str = ""
-    """For `MODELDB_V2`: the base URL of its REST API."""
+    """For `MODELDB_V2`: the base URL of its REST API; for `MLFLOW`: what stands before
+    ``/api/2.0/mlflow``.
+    """
     path: str = ""
-    """For `MODELDB_V2`: the path in it, as it was given."""
+    """For `MODELDB_V2` and `MLFLOW`: the path in it, as it was given."""
+    version: str = ""
+    """For `MLFLOW`; "": it tells it only to those who are logged in."""
+    wants_login: bool = False
+    """For `MLFLOW`: it answers only those who are logged in."""
     status: int = 0
     """For `HTTP`: its answer, to the first of the paths."""
+    clock_ahead_seconds: float | None = field(default=None, compare=False)
+    """For `MODELDB_V2` and `MLFLOW`: of its clock, against this machine's; None: it does not tell
+    the time.
+    """
 
 
 async def which_server(
@@ -60,6 +76,7 @@ async def which_server(
     *,
     tls: ssl.SSLContext | None = None,
     v2_paths: Sequence[str] = V2_PATHS,
+    mlflow_paths: Sequence[str] = MLFLOW_PATHS,
     seconds: float = 5.0,
 ) -> Server:
     """Detects the server at an address. Never raises for what it finds.
@@ -70,12 +87,13 @@ async def which_server(
         tls: for a server behind TLS; None: no TLS.
         v2_paths: where the REST API of ModelDB V2 may be, without a slash at the end; the first
             that answers is taken.
-        seconds: deadline of the whole; each of the two requests gets half.
+        mlflow_paths: the same for MLflow.
+        seconds: deadline of the whole; Thrift and HTTP get half each.
     """
     thrift = await _ask_thrift(host, port, tls, seconds / 2)
     if thrift is not ServerKind.OTHER:
         return Server(thrift)
-    return await _ask_http(host, port, tls, v2_paths, seconds / 2)
+    return await _ask_http(host, port, tls, (v2_paths, mlflow_paths), seconds / 2)
 
 
 _METHOD = len(b"testConnection").to_bytes(4, "big") + b"testConnection"
@@ -119,9 +137,14 @@ _CODES_OF_GRPC = range(1, 17)
 
 
 async def _ask_http(
-    host: str, port: int, tls: ssl.SSLContext | None, paths: Sequence[str], seconds: float
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    paths: tuple[Sequence[str], Sequence[str]],
+    seconds: float,
 ) -> Server:
-    """`MODELDB_V2`, `HTTP`, `SILENT`; `OTHER` where no HTTP comes back."""
+    """`MODELDB_V2`, `MLFLOW`, `HTTP`, `SILENT`; `OTHER` where no HTTP comes back."""
+    v2_paths, mlflow_paths = paths
     status = 0
     origin = URL.build(scheme="http" if tls is None else "https", host=host, port=port)
     try:
@@ -136,19 +159,71 @@ async def _ask_http(
                 timeout=aiohttp.ClientTimeout(total=None),
             ) as session,
         ):
-            for path in paths:
+            for path in v2_paths:
                 base = f"{origin}{path}"
                 async with session.get(
                     f"{base}/project/verifyConnection", allow_redirects=False
                 ) as response:
                     status = status or response.status
                     if _is_modeldb_v2(response.status, await _start_of(response)):
-                        return Server(ServerKind.MODELDB_V2, url=base, path=path)
+                        ahead = clock_ahead(response.headers.get("Date"))
+                        return Server(ServerKind.MODELDB_V2, base, path, clock_ahead_seconds=ahead)
+            for path in mlflow_paths:
+                mlflow = await _ask_mlflow(session, f"{origin}{path}", path)
+                if mlflow is not None:
+                    return mlflow
     except TimeoutError:
         return Server(ServerKind.HTTP, status=status) if status else Server(ServerKind.SILENT)
     except (aiohttp.ClientError, OSError):
         return Server(ServerKind.HTTP, status=status) if status else Server(ServerKind.OTHER)
     return Server(ServerKind.HTTP, status=status)
+
+
+async def _ask_mlflow(session: aiohttp.ClientSession, base: str, path: str) -> Server | None:
+    """The MLflow whose API is at this base; None: there is none."""
+    url = f"{base}/api/2.0/mlflow/experiments/get-by-name"
+    async with session.get(url, allow_redirects=False) as response:
+        status, body = response.status, await _start_of(response)
+        wants_login = status == _UNAUTHORIZED and _REALM in response.headers.get(
+            "WWW-Authenticate", ""
+        )
+        ahead = clock_ahead(response.headers.get("Date"))
+    # both also where the API is not
+    anywhere = wants_login or (status == _FORBIDDEN and body.startswith(_INVALID_HOST))
+    if not anywhere and not _is_of_mlflow(body):
+        return None
+    version = ""
+    async with session.get(f"{base}/version", allow_redirects=False) as response:
+        text = await _start_of(response)
+        if response.status == _OK and (found := _VERSION.fullmatch(text.strip())):
+            version = found[0].decode()
+    if anywhere and not version:
+        async with session.get(f"{base}/health", allow_redirects=False) as response:
+            if response.status != _OK or await _start_of(response) != b"OK":
+                return None
+    return Server(
+        ServerKind.MLFLOW,
+        base,
+        path,
+        version=version,
+        wants_login=wants_login,
+        clock_ahead_seconds=ahead,
+    )
+
+
+def _is_of_mlflow(body: bytes) -> bool:
+    """Whether this is how MLflow's API says that a parameter is missing."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("error_code") == "INVALID_PARAMETER_VALUE"
+
+
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_REALM = 'realm="mlflow"'
+_INVALID_HOST = b"Invalid Host header"
+_VERSION = re.compile(rb"[0-9]+\.[0-9]+[0-9A-Za-z.+-]{0,40}")
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
@@ -182,7 +257,9 @@ def _is_modeldb_v2(status: int, body: bytes) -> bool:
 
 FROM_IN_FRONT = frozenset({401, 403, 407, 429, *range(500, 600)})
 """Statuses by which a proxy speaks of the server behind it."""
-_MODELDB = frozenset({ServerKind.MODELDB_V1, ServerKind.MODELDB_V2})
+_KNOWN = frozenset({ServerKind.MODELDB_V1, ServerKind.MODELDB_V2, ServerKind.MLFLOW})
+_PLAIN_TO_TLS = 400
+"""What web servers answer to HTTP without TLS on a port with TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +270,37 @@ class Address:
     port: int
     encrypted: bool
     path: str = V2_PATHS[0]
-    """Of the REST API of ModelDB V2, where that is configured."""
+    """Of the REST API, where one is configured."""
 
     def __str__(self) -> str:
         return host_and_port(self.host, self.port)
 
 
 async def server_at(address: Address, ca_file: Path | None) -> tuple[Address, Server]:
-    """What answers at an address and, where that is no ModelDB behind TLS, without TLS.
+    """What answers at an address and, where that is none of the known servers, without TLS or
+    behind it.
 
-    Takes up to 5 seconds, or 10 with TLS.
+    Takes up to 5 seconds, or 10 where it asks twice.
 
     Returns:
         The address with or without TLS, and the server.
     """
     there = await _server(address, ca_file)
-    if address.encrypted and there.kind not in _MODELDB:
-        plain = replace(address, encrypted=False)
-        there_plain = await _server(plain, ca_file)
-        if there_plain.kind in _MODELDB:
-            return plain, there_plain
+    may_need_tls = there.kind is ServerKind.OTHER or there.status == _PLAIN_TO_TLS
+    if there.kind not in _KNOWN and (address.encrypted or may_need_tls):
+        other = replace(address, encrypted=not address.encrypted)
+        # whom it trusts can only be configured with https; nothing secret is sent
+        there_other = await _server(other, ca_file, trusted=address.encrypted)
+        if there_other.kind in _KNOWN:
+            return other, there_other
     return address, there
+
+
+def is_mlflow(address: Address, there: Server) -> str:
+    """The advice of the other kinds of target about a server of kind `ServerKind.MLFLOW`."""
+    return (
+        f"an MLflow answers at {address}: set target.kind: mlflow, target.tracking_uri: {there.url}"
+    )
 
 
 def speaks_neither(address: Address) -> str:
@@ -221,7 +308,14 @@ def speaks_neither(address: Address) -> str:
     return f"what answers at {address} speaks neither the Thrift of ModelDB V1 nor HTTP"
 
 
-async def _server(address: Address, ca_file: Path | None) -> Server:
+async def _server(address: Address, ca_file: Path | None, *, trusted: bool = True) -> Server:
     tls = tls_context(ca_file) if address.encrypted else None
-    paths = tuple(dict.fromkeys((address.path, *V2_PATHS)))
-    return await which_server(address.host, address.port, tls=tls, v2_paths=paths)
+    if tls is not None and not trusted:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return await which_server(
+        address.host,
+        address.port,
+        tls=tls,
+        v2_paths=tuple(dict.fromkeys((address.path, *V2_PATHS))),
+        mlflow_paths=tuple(dict.fromkeys((address.path, *MLFLOW_PATHS))),
+    )

@@ -41,6 +41,11 @@ class JobArn:
     def key(self) -> str:
         return self.text.lower()
 
+    @property
+    def where(self) -> str:
+        """``<account>/<region>``."""
+        return f"{self.account}/{self.region}"
+
     @classmethod
     def parse(cls, text: str) -> JobArn:
         """Parses an ARN.
@@ -91,6 +96,11 @@ class JobMark:
     @classmethod
     def of(cls, arn: JobArn, creation_time: datetime) -> JobMark:
         return cls(arn.key, iso_milliseconds(creation_time))
+
+    @property
+    def job_name(self) -> str:
+        """In lower case."""
+        return self.arn.rpartition("/")[2]
 
     @property
     def short_hash(self) -> str:

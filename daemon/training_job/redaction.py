@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.redaction.redactor import REDACTED, Redactor
@@ -30,6 +31,16 @@ _OF_THE_JOB = frozenset({"arn", "mark", "name"})
 _OF_THE_PLACE = frozenset({"model_name", "model_type", "project_name", "project_user"})
 """Where a run is stored: two jobs of one project must not differ in it for their own secrets."""
 
+
+@lru_cache
+def _members(record: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(member.name for member in dataclasses.fields(record))
+
+
+def _in_words(member: str) -> str:
+    return member.replace("_", " ")
+
+
 _Record = TypeVar("_Record", bound="DataclassInstance")
 
 
@@ -41,6 +52,8 @@ class RunRedaction:
     _known: tuple[str, ...]
     """Secrets of the job that other texts may quote."""
     _notes: list[str] = field(default_factory=list)
+    _without_secrets: set[str] = field(default_factory=set)
+    """Texts of the run in which nothing was found: many are there several times."""
 
     @classmethod
     def of(
@@ -96,7 +109,7 @@ class RunRedaction:
 
     def everywhere(self, run: TrainingRun) -> TrainingRun:
         """The run with all its other texts redacted, and with the notes."""
-        redacted = self._record(run, "", _DONE | _OF_THE_JOB)
+        redacted = self._record(run, left=_DONE | _OF_THE_JOB)
         return dataclasses.replace(redacted, notes=(*run.notes, *self._notes))
 
     @property
@@ -104,30 +117,46 @@ class RunRedaction:
         return tuple(secret for secret in self._known if _OWN_WORD.fullmatch(secret))
 
     def _record(
-        self, record: _Record, where: str, left: frozenset[str] = frozenset({"name"})
+        self, record: _Record, within: str = "", left: frozenset[str] = frozenset({"name"})
     ) -> _Record:
+        """A part of the run, redacted.
+
+        Args:
+            record: the part.
+            within: what it is a part of, for the notes.
+            left: members that stay as they are.
+        """
         changed = {}
-        for member in dataclasses.fields(record):
-            value = getattr(record, member.name)
-            if member.name not in left:
-                redacted = self._any(value, f"{where}{member.name.replace('_', ' ')}", member.name)
-                if redacted != value:
-                    changed[member.name] = redacted
+        for member in _members(type(record)):
+            value = getattr(record, member)
+            if value is None or member in left:
+                continue
+            redacted = self._any(value, within, member)
+            if redacted is not value and redacted != value:
+                changed[member] = redacted
         return dataclasses.replace(record, **changed) if changed else record
 
-    def _any(self, value: Any, where: str, member: str) -> Any:  # noqa: ANN401 - any member
+    def _any(self, value: Any, within: str, member: str) -> Any:  # noqa: ANN401 - any member
         if isinstance(value, str):
-            known = () if member in _OF_THE_PLACE else self._long
-            result = self._redactor.text(value, known)
-            if result.kinds:
-                self._note(f"{where}: {result.what} redacted")
-            return result.text
+            return self._text(value, within, member)
         if isinstance(value, tuple):
-            return tuple(self._any(item, where, member) for item in value)
+            return tuple(self._any(item, within, member) for item in value)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             name = getattr(value, "name", "")
+            where = f"{within}{_in_words(member)}"
             return self._record(value, f"{where} {name}: " if name else f"{where}: ")
         return value
+
+    def _text(self, text: str, within: str, member: str) -> str:
+        if text in self._without_secrets:
+            return text
+        known = () if member in _OF_THE_PLACE else self._long
+        result = self._redactor.text(text, known)
+        if result.kinds:
+            self._note(f"{within}{_in_words(member)}: {result.what} redacted")
+        elif member not in _OF_THE_PLACE:
+            self._without_secrets.add(text)
+        return result.text
 
     def _note(self, note: str) -> None:
         if note not in self._notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,18 @@ QUEUE = "the queue"
 DEAD_LETTERS = "the dead-letter queue"
 TRAINING_JOBS = "training jobs"
 TUNING_JOBS = "tuning jobs"
+MEMBER_ROLES = "roles of member accounts"
+ANY = "any resource"
+
+WITHOUT_RESOURCE = {"sagemaker:ListTrainingJobs"}
+"""Actions that cannot be limited to a resource (service authorization reference)."""
+
+OPERATORS = frozenset({"daemon/aws/dead_letter_queue.py"})
+"""Modules that only an operator's verbs use: the daemon has no permission for their calls."""
+
+WITH_ACCOUNTS = frozenset({"daemon/aws/roles.py"})
+"""Modules that are used only where `accounts` names roles: their permissions are in a policy of
+their own."""
 
 NO_PERMISSION_NEEDED = {"sts:GetCallerIdentity"}
 """STS API reference, GetCallerIdentity: "No permissions are required"."""
@@ -47,6 +59,10 @@ class AwsCall:
         """The resource that the call is about."""
         if self.service == "sqs":
             return QUEUE if self.arguments.get("QueueUrl") == "self._url" else DEAD_LETTERS
+        if self.service == "sts":
+            return MEMBER_ROLES
+        if self.action in WITHOUT_RESOURCE:
+            return ANY
         return TUNING_JOBS if "TuningJob" in self.operation else TRAINING_JOBS
 
 
@@ -88,6 +104,31 @@ def aws_calls(sources: Mapping[str, str], services: Iterable[str]) -> list[AwsCa
     return found
 
 
+def operator_calls(sources: Mapping[str, str], services: Iterable[str]) -> list[AwsCall]:
+    """The calls that only an operator's verbs make: those of `OPERATORS`, and those of the queue's
+    adapter that they make on the dead-letter queue.
+    """
+    own = aws_calls({file: sources[file] for file in OPERATORS}, services)
+    used = {
+        node.func.attr
+        for file in OPERATORS
+        for node in ast.walk(ast.parse(sources[file]))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func.value) == "self._handles"
+    }
+    adapter = ast.parse(sources["daemon/aws/queue.py"])
+    methods = {
+        f"SqsQueue.{node.name}": ast.unparse(node)
+        for each in adapter.body
+        if isinstance(each, ast.ClassDef) and each.name == "SqsQueue"
+        for node in each.body
+        if isinstance(node, ast.AsyncFunctionDef) and node.name in used
+    }
+    through = aws_calls(methods, services)
+    return own + [replace(each, arguments={**each.arguments, "QueueUrl": ""}) for each in through]
+
+
 def permissions(calls: Iterable[AwsCall]) -> set[tuple[str, str]]:
     """(resource, action) of each call that needs one."""
     return {
@@ -110,13 +151,16 @@ def granted(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
             "Resource",
         }:
             raise ValueError(f"not a plain Allow: {statement}")
-        resource = _resource(statement["Resource"])
+        without = set(statement["Action"]) <= WITHOUT_RESOURCE and statement["Resource"] == "*"
+        resource = ANY if without else _resource(statement["Resource"])
         found |= {(resource, action) for action in statement["Action"]}
     return found
 
 
 def _resource(arn: str) -> str:
-    _, _, service, region, account, name = arn.split(":", 5)
+    _, _, service, region, account, name = [*arn.split(":", 5), *[""] * 5][:6]
+    if (service, region, name) == ("iam", "", "role/modeldb-sync-member") and account:
+        return MEMBER_ROLES
     if not region or not account:
         raise ValueError(f"not of one region and account: {arn}")
     match service, name:

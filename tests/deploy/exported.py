@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.aws.errors import SAGEMAKER, SQS, STS, CallResult
+from daemon.aws.errors import DYNAMODB, SAGEMAKER, SQS, STS, CallResult
 from daemon.aws.ports import QueueState
 from daemon.checkpoint.ports import JobState
 from daemon.observability.metrics import HEARTBEAT_RESULTS, Metrics
@@ -39,7 +39,7 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
         metrics.heartbeat(result)
     for kind in (*ApiErrorKind, *CallErrorKind, "ok", "interrupted"):
         metrics.target_request("createExperimentRun", kind)
-    for service in (SQS, SAGEMAKER, STS):
+    for service in (SQS, SAGEMAKER, STS, DYNAMODB):
         for call_result in CallResult:
             metrics.aws_request(service.prefix, "ReceiveMessage", call_result)
     metrics.queue(
@@ -54,6 +54,7 @@ def exported_families() -> Mapping[str, Mapping[str, Mapping[str, set[str]]]]:
         )
     )
     metrics.rows(dict.fromkeys(JobState, 1))
+    metrics.account_breaker_open.labels("own", "own").set(1)
 
     families: dict[str, dict[str, defaultdict[str, set[str]]]] = {}
     for family in text_string_to_metric_families(metrics.render()[0].decode()):

@@ -16,7 +16,9 @@ import yaml
 Manifest: TypeAlias = dict[str, Any]
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
-OVERLAYS = ("existing-modeldb", "modeldb-v2")
+ONE_DAEMON = ("existing-modeldb", "existing-mlflow", "modeldb-v2")
+"""Overlays with a checkpoint that only one daemon has."""
+OVERLAYS = (*ONE_DAEMON, "replicas")
 DAEMON = "sagemaker-modeldb-sync"
 """Value of the label app.kubernetes.io/name, and name of the image."""
 NAME_LABEL = "app.kubernetes.io/name"
@@ -47,7 +49,12 @@ class Manifests:
 
     @property
     def daemon(self) -> Manifest:
-        return self.one("StatefulSet", "modeldb-sync")
+        [found] = [
+            workload
+            for workload in self.workloads
+            if workload["metadata"]["name"] == "modeldb-sync"
+        ]
+        return found
 
     def config(self, workload: Manifest) -> Manifest:
         """The ConfigMap that a workload mounts."""

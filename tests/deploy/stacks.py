@@ -46,15 +46,20 @@ REGISTRY = f"arn:aws:servicediscovery:{REGION}:{ACCOUNT}:service/srv-0a1b2c3d"
 and then refuses its name."""
 
 
-@functools.cache
 def template() -> dict[str, Any]:
     """The template with functions in their long form."""
+    return read_template(TEMPLATE)
+
+
+@functools.cache
+def read_template(path: Path) -> dict[str, Any]:
+    """A template with functions in their long form."""
     add_multi_constructor(
         "!",
         lambda loader, tag, node: yaml_tag_constructor(loader, f"!{tag}", node),
         Loader=_TemplateLoader,
     )
-    read: dict[str, Any] = load(TEMPLATE.read_text(encoding="utf-8"), Loader=_TemplateLoader)
+    read: dict[str, Any] = load(path.read_text(encoding="utf-8"), Loader=_TemplateLoader)
     return read
 
 
@@ -211,11 +216,14 @@ def _holds(node: Any, values: Mapping[str, Any]) -> Any:
         case {"Ref": name}:
             return values[name]
         case {"Fn::Equals": [one, other]}:
-            return _holds(one, values) == _holds(other, values)
+            # CloudFormation compares text, also of numbers
+            return str(_holds(one, values)) == str(_holds(other, values))
         case {"Fn::Not": [inner]}:
             return not _holds(inner, values)
         case {"Fn::And": parts}:
             return all(_holds(part, values) for part in parts)
+        case {"Fn::Or": parts}:
+            return any(_holds(part, values) for part in parts)
         case dict():
             raise NotImplementedError(f"a rule function that the template did not use: {node}")
         case _:

@@ -119,9 +119,9 @@ def test_links_of_the_runbook_lead_somewhere() -> None:
 
 def test_the_runbook_names_only_what_exists() -> None:
     text = RUNBOOK.read_text()
-    commands = set(re.findall(r"sagemaker-modeldb-sync ([a-z]+)", text))
+    commands = set(re.findall(r"sagemaker-modeldb-sync ([a-z-]+)", text))
     assert commands
-    assert commands <= {verb.__name__.rpartition(".")[2] for verb in VERBS}
+    assert commands <= {verb.__name__.rpartition(".")[2].replace("_", "-") for verb in VERBS}
 
     source = source_of_the_daemon()
     events = set(re.findall(r'\.event == "([^"]+)"', text))
@@ -164,7 +164,10 @@ def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
 
 
 def test_every_alert_fires_when_it_should_and_is_quiet_on_near_misses() -> None:
-    tests = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    files = ("alerts_test.yml", "alerts_days_test.yml")
+    tests = [
+        test for file in files for test in yaml.safe_load((MONITORING / file).read_text())["tests"]
+    ]
     asked = [case for test in tests for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in asked if case["exp_alerts"]} == set(RULES)
     quiet = {
@@ -173,5 +176,5 @@ def test_every_alert_fires_when_it_should_and_is_quiet_on_near_misses() -> None:
         if not any(case["exp_alerts"] for case in test["alert_rule_test"])
     }
     assert quiet == set(RULES)
-    done = promtool("test", "rules", "alerts_test.yml")
+    done = promtool("test", "rules", *files)
     assert done.returncode == 0, done.stdout + done.stderr

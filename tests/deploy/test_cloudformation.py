@@ -10,13 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daemon import __version__
+from daemon.aws.dynamodb import DynamoDbPlace, open_dynamodb
+from daemon.checkpoint.dynamodb.table import EXPIRES_AT
+from daemon.checkpoint.dynamodb.table_setup import TableAdministration
 from daemon.config.settings import JobSettings, TagKeySettings
 from daemon.config.sources import load_settings, setting_keys
+from daemon.targets.mlflow.settings import MlflowSettings
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.training_job.event import TrainingJobEvent, parse_event
 from daemon.training_job.identity import JobArn
@@ -46,6 +51,7 @@ from tests.support.daemon_process import (
     daemon_scene,
     mark_of,
 )
+from tests.support.dynamodb_tables import set_credentials
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 if TYPE_CHECKING:
@@ -73,8 +79,15 @@ EVERYTHING = FARGATE | {
     "JobStatuses": "Completed,Stopped",
     "MetricSeries": "true",
 }
+APP = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-app/app-0A1B2C"
+TRACKING_SERVER = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-tracking-server/churn"
+MLFLOW = {name: value for name, value in FARGATE.items() if name != "ModelDBUrl"} | {
+    "TargetKind": "mlflow",
+    "MlflowTrackingUri": "http://mlflow:5000",
+}
 MODES: dict[str, dict[str, str]] = {
     "fargate": FARGATE,
+    "MLflow": MLFLOW,
     "external": EXTERNAL,
     "external for EC2": EXTERNAL | {"TrustedService": "ec2.amazonaws.com"},
     "external for a role": EXTERNAL | {"TrustedPrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/host"},
@@ -177,6 +190,14 @@ def test_its_image_is_this_version() -> None:
         (EXTERNAL, []),
         (EVERYTHING, []),
         (FARGATE | {"Cpu": "1024", "Memory": "2048"}, []),
+        (MLFLOW, []),
+        (EXTERNAL | {"TargetKind": "mlflow", "MlflowTrackingUri": APP}, []),
+        (MLFLOW | {"MlflowTrackingUri": ""}, ["MlflowTrackingUri is needed"]),
+        (FARGATE | {"MlflowTrackingUri": APP}, ["MlflowTrackingUri goes with TargetKind mlflow"]),
+        (
+            MLFLOW | {"TargetAuth": "verta", "TargetSecretArn": SECRET},
+            ["TargetAuth verta goes with TargetKind modeldb-v2"],
+        ),
         ({}, ["ModelDBUrl is needed", "SubnetIds is needed", "SecurityGroupIds is needed"]),
         (
             FARGATE | {"TrustedService": "ec2.amazonaws.com"},
@@ -481,6 +502,32 @@ def test_a_login_comes_whole_and_out_of_the_secret(deploy: Deploy, kind: str) ->
     ]
 
 
+@pytest.mark.parametrize("uri", ["http://mlflow:5000", TRACKING_SERVER, APP])
+def test_the_daemon_is_told_of_mlflow_and_may_write_to_a_managed_one(
+    deploy: Deploy, uri: str
+) -> None:
+    stack = deploy(**MLFLOW | {"MlflowTrackingUri": uri, "MlflowRegisterModels": "false"})
+    target = load_settings(
+        None, environment(stack), default_path=ROOT / "missing", secrets_dir=ROOT / "missing"
+    ).target
+    assert isinstance(target, MlflowSettings)
+    assert (target.tracking_uri, target.register_models) == (uri, False)
+    statements = stack.resolved("TaskPolicy")["PolicyDocument"]["Statement"]
+    granted = {
+        (action, each["Resource"])
+        for each in statements
+        if each["Sid"] == "WriteToManagedMlflow"
+        for action in each["Action"]
+    }
+    shipped_actions = {
+        action
+        for name in ("mlflow-tracking-server", "mlflow-app")
+        for action in shipped(f"deploy/iam/{name}-policy.json")["Statement"][0]["Action"]
+    }
+    managed = uri.startswith("arn:")
+    assert granted == ({(action, uri) for action in shipped_actions} if managed else set())
+
+
 def test_ecs_gets_no_more_permissions_than_the_parameters_ask_for(deploy: Deploy) -> None:
     def policies(stack: Stack) -> Mapping[str, list[Any]]:
         return {
@@ -690,8 +737,75 @@ def test_one_daemon_at_a_time(deploy: Deploy) -> None:
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (0, 100)
     assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     assert service["AvailabilityZoneRebalancing"] == "DISABLED"
-    count = template()["Parameters"]["DesiredCount"]
-    assert (int(count["MinValue"]), int(count["MaxValue"]), int(count["Default"])) == (0, 1, 1)
+    assert int(template()["Parameters"]["DesiredCount"]["Default"]) == 1
+    for several in ({"DesiredCount": "2"}, {"MaxCount": "2"}):
+        refusal = "More than one task needs CheckpointKind dynamodb"
+        assert refused_by_rules(FARGATE | several) == [refusal]
+        assert refused_by_rules(FARGATE | several | {"CheckpointKind": "dynamodb"}) == []
+
+
+def test_tasks_that_share_a_table_take_over_without_a_gap(deploy: Deploy) -> None:
+    stack = deploy(**FARGATE, CheckpointKind="dynamodb", DesiredCount="2", Name="shared")
+    service = stack.resolved("Service")
+    deployment = service["DeploymentConfiguration"]
+    assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
+    assert int(service["DesiredCount"]) == 2
+    assert service["AvailabilityZoneRebalancing"] == "ENABLED"
+    [container] = stack.resolved("TaskDefinition")["ContainerDefinitions"]
+    environment = {each["Name"]: each["Value"] for each in container["Environment"]}
+    assert environment["MODELDB_SYNC_CHECKPOINT__KIND"] == "dynamodb"
+    assert environment["MODELDB_SYNC_CHECKPOINT__TABLE"] == "shared"
+    assert "ScalableTarget" not in stack.resources
+
+
+async def test_the_table_of_the_template_is_the_checkpoints(
+    deploy: Deploy, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the daemon's own `check` sees it, whose words would name each difference."""
+    set_credentials(monkeypatch)
+    name = f"table-{uuid.uuid4().hex[:8]}"
+    deploy(**FARGATE, CheckpointKind="dynamodb", Name=name)
+    place = DynamoDbPlace(table=name, region=REGION, endpoint_url=moto_endpoint)
+    async with open_dynamodb(place) as dynamodb:
+        setup = await TableAdministration(dynamodb, place).setup()
+    assert setup is not None
+    assert setup.differences == []
+    assert setup.capacity is None
+    table = template()["Resources"]["CheckpointTable"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    ttl = table["Properties"]["TimeToLiveSpecification"]  # which moto does not set
+    assert ttl == {"AttributeName": EXPIRES_AT, "Enabled": True}
+    assert table["Properties"]["DeletionProtectionEnabled"]
+    assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+
+
+def test_the_permissions_for_the_table_are_the_shipped_ones(deploy: Deploy) -> None:
+    shipped = json.loads((ROOT / "deploy/iam/dynamodb-policy.json").read_text(encoding="utf-8"))
+    stack = deploy(**FARGATE, CheckpointKind="dynamodb", Name="modeldb-sync")
+    statements = stack.resolved("TaskPolicy")["PolicyDocument"]["Statement"]
+    ours = [each for each in statements if "dynamodb" in json.dumps(each)]
+    assert json.dumps(ours) == json.dumps(shipped["Statement"]).replace("REGION", REGION).replace(
+        "ACCOUNT", ACCOUNT
+    )
+    without = deploy(**FARGATE, Name="alone").resolved("TaskPolicy")["PolicyDocument"]["Statement"]
+    assert "dynamodb" not in json.dumps(without)
+
+
+def test_tasks_follow_the_backlog_and_one_always_stays(deploy: Deploy) -> None:
+    wanted = FARGATE | {"CheckpointKind": "dynamodb", "MaxCount": "4", "BacklogPerTask": "200"}
+    stack = deploy(**wanted)
+    target = stack.resolved("ScalableTarget")
+    assert (int(target["MinCapacity"]), int(target["MaxCapacity"])) == (1, 4)
+    assert "DesiredCount" not in stack.resolved("Service")
+    policy = stack.resolved("ScalingPolicy")["TargetTrackingScalingPolicyConfiguration"]
+    assert int(policy["TargetValue"]) == 200
+    metrics = {each["Id"]: each for each in policy["CustomizedMetricSpecification"]["Metrics"]}
+    assert metrics["backlog"]["Expression"] == "visible / FILL(tasks, 1)"
+    assert [each["Id"] for each in metrics.values() if each["ReturnData"]] == ["backlog"]
+    assert metrics["tasks"]["MetricStat"]["Stat"] == "SampleCount"
+    stopped = deploy(**wanted | {"DesiredCount": "0"})
+    assert "ScalableTarget" not in stopped.resources
+    assert int(stopped.resolved("Service")["DesiredCount"]) == 0
 
 
 def test_prometheus_finds_the_task_by_name_only_where_a_namespace_is_given(
@@ -896,8 +1010,8 @@ def test_what_the_guide_names_is_there() -> None:
     ):
         assert parameter in read["Parameters"]
     assert "LogGroupName" in read["Outputs"]
-    assert "eleven permissions" in text
-    assert len(granted(shipped("deploy/iam/task-policy.json"))) == 11
+    assert "thirteen permissions" in text
+    assert len(granted(shipped("deploy/iam/task-policy.json"))) == 13
 
 
 def test_the_guides_message_by_hand_is_an_event() -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from daemon.config.settings import SqliteSettings
 from daemon.config.sources import ConfigError, load_settings
+from daemon.targets.mlflow.settings import MlflowSettings
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 
@@ -24,7 +26,7 @@ TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 DAEMON = SERVICES["daemon"]
-KINDS = ("modeldb-v2", "modeldb-v1")
+KINDS = ("modeldb-v2", "modeldb-v1", "mlflow")
 TARGET_TEXTS = {kind: (TOP / f"deploy/compose/target-{kind}.yml").read_text() for kind in KINDS}
 
 
@@ -102,6 +104,40 @@ def test_for_modeldb_v1_it_is_told_nothing_of_v2() -> None:
     assert (there.host, there.port, there.metadata_store) == ("modeldb.example.org", 16543, False)
 
 
+def test_for_mlflow_it_is_told_nothing_of_modeldb() -> None:
+    mlflow = QUEUE | variables_in("deploy/compose/mlflow.env")
+    left_over = {
+        "MODELDB_SYNC_TARGET__URL": "http://left-over-in-dot-env:8080/v1",
+        "MODELDB_SYNC_TARGET__HOST": "left-over-too",
+    }
+    own = settings_with(mlflow | left_over).target
+    assert isinstance(own, MlflowSettings)
+    assert (own.base_url, own.ui_url) == ("http://mlflow:5000", "http://localhost:5001")
+    managed = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/churn"
+    there = settings_with(
+        mlflow
+        | {
+            "MODELDB_SYNC_TARGET__TRACKING_URI": managed,
+            "MODELDB_SYNC_TARGET__UI_URL": "",
+        }
+    ).target
+    assert isinstance(there, MlflowSettings)
+    assert (there.tracking_uri, there.ui_url) == (managed, None)
+
+
+def test_mlflow_takes_the_names_by_which_it_is_asked() -> None:
+    """It refuses every request whose Host it was not told, the port included."""
+    (hosts,) = [
+        option.partition("=")[2]
+        for option in SERVICES["mlflow"]["command"]
+        if option.startswith("--allowed-hosts=")
+    ]
+    (target,) = re.findall(r"TRACKING_URI:-http://([^}]+)}", TARGET_TEXTS["mlflow"])
+    port = "${MLFLOW_UI_PORT:-5001}"
+    assert hosts.split(",") == [target, f"localhost:{port}", f"127.0.0.1:{port}"]
+    assert SERVICES["mlflow"]["ports"] == [f"${{BIND_ADDRESS:-127.0.0.1}}:{port}:5000"]
+
+
 def test_the_kinds_keys_do_not_go_together() -> None:
     """Why there is a file for each: the keys of both in one service would be no configuration at
     all.
@@ -167,8 +203,9 @@ def test_the_demo_runs_in_one_image_which_has_boto3() -> None:
 
 
 def test_its_state_is_a_volume() -> None:
-    settings = settings_of_demo()
-    assert f"checkpoint:{settings.checkpoint.path.parent}" in DAEMON["volumes"]
+    checkpoint = settings_of_demo().checkpoint
+    assert isinstance(checkpoint, SqliteSettings)
+    assert f"checkpoint:{checkpoint.path.parent}" in DAEMON["volumes"]
 
 
 def test_every_image_of_others_names_a_version() -> None:
@@ -308,6 +345,7 @@ class TestComposeItself:
             ["demo", "monitoring"],
             ["modeldb-v1"],
             ["modeldb-v1", "monitoring"],
+            ["mlflow"],
         ],
         ids=" and ".join,
     )
@@ -356,6 +394,24 @@ class TestComposeItself:
             None, {name: value for name, value in given.items() if value is not None}
         ).target
         assert target.kind == "modeldb-v1"
+
+    def test_with_the_variables_of_mlflow_the_daemon_gets_a_tracking_uri_and_no_url(self) -> None:
+        done = self.config(
+            "--env-file=deploy/compose/mlflow.env",
+            environment=QUEUE | {"MODELDB_SYNC_TARGET__URL": "http://v2:8080/v1"},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        services = json.loads(done.stdout)["services"]
+        given = services["daemon"]["environment"]
+        assert {name: value for name, value in given.items() if "_TARGET__" in name} == {
+            "MODELDB_SYNC_TARGET__KIND": "mlflow",
+            "MODELDB_SYNC_TARGET__TRACKING_URI": "http://mlflow:5000",
+            "MODELDB_SYNC_TARGET__UI_URL": "http://localhost:5001",
+        }
+        assert (
+            "--allowed-hosts=mlflow:5000,localhost:5001,127.0.0.1:5001"
+            in (services["mlflow"]["command"])
+        )
 
     def test_a_kind_that_there_is_not_is_told_by_its_name(self) -> None:
         done = self.config(environment=QUEUE | {"MODELDB_SYNC_TARGET__KIND": "modeldb-v3"})

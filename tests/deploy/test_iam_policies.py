@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ import pytest
 from botocore.session import get_session
 
 from tests.deploy.aws_calls import (
+    OPERATORS,
     ROOT,
+    WITH_ACCOUNTS,
     aws_calls,
     daemon_sources,
     granted,
+    operator_calls,
     permissions,
     services_opened,
 )
@@ -30,9 +34,38 @@ if TYPE_CHECKING:
 # moto: of what it does not deploy
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
-SOURCES = daemon_sources()
+ALL_SOURCES = daemon_sources()
+SOURCES = {
+    file: source for file, source in ALL_SOURCES.items() if file not in OPERATORS | WITH_ACCOUNTS
+}
 SERVICES = services_opened(SOURCES["daemon/aws/clients.py"])
 CALLS = aws_calls(SOURCES, SERVICES)
+
+
+ACTIONS_OF_MLFLOW = {
+    "experiments/create": "CreateExperiment",
+    "experiments/get": "GetExperiment",
+    "experiments/get-by-name": "GetExperimentByName",
+    "experiments/search": "SearchExperiments",
+    "experiments/set-experiment-tag": "SetExperimentTag",
+    "runs/create": "CreateRun",
+    "runs/delete": "DeleteRun",
+    "runs/delete-tag": "DeleteTag",
+    "runs/get": "GetRun",
+    "runs/log-batch": "LogBatch",
+    "runs/log-inputs": "LogInputs",
+    "runs/search": "SearchRuns",
+    "runs/set-tag": "SetTag",
+    "runs/update": "UpdateRun",
+    "registered-models/create": "CreateRegisteredModel",
+    "registered-models/get": "GetRegisteredModel",
+    "model-versions/create": "CreateModelVersion",
+    "model-versions/delete": "DeleteModelVersion",
+    "model-versions/search": "SearchModelVersions",
+    "model-versions/update": "UpdateModelVersion",
+}
+"""One for each call. The service authorization reference of sagemaker-mlflow was seen only in part:
+some names follow from the others."""
 
 
 def policy_file(name: str) -> Any:
@@ -72,6 +105,33 @@ def test_the_policy_for_the_task_is_what_the_code_calls() -> None:
     assert granted(policy_file("task-policy.json")) == permissions(CALLS)
 
 
+def test_the_policy_for_operators_is_what_only_their_verbs_call() -> None:
+    found = permissions(operator_calls(ALL_SOURCES, SERVICES))
+    assert granted(policy_file("operator-policy.json")) == found
+    # read through the queue's own adapter
+    assert {"sqs:DeleteMessage", "sqs:ChangeMessageVisibility"} < {action for _, action in found}
+
+
+def test_the_policy_for_accounts_is_what_only_their_roles_need() -> None:
+    sources = {file: ALL_SOURCES[file] for file in WITH_ACCOUNTS}
+    found = permissions(aws_calls(sources, SERVICES))
+    assert granted(policy_file("accounts-policy.json")) == found
+    assert {action for _, action in found} == {"sts:AssumeRole"}
+
+
+def test_the_role_of_a_member_may_read_what_the_daemon_reads_of_its_own_account() -> None:
+    def of_sagemaker(name: str) -> dict[str, tuple[list[str], str]]:
+        return {
+            each["Sid"]: (each["Action"], each["Resource"].replace("REGION:ACCOUNT", "*:MEMBER"))
+            for each in policy_file(name)["Statement"]
+            if each["Action"][0].startswith("sagemaker:")
+        }
+
+    member = policy_file("member-policy.json")["Statement"]
+    assert len(member) == len(of_sagemaker("member-policy.json"))
+    assert of_sagemaker("member-policy.json") == of_sagemaker("task-policy.json")
+
+
 def test_the_policy_in_the_readme_is_what_the_code_calls() -> None:
     assert granted(guide_policy()) == permissions(CALLS)
 
@@ -101,6 +161,18 @@ def test_the_template_grants_metric_series_only_where_they_are_wanted(
     assert {action for _, action in unwanted} == {"sagemaker:BatchGetMetrics"}
 
 
+def test_the_policy_of_a_managed_mlflow_has_an_action_for_each_call_of_the_client() -> None:
+    source = ALL_SOURCES["daemon/targets/mlflow/client.py"]
+    nouns = "experiments|runs|registered-models|model-versions"
+    assert set(re.findall(rf'"((?:{nouns})/[a-z-]+)"', source)) == set(ACTIONS_OF_MLFLOW)
+    [statement] = policy_file("mlflow-tracking-server-policy.json")["Statement"]
+    assert statement["Action"] == sorted(
+        f"sagemaker-mlflow:{action}" for action in ACTIONS_OF_MLFLOW.values()
+    )
+    [of_app] = policy_file("mlflow-app-policy.json")["Statement"]
+    assert of_app["Action"] == ["sagemaker:CallMlflowAppApi"]
+
+
 def test_a_new_call_in_the_code_asks_for_its_permission() -> None:
     more = {
         "daemon/aws/queue.py": SOURCES["daemon/aws/queue.py"]
@@ -115,6 +187,7 @@ def test_a_new_call_in_the_code_asks_for_its_permission() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"Resource": "*"},
         {"Resource": "*::::::"},
         {"Resource": "arn:aws:sqs:REGION:ACCOUNT:*"},
         {"Effect": "Deny"},
@@ -143,6 +216,8 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
     ):
         await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         scene.finish_jobs([done, half, Job("calls-unfinished", status="InProgress")])
+        scene.finish_jobs([Job("calls-lost", created=time.time() - 7200)])
+        scene.program = "tests.support.daemon_with_quick_probes"
         await scene.send([done.event, half.event, unfinished.event])
         daemon = scene.daemon(
             free_port(),
@@ -152,9 +227,10 @@ async def test_a_running_daemon_makes_each_of_these_calls_and_no_other(
                 "sagemaker_metrics_endpoint_url": scene.sagemaker.url,
             },
             jobs={"metric_series": True},
+            reconcile={"every_seconds": 3600},
         )
         await daemon.start()
-        await daemon.outcomes(1, outcome="synced")
+        await daemon.outcomes(2, outcome="synced")
         await daemon.outcomes(1, outcome="rejected")
         await daemon.outcomes(1, outcome="deferred")
         expected = {(call.service.removesuffix("-metrics"), call.operation) for call in CALLS}

@@ -15,14 +15,18 @@ import pytest
 import yaml
 
 from daemon import __version__
+from daemon.config.settings import SqliteSettings
 from daemon.config.sources import DEFAULT_FILE, ENV_PREFIX, SECRETS_DIR, load_settings
 from daemon.observability.http import HealthReport, serve_http
 from daemon.observability.metrics import Metrics
-from daemon.targets.modeldb_v2.settings import BearerAuth, ModelDbV2Settings
+from daemon.targets.http.auth import BearerAuth
+from daemon.targets.mlflow.settings import MlflowSettings
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from tests.deploy.kubernetes_manifests import (
     DAEMON,
     KUBERNETES,
     NAME_LABEL,
+    ONE_DAEMON,
     OVERLAYS,
     Manifest,
     Manifests,
@@ -46,6 +50,11 @@ OLDEST, NEWEST = "1.29", "1.37"
 
 @pytest.fixture(params=OVERLAYS)
 def manifests(request: pytest.FixtureRequest) -> Manifests:
+    return overlay(request.param)
+
+
+@pytest.fixture(params=ONE_DAEMON)
+def one_daemon(request: pytest.FixtureRequest) -> Manifests:
     return overlay(request.param)
 
 
@@ -179,29 +188,37 @@ class TestPodSecurity:
 
 
 class TestOneDaemon:
-    def test_the_old_pod_is_gone_before_the_new_one_starts(self, manifests: Manifests) -> None:
-        spec = manifests.daemon["spec"]  # of a StatefulSet, which never runs two Pods of one number
+    def test_the_old_pod_is_gone_before_the_new_one_starts(self, one_daemon: Manifests) -> None:
+        # a StatefulSet never runs two Pods of one number
+        assert one_daemon.daemon["kind"] == "StatefulSet"
+        spec = one_daemon.daemon["spec"]
         assert spec["replicas"] == 1
         assert spec["updateStrategy"] == {"type": "RollingUpdate"}
         [claim] = spec["volumeClaimTemplates"]
         assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
 
-    def test_an_update_mends_a_pod_that_never_became_ready(self, manifests: Manifests) -> None:
+    def test_an_update_mends_a_pod_that_never_became_ready(self, one_daemon: Manifests) -> None:
         # OrderedReady waits for the broken Pod first, for ever
-        assert manifests.daemon["spec"]["podManagementPolicy"] == "Parallel"
+        assert one_daemon.daemon["spec"]["podManagementPolicy"] == "Parallel"
+
+    def test_the_service_names_its_pod_in_dns(self, one_daemon: Manifests) -> None:
+        service = one_daemon.one("Service", "modeldb-sync")
+        assert service["metadata"]["name"] == one_daemon.daemon["spec"]["serviceName"]
 
     def test_the_volume_is_where_the_checkpoint_is(
-        self, manifests: Manifests, tmp_path: Path
+        self, one_daemon: Manifests, tmp_path: Path
     ) -> None:
-        [claim] = manifests.daemon["spec"]["volumeClaimTemplates"]
+        [claim] = one_daemon.daemon["spec"]["volumeClaimTemplates"]
         mounts = {
             mount["name"]: mount["mountPath"]
-            for mount in daemon_container(manifests)["volumeMounts"]
+            for mount in daemon_container(one_daemon)["volumeMounts"]
         }
-        assert mounts[claim["metadata"]["name"]] == str(
-            settings_of(manifests, tmp_path).checkpoint.path.parent
-        )
+        checkpoint = settings_of(one_daemon, tmp_path).checkpoint
+        assert isinstance(checkpoint, SqliteSettings)
+        assert mounts[claim["metadata"]["name"]] == str(checkpoint.path.parent)
 
+
+class TestStop:
     def test_a_drain_is_not_held_up(self, manifests: Manifests) -> None:
         [budget] = manifests.of_kind("PodDisruptionBudget")
         assert "minAvailable" not in budget["spec"]
@@ -243,8 +260,12 @@ class TestConfiguration:
         )
         [source] = daemon_container(manifests)["envFrom"]
         environ = {source["prefix"] + entry: value for entry, value in commands}
-        target = settings_of(manifests, tmp_path, environ).target
-        assert isinstance(target, ModelDbV2Settings)
+        without, having = tmp_path / "without", tmp_path / "with"
+        without.mkdir()
+        having.mkdir()
+        target = settings_of(manifests, having, environ).target
+        assert isinstance(target, ModelDbV2Settings | MlflowSettings)
+        assert type(target) is type(settings_of(manifests, without).target)
         auth = target.auth
         assert isinstance(auth, BearerAuth)
         assert auth.token.get_secret_value() == "TOKEN"
@@ -285,7 +306,7 @@ class TestConfiguration:
             / DEFAULT_FILE.name
         )
         target = load_settings(None, {}, secrets, config).target
-        assert isinstance(target, ModelDbV2Settings)
+        assert isinstance(target, ModelDbV2Settings | MlflowSettings)
         auth = target.auth
         assert isinstance(auth, BearerAuth)
         assert auth.token.get_secret_value() == "made-up"
@@ -336,13 +357,13 @@ class TestProbesAndMetrics:
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
     async def test_the_daemon_serves_every_path_that_is_asked(
-        self, with_service_monitor: Manifests
+        self, with_components: Manifests
     ) -> None:
-        container = daemon_container(with_service_monitor)
+        container = daemon_container(with_components)
         paths = {
             container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")
         }
-        [monitor] = with_service_monitor.of_kind("ServiceMonitor")
+        [monitor] = with_components.of_kind("ServiceMonitor")
         paths |= {endpoint["path"] for endpoint in monitor["spec"]["endpoints"]}
 
         def fine() -> HealthReport:
@@ -369,16 +390,15 @@ class TestProbesAndMetrics:
         service = manifests.one("Service", "modeldb-sync")
         assert service["spec"]["clusterIP"] == "None"
         assert service["spec"]["publishNotReadyAddresses"] is True
-        assert service["metadata"]["name"] == manifests.daemon["spec"]["serviceName"]
 
     def test_prometheus_finds_the_daemon_as_the_alert_rules_call_it(
-        self, with_service_monitor: Manifests
+        self, with_components: Manifests
     ) -> None:
-        [monitor] = with_service_monitor.of_kind("ServiceMonitor")
+        [monitor] = with_components.of_kind("ServiceMonitor")
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         [service] = [
             found
-            for found in with_service_monitor.of_kind("Service")
+            for found in with_components.of_kind("Service")
             if wanted <= found["metadata"]["labels"].items()
         ]
         assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
@@ -391,7 +411,8 @@ class TestProbesAndMetrics:
         }
 
     def test_without_the_component_no_custom_resource_is_needed(self, manifests: Manifests) -> None:
-        assert not any("coreos" in document["apiVersion"] for document in manifests.documents)
+        versions = {document["apiVersion"] for document in manifests.documents}
+        assert not [version for version in versions if re.search("coreos|keda", version)]
 
     def test_the_command_of_the_readme_makes_the_alert_rules_a_resource(self) -> None:
         readme = (KUBERNETES / "README.md").read_text()
@@ -407,8 +428,8 @@ class TestProbesAndMetrics:
 
 
 @pytest.fixture(params=OVERLAYS)
-def with_service_monitor(request: pytest.FixtureRequest, tmp_path: Path) -> Manifests:
-    """An overlay with the two lines uncommented, as its comment and the README say."""
+def with_components(request: pytest.FixtureRequest, tmp_path: Path) -> Manifests:
+    """An overlay with its components uncommented, as its comment and the README say."""
     copy = tmp_path / "kubernetes"
     shutil.copytree(KUBERNETES, copy)
     kustomization = copy / "overlays" / request.param / "kustomization.yaml"

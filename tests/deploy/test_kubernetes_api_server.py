@@ -7,12 +7,14 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from tests.deploy.helm_chart import AUTOSCALED, EXAMPLES, FULL, LEAN, example, render
 from tests.deploy.kubernetes_api_server import ApiServer, api_server
 from tests.deploy.kubernetes_manifests import KUBERNETES, OVERLAYS, Manifest, overlay, pod
 
@@ -40,6 +42,42 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         }
         assert running.create(default).status == 201
         yield running
+
+
+@pytest.fixture(scope="module")
+def operators(server: ApiServer) -> None:
+    """The resource kinds of the Prometheus operator and of KEDA, with their schemas."""
+    for variable, files in (
+        (
+            "PROMETHEUS_OPERATOR_CRDS",
+            (
+                "monitoring.coreos.com_servicemonitors.yaml",
+                "monitoring.coreos.com_prometheusrules.yaml",
+            ),
+        ),
+        ("KEDA_CRDS", ("keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml")),
+    ):
+        folder = os.environ.get(variable)
+        if not folder:
+            pytest.skip(
+                f"needs {variable}, a folder of resource kinds: kubernetes_programs/README.md"
+            )
+        for file in files:
+            kind = yaml.safe_load((Path(folder) / file).read_text())
+            assert server.apply(kind).status == 201
+            resources = (
+                f"/apis/{kind['spec']['group']}/{kind['spec']['versions'][0]['name']}"
+                f"/{kind['spec']['names']['plural']}"
+            )
+            until_served(server, resources)
+
+
+def until_served(server: ApiServer, path: str) -> None:
+    """Waits until the API server serves a new resource kind."""
+    give_up = time.monotonic() + 30
+    while server.ask("GET", path).status != 200:
+        assert time.monotonic() < give_up, path
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -115,25 +153,40 @@ def test_an_unknown_field_would_be_seen(server: ApiServer) -> None:
     assert server.apply(manifest).status in {400, 500}
 
 
-def test_the_prometheus_operator_takes_its_resources(server: ApiServer) -> None:
-    folder = os.environ.get("PROMETHEUS_OPERATOR_CRDS")
-    if not folder:
-        pytest.skip(
-            "needs PROMETHEUS_OPERATOR_CRDS, the folder of the operator's resource kinds: "
-            "kubernetes_programs/README.md"
-        )
-    for kind in ("servicemonitors", "prometheusrules"):
-        crd = yaml.safe_load((Path(folder) / f"monitoring.coreos.com_{kind}.yaml").read_text())
-        assert server.apply(crd).status == 201
-    monitor = yaml.safe_load(
-        (KUBERNETES / "components" / "service-monitor" / "service-monitor.yaml").read_text()
-    )
+def test_the_operators_take_their_resources(server: ApiServer, operators: None) -> None:
     rules = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": NAMESPACE, "namespace": NAMESPACE},
         "spec": yaml.safe_load((KUBERNETES.parent / "monitoring" / "alerts.yml").read_text()),
     }
-    for manifest in (monitor, rules):
+    components = [
+        yaml.safe_load((KUBERNETES / "components" / file).read_text())
+        for file in (
+            "service-monitor/service-monitor.yaml",
+            "autoscaling/scaled-object.yaml",
+            "autoscaling/trigger-authentication.yaml",
+        )
+    ]
+    for manifest in (rules, *components):
         answer = server.apply(manifest)
         assert answer.status == 201, answer.body
+        assert answer.warnings == ()
+
+
+def test_an_unknown_field_of_an_operator_would_be_seen(server: ApiServer, operators: None) -> None:
+    scaled = yaml.safe_load(
+        (KUBERNETES / "components" / "autoscaling" / "scaled-object.yaml").read_text()
+    )
+    scaled["spec"]["minReplicas"] = 1
+    assert server.apply(scaled).status in {400, 500}
+
+
+@pytest.mark.parametrize("values", [{}, FULL, LEAN, AUTOSCALED, *map(example, EXAMPLES)], ids=str)
+def test_what_the_chart_gives_is_taken(
+    server: ApiServer, operators: None, values: Manifest
+) -> None:
+    for number, manifest in enumerate(render(values, f"chart-{abs(hash(str(values)))}").documents):
+        answer = server.apply(manifest)
+        assert answer.status in {200, 201}, (number, answer.body)
+        assert answer.warnings == ()

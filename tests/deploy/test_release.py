@@ -141,13 +141,15 @@ class TestReleaseNotes:
 
 
 # Where shipped files name our version: an image's tag, a kustomization, a build argument, our
-# distribution.
+# distribution, the chart and a command that installs it.
 VERSION_OF_OURS = re.compile(
     r"""sagemaker-modeldb-sync(?::|==|@)v?(?P<image>\d[\w.+-]*)
       | sagemaker-modeldb-sync\n\s+newTag:\s*["']?(?P<kustomization>[^\s"']+)
       | \bVERSION=(?P<argument>\d[\w.+-]*)
-      | sagemaker_modeldb_sync-(?P<wheel>\d+\.\d+\.\d+)""",
-    re.VERBOSE,
+      | sagemaker_modeldb_sync-(?P<wheel>\d+\.\d+\.\d+)
+      | ^(?:version|appVersion):\s*["']?(?P<chart>\d[^\s"']*)
+      | charts/sagemaker-modeldb-sync\s+--version\s+(?P<pulled>\d[\w.+-]*)""",
+    re.VERBOSE | re.MULTILINE,
 )
 
 
@@ -168,6 +170,11 @@ class TestVersion:
         assert versions_named(kustomization) == ["1.2.3"]
         assert versions_named("image: ghcr.io/OWNER/sagemaker-modeldb-sync:1.2.3") == ["1.2.3"]
         assert versions_named("docker build --build-arg VERSION=1.2.3 .") == ["1.2.3"]
+        assert versions_named("name: chart\nversion: 1.2.3\nappVersion: '1.2.4'\n") == [
+            "1.2.3",
+            "1.2.4",
+        ]
+        assert versions_named("oci://x/charts/sagemaker-modeldb-sync --version 1.2.3") == ["1.2.3"]
 
     def test_no_shipped_file_names_another_one(self) -> None:
         places = [

@@ -67,6 +67,7 @@ def test_a_workflow_gives_no_permission_and_a_job_only_those_it_needs() -> None:
     assert {name: keys for name, keys in writing.items() if keys} == {
         "image.publish": {"packages", "id-token", "attestations"},
         "release.image": {"packages", "id-token", "attestations"},
+        "release.chart": {"packages", "id-token", "attestations"},
         "release.publish": {"contents", "id-token", "attestations"},
     }
 
@@ -78,7 +79,8 @@ def test_only_a_tag_publishes() -> None:
         "release.image"
     ]
     assert set(JOBS["release.image"]["needs"]) == {"build", "tests"}
-    assert JOBS["release.publish"]["needs"] == "image"
+    assert JOBS["release.chart"]["needs"] == "image"
+    assert set(JOBS["release.publish"]["needs"]) == {"image", "chart"}
     assert JOBS["image.publish"]["needs"] == "try"
 
 

@@ -49,7 +49,7 @@ async def watched_daemon(
         modeldb.faults.database_answer_seconds = 0.05
         await scene.make_queues(f"q-{uuid.uuid4().hex[:8]}")
         port = free_port()
-        daemon = scene.daemon(port)
+        daemon = scene.daemon(port, reconcile={"every_seconds": 3600})
         async with prometheus(home / "prometheus", free_port(), port) as server:
             await daemon.start()
             await daemon.ready()

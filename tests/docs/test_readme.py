@@ -50,7 +50,7 @@ def test_its_shortest_configuration_is_one() -> None:
 def test_the_metrics_of_the_monitoring_guide_are_all_there_are() -> None:
     given = set(
         re.findall(
-            r"`((?:\w+_)+(?:total|seconds|in_flight|open|messages|rows|info|by))(?:\{[^`]*\})?`",
+            r"`((?:\w+_)+(?:total|seconds|in_flight|open|fault|messages|rows|info|by))(?:\{[^`]*\})?`",
             MONITORING,
         )
     )

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -35,10 +36,12 @@ from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
     from typing import Any
 
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,14 +149,19 @@ class TestCheck:
         done = await verb_process("check", "--config", config_of(scene))
         assert (await scene.depth())["visible"] == 1  # nothing was received
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok")] == [
+        subjects = [line[6:].partition(":")[0] for line in done.stdout.splitlines()]
+        assert list(dict.fromkeys(subjects)) == [
             "configuration",
-            "queue:",
-            "dead-letter",
-            "SageMaker:",
-            "checkpoint:",
-            "target",
+            "queue",
+            "dead-letter queue",
+            "clock",
+            "SageMaker",
+            "checkpoint",
+            "target modeldb-v2",
+            "http",
         ]
+        assert "ok    clock: this machine and AWS agree on the time" in done.stdout
+        assert "ok    clock: this machine and ModelDB agree on the time" in done.stdout
 
     async def test_every_failure_is_one_line_with_what_to_do(
         self, scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
@@ -191,8 +199,8 @@ class TestCheck:
         }
         done = await verb("check", "--config", config_of(scene, aws=aws))
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "note: STS does not confirm aws.account_id" in done.stdout
-        assert f"note: the queue belongs to account {ACCOUNT}" in done.stdout
+        assert "WARN  SageMaker: STS does not confirm aws.account_id" in done.stdout
+        assert f"WARN  SageMaker: the queue belongs to account {ACCOUNT}" in done.stdout
 
     @pytest.mark.parametrize(
         ("operation", "words"),
@@ -205,7 +213,7 @@ class TestCheck:
             (None, ""),
         ],
     )
-    async def test_what_a_richer_record_lacks_is_a_note(
+    async def test_what_a_richer_record_lacks_is_a_warning(
         self, scene: DaemonScene, operation: str | None, words: str
     ) -> None:
         aws = {
@@ -247,10 +255,10 @@ class TestCheck:
             methods = {call.method for call in server.received}
             assert server.documents == []
         assert done.returncode == 0, done.stdout + done.stderr
-        *_, finding, others, lease = done.stdout.splitlines()
-        assert finding == f"ok    target modeldb-v1: 127.0.0.1:{server.port}"
+        *_, finding, others, lease, _http = done.stdout.splitlines()
+        assert finding.startswith(f"ok    target modeldb-v1: 127.0.0.1:{server.port} (it tells")
         assert others.startswith(
-            "      note: switch off every other program that writes to this server"
+            "note  target modeldb-v1: switch off every other program that writes to this server"
         )
         assert f"the writer lease 127.0.0.1:{server.port} in the checkpoint" in lease
         # the last one says whether there is a document, and changes nothing of it
@@ -265,7 +273,7 @@ class TestCheck:
             config = config_of(scene, target=target, jobs={"metric_series": True})
             done = await verb("check", "--config", config)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "note: jobs.metric_series has no effect: target modeldb-v1" in done.stdout
+        assert "note  SageMaker: jobs.metric_series has no effect: target modeldb-v1" in done.stdout
         assert scene.sagemaker.count("BatchGetMetrics") == 0
 
     async def test_a_modeldb_v2_where_v1_is_configured_is_reported(
@@ -274,7 +282,7 @@ class TestCheck:
         target = {"kind": "modeldb-v1", "host": modeldb.host, "port": modeldb.port}
         done = await verb("check", "--config", config_of(scene, target=target))
         assert done.returncode == 1
-        *_, finding, note = done.stdout.splitlines()
+        *_, finding, note, _http = done.stdout.splitlines()
         assert finding.startswith("FAIL  target modeldb-v1: ")
         assert note.endswith(f"set target.kind: modeldb-v2, target.url: {modeldb.url}")
 
@@ -288,7 +296,7 @@ class TestCheck:
                 config_of(scene, target={"url": f"http://{server.host}:{server.port}/v1"}),
             )
         assert done.returncode == 1
-        *_, finding, note = done.stdout.splitlines()
+        *_, finding, note, _http = done.stdout.splitlines()
         assert finding.startswith("FAIL  target modeldb-v2: ")
         assert (
             f"set target.kind: modeldb-v1, target.host: {server.host}, target.port: {server.port}"
@@ -375,6 +383,17 @@ class TestHistory:
             next(row for row in rows if row.get("job_name") == "h-synced")["target_ids"]["run_id"]
             in table
         )
+
+        assert set(by_state) == {"h-synced", "h-half", "h-plain", "h-gone"}
+        # the documented members, in docs/operations.md
+        documented = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+        for row in rows:
+            assert [name for name in row if f"`{name}`" not in documented] == []
+
+    async def test_a_period_that_ends_before_it_begins_is_exit_2(self, scene: DaemonScene) -> None:
+        done = await verb("history", "--config", config_of(scene), "--since", "1d", "--until", "2d")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is not after --since" in done.stderr
 
     async def test_no_checkpoint_is_told(self, scene: DaemonScene) -> None:
         done = await verb("history", "--config", config_of(scene))

@@ -75,6 +75,18 @@ async def test_a_finished_job_becomes_a_run_with_everything_in_it(
     samples = await daemon.metrics()
     assert samples["modeldb_sync_jobs_total{outcome=synced,reason=created}"] == 1
     assert samples["modeldb_sync_messages_received_total"] == 1
+    _, page = await daemon.get("/")
+    assert "<h1>Running</h1>" in page
+    assert f'href="/jobs/{job.arn}"' in page
+    _, story = await daemon.get(f"/jobs/{job.arn}")
+    told = ("Message received", "Described by SageMaker", "Tags read", "synced (created)")
+    assert [words for words in told if words not in story] == []
+    _, listed = await daemon.get("/api/jobs?project=churn")
+    [found] = json.loads(listed)["jobs"]
+    assert (found["outcome"], found["target_ids"]["run_id"]) == ("synced", run["id"])
+    _, status_text = await daemon.get("/api/status")
+    minutes = json.loads(status_text)["last_hour"]["minutes"]
+    assert sum(minute["outcomes"].get("synced", 0) for minute in minutes) == 1
     assert await daemon.stop() == 0
     assert [entry for entry in daemon.log if entry["level"] in {"error", "text"}] == []
 
@@ -197,6 +209,7 @@ async def test_an_outage_holds_messages_and_burns_no_receive(
     status, body = await daemon.get("/readyz")
     assert status == 200
     assert json.loads(body)["state"] == "paused"
+    assert "<h1>Paused: ModelDB (" in (await daemon.get("/"))[1]
     assert (await daemon.metrics())["modeldb_sync_breaker_open{edge=target}"] == 1
     setattr(modeldb.faults, outage, False)
     lines = await daemon.outcomes(20, outcome="synced")

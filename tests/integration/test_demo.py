@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import daemon
+from daemon.cli import VERBS, program_parser
+from daemon.cli.common import PROGRAM
 from daemon.demo.sample_jobs import SECRETS
 from daemon.targets.modeldb_v1.mapping import mark_in
 from tests.support.json_lines import json_lines
@@ -26,13 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEMO = ("-m", "daemon", "demo")
-KINDS = ("modeldb-v2", "modeldb-v1")
+KINDS = (
+    "modeldb-v2",
+    "modeldb-v1",
+    pytest.param("mlflow", marks=pytest.mark.slow),  # 10 s more for what the others show, too
+)
 LONGEST_SECONDS = 30.0
 TOP = Path(daemon.__file__).parents[1]
-TITLES = {"modeldb-v2": "ModelDB V2", "modeldb-v1": "ModelDB V1"}
+TITLES = {"modeldb-v2": "ModelDB V2", "modeldb-v1": "ModelDB V1", "mlflow": "MLflow"}
+SYSTEMS = {"modeldb-v2": "ModelDB", "modeldb-v1": "ModelDB", "mlflow": "MLflow"}
 NIGHTLY_RUNS = {
     "modeldb-v2": "demand-ridge / demand-nightly-[0-9a-f]{8}",
     "modeldb-v1": "Default_Experiment / run 9, model demand-ridge",
+    "mlflow": "demand-ridge / demand-nightly-[0-9a-f]{8}",
 }
 FIGURES = {
     "messages received": "20",
@@ -40,7 +48,6 @@ FIGURES = {
     "duplicate": "4",
     "skipped": "4",
     "rejected": "3",
-    "runs in ModelDB": "9",
     "dead letters": "3",
     "highest receive count": "1",
 }
@@ -125,7 +132,7 @@ def kept(
         http_proxy="http://192.0.2.1:9",
         MODELDB_SYNC_QUEUE__URL="https://sqs.eu-west-1.amazonaws.com/123456789012/a-real-queue",
     )
-    output = read_until("\n  history ", process)
+    output = read_until("--follow ", process)
     yield KeptDemo(request.param, scene, process, output, time.monotonic() - begun)
     scene.end()
 
@@ -157,6 +164,21 @@ def run(*command: str) -> str:
     ).stdout
 
 
+def in_its_shell(kept: KeptDemo, command: str, status: int = 0) -> str:
+    """What a command prints in a shell that has read the environment that the demo shows."""
+    [environment] = re.findall(r"^  (\. \S+) +# first", kept.output, re.MULTILINE)
+    done = subprocess.run(
+        ["sh", "-c", f"{environment}\n{command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        timeout=60,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
 def get(url: str, body: str | None = None) -> Any:
     with urllib.request.urlopen(
         urllib.request.Request(url, body.encode() if body else None), timeout=5
@@ -165,16 +187,17 @@ def get(url: str, body: str | None = None) -> Any:
 
 
 def test_every_job_lands_where_it_must(kept: KeptDemo) -> None:
-    output = kept.output
+    output, system = kept.output, SYSTEMS[kept.kind]
     assert kept.seconds < LONGEST_SECONDS
     assert f"{TITLES[kept.kind]}, a stand-in for the real server: " in output
     assert re.search(
-        r"^OK in \d+\.\d s: 9 runs in ModelDB, exactly one for each completed, tagged job$",
+        rf"^OK in \d+\.\d s: 9 runs in {system}, exactly one for each completed, tagged job$",
         output,
         re.MULTILINE,
     )
     shown = figures_in(output)
     assert {name: shown[name] for name in FIGURES} == FIGURES
+    assert shown[f"runs in {system}"] == "9"
     assert int(shown["held during the outage"]) >= 1
     assert re.search(
         r"the daemon is alive, but paused: [1-4] messages held, [0-3] left in the queue", output
@@ -184,7 +207,7 @@ def test_every_job_lands_where_it_must(kept: KeptDemo) -> None:
     assert re.search(r"^demand-deepar-9 .* synced", output, re.MULTILINE)
     # its answer was lost
     assert output.count("found_in_target") == 1
-    assert output.count("was found in ModelDB and not written again") == 1
+    assert output.count(f"was found in {system} and not written again") == 1
     for reason in ("tags_incomplete", "foreign_account", "malformed_body"):
         assert output.count(reason) == 1
     assert "\x1b" not in output, "escape sequences in what is no terminal"
@@ -205,12 +228,18 @@ def test_kept_it_can_be_looked_into(kept: KeptDemo) -> None:
     assert "modeldb_sync_jobs_total" in get(shown["metrics"])
     assert json.loads(get(shown["alive?"]))["state"] == "alive"
     assert json.loads(get(shown["ready?"]))["state"] == "ready"
-    entries = json_lines(run(*shown["history"].split(), "--json"))
+    entries = json_lines(in_its_shell(kept, f"{PROGRAM} history --json"))
     assert [entry.get("state") for entry in entries].count("synced") == 9
     if kept.kind == "modeldb-v2":
         curl = re.fullmatch(r"curl -s (\S+) -d '(.*)'", shown["all runs"])
         assert curl is not None
         assert len(json.loads(get(curl[1], curl[2]))["experiment_runs"]) == 9
+        return
+    if kept.kind == "mlflow":
+        curl = re.fullmatch(r"curl -s '(\S+)'", shown["all experiments"])
+        assert curl is not None
+        names = {each["name"] for each in json.loads(get(curl[1]))["experiments"]}
+        assert names == {"Default", "Churn", "Demand", "Fraud"}
         return
     host, port = shown["ModelDB (Thrift, framed)"].split(":")
     assert (host, port.isdecimal()) == ("127.0.0.1", True)
@@ -226,6 +255,26 @@ def test_kept_it_can_be_looked_into(kept: KeptDemo) -> None:
     assert None not in marks
 
 
+def test_kept_it_offers_every_verb(kept: KeptDemo) -> None:
+    offered = re.findall(rf"^  {PROGRAM} ([a-z-]+) ?(.*?) +# ", kept.output, re.MULTILINE)
+    verbs = {verb for verb, _ in offered}
+    assert verbs == {each.__name__.rpartition(".")[2].replace("_", "-") for each in VERBS} - {
+        *("run", "completion", "demo"),
+        "checkpoint",  # makes a table, and the demo's checkpoint is a file
+    }
+    for verb, arguments in offered:
+        program_parser().parse_args([verb, *shlex.split(arguments)])
+    assert "sagemaker.add_tags" in (next(kept.scene.scratch.rglob("complete_tags.py")).read_text())
+
+
+@pytest.mark.slow  # a process for each verb
+def test_kept_its_verbs_do_what_it_says_of_them(kept: KeptDemo) -> None:
+    findings = json_lines(in_its_shell(kept, f"{PROGRAM} check --json"))
+    assert [each for each in findings if each["verdict"] == "failed"] == []
+    lost = "demand-nightly-2"
+    assert lost in in_its_shell(kept, f"{PROGRAM} explain {lost}")
+
+
 def test_sigterm_ends_the_kept_one(kept: KeptDemo) -> None:
     """The last test of the one demo: nothing can be asked of it afterwards."""
     begun = time.monotonic()
@@ -238,11 +287,12 @@ def test_sigterm_ends_the_kept_one(kept: KeptDemo) -> None:
 
 
 def test_a_target_that_there_is_not_is_a_usage_error(scene: DemoScene) -> None:
-    demo = scene.start(*DEMO, "--target", "mlflow")
+    demo = scene.start(*DEMO, "--target", "neptune")
     output, errors = demo.communicate(timeout=30)
     assert (demo.returncode, output) == (2, "")
     assert "modeldb-v2" in errors
     assert "modeldb-v1" in errors
+    assert "mlflow" in errors
 
 
 def test_ctrl_c_in_the_middle_ends_it_with_its_own_status(scene: DemoScene) -> None:

@@ -19,6 +19,11 @@ from daemon.aws.ports import Failed, Message, QueueState
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs, resolve_home
 from daemon.errors import EdgeFault, JobFault, JobRefused
+from daemon.targets.http.session import HttpSession
+from daemon.targets.mlflow import entities as mlflow_entities
+from daemon.targets.mlflow.client import HINTS, MlflowClient
+from daemon.targets.mlflow.errors import ApiError as MlflowApiError
+from daemon.targets.mlflow.target import fault_of as fault_of_mlflow
 from daemon.targets.modeldb_v1 import requests
 from daemon.targets.modeldb_v1.answers import missing_member
 from daemon.targets.modeldb_v1.codec import (
@@ -429,6 +434,129 @@ async def test_modeldb_v2(server: OddServer, name: str) -> None:
     try:
         with capture_logs():
             assert await leaks(ask, answers, _giver(server), _sane_answer_of_v2) == []
+    finally:
+        await client.aclose()
+
+
+# --- MLflow ---------------------------------------------------------------------------------------
+
+_MLFLOW_RUN = {
+    "info": {
+        "run_id": "r",
+        "run_name": NAME,
+        "experiment_id": "7",
+        "status": "FINISHED",
+        "start_time": 1763628000000,
+        "end_time": "1763628000001",
+        "lifecycle_stage": "active",
+    },
+    "data": {
+        "tags": [{"key": "a", "value": "b"}],
+        "params": [{"key": "lr", "value": "0.1"}],
+        "metrics": [{"key": "auc", "value": 0.5, "timestamp": 1763628000001, "step": 0}],
+    },
+    "inputs": {
+        "dataset_inputs": [
+            {
+                "dataset": {"name": "t", "digest": "0a", "source_type": "s3", "source": "{}"},
+                "tags": [{"key": "mlflow.data.context", "value": "train"}],
+            }
+        ]
+    },
+}
+_MLFLOW_EXPERIMENT = {
+    "experiment_id": "7",
+    "name": "churn",
+    "lifecycle_stage": "active",
+    "tags": [{"key": "a", "value": "b"}],
+}
+_MLFLOW_VERSION = {
+    "name": "churn",
+    "version": "1",
+    "run_id": "r",
+    "source": "s3://b/k",
+    "description": "d",
+    "tags": [{"key": "a", "value": "b"}],
+}
+MLFLOW_CALLS: dict[str, tuple[Any, Callable[[MlflowClient], Awaitable[Any]]]] = {
+    "get_experiment_by_name": (
+        {"experiment": _MLFLOW_EXPERIMENT},
+        lambda api: api.get_experiment_by_name("churn"),
+    ),
+    "create_experiment": ({"experiment_id": "7"}, lambda api: api.create_experiment("churn", {})),
+    "search_experiments": (
+        {"experiments": [_MLFLOW_EXPERIMENT], "next_page_token": "t"},
+        lambda api: api.search_experiments(max_results=1),
+    ),
+    "create_run": (
+        {"run": _MLFLOW_RUN},
+        lambda api: api.create_run("7", run_name=NAME, start_time=1, tags={"a": "b"}),
+    ),
+    "log_batch": ({}, lambda api: api.log_batch("r", params={"lr": "0.1"})),
+    "update_run": (
+        {"run_info": {"status": "FINISHED"}},
+        lambda api: api.update_run("r", status="FINISHED"),
+    ),
+    "search_runs": (
+        {"runs": [{"info": _MLFLOW_RUN["info"]}], "next_page_token": ""},
+        lambda api: api.search_runs(["7"], "f"),
+    ),
+    "create_registered_model": (
+        {"registered_model": {"name": "churn"}},
+        lambda api: api.create_registered_model("churn"),
+    ),
+    "create_model_version": (
+        {"model_version": _MLFLOW_VERSION},
+        lambda api: api.create_model_version("churn", source="s3://b/k", run_id="r"),
+    ),
+    "search_model_versions": (
+        {"model_versions": [_MLFLOW_VERSION]},
+        lambda api: api.search_model_versions("f"),
+    ),
+}
+
+
+def _sane_answer_of_mlflow(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_sane_answer_of_mlflow, value))
+    if isinstance(value, mlflow_entities.Run):
+        numbers = [value.start_time, value.end_time or 0]
+        numbers += [point.step for point in value.metrics.values()]
+        return {type(number) for number in numbers} == {int} and is_plain(value.id)
+    if isinstance(value, mlflow_entities.Experiment):
+        return bool(value.id) and is_plain(value.id + value.name)
+    if isinstance(value, mlflow_entities.ModelVersion):
+        return value.version.isdecimal()
+    return value is None or (isinstance(value, str) and is_plain(value))
+
+
+@pytest.mark.parametrize("name", MLFLOW_CALLS)
+async def test_mlflow(server: OddServer, name: str) -> None:
+    good, call = MLFLOW_CALLS[name]
+    session = HttpSession(HINTS, headers={}, tls=None, timeout_seconds=10, max_concurrency=4)
+    client = MlflowClient(session, server.url)
+
+    async def ask() -> object:
+        try:
+            return await call(client)
+        except MlflowApiError as error:
+            raise fault_of_mlflow(error) from error
+
+    answers = [(key, http(200, body)) for key, body in twisted(good)]
+    if name == "create_run":  # what is no answer of the API is the same for all calls
+        answers += HTTP_ODDITIES.items()
+    for code, status in (("RESOURCE_DOES_NOT_EXIST", 404), ("INTERNAL_ERROR", 500)):
+        for member in (b"5", b"[1]", b'"\\ud800"', b"NaN", b"[" * 900 + b"]" * 900):
+            body = b'{"error_code": "%s", "message": %s}' % (code.encode(), member)
+            answers.append((f"{status} message {member[:9]!r}", http(status, body)))
+    answers += [
+        (f"error_code {odd!r}", http(400, b'{"error_code": %s}' % odd))
+        for odd in (b"5", b"[1]", b'"\\ud800"', b"null", b'"5"')
+    ]
+    try:
+        with capture_logs() as logs:
+            assert await leaks(ask, answers, _giver(server), _sane_answer_of_mlflow) == []
+        assert [log for log in logs if log["event"] == "unforeseen error in a call"] == []
     finally:
         await client.aclose()
 

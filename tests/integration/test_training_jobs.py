@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
 from daemon.aws.clients import AwsClients, Endpoints, open_clients
+from daemon.aws.ports import ListedJob
 from daemon.aws.training_jobs import PROBE_NAME, SageMakerTrainingJobs, resolve_home
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_backoff")
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job-1"
+LISTED_FROM = 1763628000.0
 WEB_PAGE = Answer(200, b"<html><body>Please log in</body></html>", "text/html")
 
 
@@ -74,6 +77,109 @@ async def test_every_recorded_description_is_read(
 
         expected.pop("ResponseMetadata")
         assert repr(description) == repr(expected)  # NaN is not equal to itself
+
+
+def put_listed_job(stub: SageMakerStub, number: int, status: str = "Completed") -> str:
+    """A job created `number` minutes after `LISTED_FROM`."""
+    name = f"listed-{number:03}"
+    stub.put_job(
+        {
+            "TrainingJobName": name,
+            "TrainingJobArn": ARN.replace("job-1", name),
+            "TrainingJobStatus": status,
+            "CreationTime": LISTED_FROM + 60 * number,
+        }
+        | ({} if status == "InProgress" else {"TrainingEndTime": LISTED_FROM + 60 * number + 30.5})
+    )
+    return name
+
+
+async def test_jobs_are_listed_page_by_page_oldest_first(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
+    names = [put_listed_job(stub, number) for number in range(150)]
+    put_listed_job(stub, -1)
+    put_listed_job(stub, 151)
+    page = partial(
+        jobs.list_page,
+        created_after=LISTED_FROM - 0.5,
+        created_before=LISTED_FROM + 150 * 60 + 0.5,
+    )
+
+    first = await page()
+    assert first.token is not None
+    last = await page(token=first.token)
+
+    assert [job.name for job in (*first.jobs, *last.jobs)] == names
+    assert len(first.jobs) == 100
+    assert last.token is None
+    [request, _] = stub.requests
+    assert request.parameters["CreationTimeAfter"] == LISTED_FROM - 1
+    assert request.parameters["CreationTimeBefore"] == LISTED_FROM + 150 * 60 + 1
+
+
+async def test_a_listed_job_has_its_times_in_utc(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs
+) -> None:
+    name = put_listed_job(stub, 0)
+    running = put_listed_job(stub, 1, "InProgress")
+
+    page = await jobs.list_page(created_after=LISTED_FROM, created_before=LISTED_FROM + 3600)
+
+    created = datetime.fromtimestamp(LISTED_FROM, UTC)
+    ended = datetime.fromtimestamp(LISTED_FROM + 30.5, UTC)
+    assert page.jobs == [
+        ListedJob(name, ARN.replace("job-1", name), "Completed", created, ended),
+        ListedJob(
+            running,
+            ARN.replace("job-1", running),
+            "InProgress",
+            datetime.fromtimestamp(LISTED_FROM + 60, UTC),
+        ),
+    ]
+    assert page.jobs[0].creation_time.tzinfo is UTC
+
+
+async def test_more_than_two_lists_a_second_are_throttled_and_not_tried_again(
+    stub: SageMakerStub, clients: AwsClients
+) -> None:
+    jobs = SageMakerTrainingJobs(clients.sagemaker, HOME, listing=clients.sagemaker_listing)
+    page = partial(jobs.list_page, created_after=0.0, created_before=LISTED_FROM)
+    await page()
+    await page()
+
+    with pytest.raises(EdgeFault) as raised:
+        await page()
+
+    assert (raised.value.edge, raised.value.reason) == (Edge.SAGEMAKER, Reason.THROTTLED)
+    assert stub.count("ListTrainingJobs") == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{}", "has no list of jobs"),
+        (b'{"TrainingJobSummaries": [], "NextToken": "next"}', "an endless sequence of pages"),
+        (b'{"TrainingJobSummaries": [{"TrainingJobName": "a"}]}', "a job without TrainingJobArn"),
+        (
+            (
+                b'{"TrainingJobSummaries": [{"TrainingJobName": "a", "TrainingJobArn": "arn:odd",'
+                b'"TrainingJobStatus": "Completed", "CreationTime": 1763628000}]}'
+            ),
+            "not the ARN of a training job",
+        ),
+    ],
+)
+async def test_a_list_that_cannot_be_sagemakers_is_a_fault_of_the_edge(
+    stub: SageMakerStub, jobs: SageMakerTrainingJobs, body: bytes, said: str
+) -> None:
+    stub.fail_next("ListTrainingJobs", Answer(200, body))
+
+    with pytest.raises(EdgeFault, match=said) as raised:
+        await jobs.list_page(created_after=0.0, created_before=LISTED_FROM, token="next")
+
+    assert (raised.value.edge, raised.value.reason) == (Edge.SAGEMAKER, Reason.NOT_THE_API)
+    assert raised.value.curable
 
 
 def test_it_says_whose_jobs_it_describes(jobs: SageMakerTrainingJobs) -> None:

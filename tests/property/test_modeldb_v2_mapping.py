@@ -22,17 +22,16 @@ from daemon.targets.modeldb_v2.limits import (
     BODY_BYTES,
     NAME_UNITS,
     attribute_key,
-    distinct_keys,
     fits_value,
     metric_key,
     run_key,
-    shortened_name,
     shortened_tag,
     shortened_value,
 )
 from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
 from daemon.targets.modeldb_v2.marked_runs import carries
 from daemon.targets.modeldb_v2.observations import metric_keys
+from daemon.targets.names import distinct_keys, shortened_name
 from daemon.text import cleaned
 from daemon.training_job.channels import Channel
 from tests.property.descriptions import runs
@@ -225,10 +224,10 @@ def test_keys_stay_distinct_in_any_order(
 
 @given(st.lists(texts().map(cleaned), unique=True, min_size=2, max_size=4))
 def test_names_fit_and_stay_distinct(names: list[str]) -> None:
-    short = [shortened_name(name) for name in names]
+    short = [shortened_name(name, NAME_UNITS) for name in names]
     assert len(set(short)) == len(names)
     assert all(len(name.encode("utf-16-le")) // 2 <= NAME_UNITS for name in short)
-    assert [shortened_name(name) for name in short] == short
+    assert [shortened_name(name, NAME_UNITS) for name in short] == short
 
 
 @given(texts().map(cleaned))

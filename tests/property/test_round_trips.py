@@ -149,8 +149,8 @@ def test_a_job_reads_from_the_checkpoint_as_it_was_written(
         )
         == record
     )
-    part = record.job_name[:5].swapcase()
-    assert record in job_rows.history(connection, HistoryFilter(job=part, limit=-1))
+    part = record.job_arn.rpartition("/")[2][:5].swapcase()
+    assert record in job_rows.history(connection, HistoryFilter(job=part, limit=10**9))
 
 
 @given(name=texts(), detail=texts(), text=sendable_texts())

@@ -12,19 +12,25 @@ import json
 import os
 import random
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from daemon.targets.modeldb_v2.mapping import map_run
+from daemon.training_job.channels import Channel
 from daemon.training_job.described_job import DescribedJob
+from daemon.training_job.metric_series import MetricSeries
 from daemon.training_job.run_reader import training_run
 from daemon.training_job.tags import JobTags, TagKeys, read_tags
+from daemon.training_job.training_run import Hyperparameter, Metric
 from tests.support.aws_vectors import completed_without_parent, parsed_description
 from tests.support.daemon_process import FULL_TAGS, DaemonScene, Job, daemon_scene, mark_of
 from tests.support.lost_checkpoint import come_again_after_a_lost_checkpoint
 from tests.support.modeldb_v2_exchanges import Replayer, load
+from tests.support.modeldb_v2_target import MemoryJournal, target_of
+from tests.support.modeldb_v2_target import job as made_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -38,6 +44,7 @@ pytestmark = [
     pytest.mark.slow,  # real servers
     pytest.mark.skipif(not URL, reason="MODELDB_V2_URL names no ModelDB V2 server"),
     pytest.mark.timeout(900),
+    pytest.mark.xdist_group("modeldb-v2"),  # some of them stop the server that all share
 ]
 needs_lab = pytest.mark.skipif(
     not LAB, reason="MODELDB_V2_LAB names no control script of the server"
@@ -300,6 +307,53 @@ async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_secon
     assert sorted(run["name"] for run in runs) == sorted(job.name for job in jobs)
     assert {line["reason"] for line in outcomes} == {"found_in_target"}
     assert {line["run_id"] for line in outcomes} == {run["id"] for run in runs}
+
+
+async def test_a_run_is_repaired_and_what_people_added_stays() -> None:
+    project = f"repair-{uuid.uuid4().hex[:8]}"
+    before = made_run(
+        f"{project}-job",
+        project_name=project,
+        all_tags={"team": "growth"},
+        channels=(Channel("train", "s3://b/train", "s3"),),
+        model_location="s3://b/model.tar.gz",
+        metric_series=(MetricSeries("auc", (0, 1, 2), (0.5, 0.7, 0.6)),),
+    )
+    now = replace(
+        before,
+        model_type="LightGBM",
+        project_description="Who stays",
+        all_tags={"stage": "prod"},
+        channels=(Channel("train", "s3://b/train2", "s3"), Channel("val", "s3://b/val", "s3")),
+        model_location="s3://b/model2.tar.gz",
+        hyperparameters=(Hyperparameter("eta", "0.3", 0.3), Hyperparameter("note", "<b>&'", None)),
+        metrics=(Metric("train:auc", 0.98), Metric("test:auc", 0.97)),
+        metric_series=(MetricSeries("auc", (0, 1, 2), (0.5, 0.8, 0.6)),),
+    )
+    async with target_of(URL) as target:
+        synced = await target.sync(before, MemoryJournal())
+        run_id = synced.ids["run_id"]
+        assert (await target.repair(before, MemoryJournal())).changed == ()
+        mine = [{"key": "mine", "value": 7}]
+        for member in ("metrics", "hyperparameters", "attributes"):
+            await target._client.log_run_entries(run_id, member, mine)
+        await target._client.add_run_tags(run_id, ["mine"])
+        announced = await target.compare(now)
+        repaired = await target.repair(now, MemoryJournal())
+        again = await target.repair(now, MemoryJournal())
+        content = await target._client.get_run_content(run_id)
+
+    assert announced is not None
+    assert announced.changed == repaired.changed != ()
+    assert (again.changed, again.unchangeable) == ((), ())
+    assert set(content.tags) == {"sagemaker", "LightGBM", "mine"}
+    for entries in (content.metrics, content.hyperparameters, content.attributes):
+        assert entries["mine"] == mine
+    assert "aws_tag_team" not in content.attributes
+    curve = [each["attribute"]["value"] for each in content.observations["auc"]]
+    assert sorted(curve) == [0.5, 0.6, 0.8]
+    [run] = await ModelDB().runs(project)
+    assert run["id"] == run_id
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.security.planted import Planted
 from tests.support.settings_factory import QUEUE_URL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 START = f"""\
@@ -26,6 +27,10 @@ target:
 """
 BASIC = "  auth:\n    kind: basic\n    username: ml\n    password: "
 V1 = START.replace("url: http://modeldb:8080/v1", "kind: modeldb-v1")
+MLFLOW = START.replace(
+    "url: http://modeldb:8080/v1", "kind: mlflow\n  tracking_uri: http://ml:5000"
+)
+ARN = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/team"
 
 
 @pytest.fixture
@@ -79,6 +84,19 @@ def planted() -> Planted:
         (START + "aws: {secret_access_key: WORD}", "aws.secret_access_key"),
         (START + "aws: WORD", "aws"),
         (V1 + "  host: ml:WORD@modeldb", "target.host"),
+        (MLFLOW + BASIC + '"WORD\\n"', "target.auth.password"),
+        (MLFLOW + "  auth: {kind: bearer, token: 'Bearer WORD'}", "target.auth.token"),
+        (MLFLOW + "  auth: {kind: token_file, token: WORD}", "target.auth.token"),
+        (MLFLOW + "  auth: {kind: bearer, token: WORD, token_file: /t}", "target.auth.token_file"),
+        (MLFLOW + "  auth: {kind: sigv4, secret_key: WORD}", "target.auth.secret_key"),
+        (MLFLOW + "  auth: {kind: verta, email: a@b, developer_key: WORD}", "target.auth.kind"),
+        (MLFLOW + "  headers: {X-MLFLOW-WORKSPACE: WORD}", "target.headers.x-mlflow-workspace"),
+        (MLFLOW.replace("//ml:", "//ml:WORD@ml:"), "target.tracking_uri"),
+        (MLFLOW.replace(":5000", ":5000?token=WORD"), "target.tracking_uri"),
+        (
+            MLFLOW.replace("http://ml:5000", ARN) + "  auth: {kind: bearer, token: WORD}",
+            "target.auth.kind",
+        ),
         (V1 + "  host: modeldb\n  password: WORD", "target.password"),
         ("WORD", "configuration file"),
         ("- WORD", "configuration file"),
@@ -107,6 +125,8 @@ def test_an_error_names_the_key_and_not_the_value(
         # an underscore is allowed; nothing may be said of the value
         ("TARGET__HEADERS__X_KEY", "WORD", "target.headers"),
         ("TARGET__URL", "http://ml:WORD@modeldb/v1", "target.url"),
+        ("TARGET__TRACKING_URI", "http://ml:WORD@mlflow", "target.tracking_uri"),
+        ("TARGET__AUTH__TOKEN_FILE", "WORD", "target.auth.token_file"),
         ("TARGET__TOKEN", "WORD", "target.token"),
         ("SECRET__WORD", "WORD", "secret"),
     ],
@@ -181,8 +201,19 @@ def auths(planted: Planted) -> dict[str, dict[str, Any]]:
     return made
 
 
-@pytest.mark.parametrize("kind", ["basic", "bearer", "verta"])
-async def test_no_object_shows_them(kind: str, planted: Planted, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        *(({"url": "http://127.0.0.1:9/v1"}, kind) for kind in ("basic", "bearer", "verta")),
+        *(
+            ({"kind": "mlflow", "tracking_uri": "http://127.0.0.1:9"}, kind)
+            for kind in ("basic", "bearer")
+        ),
+    ],
+)
+async def test_no_object_shows_them(
+    target: Mapping[str, Any], kind: str, planted: Planted, tmp_path: Path
+) -> None:
     headers = {
         "X-Gateway-Key": planted.word("header", odd=True),
         "Cookie": f"session={planted.word('cookie', odd=True)}",
@@ -190,16 +221,12 @@ async def test_no_object_shows_them(kind: str, planted: Planted, tmp_path: Path)
     settings = Settings.model_validate(
         {
             "queue": {"url": QUEUE_URL},
-            "target": {
-                "url": "http://127.0.0.1:9/v1",
-                "auth": auths(planted)[kind],
-                "headers": headers,
-            },
+            "target": {**target, "auth": auths(planted)[kind], "headers": headers},
             "checkpoint": {"path": str(tmp_path / "checkpoint.db")},
         }
     )
     assert len(secret_values(settings)) >= 3
-    target = open_target(settings.target)
+    opened = open_target(settings.target)
     try:
         outputs = {
             "repr of the settings": repr(settings),
@@ -207,11 +234,11 @@ async def test_no_object_shows_them(kind: str, planted: Planted, tmp_path: Path)
             "repr of the target's settings": repr(settings.target),
             "settings as JSON": settings.model_dump_json(),
             "settings for the log": json.dumps(settings_for_log(settings)),
-            "repr of the target": repr(target),
-            "repr of its client": repr(vars(target)),
+            "repr of the target": repr(opened),
+            "repr of its client": repr(vars(opened)),
         }
     finally:
-        await target.aclose()
+        await opened.aclose()
     assert planted.leaks(outputs) == []
 
 

@@ -19,7 +19,8 @@ from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs
 from daemon.config.settings import Settings
 from daemon.errors import DaemonError
-from daemon.targets.registry import open_target
+from daemon.targets.kind import TargetContext
+from daemon.targets.registry import TARGET_KINDS, open_target
 from daemon.training_job.identity import Home
 from tests.security.planted import Planted
 from tests.support.modeldb_v2_scripted import serving
@@ -28,6 +29,7 @@ from tests.support.settings_factory import QUEUE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def sent(request: web.Request) -> str:
@@ -128,6 +130,70 @@ async def test_modeldb_repeats_what_it_was_sent(kind: str, answer: str) -> None:
         finally:
             await target.aclose()
     assert outputs["detail of probe"]
+    assert planted.leaks(outputs) == []
+
+
+def mlflows_word(code: str, status: int) -> Callable[[web.Request], web.Response]:
+    return lambda request: web.json_response(
+        {"error_code": code, "message": sent(request)}, status=status
+    )
+
+
+MLFLOW_ANSWERS = {
+    name: answer for name, answer in ANSWERS.items() if not name.endswith("the API's word")
+} | {
+    "401 the API's word": mlflows_word("UNAUTHENTICATED", 401),
+    "400 the API's word": mlflows_word("INVALID_PARAMETER_VALUE", 400),
+    "400 the database's word": mlflows_word("BAD_REQUEST", 400),
+    "500 the API's word": mlflows_word("INTERNAL_ERROR", 500),
+    "503 the API's word": mlflows_word("TEMPORARILY_UNAVAILABLE", 503),
+}
+
+
+@pytest.mark.parametrize("kind", ["basic", "token_file"])
+@pytest.mark.parametrize("answer", list(MLFLOW_ANSWERS))
+async def test_mlflow_repeats_what_it_was_sent(kind: str, answer: str, tmp_path: Path) -> None:
+    planted = Planted()
+    token_file = tmp_path / "token"
+    auth: dict[str, Any] = {"kind": kind}
+    if kind == "basic":
+        auth |= {"username": "ml", "password": planted.word("password")}
+        planted.login("password", "ml")
+    else:
+        token_file.write_text(planted.word("token"))
+        auth |= {"token_file": str(token_file)}
+    headers = {
+        "X-Key": planted.word("header", odd=True),
+        "Cookie": f"session={planted.word('cookie')}; lang=en",
+    }
+
+    async def serve(request: web.Request) -> web.Response:
+        return MLFLOW_ANSWERS[answer](request)
+
+    async with serving(serve) as url:
+        target = {"kind": "mlflow", "tracking_uri": url, "auth": auth, "headers": headers}
+        settings = Settings.model_validate(
+            {"queue": {"url": QUEUE_URL}, "target": {**target, "settle_seconds": 1}}
+        )
+        opened = open_target(settings.target)
+        outputs: dict[str, str] = {}
+        try:
+            for name, asked in {
+                "probe": opened.probe(),
+                "sync": opened.sync(job(), MemoryJournal()),
+            }.items():
+                with pytest.raises(DaemonError) as caught:
+                    await asked
+                outputs |= {
+                    f"detail of {name}": str(getattr(caught.value, "detail", "")),
+                    f"str of {name}": str(caught.value),
+                }
+        finally:
+            await opened.aclose()
+        # asks without a login
+        notes = () if kind != "basic" else await TARGET_KINDS["mlflow"].diagnosis(settings.target)
+        facts = await TARGET_KINDS["mlflow"].server_facts(settings.target, TargetContext())
+    outputs |= {"notes": repr(notes), "facts": repr(facts)}
     assert planted.leaks(outputs) == []
 
 

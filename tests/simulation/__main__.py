@@ -1,7 +1,10 @@
 """Runs the simulation: `make simulate SEEDS=20000`, or one of its verbs.
 
-    python -m tests.simulation histories --seeds 20000   long histories, with V2 and with V1
+    python -m tests.simulation histories --seeds 20000   long histories, with each target
     python -m tests.simulation histories --kind standby  those of one kind
+    python -m tests.simulation histories --targets mlflow
+    python -m tests.simulation histories --checkpoint dynamodb
+                                                        those of several hosts
     python -m tests.simulation crash-points             every point and way to end a short history
     python -m tests.simulation mutations                breaks each rule on purpose and counts the
                                                         histories until that is found
@@ -23,7 +26,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation import crash_points
-from tests.simulation.kinds import KINDS
+from tests.simulation.kinds import HOSTS, KINDS
 from tests.simulation.mutations import MUTATIONS, found_after
 from tests.simulation.work import TARGETS, Work, do, replay_command, result_of_work
 
@@ -31,23 +34,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SHOWN = 20
+_MIXES = {crash_points.SQLITE: "", crash_points.DYNAMODB: HOSTS}
+"""The kind that stands for the mix of a checkpoint's histories."""
 
 
 def _histories(options: argparse.Namespace) -> Iterator[Work]:
+    kind = options.kind or _MIXES[options.checkpoint]
     for seed in range(options.first, options.first + options.seeds):
         for target in options.targets:
-            if not options.kind or target in KINDS[options.kind].targets:
-                yield ("history", target, str(seed), options.kind)
+            if not kind or target in KINDS[kind].targets:
+                yield ("history", target, str(seed), kind)
 
 
 def _crash_points(options: argparse.Namespace) -> Iterator[Work]:
     for target in options.targets:
         for trouble in crash_points.TROUBLES[target]:
-            steps = crash_points.steps_of(target, trouble)
+            steps = crash_points.steps_of(target, trouble, options.checkpoint)
             print(f"{target}{', ' if trouble else ''}{trouble}: {steps} points", flush=True)
-            for end in crash_points.ENDS:
+            of_hosts = options.checkpoint == crash_points.DYNAMODB
+            for end in crash_points.ENDS_OF_HOSTS if of_hosts else crash_points.ENDS:
                 for step in range(1, steps + 1, options.every):
-                    yield ("crash", target, trouble, end, str(step))
+                    yield ("crash", target, trouble, end, str(step), options.checkpoint)
 
 
 def _run_all(options: argparse.Namespace, works: Iterable[Work]) -> int:
@@ -99,9 +106,13 @@ def _mutations(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     if options.seed is not None:
-        work: Work = ("history", options.target, str(options.seed), options.kind)
+        kind = options.kind or _MIXES[options.checkpoint]
+        work: Work = ("history", options.target, str(options.seed), kind)
     else:
-        work = ("crash", options.target, options.trouble, options.end, str(options.step))
+        work = (
+            *("crash", options.target, options.trouble),
+            *(options.end, str(options.step), options.checkpoint),
+        )
     result = result_of_work(work)
     print("\n".join(result.lines))
     print(f"\n{len(result.wrongs)} wrong" + "".join(f"\n    {wrong}" for wrong in result.wrongs))
@@ -128,7 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made.set_defaults(does=does)
         return made
 
+    def of_a_checkpoint(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "--checkpoint", choices=crash_points.CHECKPOINTS, default=crash_points.SQLITE
+        )
+
     def of_many(made: argparse.ArgumentParser) -> None:
+        of_a_checkpoint(made)
         made.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
         made.add_argument(
             "--jobs",
@@ -159,8 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay.add_argument("target", choices=TARGETS)
     replay.add_argument("seed", type=int, nargs="?")
     _add_kind(replay)
+    of_a_checkpoint(replay)
     replay.add_argument("--trouble", default="")
-    replay.add_argument("--end", choices=crash_points.ENDS, default="kill")
+    replay.add_argument("--end", choices=crash_points.ENDS_OF_HOSTS, default="kill")
     replay.add_argument("--step", type=int, default=1)
     options = parser.parse_args(arguments)
     return int(options.does(options))

@@ -1,7 +1,7 @@
 """The faults that a history can contain, by name. Each begins, lasts for a time and ends;
 `World.calm` ends all of them for good.
 
-`OUTAGES` are faults of the whole ModelDB, which must not use up a receive of any message. `CHAOS`
+`OUTAGES` are faults of the whole target, which must not use up a receive of any message. `CHAOS`
 has all that histories meet by chance, `SCRIPTED` those that make sense in histories of a kind of
 their own (`tests.simulation.kinds`).
 """
@@ -13,7 +13,11 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from tests.simulation import modeldb_v2_server, network
+from tests.simulation import accounts, backfill, network, redrive
+from tests.simulation.by_hand import people_and_operators
+from tests.simulation.mlflow_people import doubles_appear, people_edit
+from tests.simulation.mlflow_server import LONGEST_LAG
+from tests.simulation.sagemaker import LIST_RATE
 
 if TYPE_CHECKING:
     import random
@@ -50,8 +54,8 @@ async def sigterm(world: World, chance: random.Random) -> None:
     """A replica is stopped, perhaps killed while it stops, and another begins some time after its
     end.
     """
-    if world.living:
-        replica = chance.choice(world.living)
+    if awake := [replica for replica in world.living if not replica.process.is_paused]:
+        replica = chance.choice(awake)
         replica.stop()
         if chance.random() < 0.2:
             await asyncio.sleep(chance.uniform(0, 3))
@@ -64,26 +68,30 @@ async def sigterm(world: World, chance: random.Random) -> None:
 
 async def cancel(world: World, chance: random.Random) -> None:
     """A replica's task is cancelled, once."""
-    if running := [replica for replica in world.living if not replica.stopping]:
+    if running := [
+        replica
+        for replica in world.living
+        if not replica.stopping and not replica.process.is_paused
+    ]:
         replica = chance.choice(running)
         replica.cancel()
         await _restart(world, chance, replica)
 
 
-async def modeldb_down(world: World, chance: random.Random) -> None:
-    """ModelDB restarts, or is down for minutes."""
+async def target_down(world: World, chance: random.Random) -> None:
+    """The target restarts, or is down for minutes."""
     seconds = chance.choice([chance.uniform(0.1, 5), chance.uniform(5, 300)])
     if world.target == "modeldb-v1":
         world.v1.restart(seconds)
     else:
-        world.v2.restart(seconds)
+        world.http.restart(seconds)
     await asyncio.sleep(seconds)
 
 
-async def modeldb_database_down(world: World, chance: random.Random) -> None:
-    """ModelDB answers that its database is down."""
+async def target_database_down(world: World, chance: random.Random) -> None:
+    """The target answers that its database is down."""
     seconds = chance.uniform(1, 200)
-    world.record(f"ModelDB's database is down for {seconds:.1f} s")
+    world.record(f"the target's database is down for {seconds:.1f} s")
     if world.target == "modeldb-v1" and world.v1.metadata_store and chance.random() < 0.6:
         world.v1.mongo_down = True
         await asyncio.sleep(seconds)
@@ -93,13 +101,13 @@ async def modeldb_database_down(world: World, chance: random.Random) -> None:
         await asyncio.sleep(seconds)
         world.v1.storage_busy = False
     else:
-        world.v2.stand_in.faults.database_down = True
+        world.http.lose_database(on=True)
         await asyncio.sleep(seconds)
-        world.v2.stand_in.faults.database_down = False
+        world.http.lose_database(on=False)
 
 
-async def modeldb_frozen(world: World, chance: random.Random) -> None:
-    """ModelDB accepts everything and answers nothing for a while; what it has is carried out
+async def target_frozen(world: World, chance: random.Random) -> None:
+    """The target accepts everything and answers nothing for a while; what it has is carried out
     afterwards.
     """
     if world.target == "modeldb-v1":
@@ -107,14 +115,14 @@ async def modeldb_frozen(world: World, chance: random.Random) -> None:
     else:
         # longer than the settle time, nothing that was sent may still be carried out
         seconds = chance.uniform(1, 0.6 * world.settings.target.settle_seconds)
-        world.record(f"ModelDB is frozen for {seconds:.1f} s")
-        world.v2.stand_in.faults.frozen = True
+        world.record(f"the target is frozen for {seconds:.1f} s")
+        world.http.freeze(on=True)
         await asyncio.sleep(seconds)
-        world.v2.stand_in.faults.frozen = False
+        world.http.freeze(on=False)
 
 
-async def modeldb_weather(world: World, chance: random.Random) -> None:
-    """Single calls of ModelDB fail, in every possible way."""
+async def target_weather(world: World, chance: random.Random) -> None:
+    """Single calls of the target fail, in every possible way."""
     seconds = chance.uniform(5, 120)
     if world.target == "modeldb-v1":
         world.v1.chance_of_slow_write = chance.choice([0.0, 0.02, 0.1])
@@ -126,10 +134,10 @@ async def modeldb_weather(world: World, chance: random.Random) -> None:
             )()
         world.v1.chance_of_slow_write = 0.0
     else:
-        world.v2.chances = _weather(chance, modeldb_v2_server.FATES, 0.5)
-        world.record(f"ModelDB's weather for {seconds:.1f} s: {_shown(world.v2.chances)}")
+        world.http.chances = _weather(chance, world.http.fates, 0.5)
+        world.record(f"the target's weather for {seconds:.1f} s: {_shown(world.http.chances)}")
         await asyncio.sleep(seconds)
-        world.v2.chances = {}
+        world.http.chances = {}
 
 
 async def lost_create(world: World, chance: random.Random) -> None:
@@ -142,19 +150,7 @@ async def lost_create(world: World, chance: random.Random) -> None:
                 )
             )
         else:
-            fate = chance.choice(
-                [
-                    "answer lost",
-                    "no answer",
-                    "never arrives",
-                    "slow",
-                    "stalls",
-                    "stalls",
-                    "503 after",
-                    "502 page",
-                ]
-            )
-            world.v2.fate_of_next("createExperimentRun", fate)
+            world.http.fate_of_next(*chance.choice(world.http.lost_creates))
 
 
 async def aws_weather(world: World, chance: random.Random) -> None:
@@ -338,7 +334,7 @@ def _backup_of(world: World) -> Path:
 
 
 async def other_place(world: World, chance: random.Random) -> None:
-    """The daemons are configured for another ModelDB, and keep their checkpoint."""
+    """The daemons are configured for another target, and keep their checkpoint."""
     await _serve_place(world, chance, 1)
 
 
@@ -364,14 +360,14 @@ async def disk_hangs(world: World, chance: random.Random) -> None:
     await asyncio.sleep(seconds)
 
 
-async def modeldb_slow(world: World, _chance: random.Random) -> None:
-    """ModelDB takes seconds for what it is asked first."""
+async def target_slow(world: World, _chance: random.Random) -> None:
+    """The target takes seconds for what it is asked first."""
     if world.target == "modeldb-v1":
         world.v1.freeze(8)
     else:
-        world.v2.stand_in.faults.frozen = True
+        world.http.freeze(on=True)
         await asyncio.sleep(8)
-        world.v2.stand_in.faults.frozen = False
+        world.http.freeze(on=False)
 
 
 async def queue_silent(world: World, chance: random.Random) -> None:
@@ -384,13 +380,13 @@ async def queue_silent(world: World, chance: random.Random) -> None:
     world.network.silent = frozenset()
 
 
-async def modeldb_away(world: World, chance: random.Random) -> None:
-    """ModelDB is away until shortly after SQS is back."""
+async def target_away(world: World, chance: random.Random) -> None:
+    """The target is away until shortly after SQS is back."""
     seconds = chance.uniform(100, 280)
     if world.target == "modeldb-v1":
         world.v1.restart(seconds)
     else:
-        world.v2.restart(seconds)
+        world.http.restart(seconds)
     await asyncio.sleep(seconds)
 
 
@@ -413,22 +409,28 @@ async def sagemaker_throttles(world: World, chance: random.Random) -> None:
     world.sagemaker.faults.throttled = 0.0
 
 
-async def modeldb_unsteady(world: World, chance: random.Random) -> None:
-    """Many calls of ModelDB fail for minutes, for reasons that say nothing about a job."""
+async def target_unsteady(world: World, chance: random.Random) -> None:
+    """Many calls of the target fail for minutes, for reasons that say nothing about a job."""
     seconds = chance.uniform(60, 240)
-    world.record(f"ModelDB is unsteady for {seconds:.1f} s")
+    world.record(f"the target is unsteady for {seconds:.1f} s")
     if world.target == "modeldb-v1":
         end = world.loop.time() + seconds
         while world.loop.time() < end and not world.is_calm:
             await asyncio.sleep(chance.uniform(0.5, 12))
             chance.choice([world.v1.lose_next_answer, world.v1.reset_connections])()
     else:
-        fates = ["503", "request lost", "answer lost", "503 after", "502 page"]
+        fates = world.http.unsteady
         chosen = chance.sample(fates, chance.randint(1, len(fates)))
         total = chance.uniform(0.2, 0.7)
-        world.v2.chances = {fate: total / len(chosen) for fate in chosen}
+        world.http.chances = {fate: total / len(chosen) for fate in chosen}
         await asyncio.sleep(seconds)
-        world.v2.chances = {}
+        world.http.chances = {}
+
+
+async def reads_lag(world: World, chance: random.Random) -> None:
+    """MLflow reads from a replica of its database that is behind."""
+    settle_seconds = world.settings.target.settle_seconds
+    world.mlflow.lag(chance.uniform(0.02, LONGEST_LAG) * settle_seconds)
 
 
 async def dead_letters_unknown(world: World, chance: random.Random) -> None:
@@ -447,6 +449,34 @@ async def dead_letters_fail(world: World, chance: random.Random) -> None:
     world.sqs.faults.denied.add("SendMessage")
     await asyncio.sleep(seconds)
     world.sqs.faults.denied.discard("SendMessage")
+
+
+async def lists_fail(world: World, chance: random.Random) -> None:
+    """Somebody else uses up the rate of ListTrainingJobs, or it is not allowed, or it fails."""
+    seconds = chance.uniform(20, 300)
+    what = chance.choice(["throttled", "denied", "failing"])
+    world.record(f"ListTrainingJobs: {what} for {seconds:.1f} s")
+    match what:
+        case "throttled":
+            world.sagemaker.list_rate = 0.05
+        case "denied":
+            world.sagemaker.faults.denied.add("ListTrainingJobs")
+        case "failing":
+            world.sagemaker.short_pages = 0.8
+            world.sagemaker.faults.fail_next["ListTrainingJobs"] = chance.randint(1, 3)
+    await asyncio.sleep(seconds)
+    world.sagemaker.list_rate = LIST_RATE
+    world.sagemaker.faults.denied.discard("ListTrainingJobs")
+    world.sagemaker.short_pages = 0.0
+
+
+async def sends_fail(world: World, chance: random.Random) -> None:
+    """Nobody may send to the queue."""
+    seconds = chance.uniform(60, 600)
+    world.record(f"SendMessageBatch is denied for {seconds:.1f} s")
+    world.sqs.faults.denied.add("SendMessageBatch")
+    await asyncio.sleep(seconds)
+    world.sqs.faults.denied.discard("SendMessageBatch")
 
 
 async def _wait_for_claims(world: World) -> None:
@@ -475,16 +505,16 @@ async def _stop_replicas(world: World, how: str = "stop") -> None:
 
 
 OUTAGES: dict[str, Action] = {
-    "modeldb_down": modeldb_down,
-    "modeldb_database_down": modeldb_database_down,
-    "modeldb_frozen": modeldb_frozen,
+    "target_down": target_down,
+    "target_database_down": target_database_down,
+    "target_frozen": target_frozen,
 }
 CHAOS: dict[str, Action] = {
     "kill": kill,
     "sigterm": sigterm,
     "cancel": cancel,
     "lost_create": lost_create,
-    "modeldb_weather": modeldb_weather,
+    "target_weather": target_weather,
     "aws_weather": aws_weather,
     "queue_habits": queue_habits,
     "queue_down": queue_down,
@@ -505,15 +535,25 @@ SCRIPTED: dict[str, Action] = {
     "other_place": other_place,
     "first_place": first_place,
     "disk_hangs": disk_hangs,
-    "modeldb_slow": modeldb_slow,
-    "modeldb_away": modeldb_away,
+    "target_slow": target_slow,
+    "target_away": target_away,
     "queue_silent": queue_silent,
     "single_queue_fault": single_queue_fault,
     "short_queue_fault": short_queue_fault,
     "sagemaker_throttles": sagemaker_throttles,
-    "modeldb_unsteady": modeldb_unsteady,
+    "people_and_operators": people_and_operators,
+    "people_edit": people_edit,
+    "doubles_appear": doubles_appear,
+    "reads_lag": reads_lag,
+    "target_unsteady": target_unsteady,
     "dead_letters_unknown": dead_letters_unknown,
     "dead_letters_fail": dead_letters_fail,
+    "operator_redrives": redrive.operator_redrives,
+    "lists_fail": lists_fail,
+    "sends_fail": sends_fail,
+    "backfill": backfill.act,
+    "account_denied": accounts.account_denied,
+    "account_allowed": accounts.account_allowed,
 }
 
 

@@ -2,7 +2,7 @@
 
 A history has jobs whose events arrive over some minutes, replicas of the daemon, and faults
 (`chaos`). Then all faults end, the queue is drained, the replicas are stopped, and `verify` checks
-ModelDB and the queues.
+the target and the queues.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+from daemon.operations import handed_over
+from daemon.operations.handed_over import LOOK_SECONDS
 from tests.simulation.chaos import CHAOS, SCRIPTED
+from tests.simulation.handing_over import Asking
+from tests.simulation.hosts_chaos import HOSTS_CHAOS, HOSTS_SCRIPTED
 from tests.simulation.invariants import verify
 from tests.simulation.kinds import plan_of
 from tests.simulation.loop import START, StuckError, VirtualLoop, virtual
@@ -34,17 +39,23 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 3600.0
 """After so long with everything in order, nothing may be left in the queue."""
+FIND_SECONDS = 10_800.0
+"""After so long with everything in order, every job whose event is lost has been found."""
 MOST_TURNS = 150_000
 """Of the event loop in one history; that of a history that comes to its end is far below."""
 PROJECT_TAG = "MODEL_DB_PROJECT_NAME"
 ANOTHER_PROJECT = "another project"
+SELDOM_SECONDS = 20.0
+"""Between two looks for requests in a history without any."""
 QUIET_SECONDS = 50.0
-"""For so long nothing may be left before a history is over: what SQS or ModelDB does late must have
-happened."""
+"""For so long nothing may be left before a history is over: what SQS or the target does late must
+have happened."""
 _MOVED_BACK = {
     "reason": {"DataType": "String", "StringValue": "job_gone"},
     "detail": {"DataType": "String", "StringValue": "as it was when it was rejected"},
 }
+
+_REFUSED = _MOVED_BACK | {"reason": {"DataType": "String", "StringValue": "target_refused"}}
 
 
 @dataclass
@@ -89,7 +100,11 @@ def run(seed: int, target: str, kind: str = "") -> Result:
         kind: one of `tests.simulation.kinds.KINDS`; "": as the default mix has it.
     """
     plan = plan_of(seed, target, kind)
-    with world_of(seed, target, plan.shape) as world:
+    looks = LOOK_SECONDS if plan.requests else SELDOM_SECONDS
+    with (
+        mock.patch.object(handed_over, "LOOK_SECONDS", looks),
+        world_of(seed, target, plan.shape) as world,
+    ):
         until_done(world, play(world, plan))
         return result_of(world, plan)
 
@@ -108,7 +123,7 @@ def until_done(world: World, script: Coroutine[Any, Any, None]) -> None:
 def result_of(world: World, plan: Plan) -> Result:
     """The result of a world at its end."""
     steps = sum(replica.process.steps for replica in world.replicas)
-    suffered = {**world.v2.suffered, **world.network.suffered, **world.v1.counts}
+    suffered = {**world.http.suffered, **world.network.suffered, **world.v1.counts}
     suffered[f"kind {plan.kind}"] = 1
     return Result(
         plan,
@@ -129,11 +144,15 @@ async def play(world: World, plan: Plan) -> None:
     for planned in plan.jobs:
         happenings += lives_of(world, planned)
     happenings += [(at, partial(world.queue.send, poison.body)) for at, poison in plan.poison]
+    asking = Asking(world) if plan.requests else None
+    if asking is not None:
+        happenings += [(each.at, partial(asking.ask, each)) for each in plan.requests]
     actions: set[asyncio.Task[None]] = set()
 
     def act(name: str) -> None:
         world.record(f"CHAOS {name}")
-        actions.add(world.loop.spawn((CHAOS | SCRIPTED)[name](world, chance)))
+        does = (CHAOS | SCRIPTED | HOSTS_CHAOS | HOSTS_SCRIPTED)[name]
+        actions.add(world.loop.spawn(does(world, chance)))
 
     happenings += [(at, partial(act, name)) for at, name in plan.chaos]
     happenings.sort(key=lambda each: each[0])
@@ -154,55 +173,111 @@ async def play(world: World, plan: Plan) -> None:
         for task in actions:
             task.result()
     world.calm()  # what ended late may have begun late
-    await drain(world)
+    await found(world, plan)
+    await drain(world, is_done=lambda: asking is None or asking.is_done())
     await stop_all(world)
-    verify(world, plan)
+    verify(world, plan, None if asking is None else asking.ends())
 
 
 def lives_of(world: World, planned: PlannedJob) -> list[tuple[float, Callable[[], object]]]:
     """What happens to a job and when (seconds from the beginning)."""
-    job = planned.job
+    job, sagemaker = planned.job, world.sagemaker_of(planned.job.account)
     moved = replace(job, tags={**job.tags, PROJECT_TAG: ANOTHER_PROJECT}, event_tags=None)
     is_moved = False
-    first = planned.events[0]
 
     def appear() -> None:
         world.record(f"SageMaker: {job.name} is {job.status} (created {job.created - START:+.2f})")
-        world.sagemaker.create(job.description, job.tags, running=bool(planned.completes_late))
+        tags = job.tags if planned.tagged_at is None else job.event_tags or {}
+        sagemaker.create(job.description, tags, running=bool(planned.completes_late))
         if planned.completes_late:
-            world.loop.call_later(planned.completes_late, world.sagemaker.end, job.name)
+            world.loop.call_later(planned.completes_late, sagemaker.end, job.name)
 
     def tell(form: Form) -> None:
         told = moved if is_moved else job
         body = told.body_by_hand if form is Form.BY_HAND else told.event
         attributes = _MOVED_BACK if form is Form.MOVED_BACK else None
         for place in world.queue_places:
-            message = place.queue.send(body, attributes)
+            if form is Form.LETTER:
+                assert place.dead_letters is not None
+                message = place.dead_letters.send(body, _REFUSED)
+            else:
+                message = place.queue.send(body, attributes)
             world.record(f"{form.name}: {job.name} in message {message.message_id}")
 
     def move() -> None:
         nonlocal is_moved
         is_moved = True
         world.record(f"SageMaker: {job.name} has the project tag {ANOTHER_PROJECT}")
-        world.sagemaker.tag(job.name, {PROJECT_TAG: ANOTHER_PROJECT})
+        sagemaker.tag(job.name, {PROJECT_TAG: ANOTHER_PROJECT})
+
+    def complete_tags() -> None:
+        world.record(f"SageMaker: {job.name} has all its tags")
+        sagemaker.tag(job.name, job.tags)
 
     def vanish() -> None:
         world.record(f"SageMaker: {job.name} is deleted (created {job.created - START:+.2f})")
-        world.sagemaker.delete(job.name)
+        sagemaker.delete(job.name)
 
     def leave() -> None:
         world.record(f"SageMaker: {job.name} is being deleted")
-        world.sagemaker.begin_to_delete(job.name)
+        sagemaker.begin_to_delete(job.name)
 
-    lives: list[tuple[float, Callable[[], object]]] = [(max(0.0, first - 0.001), appear)]
-    lives += [(at, partial(tell, Form.EVENT)) for at in planned.events]
+    lives = _beginning(world, planned, appear)
+    lives += [(at, partial(tell, planned.form)) for at in planned.announced]
     lives += [(at, partial(tell, form)) for at, form in planned.later]
-    changes = ((planned.moved_at, move), (planned.leaves_at, leave), (planned.deleted_at, vanish))
+    changes = (
+        (planned.moved_at, move),
+        (planned.tagged_at, complete_tags),
+        (planned.leaves_at, leave),
+        (planned.deleted_at, vanish),
+    )
     return lives + [(at, change) for at, change in changes if at is not None]
 
 
-async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
-    """Waits until the queue has been empty for a while, with at least one replica running."""
+def _beginning(
+    world: World, planned: PlannedJob, appear: Callable[[], None]
+) -> list[tuple[float, Callable[[], object]]]:
+    """From when on SageMaker has a job: as ended, or as running until its first event."""
+    job, first = planned.job, planned.events[0] - 0.001
+    if planned.runs_from is None:
+        return [(max(0.0, first), appear)]
+
+    def begin() -> None:
+        world.record(f"SageMaker: {job.name} runs (created {job.created - START:+.2f})")
+        world.sagemaker.create(job.description, job.tags, running=True)
+
+    def end() -> None:
+        world.record(f"SageMaker: {job.name} is {job.status}")
+        world.sagemaker.end(job.name)
+
+    return [(planned.runs_from, begin), (first, end)]
+
+
+async def found(world: World, plan: Plan) -> None:
+    """Waits until the jobs whose events are lost are in the target, however long that may take."""
+    if not plan.shape.reconcile:
+        return
+    runs = [planned.job.run for planned in plan.jobs if not planned.told]
+    deadline = world.loop.time() + FIND_SECONDS
+    while world.loop.time() < deadline and not all(
+        place.has(run) for run in runs if run is not None for place in world.places
+    ):
+        if not world.living:
+            world.start_replica(world.new_name())
+        await asyncio.sleep(10)
+
+
+async def drain(
+    world: World,
+    quiet_seconds: float = QUIET_SECONDS,
+    *,
+    is_done: Callable[[], bool] = lambda: True,
+) -> None:
+    """Waits until the queue has been empty for a while, with at least one replica running.
+
+    Args:
+        is_done: whether nothing else is left either.
+    """
     deadline = world.loop.time() + DRAIN_SECONDS
     quiet_since = world.loop.time()
     while world.loop.time() - quiet_since < quiet_seconds:
@@ -211,7 +286,7 @@ async def drain(world: World, quiet_seconds: float = QUIET_SECONDS) -> None:
             if all(each.queue is not place.queue for each in serving):
                 world.start_replica(world.new_name(), place)
         await asyncio.sleep(10)
-        if any(_left(place) for place in world.places):
+        if any(_left(place) for place in world.places) or not is_done():
             quiet_since = world.loop.time()
         if world.loop.time() > deadline:
             world.wrong(

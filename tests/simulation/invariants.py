@@ -13,6 +13,8 @@ from tests.simulation.rejections import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.simulation.plans import Plan
     from tests.simulation.world import Place, World
 
@@ -20,28 +22,36 @@ _OWN_FAULTS = {"target_fault", "sagemaker_fault", "internal_error"}
 _CLAIM_LOST = {"lease_lost"}
 
 
-def verify(world: World, plan: Plan) -> None:
-    """Checks the invariants. It says in words what is wrong."""
+def verify(world: World, plan: Plan, asked: Mapping[str, bool | None] | None = None) -> None:
+    """Checks the invariants. It says in words what is wrong.
+
+    Args:
+        asked: of the jobs that only requests tell of, those that must have a run (True) or may have
+            one (None), by their names.
+    """
     for place in world.places:
-        _verify_runs(world, place, plan)
+        _verify_runs(world, place, plan, asked or {})
     for place in world.queue_places:
         verify_rejections(world, place, plan)
         verify_outcomes(world, place, plan)
         _verify_checks(world, place, plan)
 
 
-def _verify_runs(world: World, place: Place, plan: Plan) -> None:
+def _verify_runs(world: World, place: Place, plan: Plan, asked: Mapping[str, bool | None]) -> None:
     """Each job has exactly one complete run in each place."""
-    expected = [planned.job.run for planned in plan.jobs if planned.lasts]
-    optional = [planned.job.run for planned in plan.jobs if not planned.lasts]
-    wrong = place.v1.wrong if place.target == "modeldb-v1" else place.v2.wrong
+    asked_for = [each for each in plan.jobs if not (each.told or plan.shape.reconcile)]
+    wanted = {each.job.name: asked.get(each.job.name, False) for each in asked_for}
+    jobs = [each for each in plan.jobs if wanted.get(each.job.name, True) is not False]
+    sure = [each.lasts and wanted.get(each.job.name, True) is not None for each in jobs]
+    expected = [each.job.run for each, is_sure in zip(jobs, sure, strict=True) if is_sure]
+    optional = [each.job.run for each, is_sure in zip(jobs, sure, strict=True) if not is_sure]
     there = [run for run in optional if run is not None and place.has(run)]
     excused = _nobody_knew(world, place, plan)
     excused += tuple(
         f"{planned.job.name}: project " for planned in plan.jobs if planned.moved_at is not None
     )
-    where = "" if place is world.places[0] else " (in the second ModelDB)"
-    for problem in wrong([run for run in expected if run is not None] + there):
+    where = "" if place is world.places[0] else " (in the second target)"
+    for problem in place.wrong([run for run in expected if run is not None] + there):
         if not problem.startswith(excused):
             world.wrong(f"{_in_words(problem)}{where}")
     for violation in place.v1.violations:
@@ -92,7 +102,7 @@ def _verify_checks(world: World, place: Place, plan: Plan) -> None:
     if Check.PROMPT_INTAKE in checks:
         _verify_intake(world, place, plan.longest_intake)
     if Check.NAMES_ONCE in checks:
-        for duplicate in place.v2.duplicate_names():
+        for duplicate in place.http.duplicate_names():
             world.wrong(duplicate)
 
 

@@ -1,5 +1,5 @@
 """Training jobs of the simulation: the description in SageMaker, the event, and the run that
-ModelDB must have at the end.
+the target must have at the end.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
+MEMBER = "210987654321"
+"""Another account, in histories of several."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class SimulatedJob:
         tags: as ListTags says in the end.
         event_tags: as the event has them; None: none at all.
         seconds: from its creation to its end.
+        account: that it belongs to.
     """
 
     name: str
@@ -39,10 +42,11 @@ class SimulatedJob:
     tags: Mapping[str, str] = field(default_factory=dict)
     event_tags: Mapping[str, str] | None = None
     seconds: float = 60.0
+    account: str = ACCOUNT
 
     @property
     def arn(self) -> str:
-        return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{self.name}"
+        return f"arn:aws:sagemaker:{REGION}:{self.account}:training-job/{self.name}"
 
     @property
     def description(self) -> dict[str, Any]:
@@ -83,7 +87,7 @@ class SimulatedJob:
                 "id": "844e2571-85d4-695f-b930-0153b71dcb42",
                 "detail-type": "SageMaker Training Job State Change",
                 "source": "aws.sagemaker",
-                "account": ACCOUNT,
+                "account": self.account,
                 "time": datetime.fromtimestamp(self.created + self.seconds, UTC).strftime(
                     "%Y-%m-%dT%H:%M:%SZ"
                 ),
@@ -107,7 +111,7 @@ class SimulatedJob:
 
     @property
     def run(self) -> TrainingRun | None:
-        """The run that ModelDB must have; None: it must have none."""
+        """The run that the target must have; None: it must have none."""
         tags = read_tags(self.tags, TagKeys())
         if self.status != "Completed" or not isinstance(tags, JobTags):
             return None

@@ -10,8 +10,15 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tests.simulation import accounts, backfill, redrive
+from tests.simulation.by_hand import by_hand
 from tests.simulation.chaos import CHAOS, OUTAGES
+from tests.simulation.handing_over import handed_over_plan
+from tests.simulation.hosts_kinds import HOSTS_KINDS, hosts_plan, plan_of_hosts
+from tests.simulation.lost_events import lost_events
+from tests.simulation.mlflow_people import doubles_plan, people_plan
 from tests.simulation.plans import (
+    SENT_FORMS,
     Check,
     Form,
     Plan,
@@ -28,11 +35,13 @@ from tests.simulation.plans import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BOTH = ("modeldb-v2", "modeldb-v1")
+ALL = ("modeldb-v2", "modeldb-v1", "mlflow")
 _LEAVES_NAMES_ALONE = ("queue_habits", "aws_weather", "queue_down", "sagemaker_down")
 _SHORT_FAULTS = 12
 """So many, each with time to recover."""
 _LONGEST_INTAKE = 15.0
+HOSTS = "hosts"
+"""A mix of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Kind:
     share: int
     about: str
     plan: Callable[[Plan, random.Random], Plan]
-    targets: tuple[str, ...] = BOTH
+    targets: tuple[str, ...] = ALL
 
     @property
     def is_scripted(self) -> bool:
@@ -86,7 +95,7 @@ def _by_chance(draft: Plan, chance: random.Random) -> Plan:
             faults = [
                 "lost_create",
                 "lost_create",
-                *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "modeldb_weather"], 2),
+                *chance.sample(["kill", "sigterm", "cancel", "clock_jump", "target_weather"], 2),
             ]
             horizon /= 3
         case "amnesia":
@@ -180,7 +189,7 @@ def _lost_checkpoint(draft: Plan, chance: random.Random) -> Plan:
     # what EventBridge itself repeats within minutes of a copy that was put back, nobody can tell
     # from an event that was never seen
     copied = chance.random() < 0.4
-    known_forms = [Form.BY_HAND, Form.MOVED_BACK] if copied else list(Form)
+    known_forms = [Form.BY_HAND, Form.MOVED_BACK] if copied else SENT_FORMS
     for planned in plain_jobs(chance, chance.randint(1, 5), (3, 13)):
         forms = chance.choices(known_forms, k=chance.choice([1, 1, 2]))
         later = tuple((chance.uniform(160, 200), form) for form in forms)
@@ -210,7 +219,7 @@ def _another_place(draft: Plan, chance: random.Random) -> Plan:
             replace(
                 planned,
                 later=tuple(
-                    (at + chance.uniform(0, 20), chance.choice(list(Form))) for at in times
+                    (at + chance.uniform(0, 20), chance.choice(SENT_FORMS)) for at in times
                 ),
             )
             for planned in jobs
@@ -221,13 +230,13 @@ def _another_place(draft: Plan, chance: random.Random) -> Plan:
         jobs=jobs,
         chaos=chaos,
         horizon=60.0 if together else 290.0,
-        shape=Shape(other_place=chance.choice(BOTH), own_queue=together),
+        shape=Shape(other_place=chance.choice(ALL), own_queue=together),
     )
 
 
 def _hanging_disk(draft: Plan, chance: random.Random) -> Plan:
     at = 10 + chance.uniform(0, 10)
-    chaos = ((at - 0.5, "modeldb_slow"), (at, "disk_hangs"))
+    chaos = ((at - 0.5, "target_slow"), (at, "disk_hangs"))
     return replace(
         draft,
         jobs=plain_jobs(chance, chance.randint(2, 8), (at, at + 2)),
@@ -243,7 +252,7 @@ def _silent_queue(draft: Plan, chance: random.Random) -> Plan:
         draft,
         replicas=chance.choice([1, 2]),
         jobs=plain_jobs(chance, chance.randint(2, 8), (at, at + 2)),
-        chaos=((at - 0.5, "modeldb_away"), (at, "queue_silent")),
+        chaos=((at - 0.5, "target_away"), (at, "queue_silent")),
         horizon=at + 60,
         checks=frozenset({Check.NO_CLAIM_LOST, Check.NO_OWN_FAULT}),
     )
@@ -286,19 +295,45 @@ def _unsteady_target(draft: Plan, chance: random.Random) -> Plan:
     return replace(
         draft,
         jobs=plain_jobs(chance, chance.randint(6, 15), (5, 60)),
-        chaos=((3.0, "modeldb_unsteady"),),
+        chaos=((3.0, "target_unsteady"),),
         horizon=120.0,
         checks=frozenset({Check.NO_OWN_FAULT, Check.NO_RECEIVE_USED_UP}),
     )
 
 
+def _replica_lag(draft: Plan, chance: random.Random) -> Plan:
+    horizon = chance.uniform(40, 150)
+    faults = ["kill", "lost_create", "lost_create", "target_weather", "sigterm", "cancel"]
+    chaos = [
+        (chance.uniform(0, horizon), chance.choice(faults)) for _ in range(chance.randint(1, 6))
+    ]
+    return replace(
+        draft,
+        replicas=chance.choice([1, 1, 2, 3]),
+        jobs=some_jobs(chance, horizon, draft.kind),
+        chaos=((-1.0, "reads_lag"), *sorted(chaos)),
+        horizon=horizon,
+    )
+
+
 KINDS = {
     "mixed": Kind(30, "faults of all sorts", _by_chance),
-    "outages": Kind(10, "ModelDB as a whole is out of order, nothing else", _by_chance),
+    "outages": Kind(10, "the target as a whole is out of order, nothing else", _by_chance),
     "lost creates": Kind(15, "answers of creates are lost", _by_chance),
     "amnesia": Kind(8, "the checkpoint is deleted", _by_chance),
     "crowd": Kind(7, "replicas start on the same names", _by_chance),
     "rejections": Kind(5, "messages that must be found among the dead letters", _rejections),
+    "by hand": Kind(
+        1,
+        "people change runs, operators repair them, some are killed",
+        by_hand,
+        ("modeldb-v2", "mlflow"),
+    ),
+    "people": Kind(
+        4, "people edit and delete runs, and their jobs come again", people_plan, ("mlflow",)
+    ),
+    "doubles": Kind(2, "another daemon has written the same jobs", doubles_plan, ("mlflow",)),
+    "replica lag": Kind(8, "reads lag behind writes", _replica_lag, ("mlflow",)),
     "standby": Kind(
         5,
         "another process becomes the writer while calls of the last one are under way",
@@ -308,12 +343,24 @@ KINDS = {
     "lost checkpoint": Kind(
         5, "a day after the checkpoint was lost, jobs are sent again", _lost_checkpoint
     ),
-    "another place": Kind(4, "two ModelDBs on one checkpoint", _another_place),
+    "handed over": Kind(
+        4, "other processes hand jobs over to the daemon", handed_over_plan, ("modeldb-v1",)
+    ),
+    "another place": Kind(4, "two targets on one checkpoint", _another_place),
     "hanging disk": Kind(3, "a call of the checkpoint does not return for minutes", _hanging_disk),
     "silent queue": Kind(3, "SQS does not answer while jobs are held", _silent_queue),
     "short faults": Kind(
         2, "one or two receives fail, with time to recover between", _short_faults
     ),
     "throttling": Kind(2, "SageMaker throttles for minutes", _throttling),
-    "unsteady target": Kind(3, "many calls of ModelDB fail for minutes", _unsteady_target),
+    "redrive": Kind(2, "an operator who is killed sends dead letters back", redrive.plan),
+    "unsteady target": Kind(3, "many calls of the target fail for minutes", _unsteady_target),
+    "lost events": Kind(2, "some jobs' events never come", lost_events),
+    "backfill": Kind(
+        2, "events are lost; a backfill is killed and begun again until it ends", backfill.plan
+    ),
+    # none of the default mix, whose histories it would change
+    accounts.KIND: Kind(0, "a second account is denied and allowed again", accounts.accounts),
+    HOSTS: Kind(0, "several hosts with a checkpoint in DynamoDB", hosts_plan),
+    **{name: Kind(0, about, plan_of_hosts) for name, (_, about, _) in HOSTS_KINDS.items()},
 }

@@ -7,7 +7,9 @@ hash.
 
 A `Process` is a part of the program that can die on its own: every task, callback and "thread"
 started inside it carries it in its context. After a crash nothing of it runs any more, not even a
-`finally`: its tasks are kept as they are until the history ends.
+`finally`: its tasks are kept as they are until the history ends. A process can also be paused, as
+by SIGSTOP: what would run of it waits until it is woken. And it can be on a host of its own, whose
+clock is not quite right (`HostClock`).
 
 Existing packages were considered: simloop and seedloop need Python 3.12, and crashes in seedloop
 and looptime are cancellations, which run code that a killed process never runs. asyncio's own
@@ -25,6 +27,7 @@ import sys
 import time
 import uuid
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -44,12 +47,36 @@ class StuckError(AssertionError):
     """A history does not end: no event is left, or it has taken too many turns."""
 
 
+@dataclass
+class HostClock:
+    """The wall clock of one host, which is off and drifts, but never by more than a bound.
+
+    Attributes:
+        ahead: seconds at virtual second 0.
+        drift: seconds that it gains in each.
+        bound: it is never further off, in seconds.
+    """
+
+    ahead: float
+    drift: float
+    bound: float
+
+    def ahead_at(self, now: float) -> float:
+        """Seconds ahead of the true time at a virtual second."""
+        return max(-self.bound, min(self.bound, self.ahead + self.drift * now))
+
+    def step_to(self, ahead: float, now: float) -> None:
+        """It is set, to be so many seconds ahead at a virtual second."""
+        self.ahead = ahead - self.drift * now
+
+
 class Process:
     """A part of the program that crashes as a whole.
 
     Args:
         name: for people.
         on_crash: called when it crashes, outside of it.
+        clock: of its host; None: it is right.
 
     Attributes:
         steps: how often something of it has been run so far: every point at which it could have
@@ -58,12 +85,20 @@ class Process:
             nothing does.
     """
 
-    def __init__(self, name: str, on_crash: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_crash: Callable[[], None] = lambda: None,
+        *,
+        clock: HostClock | None = None,
+    ) -> None:
         self.name = name
+        self.clock = clock
         self.steps = 0
         self.before_step: tuple[int, Callable[[], None]] | None = None
         self.dead = False
         self._on_crash = on_crash
+        self._waiting: list[asyncio.Handle] | None = None
 
     @staticmethod
     def current() -> Process | None:
@@ -76,14 +111,44 @@ class Process:
             self.dead = True
             self._on_crash()
 
-    def may_step(self) -> bool:
-        """For the loop, before each step."""
+    @property
+    def is_paused(self) -> bool:
+        return self._waiting is not None
+
+    def pause(self) -> None:
+        """Same effect as SIGSTOP. What it has sent is carried out, and its answers wait."""
+        if self._waiting is None and not self.dead:
+            self._waiting = []
+
+    def wake(self, loop: VirtualLoop) -> None:
+        """Same effect as SIGCONT: everything that came in between runs now, in that order."""
+        waiting, self._waiting = self._waiting or [], None
+        for handle in waiting:
+            loop.run_next(handle)
+
+    def may_step(self, handle: asyncio.Handle) -> bool:
+        """For the loop, before each step.
+
+        Args:
+            handle: the step, which waits if the process is paused.
+        """
         if self.dead:
+            return False
+        if self._waits(handle):
             return False
         self.steps += 1
         if self.before_step is not None and self.steps == self.before_step[0]:
-            self.before_step[1]()
+            happen, self.before_step = self.before_step[1], None
+            happen()
+        if self._waits(handle):
+            self.steps -= 1  # it is yet to come
+            return False
         return not self.dead
+
+    def _waits(self, handle: asyncio.Handle) -> bool:
+        if self._waiting is not None:
+            self._waiting.append(handle)
+        return self._waiting is not None
 
 
 class _Handle(asyncio.Handle):
@@ -91,7 +156,7 @@ class _Handle(asyncio.Handle):
 
     def _run(self) -> None:
         process = self._context.get(_process)  # type: ignore[attr-defined] # asyncio's own handle keeps it there
-        if process is None or process.may_step():
+        if process is None or process.may_step(self):
             super()._run()
 
 
@@ -100,7 +165,7 @@ class _TimerHandle(asyncio.TimerHandle):
 
     def _run(self) -> None:
         process = self._context.get(_process)  # type: ignore[attr-defined] # as above
-        if process is None or process.may_step():
+        if process is None or process.may_step(self):
             super()._run()
 
 
@@ -184,8 +249,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def wall(self) -> float:
-        """Epoch seconds."""
+        """Epoch seconds, by the clock of the host of the process that is running."""
+        process = Process.current()
+        if process is None or process.clock is None:
+            return self.true_wall()
+        return self.true_wall() + process.clock.ahead_at(self._now)
+
+    def true_wall(self) -> float:
+        """Epoch seconds, by a clock that is right."""
         return self._now + self.wall_offset
+
+    def run_next(self, handle: asyncio.Handle) -> None:
+        """Runs what has become due before."""
+        self._ready.append(handle)  # type: ignore[attr-defined] # asyncio's own queue
 
     def _advance(self, timeout: float | None) -> None:
         self.turns += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from daemon.aws.ports import OutgoingMessage
 from daemon.aws.queue import SqsQueue
 from daemon.checkpoint import rules
 from daemon.checkpoint.journal import Journal
@@ -23,18 +24,33 @@ from daemon.checkpoint.writer_lease import WriterLeaseKeeper
 from daemon.errors import EdgeFault
 from daemon.intake.breaker import Breaker
 from daemon.intake.heartbeat import Heartbeat
+from daemon.operations import redrive
 from daemon.outcome import Deferred, Held
 from daemon.pipeline import flow, vouching
 from daemon.pipeline.flow import Flow
 from daemon.pipeline.worker import Worker
 from daemon.reasons import Reason
 from daemon.targets.modeldb_v1.write_session import WriteSession
+from daemon.targets.modeldb_v2 import differences
 from daemon.targets.modeldb_v2 import target as v2_target
 from daemon.targets.modeldb_v2.errors import ApiError
 from daemon.training_job.described_job import described_status
 from daemon.training_job.event import MalformedBody, OtherEvent, parse_event
 from daemon.training_job.final_status import TERMINAL_STATUSES
 from daemon.training_job.tags import SyncTagAbsent, TagsIncomplete, read_tags
+from tests.simulation import (
+    backfill,
+    dynamodb_mutations,
+    mlflow_mutations,
+    reconcile_mutations,
+)
+from tests.simulation.handing_over import (
+    answered_first,
+    never_taken_again,
+    not_in_the_ledger,
+    taken_twice,
+    withdrawn_in_the_middle,
+)
 from tests.simulation.history import run
 
 if TYPE_CHECKING:
@@ -317,8 +333,55 @@ def _one_beat() -> Iterator[None]:
         yield
 
 
+def _letters_are_deleted_first() -> AbstractContextManager[object]:
+    real = redrive.Copier._move
+
+    async def move(self: redrive.Copier, batch: Any) -> list[str]:
+        deleted = await self._delete({each.message_id: each.receipt_handle for each, _ in batch})
+        await real(self, batch)
+        return deleted
+
+    return mock.patch.object(redrive.Copier, "_move", move)
+
+
+def _every_entry_is_accepted() -> AbstractContextManager[object]:
+    async def send(queue: Any, copies: Any, done: redrive.Redriven) -> Any:
+        await queue.send(list(copies.values()))
+        done.sent += copies
+        return set(copies), None
+
+    return mock.patch.object(redrive, "_send", send)
+
+
+def _repairs_without_a_look() -> AbstractContextManager[object]:
+    real = v2_target._JobSync.sync
+
+    async def sync(self: Any, *, look_up_first: bool = False) -> Any:
+        if look_up_first:
+            self._journal._look_up_first = False
+        return await real(self)
+
+    return mock.patch.object(v2_target._JobSync, "sync", sync)
+
+
+def _all_keys_are_ours() -> AbstractContextManager[object]:
+    def outdated(stored: Any, wanted: Any, _mapped: Any) -> Any:
+        return [key for key in stored if key not in wanted]
+
+    return mock.patch.object(differences, "_outdated", outdated)
+
+
+def _all_descriptions_are_ours() -> AbstractContextManager[object]:
+    def description(stored: Any, mapped: Any, *_more: Any) -> Any:
+        wanted = mapped.body["description"]
+        return (wanted if stored.description != wanted else None), ()
+
+    return mock.patch.object(differences, "_description", description)
+
+
 BOTH = ("modeldb-v2", "modeldb-v1")
-V2, V1 = ("modeldb-v2",), ("modeldb-v1",)
+V2, V1, MLFLOW = ("modeldb-v2",), ("modeldb-v1",), ("mlflow",)
+HANDED_OVER = "handed over"
 
 MUTATIONS = (
     Mutation(
@@ -336,7 +399,12 @@ MUTATIONS = (
     ),
     Mutation("a project and an experiment are made under a lock of their name", V2, _no_locks),
     Mutation("the intent of a create is durable before it is sent", V2, _no_intent),
-    Mutation("after a create without an answer the target is asked by the mark", V2, _no_look_up),
+    Mutation(
+        "after a create without an answer the target is asked by the mark",
+        V2,
+        _no_look_up,
+        "lost creates",
+    ),
     Mutation(
         "after a success that follows an unknown create, duplicates are healed", V2, _no_settling
     ),
@@ -401,8 +469,223 @@ MUTATIONS = (
     Mutation(
         "a message whose dead letter was not sent is kept", BOTH, _failed_send_is_sent, "rejections"
     ),
+    Mutation(
+        "a handed-over job waits for a message of the same job", V1, not_in_the_ledger, HANDED_OVER
+    ),
+    Mutation("a request is answered after its outcome is durable", V1, answered_first, HANDED_OVER),
+    Mutation("one process at a time serves a request", V1, taken_twice, HANDED_OVER),
+    Mutation("a request whose daemon has ended is taken again", V1, never_taken_again, HANDED_OVER),
+    Mutation(
+        "a request is withdrawn only until it is begun", V1, withdrawn_in_the_middle, HANDED_OVER
+    ),
+    Mutation(
+        "a dead letter is deleted only when the queue has accepted its copy",
+        BOTH,
+        _letters_are_deleted_first,
+        "redrive",
+    ),
+    Mutation(
+        "a copy that the queue has not accepted is none", BOTH, _every_entry_is_accepted, "redrive"
+    ),
+    Mutation(
+        "a dead letter keeps its reason, so that its old tags do not count",
+        BOTH,
+        lambda: mock.patch.object(
+            redrive, "copy_of", lambda body, _attributes: OutgoingMessage(body)
+        ),
+        "redrive",
+    ),
+    Mutation(
+        "a letter that is rejected again is not sent again by the same redrive",
+        BOTH,
+        lambda: mock.patch.object(redrive.Copier, "_came_back", return_value=False),
+        "redrive",
+    ),
     Mutation("a job is done for one target only", BOTH, _done_anywhere, "another place"),
     Mutation(
+        "a repair looks for the job's run before anything else",
+        ("modeldb-v2",),
+        _repairs_without_a_look,
+        "by hand",
+    ),
+    Mutation(
+        "a repair changes only keys that this program writes",
+        ("modeldb-v2",),
+        _all_keys_are_ours,
+        "by hand",
+    ),
+    Mutation(
+        "a repair leaves a description that people wrote",
+        ("modeldb-v2",),
+        _all_descriptions_are_ours,
+        "by hand",
+    ),
+    Mutation(
         "messages are renewed also while the checkpoint hangs", BOTH, _one_beat, "hanging disk"
+    ),
+    Mutation(
+        "reconcile's position moves when a scan is complete, to the newest job listed",
+        BOTH,
+        reconcile_mutations.position_before_the_scan,
+        "lost events",
+    ),
+    Mutation(
+        "reconcile sends a message first and records it then",
+        BOTH,
+        reconcile_mutations.recorded_before_sent,
+        "lost events",
+    ),
+    Mutation(
+        "a job that ended minutes ago is seen again by reconcile",
+        BOTH,
+        reconcile_mutations.too_young_is_forgotten,
+        "lost events",
+    ),
+    Mutation(
+        "reconcile watches jobs that have not ended",
+        BOTH,
+        reconcile_mutations.nothing_is_watched,
+        "lost events",
+    ),
+    Mutation(
+        "a backfill saves its position after the batch is sent",
+        BOTH,
+        backfill.position_before_send,
+        backfill.KIND,
+    ),
+    Mutation(
+        "a backfill sends failed entries of a batch again",
+        BOTH,
+        backfill.failed_entries_are_sent,
+        backfill.KIND,
+    ),
+    Mutation(
+        "a backfill leaves out only what is synced",
+        BOTH,
+        backfill.rejected_is_left_out,
+        backfill.KIND,
+    ),
+    Mutation(
+        "a backfill that is resumed misses no job of the same moment",
+        BOTH,
+        backfill.one_job_a_moment,
+        backfill.KIND,
+    ),
+    Mutation(
+        "MLflow: the terminal status is sent last",
+        MLFLOW,
+        mlflow_mutations.status_before_the_rest,
+    ),
+    Mutation(
+        "MLflow: a running run with the mark is not complete",
+        MLFLOW,
+        mlflow_mutations.running_is_complete,
+    ),
+    Mutation(
+        "MLflow: after a create without an answer the job's run is looked for",
+        MLFLOW,
+        mlflow_mutations.no_look_after_an_unknown_create,
+        "lost creates",
+    ),
+    Mutation(
+        "MLflow: while a create may still be carried out nothing is created",
+        MLFLOW,
+        mlflow_mutations.no_settling,
+        "lost creates",
+    ),
+    Mutation(
+        "MLflow: also reads that lag behind have settled before they count",
+        MLFLOW,
+        mlflow_mutations.no_settling,
+        "replica lag",
+    ),
+    Mutation(
+        "MLflow: a model version is looked for before it is created",
+        MLFLOW,
+        mlflow_mutations.version_without_a_look,
+    ),
+    Mutation(
+        "MLflow: of several runs the first one stays",
+        MLFLOW,
+        mlflow_mutations.newest_stays,
+        "doubles",
+    ),
+    Mutation(
+        "MLflow: what a person deleted is not made again",
+        MLFLOW,
+        mlflow_mutations.deleted_is_made_again,
+        "people",
+    ),
+    Mutation(
+        "MLflow: what people edited stays",
+        MLFLOW,
+        mlflow_mutations.edited_runs_are_filled,
+        "people",
+    ),
+    Mutation(
+        "MLflow: a repair leaves descriptions that people wrote",
+        MLFLOW,
+        mlflow_mutations.all_descriptions_are_ours,
+        "by hand",
+    ),
+    Mutation(
+        "MLflow: a repair deletes only tags that this program writes",
+        MLFLOW,
+        mlflow_mutations.all_tags_are_ours,
+        "by hand",
+    ),
+    Mutation(
+        "MLflow: the mark is in the create of the run",
+        MLFLOW,
+        mlflow_mutations.mark_after_the_create,
+    ),
+    Mutation(
+        "MLflow: a duplicate has the tag that says so before it is deleted",
+        MLFLOW,
+        mlflow_mutations.double_without_a_word,
+        "doubles",
+    ),
+    Mutation(
+        "MLflow: the model versions of a duplicate are deleted with it",
+        MLFLOW,
+        mlflow_mutations.versions_of_doubles_stay,
+        "doubles",
+    ),
+    Mutation("MLflow: the intent of a create is durable before it is sent", MLFLOW, _no_intent),
+    Mutation(
+        "DynamoDB: an item is written on the condition that it is as it was read",
+        BOTH,
+        dynamodb_mutations.unconditional_put,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: whoever lost a claim writes nothing more",
+        BOTH,
+        dynamodb_mutations.fence_not_compared,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: a claim that is not written yet is lost when another process was quicker",
+        BOTH,
+        dynamodb_mutations.unwritten_claim_not_compared,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: what was decided on an older item is decided again",
+        BOTH,
+        dynamodb_mutations.written_over_after_a_second_look,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: a write is conditional on the version that was decided on",
+        BOTH,
+        dynamodb_mutations.stale_document_decides,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: without a dead-letter queue the body of a rejected message is kept",
+        BOTH,
+        dynamodb_mutations.bodies_not_kept,
+        "hosts mixed",
     ),
 )

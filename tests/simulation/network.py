@@ -46,18 +46,23 @@ class SimulatedNetwork:
         self._random = seeded
         self._record = record
 
-    async def call(self, name: str, carry_out: Callable[[], T]) -> T:
+    async def call(self, name: str, carry_out: Callable[[], T], seconds: float = 0.0) -> T:
         """See `tests.simulation.aws_calls.Network.call`. What has left is carried out whatever
         becomes of its caller.
+
+        Args:
+            name: as there.
+            carry_out: as there.
+            seconds: how long the service takes before that.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._loop.spawn(self._bring(name, carry_out, answer))
+        self._loop.spawn(self._bring(name, carry_out, answer, seconds))
         return await answer
 
     async def _bring(
-        self, name: str, carry_out: Callable[[], T], answer: asyncio.Future[T]
+        self, name: str, carry_out: Callable[[], T], answer: asyncio.Future[T], seconds: float
     ) -> None:
-        await self._pause()
+        await self._pause(seconds)
         fate = "never arrives" if name in self.silent else self._fate()
         if fate:
             self.suffered[fate] += 1
@@ -85,8 +90,8 @@ class SimulatedNetwork:
             else:
                 answer.set_result(value)
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._random.uniform(0.001, 0.03))
+    async def _pause(self, seconds: float = 0.0) -> None:
+        await asyncio.sleep(self._random.uniform(0.001, 0.03) + seconds)
 
     def _fate(self) -> str:
         if self.chances:

@@ -45,6 +45,12 @@ class Form(Enum):
     """The job's ARN, as an operator writes it."""
     MOVED_BACK = auto()
     """The event, with the attributes of a dead letter."""
+    LETTER = auto()
+    """The same, in the dead-letter queue: the target has refused the job."""
+
+
+SENT_FORMS = (Form.EVENT, Form.BY_HAND, Form.MOVED_BACK)
+"""Those of messages in the queue."""
 
 
 class Check(Enum):
@@ -80,11 +86,41 @@ class PlannedJob:
     """When its project tag changes: the run may be in either project."""
     later: tuple[tuple[float, Form], ...] = ()
     """Further messages about it."""
+    told: bool = True
+    """Its events arrive; else only a request tells of it, or reconcile finds it."""
+    tagged_at: float | None = None
+    """When its tags become what they are in the end; until then they are those of its event."""
+    form: Form = Form.EVENT
+    """Of its events."""
+    backfilled: bool = False
+    """Its events are lost, and a backfill finds it."""
+
+    runs_from: float | None = None
+    """Since when SageMaker has it, as running; it ends right before its first event."""
+
+    @property
+    def announced(self) -> tuple[float, ...]:
+        """When its events arrive."""
+        return self.events if self.told and not self.backfilled else ()
 
     @property
     def lasts(self) -> bool:
         """SageMaker does not forget it."""
         return self.deleted_at is None
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """A process that hands a job over to the daemon, and when (seconds)."""
+
+    at: float
+    job: str
+    """Its name."""
+    force: bool
+    leaves_after: float | None = None
+    """Seconds until it goes away without an answer; None: it waits."""
+    is_killed: bool = False
+    """It goes away without withdrawing its request."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +132,18 @@ class Shape:
     metadata_store: bool | None = None
     """Whether ModelDB V1 has one."""
     other_place: str = ""
-    """Kind of a second ModelDB; "": there is none."""
+    """Kind of a second target; "": there is none."""
     old_checkpoint: bool | None = None
     """Whether the checkpoint has been in use for long; else it is a new one."""
     own_queue: bool = False
     """The replicas that write to it have a queue of their own."""
+    accounts: bool = False
+    """There is a second account, and five messages fill a daemon."""
+    reconcile: bool = False
+    """The daemons look for jobs whose events are lost."""
+    hosts: bool = False
+    """Each replica is on a host of its own, with a clock of its own, and the checkpoint is a table
+    in DynamoDB; else they are on one host, and it is a file."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +163,7 @@ class Plan:
     """Messages that cannot be understood, and when they are sent."""
     checks: frozenset[Check] = frozenset()
     shape: Shape = field(default_factory=Shape)
+    requests: Sequence[PlannedRequest] = ()
     longest_intake: float = 0.0
     """With `Check.PROMPT_INTAKE`: seconds from the queue to the first receive."""
 

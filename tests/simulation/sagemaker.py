@@ -5,6 +5,8 @@ the new or the old value, depending on the server that answers. So a job that ha
 as running for a while, a new job is not found, and a name that was deleted and used again may still
 return the old job.
 
+A list may show a job late, too, or as it was. It is limited to `LIST_RATE` requests a second.
+
 Errors are the recorded ones in ``tests/data/aws/errors``.
 """
 
@@ -46,6 +48,12 @@ _KNOWN_AT_THE_END = {
     "BillableTimeInSeconds",
 }
 _FEWEST_RESULTS = 50
+LIST_RATE = 2.0
+_MOST_LISTED = 100
+_LISTED = (
+    *("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime"),
+    *("TrainingEndTime", "LastModifiedTime"),
+)
 
 
 @dataclass(slots=True)
@@ -113,7 +121,9 @@ class SimulatedSageMaker:
     Attributes:
         faults: what is wrong with the service.
         lags: of changes.
-        short_pages: chance that a page of tags ends early, also without any tag.
+        short_pages: chance that a page of tags or jobs ends early, also without any.
+        list_rate: lists a second; as many may come at once after a pause.
+        most_listed: jobs on a page of a list.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -121,6 +131,10 @@ class SimulatedSageMaker:
         self.lags = Lags()
         self.short_pages = 0.0
         self.random = rng
+        self.list_rate = LIST_RATE
+        self.most_listed = _MOST_LISTED
+        self._lists_left = LIST_RATE
+        self._lists_counted_at = 0.0
         self._tokens = itertools.count()
         self._jobs: dict[str, _Lagging[_Job | None]] = {}
         self._tags: dict[str, _Lagging[Mapping[str, str] | None]] = {}
@@ -201,6 +215,53 @@ class SimulatedSageMaker:
             {"NextToken": f"{start + size}/{next(self._tokens)}"} if size < len(left) else {}
         )
 
+    def list_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """ListTrainingJobs, oldest first by creation time. A token is the place of the last job.
+
+        Raises:
+            Refusal: throttled, or a parameter that this model does not have.
+        """
+        self.count_list()
+        if (request.get("SortBy"), request.get("SortOrder")) != ("CreationTime", "Ascending"):
+            raise Refusal("ValidationException", "this model lists by ascending creation time only")
+        limit = min(request.get("MaxResults", 10), self.most_listed)
+        after, before = request["CreationTimeAfter"], request["CreationTimeBefore"]
+        last = tuple((request.get("NextToken") or "//").split("/")[:2])
+        found = []
+        for name, lagging in self._jobs.items():
+            job = lagging.read(_now(), self.random)
+            if job is not None and after <= job.description["CreationTime"] <= before:
+                place = (job.description["CreationTime"].isoformat(), name)
+                if place > last:
+                    found.append((place, job.described(_now(), self.random)))
+        found.sort(key=lambda each: each[0])
+        size = min(limit, len(found))
+        if self.short_pages and self.random.random() < self.short_pages:
+            size = self.random.randrange(size + 1)
+        page = found[:size]
+        summaries = [
+            {member: job[member] for member in _LISTED if member in job} for _, job in page
+        ]
+        created, name = page[-1][0] if page else last
+        return {"TrainingJobSummaries": summaries} | (
+            {"NextToken": f"{created}/{name}/{next(self._tokens)}"}
+            if len(page) < len(found)
+            else {}
+        )
+
+    def count_list(self) -> None:
+        """Counts a request of ListTrainingJobs, of whoever makes it.
+
+        Raises:
+            Refusal: throttled.
+        """
+        earned = (_now() - self._lists_counted_at) * self.list_rate
+        self._lists_left = min(max(1.0, self.list_rate), self._lists_left + earned)
+        self._lists_counted_at = _now()
+        if self._lists_left < 1:
+            raise _refused("describe-throttled.json")
+        self._lists_left -= 1
+
     def _job(self, name: str) -> _Job:
         job = self._jobs[name].latest
         assert job is not None, f"{name} is deleted"
@@ -246,6 +307,12 @@ class SimulatedSageMakerClient:
         """DescribeTrainingJob."""
         return await self._caller.call(
             "DescribeTrainingJob", lambda: self._sagemaker.describe(request["TrainingJobName"])
+        )
+
+    async def list_training_jobs(self, **request: Any) -> dict[str, Any]:
+        """ListTrainingJobs."""
+        return await self._caller.call(
+            "ListTrainingJobs", lambda: self._sagemaker.list_jobs(request)
         )
 
     async def list_tags(self, **request: Any) -> dict[str, Any]:

@@ -169,6 +169,17 @@ class SimulatedSqsClient:
 
         return await self._caller.call("SendMessage", carry_out)
 
+    async def send_message_batch(self, **request: Any) -> dict[str, Any]:
+        """SendMessageBatch."""
+
+        def send(queue: SimulatedQueue, entry: Mapping[str, Any]) -> dict[str, Any]:
+            body, attributes = entry["MessageBody"], entry.get("MessageAttributes") or {}
+            _check_message(body, attributes)
+            message = queue.send(body, attributes, delay_seconds=entry.get("DelaySeconds", 0))
+            return {"MD5OfMessageBody": _md5(body), "MessageId": message.message_id}
+
+        return await self._batch("SendMessageBatch", request, send, _check_batch_size)
+
     async def get_queue_attributes(self, **request: Any) -> dict[str, Any]:
         """GetQueueAttributes."""
 
@@ -198,11 +209,22 @@ class SimulatedSqsClient:
         self,
         operation: str,
         request: Mapping[str, Any],
-        do: Callable[[SimulatedQueue, Mapping[str, Any]], None],
+        do: Callable[[SimulatedQueue, Mapping[str, Any]], dict[str, Any] | None],
+        check: Callable[[Sequence[Mapping[str, Any]]], None] = lambda _entries: None,
     ) -> dict[str, Any]:
+        """Does something with each entry, which may be answered with members of its own.
+
+        Args:
+            operation: its name.
+            request: with all entries.
+            do: for each of them.
+            check: raises `Refusal` of the whole batch.
+        """
+
         def carry_out() -> dict[str, Any]:
             queue, entries = self._sqs.queue(request["QueueUrl"]), request["Entries"]
             _check_batch(entries)
+            check(entries)
             answer: dict[str, list[dict[str, Any]]] = {"Successful": [], "Failed": []}
             for entry in entries:
                 if (
@@ -212,7 +234,7 @@ class SimulatedSqsClient:
                     answer["Failed"].append(_internal_error(entry))
                     continue
                 try:
-                    do(queue, entry)
+                    members = do(queue, entry) or {}
                 except Refusal as refusal:
                     fault = refusal.fault
                     failed = {
@@ -229,7 +251,7 @@ class SimulatedSqsClient:
                 ):
                     answer["Failed"].append(_internal_error(entry))
                 else:
-                    answer["Successful"].append({"Id": entry["Id"]})
+                    answer["Successful"].append({"Id": entry["Id"], **members})
             return {name: entries for name, entries in answer.items() if entries}
 
         return await self._caller.call(operation, carry_out)
@@ -298,17 +320,32 @@ def _check_message(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> No
             "InvalidParameterValue",
             "Number of message attributes exceeds the allowed maximum [10].",
         )
-    size = len(body.encode()) + sum(
+    if _size(body, attributes) > MAX_BYTES:
+        reason = f"Message must be shorter than {MAX_BYTES} bytes."
+        raise Refusal(
+            "InvalidParameterValue", f"One or more parameters are invalid. Reason: {reason}"
+        )
+
+
+def _check_batch_size(entries: Sequence[Mapping[str, Any]]) -> None:
+    total = sum(
+        _size(entry["MessageBody"], entry.get("MessageAttributes") or {}) for entry in entries
+    )
+    if total > MAX_BYTES:
+        raise Refusal(
+            "AWS.SimpleQueueService.BatchRequestTooLong",
+            f"Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {total} bytes.",
+            shape="BatchRequestTooLong",
+        )
+
+
+def _size(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    return len(body.encode()) + sum(
         len(name.encode())
         + len(str(value["DataType"]).encode())
         + len(str(value["StringValue"]).encode())
         for name, value in attributes.items()
     )
-    if size > MAX_BYTES:
-        reason = f"Message must be shorter than {MAX_BYTES} bytes."
-        raise Refusal(
-            "InvalidParameterValue", f"One or more parameters are invalid. Reason: {reason}"
-        )
 
 
 def _received(copy: Copy, handle: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from daemon.aws.ports import Failed, OutgoingMessage, Sent
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, JobRefused
 from daemon.reasons import Reason
@@ -248,6 +249,34 @@ async def a_dead_letter_of_ours_keeps_its_attributes(place: Place) -> None:
 
     assert (message.body, message.receive_count) == ("body", 1)
     assert message.attributes == {"reason": "tags_incomplete", "detail": "missing: é"}
+
+
+@behaviour
+async def a_batch_is_sent_with_attributes(place: Place) -> None:
+    entries = [OutgoingMessage(body, {"origin": "backfill"}) for body in "ab"]
+
+    sent = await place.queue.send(entries)
+
+    received = [await place.receive_one(), await place.receive_one()]
+    assert {(each.body, each.message_id) for each in received} == {
+        (entry.body, answer.message_id)
+        for entry, answer in zip(entries, sent, strict=True)
+        if isinstance(answer, Sent)
+    }
+    assert [each.attributes for each in received] == [{"origin": "backfill"}] * 2
+
+
+@behaviour
+async def what_is_too_large_keeps_no_other_message_from_being_sent(place: Place) -> None:
+    bodies = ["a", "x" * 1_100_000, "y" * 600_000, "z" * 600_000]
+
+    sent = await place.queue.send([OutgoingMessage(body) for body in bodies])
+
+    assert [isinstance(answer, Sent) for answer in sent] == [True, False, True, True]
+    assert isinstance(sent[1], Failed)
+    assert sent[1].refused
+    received = [await place.receive_one() for _ in range(3)]
+    assert sorted(len(each.body) for each in received) == [1, 600_000, 600_000]
 
 
 @behaviour

@@ -122,7 +122,7 @@ class SimulatedQueue:
             dead_letters.dead_letter_sources.append(self)
         self._random = rng
         self._ids = itertools.count(1)
-        self._stored: list[Copy] = []
+        self._stored: dict[Copy, None] = {}  # in order of arrival; a dict, to remove one at once
         self._receives: dict[str, Copy] = {}
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -156,7 +156,7 @@ class SimulatedQueue:
                 announced=delay_seconds <= 0,
             )
             message.copies.append(copy)
-            self._stored.append(copy)
+            self._stored[copy] = None
         if len(message.copies) > 1:
             message.life.append((now, "stored twice"))
         self.messages.append(message)
@@ -368,7 +368,7 @@ class SimulatedQueue:
 
     def _redrive(self, copy: Copy, now: float) -> None:
         assert self.dead_letters is not None, "a maximum of receives needs a dead-letter queue"
-        self._stored.remove(copy)
+        del self._stored[copy]
         copy.queue, copy.redriven_from, copy.handle = self.dead_letters.name, self.arn, None
         copy.visible_at, copy.announced = now, True
         copy.message.life.append(
@@ -378,7 +378,7 @@ class SimulatedQueue:
 
     def accept(self, copy: Copy) -> None:
         """Takes a copy that a redrive policy sends."""
-        self._stored.append(copy)
+        self._stored[copy] = None
         self.wake()
 
     def _copy(self, handle: str) -> Copy:
@@ -431,7 +431,7 @@ class SimulatedQueue:
         self.wake()
 
     def _remove(self, copy: Copy) -> None:
-        self._stored.remove(copy)
+        del self._stored[copy]
         copy.deleted = True
 
     def _link_dead_letter(self, letter: SimulatedMessage, now: float) -> None:

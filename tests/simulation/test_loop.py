@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.loop import START, Process, StuckError, VirtualLoop, virtual
+from tests.simulation.loop import (
+    START,
+    HostClock,
+    Process,
+    StuckError,
+    VirtualLoop,
+    virtual,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +76,75 @@ def test_a_killed_process_runs_nothing_more_not_even_a_finally(loop: VirtualLoop
     process.crash()
     loop.run_until_complete(asyncio.sleep(30))
     assert (ran, killed) == ([], ["killed"])
+
+
+def test_a_paused_process_does_nothing_until_it_is_woken(loop: VirtualLoop) -> None:
+    ran: list[tuple[str, float]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(2, lambda: ran.append(("timer", loop.time())))
+        ran.append((await sent, loop.time()))
+        await asyncio.sleep(1)
+        ran.append(("slept", loop.time()))
+
+    sent: asyncio.Future[str] = loop.create_future()
+    process = Process("daemon")
+    loop.start(process, main(), name="daemon")
+    loop.call_later(1, process.pause)
+    loop.call_later(3, sent.set_result, "answer")
+    loop.run_until_complete(asyncio.sleep(60))
+    assert not ran
+    assert process.is_paused
+    process.wake(loop)
+    loop.run_until_complete(asyncio.sleep(5))
+    assert [(what, round(at)) for what, at in ran] == [("timer", 60), ("answer", 60), ("slept", 61)]
+
+
+def test_a_process_can_be_paused_before_any_step_and_killed_while_it_sleeps(
+    loop: VirtualLoop,
+) -> None:
+    ran: list[int] = []
+
+    async def main() -> None:
+        for number in range(5):
+            ran.append(number)
+            await asyncio.sleep(1)
+
+    for woken, expected in ((True, [0, 1, 2, 3, 4]), (False, [0, 1])):
+        ran.clear()
+        process = Process("daemon")
+        process.before_step = 4, process.pause
+        loop.start(process, main(), name="daemon")
+        loop.run_until_complete(asyncio.sleep(20))
+        assert (ran, process.steps) == ([0, 1], 3)
+        if not woken:
+            process.crash()
+        process.wake(loop)
+        loop.run_until_complete(asyncio.sleep(20))
+        assert ran == expected
+
+
+def test_each_host_has_a_clock_of_its_own(loop: VirtualLoop) -> None:
+    seen: dict[str, list[float]] = {}
+
+    async def main(name: str) -> None:
+        seen[name] = [time.time()]
+        await asyncio.sleep(100)
+        seen[name].append(time.time())
+
+    for name, clock in (
+        ("right", None),
+        ("behind", HostClock(ahead=-10.0, drift=0.01, bound=15.0)),
+        ("ahead", HostClock(ahead=14.5, drift=0.01, bound=15.0)),
+    ):
+        loop.start(Process(name, clock=clock), main(name), name=name)
+    loop.run_until_complete(asyncio.sleep(200))
+    assert seen == {
+        "right": [pytest.approx(START), pytest.approx(START + 100)],
+        "behind": [pytest.approx(START - 10), pytest.approx(START + 91)],
+        "ahead": [pytest.approx(START + 14.5), pytest.approx(START + 115)],
+    }
+    assert time.time() == pytest.approx(START + 200)
 
 
 def test_what_a_process_has_sent_goes_on_without_it(loop: VirtualLoop) -> None:

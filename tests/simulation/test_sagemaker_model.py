@@ -320,3 +320,38 @@ async def test_a_probe_asks_what_the_flow_asks() -> None:
     service.faults.denied |= {"ListTags"}
     with pytest.raises(EdgeFault, match="sagemaker:ListTags is missing"):
         await jobs.probe()
+
+
+async def test_jobs_are_listed_oldest_first_in_pages_that_may_be_short_or_empty() -> None:
+    service, jobs = model()
+    service.list_rate = 1000.0
+    service.short_pages = 0.7
+    created = JOB["CreationTime"]
+    names = [f"job-{number:03}" for number in range(30)]
+    for number, name in enumerate(names):
+        arn = ARN.replace(NAME, name)
+        later = created + timedelta(seconds=number)
+        service.create(
+            {**JOB, "TrainingJobName": name, "TrainingJobArn": arn, "CreationTime": later}
+        )
+    start = created.timestamp()
+    listed, sizes, token = [], [], None
+    while True:
+        page = await jobs.list_page(created_after=start + 1, created_before=start + 28, token=token)
+        sizes.append(len(page.jobs))
+        listed += [job.name for job in page.jobs]
+        token = page.token
+        if token is None:
+            break
+    assert listed == [name for name in names if name not in {names[0], names[-1]}][: len(listed)]
+    assert len(listed) in {27, 28}
+    assert len(sizes) > 1
+
+
+async def test_more_lists_than_the_rate_are_throttled() -> None:
+    _, jobs = model()
+    for _ in range(2):
+        await jobs.list_page(created_after=0.0, created_before=1.0)
+    with pytest.raises(EdgeFault) as caught:
+        await jobs.list_page(created_after=0.0, created_before=1.0)
+    assert caught.value.reason is Reason.THROTTLED

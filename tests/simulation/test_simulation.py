@@ -9,19 +9,29 @@ import pytest
 from daemon.intake.acknowledgements import Acknowledgements
 from tests.simulation import crash_points, history
 from tests.simulation.kinds import KINDS
-from tests.simulation.mutations import MUTATIONS, found_after
+from tests.simulation.mutations import MUTATIONS, Mutation, found_after
 from tests.simulation.work import TARGETS, replay_command, result_of_work
 
 SEEDS = 48
 SEEDS_AT_ONCE = 12
 SEEDS_OF_A_KIND = 2
 POINTS = 30
+QUICK_SEEDS = 24
+QUICK_POINTS = 20
+"""The rest of the seeds and points is slow: there are three targets."""
 SCRIPTED_KINDS = [
     (target, name)
     for name, kind in KINDS.items()
     for target in kind.targets
     if kind.is_scripted and kind.share
 ]
+
+SLOW_TROUBLES = {
+    ("mlflow", "model-versions/create slow"),
+    ("mlflow", "runs/create answer lost"),
+    ("mlflow", "experiments/create answer lost"),
+}
+OF_BACKFILL = [mutation for mutation in MUTATIONS if mutation.kind == "backfill"]
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,7 +44,14 @@ def test_the_same_seed_is_the_same_history(target: str) -> None:
     assert history.run(4, target).lines != first.lines
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_AT_ONCE))
+@pytest.mark.parametrize(
+    "first",
+    [
+        # see QUICK_SEEDS
+        pytest.param(first, marks=[pytest.mark.slow] if first >= QUICK_SEEDS else [])
+        for first in range(0, SEEDS, SEEDS_AT_ONCE)
+    ],
+)
 @pytest.mark.parametrize("target", TARGETS)
 def test_long_histories(target: str, first: int) -> None:
     for seed in range(first, first + SEEDS_AT_ONCE):
@@ -63,15 +80,34 @@ def test_a_history_without_progress_ends_after_a_bound_of_turns(
     assert any("does not converge: no end after 300 turns" in wrong for wrong in result.wrongs)
 
 
+@pytest.mark.parametrize(
+    "most",
+    [QUICK_POINTS, pytest.param(POINTS, marks=pytest.mark.slow)],  # see QUICK_POINTS
+)
 @pytest.mark.parametrize("end", crash_points.ENDS)
 @pytest.mark.parametrize(
     ("target", "trouble"),
-    [(target, trouble) for target in TARGETS for trouble in crash_points.TROUBLES[target]],
+    [
+        pytest.param(
+            target,
+            trouble,
+            # each history takes a tenth of a second, and there are four other troubles of MLflow
+            marks=[pytest.mark.slow] if (target, trouble) in SLOW_TROUBLES else [],
+        )
+        for target in TARGETS
+        for trouble in crash_points.TROUBLES[target]
+    ],
 )
-def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str) -> None:
+def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str, most: int) -> None:
     steps = crash_points.steps_of(target, trouble)
-    for step in crash_points.some_points(steps, POINTS if end == "kill" else POINTS // 3):
-        _require_right(("crash", target, trouble, end, str(step)))
+    for step in crash_points.some_points(steps, most if end == "kill" else most // 3):
+        _require_right(("crash", target, trouble, end, str(step), crash_points.SQLITE))
+
+
+@pytest.mark.slow  # the rules of one kind of histories
+@pytest.mark.parametrize("mutation", OF_BACKFILL, ids=lambda mutation: mutation.rule)
+def test_a_broken_rule_of_the_backfill_is_found(mutation: Mutation) -> None:
+    assert found_after(mutation, 60) is not None
 
 
 @pytest.mark.parametrize(
@@ -83,9 +119,38 @@ def test_points_at_which_the_daemon_can_end(target: str, trouble: str, end: str)
         "one process at a time writes to a ModelDB V1",
         "a grace follows the end of a writer lease",
         "only a fresh event of a job that ended under this checkpoint needs no look-up",
+        "a repair looks for the job's run before anything else",
+        pytest.param("a repair changes only keys that this program writes", marks=pytest.mark.slow),
+        pytest.param("a repair leaves a description that people wrote", marks=pytest.mark.slow),
         "a malformed message is rejected, not skipped",
         "a message whose dead letter was not sent is kept",
         "a job is done for one target only",
+        "a dead letter is deleted only when the queue has accepted its copy",
+        pytest.param("a copy that the queue has not accepted is none", marks=pytest.mark.slow),
+        pytest.param(
+            "a dead letter keeps its reason, so that its old tags do not count",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "a letter that is rejected again is not sent again by the same redrive",
+            marks=pytest.mark.slow,
+        ),
+        "a handed-over job waits for a message of the same job",
+        "a request is answered after its outcome is durable",
+        # 19 histories until one is killed between the status and what follows
+        pytest.param("MLflow: the terminal status is sent last", marks=pytest.mark.slow),
+        "MLflow: after a create without an answer the job's run is looked for",
+        "MLflow: a model version is looked for before it is created",
+        "MLflow: what a person deleted is not made again",
+        "MLflow: a repair leaves descriptions that people wrote",
+        "MLflow: a repair deletes only tags that this program writes",
+        "MLflow: the model versions of a duplicate are deleted with it",
+        "MLflow: the mark is in the create of the run",
+        *(
+            pytest.param(each.rule, marks=pytest.mark.slow)  # histories of hours
+            for each in MUTATIONS
+            if each.kind == "lost events"
+        ),
     ],
 )
 def test_a_broken_rule_is_found(rule: str) -> None:

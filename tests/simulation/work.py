@@ -9,7 +9,7 @@ from tests.simulation import crash_points, history
 if TYPE_CHECKING:
     from tests.simulation.history import Result
 
-TARGETS = ("modeldb-v2", "modeldb-v1")
+TARGETS = ("modeldb-v2", "modeldb-v1", "mlflow")
 
 Work = tuple[str, ...]
 """A kind and its arguments, as texts."""
@@ -27,8 +27,8 @@ def result_of_work(work: Work) -> Result:
     match work:
         case ("history", target, seed, kind):
             return history.run(int(seed), target, kind)
-        case ("crash", target, trouble, end, step):
-            return crash_points.run_to(target, trouble, int(step), end)
+        case ("crash", target, trouble, end, step, checkpoint):
+            return crash_points.run_to(target, trouble, int(step), end, checkpoint)
     raise AssertionError(work)
 
 
@@ -38,9 +38,9 @@ def replay_command(work: Work) -> str:
         case ("history", target, seed, kind):
             given = f" --kind {kind!r}" if kind else ""
             return f"python -m tests.simulation replay {target} {seed}{given}"
-        case ("crash", target, trouble, end, step):
+        case ("crash", target, trouble, end, step, checkpoint):
             return (
-                f"python -m tests.simulation replay {target} --trouble {trouble!r} --end {end} "
-                f"--step {step}"
+                f"python -m tests.simulation replay {target} --checkpoint {checkpoint} "
+                f"--trouble {trouble!r} --end {end} --step {step}"
             )
     raise AssertionError(work)

@@ -1,8 +1,9 @@
-"""The whole simulation: SQS, SageMaker, ModelDB, a disk, and replicas of the real daemon.
+"""The whole simulation: SQS, SageMaker, the target, a disk, and replicas of the real daemon.
 
 The daemon is `daemon.app.Daemon`, with the adapters to the outside replaced through
-`daemon.wiring.Parts`: the AWS clients, the connections to ModelDB, the clocks. The checkpoint is
-the real one on a real SQLite file, whose thread runs in virtual time.
+`daemon.wiring.Parts`: the AWS clients, the connections to the target, the clocks. The checkpoint is
+the real one on a real SQLite file, whose thread runs in virtual time; or the one of several hosts
+(`Shape.hosts`) in a simulated table (`tests.simulation.hosts`).
 """
 
 from __future__ import annotations
@@ -18,27 +19,33 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from daemon.app import Daemon
+from daemon.aws.account_jobs import AccountTrainingJobs
 from daemon.aws.queue import SqsQueue
 from daemon.aws.training_jobs import SageMakerTrainingJobs
 from daemon.checkpoint.sqlite.database import Database
 from daemon.checkpoint.sqlite.group_commit import GroupCommit
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint
-from daemon.config.settings import Settings
+from daemon.config.settings import ReconcileSettings, Settings
 from daemon.errors import EdgeFault, SetupFault
 from daemon.outcome import REASONS
 from daemon.reasons import Edge, Reason
+from daemon.targets.mlflow.settings import MlflowSettings
+from daemon.targets.mlflow.target import MlflowTarget
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v1.target import ModelDBV1Target
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
 from daemon.training_job.identity import Home
-from tests.simulation.jobs import ACCOUNT, REGION
+from tests.simulation import mlflow_server
+from tests.simulation.hosts import Hosts
+from tests.simulation.jobs import ACCOUNT, MEMBER, REGION
 from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.mlflow_server import SimulatedMlflow
 from tests.simulation.modeldb_v1_server import SimulatedModelDbV1
 from tests.simulation.modeldb_v2_server import SimulatedClient, SimulatedModelDbV2
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.plans import Shape
-from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
+from tests.simulation.sagemaker import LIST_RATE, SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs import SimulatedSqs, SimulatedSqsClient
 from tests.simulation.sqs_queue import Chances, SimulatedQueue
 from tests.support.modeldb_v1_target import runs_of
@@ -50,25 +57,27 @@ if TYPE_CHECKING:
     from daemon.checkpoint.ports import Checkpoint
     from daemon.checkpoint.sqlite.database import Answer, Operation
     from daemon.training_job.training_run import TrainingRun
+    from tests.simulation.http_server import SimulatedHttpServer
 
 DISK_SECONDS = 0.005
 VISIBILITY_SECONDS = (12, 30, 30, 30)
 """One of them, by chance; the shorter one brings a message back while a create of it may still be
 carried out."""
-TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0}
-SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0}
+TIMEOUT_SECONDS = {"modeldb-v2": 10.0, "modeldb-v1": 31.0, "mlflow": 10.0}
+SETTLE_SECONDS = {"modeldb-v2": 20.0, "modeldb-v1": 5.0, "mlflow": 20.0}
 CHANCE_OF_DEAD_LETTERS = 0.85
 QUIET_SECONDS = 320.0
 """So long a process must have had the checkpoint open before this vouches for anything."""
 CHECKPOINT_AGE_SECONDS = 40_000.0
 LOOK_BACK_SECONDS = 3600
+RECONCILE = ReconcileSettings(every_seconds=120, look_back_seconds=30_000)
 MAX_RECEIVE_COUNT = 1000
 """Kills use up receives; what is to be seen here is whether anything else does."""
 
 
 @dataclass
 class Place:
-    """One ModelDB, and the queue of the replicas that write to it.
+    """One server of a target, and the queue of the replicas that write to it.
 
     Attributes:
         dead_letters: of the queue; None: it has none.
@@ -80,12 +89,22 @@ class Place:
     dead_letters: SimulatedQueue | None
     v1: SimulatedModelDbV1
     v2: SimulatedModelDbV2
+    mlflow: SimulatedMlflow | None
+
+    @property
+    def http(self) -> SimulatedHttpServer:
+        """The server, if it is not ModelDB V1."""
+        return self.mlflow or self.v2
 
     def has(self, run: TrainingRun) -> bool:
-        """Whether ModelDB has a run of the job."""
+        """Whether the target has a run of the job."""
         if self.target == "modeldb-v1":
             return bool(runs_of(self.v1, run))
-        return self.v2.has(run)
+        return self.http.has(run)
+
+    def wrong(self, runs: Sequence[TrainingRun]) -> list[str]:
+        """What is not as it should be if these runs and no others are to be there."""
+        return self.v1.wrong(runs) if self.target == "modeldb-v1" else self.http.wrong(runs)
 
 
 class World:
@@ -93,7 +112,7 @@ class World:
 
     Args:
         seeded: for everything outside the daemon.
-        target: modeldb-v2 or modeldb-v1.
+        target: its kind, such as mlflow.
         folder: for the checkpoint.
         shape: what there is.
 
@@ -101,7 +120,8 @@ class World:
         lines: the history so far, for people.
         wrongs: what must not happen and has happened.
         outcomes: outcomes and reasons of each message, by its id.
-        places: the ModelDB, and a second one in some histories. What is said of no place in
+        listeners: told of each line of a daemon's log, and which process wrote it.
+        places: the target, and a second one in some histories. What is said of no place in
             particular is the first one's.
     """
 
@@ -119,6 +139,7 @@ class World:
         self.lines: list[str] = []
         self.wrongs: list[str] = []
         self.outcomes: dict[str, list[tuple[str, str]]] = {}
+        self.listeners: list[Callable[[Process | None, Mapping[str, Any]], None]] = []
         self.replicas: list[Replica] = []
         self.is_calm = False
         self.is_over = False
@@ -130,7 +151,9 @@ class World:
         """The chance that a commit reports a failure although it is durable."""
         shape = shape or Shape()
         self.network = SimulatedNetwork(loop, seeded, self.record)
+        self.hosts = Hosts(loop, seeded, self.record, self.wrong) if shape.hosts else None
         self.sagemaker = SimulatedSageMaker(seeded)
+        self.members = {MEMBER: SimulatedSageMaker(seeded)} if shape.accounts else {}
         self.old_checkpoint = seeded.random() < 0.5
         if shape.old_checkpoint is not None:
             self.old_checkpoint = shape.old_checkpoint
@@ -160,9 +183,15 @@ class World:
     def _make_checkpoint_long_ago(self) -> None:
         """The daemons began to use it so long ago that it vouches for what it does not know."""
         self.loop.wall_offset -= CHECKPOINT_AGE_SECONDS
-        database = SimulatedDatabase(self, self.places[0])
-        database.open()
-        database.close()
+        if self.hosts is not None:
+            for place in self.places:
+                self.loop.run_until_complete(
+                    self.hosts.use_once(place.settings.target.target_place)
+                )
+        else:
+            database = SimulatedDatabase(self, self.places[0])
+            database.open()
+            database.close()
         self.loop.wall_offset += CHECKPOINT_AGE_SECONDS
 
     def _place(self, shape: Shape, target: str, name: str, queue_of: Place | None = None) -> Place:
@@ -188,6 +217,11 @@ class World:
         settings = settings_of(
             target, self.checkpoint, queue=queue.name, host=name, metadata_store=metadata_store
         )
+        if shape.accounts:
+            few = settings.queue.model_copy(update={"max_in_flight": 5})
+            settings = settings.model_copy(update={"queue": few})
+        if shape.reconcile:
+            settings = settings.model_copy(update={"reconcile": RECONCILE})
         v1 = SimulatedModelDbV1(
             seeded, self.loop.spawn, self.record, metadata_store=metadata_store, bounded=False
         )
@@ -198,7 +232,16 @@ class World:
             timeout_seconds=TIMEOUT_SECONDS["modeldb-v2"],
             settle_seconds=SETTLE_SECONDS["modeldb-v2"],
         )
-        return Place(target, settings, queue, dead_letters, v1, v2)
+        mlflow = None
+        if target == "mlflow":
+            mlflow = SimulatedMlflow(
+                self.loop,
+                seeded,
+                self.record,
+                timeout_seconds=TIMEOUT_SECONDS[target],
+                settle_seconds=SETTLE_SECONDS[target],
+            )
+        return Place(target, settings, queue, dead_letters, v1, v2, mlflow)
 
     @property
     def queue_places(self) -> list[Place]:
@@ -206,6 +249,10 @@ class World:
         if len(self.places) > 1 and self.places[1].queue is not self.places[0].queue:
             return self.places
         return [self.serving]
+
+    def sagemaker_of(self, account: str) -> SimulatedSageMaker:
+        """That of an account."""
+        return self.members.get(account, self.sagemaker)
 
     @property
     def target(self) -> str:
@@ -227,6 +274,16 @@ class World:
     def v2(self) -> SimulatedModelDbV2:
         return self.places[0].v2
 
+    @property
+    def http(self) -> SimulatedHttpServer:
+        return self.places[0].http
+
+    @property
+    def mlflow(self) -> SimulatedMlflow:
+        server = self.places[0].mlflow
+        assert server is not None
+        return server
+
     def record(self, line: str) -> None:
         if self.is_over:
             return
@@ -246,6 +303,8 @@ class World:
     def logged(self, entry: Mapping[str, Any]) -> None:
         """A line of a daemon's log."""
         process = Process.current()
+        for listener in self.listeners:
+            listener(process, entry)
         fields = " ".join(
             f"{name}={value}"
             for name, value in entry.items()
@@ -271,6 +330,10 @@ class World:
         self.record(f"{name} starts")
         return replica
 
+    def open_database(self) -> SimulatedDatabase:
+        """The checkpoint, for a process that is no daemon."""
+        return SimulatedDatabase(self, self.places[0])
+
     def new_name(self) -> str:
         """For the next replica."""
         return f"daemon-{len(self.replicas) + 1}"
@@ -284,9 +347,15 @@ class World:
         self.network.chances, self.network.silent = {}, frozenset()
         self.sqs.faults.end()
         self.queue_behaves()
-        self.sagemaker.faults.end()
+        if self.hosts is not None:
+            self.hosts.calm()
+            for replica in self.living:
+                replica.wake()
+        for sagemaker in (self.sagemaker, *self.members.values()):
+            sagemaker.faults.end()
+        self.sagemaker.list_rate = LIST_RATE
         for place in self.places:
-            place.v2.calm()
+            place.http.calm()
             place.v1.repair()
 
     def end(self) -> None:
@@ -329,8 +398,13 @@ class Replica:
         self.name = name
         self.place = place
         self.stopping = False
+        self.is_open = False
+        """It has opened the checkpoint."""
         self.database: SimulatedDatabase | None = None
-        self.process = Process(name, self._crashed)
+        hosts = world.hosts
+        self.process = Process(
+            name, self._crashed, clock=None if hosts is None else hosts.new_clock()
+        )
         self.daemon: Daemon | None = None
         self.gone: asyncio.Future[None] = world.loop.create_future()
         """Done when the process has ended, however."""
@@ -348,8 +422,11 @@ class Replica:
             await self.daemon.run()
         except asyncio.CancelledError:
             world.record(f"{self.name} was cancelled")
-        # the disk may be full right at the start: whatever runs the container starts it again
-        except SetupFault as fault:
+        # the disk may be full right at the start, or the table away: whatever runs the container
+        # starts it again
+        except (SetupFault, EdgeFault) as fault:
+            if isinstance(fault, EdgeFault) and (self.is_open or world.hosts is None):
+                world.wrong(f"{self.name} ended by itself: {fault!r}")
             world.record(f"{self.name} ended with status 2: {fault}")
             if not self.stopping:
                 world.loop.outside(
@@ -369,10 +446,24 @@ class Replica:
         self.process.crash()
 
     def stop(self) -> None:
-        """Same effect as SIGTERM."""
+        """Same effect as SIGTERM. One that is paused gets it when it is woken."""
         self.stopping = True
         self._world.record(f"{self.name}: SIGTERM")
-        if self.daemon is not None:
+        if self.daemon is not None and not self.process.is_paused:
+            self._world.loop.outside(self.daemon.stop)
+
+    def pause(self) -> None:
+        """Same effect as SIGSTOP."""
+        self._world.record(f"{self.name}: PAUSED after {self.process.steps} steps")
+        self.process.pause()
+
+    def wake(self) -> None:
+        """Same effect as SIGCONT."""
+        if not self.process.is_paused:
+            return
+        self._world.record(f"{self.name} wakes")
+        self.process.wake(self._world.loop)
+        if self.stopping and self.daemon is not None:
             self._world.loop.outside(self.daemon.stop)
 
     def cancel(self) -> None:
@@ -387,6 +478,8 @@ class Replica:
 
     def _crashed(self) -> None:
         self._world.record(f"{self.name}: KILLED after {self.process.steps - 1} steps")
+        if self._world.hosts is not None:
+            self._world.hosts.gone(self.process)
         if self.database is not None:
             self.database.vanish()
         self.place.v1.crash(self.process)
@@ -426,10 +519,16 @@ class SimulatedParts:
         self._world = world
         self._replica = replica
 
-    async def checkpoint(self) -> Checkpoint:
+    async def checkpoint(self, observe: Callable[..., None]) -> Checkpoint:
+        if self._world.hosts is not None:
+            target = self._replica.place.settings.target.target_place
+            opened = await self._world.hosts.open_checkpoint(target, self._replica.process)
+            self._replica.is_open = True
+            return opened
         database = self._replica.database = SimulatedDatabase(self._world, self._replica.place)
         commits = GroupCommit(database)
         await commits.open()
+        self._replica.is_open = True
         return SqliteCheckpoint(database, commits)
 
     @contextlib.asynccontextmanager
@@ -443,14 +542,32 @@ class SimulatedParts:
         )
         acknowledging: Any = client
         sagemaker: Any = SimulatedSageMakerClient(world.sagemaker, world.network)
+        listing: Any = SimulatedSageMakerClient(world.sagemaker, world.network, attempts=1)
         yield (
             SqsQueue(polling, acknowledging, self._replica.place.queue.url, observe=observe),
-            SageMakerTrainingJobs(sagemaker, Home(ACCOUNT, REGION, "aws"), observe=observe),
+            SageMakerTrainingJobs(
+                sagemaker,
+                Home(ACCOUNT, REGION, "aws"),
+                listing=listing,
+                elsewhere=self._elsewhere(observe),
+                observe=observe,
+            ),
         )
+
+    def _elsewhere(self, observe: Callable[..., None]) -> dict[str, AccountTrainingJobs]:
+        found = {}
+        for account, service in self._world.members.items():
+            client: Any = SimulatedSageMakerClient(service, self._world.network)
+            where = f"{account}/{REGION}"
+            jobs = SageMakerTrainingJobs(
+                client, Home(account, REGION, "aws", confirmed=True), observe=observe
+            )
+            found[where] = AccountTrainingJobs(jobs, where)
+        return found
 
     def target(
         self, observe: Callable[[str, str], None], permit: Any
-    ) -> ModelDBV1Target | ModelDbV2Target:
+    ) -> ModelDBV1Target | ModelDbV2Target | MlflowTarget:
         place = self._replica.place
         settings = place.settings.target
         if isinstance(settings, ModelDbV1Settings):
@@ -461,6 +578,18 @@ class SimulatedParts:
                 metadata_store=settings.metadata_store,
                 call_seconds=settings.timeout_seconds,
                 settle_seconds=settings.settle_seconds,
+            )
+        if isinstance(settings, MlflowSettings):
+            assert place.mlflow is not None
+            return MlflowTarget(
+                mlflow_server.SimulatedClient(
+                    place.mlflow,
+                    timeout_seconds=settings.timeout_seconds,
+                    max_concurrency=settings.max_concurrency,
+                    observe=observe,
+                ),
+                settle_seconds=settings.settle_seconds,
+                suffix=lambda: f"{self._world.random.getrandbits(32):08x}",
             )
         assert isinstance(settings, ModelDbV2Settings)
         client = SimulatedClient(
@@ -493,6 +622,7 @@ def settings_of(
             "host": f"modeldb-{host}",
             "metadata_store": metadata_store,
         },
+        "mlflow": {"kind": "mlflow", "tracking_uri": f"http://mlflow-{host}:5000"},
     }
     return Settings.model_validate(
         {
@@ -507,7 +637,7 @@ def settings_of(
                 "settle_seconds": SETTLE_SECONDS[target],
             },
             "checkpoint": {"path": str(checkpoint)},
-            "reconcile": {"look_back_seconds": LOOK_BACK_SECONDS},
+            "reconcile": {"look_back_seconds": LOOK_BACK_SECONDS, "every_seconds": 0},
             "log": {"format": "json"},
         }
     )

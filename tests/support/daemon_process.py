@@ -324,11 +324,11 @@ class DaemonScene:
             while any((await self.depth()).values()):
                 await asyncio.sleep(0.1)
 
-    def daemon(self, free_port: int, **sections: Mapping[str, Any]) -> DaemonProcess:
+    def daemon(self, free_port: int, **sections: Any) -> DaemonProcess:
         """A daemon process for this scene; keyword arguments override sections of its
         configuration.
         """
-        settings: dict[str, dict[str, Any]] = {
+        settings: dict[str, Any] = {
             "aws": {
                 "region": REGION,
                 "account_id": ACCOUNT,
@@ -339,11 +339,16 @@ class DaemonScene:
             "queue": {"url": self.queue_url, "wait_seconds": 1},
             "target": dict(self.target),
             "checkpoint": {"path": str(self.home / "checkpoint.db")},
+            "reconcile": {"every_seconds": 0},  # jobs without an event are left alone
             "http": {"host": "127.0.0.1", "port": free_port},
             "log": {"format": "json"},
         }
         for section, values in sections.items():
-            settings[section] = settings.get(section, {}) | dict(values)
+            if isinstance(values, dict) and values.get("kind") == "dynamodb":
+                settings[section] = {}  # the default is a file
+            settings[section] = (
+                settings.get(section, {}) | dict(values) if isinstance(values, dict) else values
+            )
         config = self.home / f"config-{free_port}.yaml"
         config.write_text(yaml.safe_dump(settings))
         environment = {

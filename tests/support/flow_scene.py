@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from daemon.aws.ports import Failed, Message, QueueState
+from daemon.aws.ports import Failed, Message, OutgoingMessage, QueueState, Sent
 from daemon.checkpoint.ports import HistoryFilter
 from daemon.checkpoint.sqlite.store import SqliteCheckpoint, open_sqlite_checkpoint
 from daemon.errors import EdgeFault
@@ -32,7 +32,7 @@ from daemon.pipeline.flow import Flow, FlowRules
 from daemon.pipeline.worker import Worker
 from daemon.reasons import Edge, Reason
 from daemon.targets.place import TargetPlace
-from daemon.targets.ports import TargetRun
+from daemon.targets.ports import Preview, Repair, TargetRun
 from daemon.training_job.identity import Home, JobArn, JobMark
 from tests.support.checkpoint_calls import TARGET, FakeClock, checkpoints_at
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from daemon.aws.ports import JobPage, TrainingJobs
     from daemon.checkpoint.ports import JobRecord
     from daemon.outcome import Outcome
     from daemon.pipeline.delivery import Delivery
@@ -193,9 +194,11 @@ class MemoryQueue:
         receives: the limit of each receive that has begun.
         deleted, hidden: every handle, and (handle, seconds), that was asked for and not refused.
         batches: (call, number of entries) of each batch.
-        refusals: by handle: what the next batches say of it.
-        faults: by call (receive, delete, hide, send, state): what the next calls raise.
-        dead_letters: (url, body, attributes) of each message that was sent.
+        refusals: by handle, or body of a message to be sent: what the next batches say of it.
+        faults: by call (receive, delete, hide, send_batch, send, state): what the next calls raise;
+            `send` is of dead letters.
+        sent: each message that was sent to the queue and not refused.
+        dead_letters: (url, body, attributes) of each message that was sent there.
         witness: awaited before each delete, hide and send, with the call's name.
     """
 
@@ -211,6 +214,7 @@ class MemoryQueue:
         self.batches: list[tuple[str, int]] = []
         self.refusals: dict[str, deque[Failed]] = {}
         self.faults: dict[str, deque[Exception]] = {}
+        self.sent: list[OutgoingMessage] = []
         self.dead_letters: list[tuple[str, str, Mapping[str, str]]] = []
         self.witness: Callable[[str], Awaitable[None]] = _nothing
 
@@ -239,6 +243,16 @@ class MemoryQueue:
         self.hidden += [
             entry for entry, failed in zip(entries, answers, strict=True) if failed is None
         ]
+        return answers
+
+    async def send(self, entries: Sequence[OutgoingMessage]) -> Sequence[Sent | Failed]:
+        await self._begin("send_batch", len(entries))
+        answers: list[Sent | Failed] = []
+        for entry in entries:
+            refusal = self._refusal(entry.body)
+            if refusal is None:
+                self.sent.append(entry)
+            answers.append(refusal or Sent(f"sent-{len(self.sent)}"))
         return answers
 
     async def send_dead_letter(self, url: str, body: str, attributes: Mapping[str, str]) -> None:
@@ -276,6 +290,7 @@ class MemoryTrainingJobs:
 
     Attributes:
         home: where the jobs are.
+        elsewhere: those of other accounts and regions.
         faults: by call (describe, tags): what the next calls raise.
         asked: (call, argument) of every call that a run cannot do without.
         other_calls: (call, job name) of every other one.
@@ -285,6 +300,7 @@ class MemoryTrainingJobs:
 
     def __init__(self) -> None:
         self.home = Home(ACCOUNT, REGION)
+        self.elsewhere: dict[str, TrainingJobs] = {}
         self.faults: dict[str, deque[Exception]] = {}
         self.asked: list[tuple[str, str]] = []
         self.other_calls: list[tuple[str, str]] = []
@@ -322,6 +338,11 @@ class MemoryTrainingJobs:
     async def tags(self, arn: str) -> Mapping[str, str]:
         self._begin("tags", arn)
         return self._tags[arn]
+
+    async def list_page(
+        self, *, created_after: float, created_before: float, token: str | None = None
+    ) -> JobPage:
+        raise NotImplementedError
 
     async def metric_series(
         self, description: Mapping[str, Any]
@@ -418,6 +439,16 @@ class ScriptedTarget:
         self.script.append(attempt)
         return waiting
 
+    def preview(self, run: TrainingRun) -> Preview:
+        return Preview("a run", [("run", [("name", run.name)])], {"name": run.name})
+
+    async def compare(self, run: TrainingRun) -> Repair | None:
+        del run
+        return None
+
+    async def repair(self, run: TrainingRun, journal: WriteJournal) -> Repair:
+        return Repair(await self.sync(run, journal))
+
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
         return None
 
@@ -445,6 +476,7 @@ class FlowScene:
 
     Attributes:
         back: by edge: a probe passes only while this is set.
+        back_elsewhere: the same by account and region.
         dead_letter_url: what the worker gets; a fault is raised instead.
         dead_letter_answers: how each dead letter ended.
         outcomes: (message id, outcome) of each that was reported.
@@ -473,9 +505,18 @@ class FlowScene:
         self.back = {edge: asyncio.Event() for edge in Edge}
         for back in self.back.values():
             back.set()
+        places = {where: asyncio.Event() for where in self.jobs.elsewhere}
+        self.back_elsewhere = places
+        for back in places.values():
+            back.set()
         self.breakers = Breakers(
-            Breaker(edge, back.wait, CountingBackoff(), lambda _open: None, proven=True)
-            for edge, back in self.back.items()
+            Breaker(
+                edge, back.wait, CountingBackoff(), lambda _open: None, proven=True, where=where
+            )
+            for edge, where, back in [
+                *((edge, "", back) for edge, back in self.back.items()),
+                *((Edge.SAGEMAKER, where, back) for where, back in places.items()),
+            ]
         )
         self.flow = Flow(
             self.jobs,
@@ -483,6 +524,7 @@ class FlowScene:
             self.real_target or self.target,
             self.in_flight,
             self.rules,
+            unavailable=self.breakers.fault_of,
             on_success=self.breakers.succeeded,
             on_step=lambda step, _seconds: self.steps.append(step),
         )

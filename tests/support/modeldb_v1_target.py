@@ -80,10 +80,11 @@ async def target_on(
     permit: Permit | None = None,
     call_seconds: float = 45.0,
     settle_seconds: float = 0.0,
+    observe: Callable[[str, str], None] = lambda _method, _result: None,
 ) -> AsyncIterator[ModelDBV1Target]:
     """A target of the server on a port of this machine."""
     target = ModelDBV1Target(
-        partial(Connection.open, "127.0.0.1", port),
+        partial(Connection.open, "127.0.0.1", port, observe=observe),
         permit or Permit(),
         server_id="test",
         metadata_store=metadata_store,

@@ -21,6 +21,7 @@ CLIENT_OPTIONS: dict[str, Any] = {
     "tls": None,
     "timeout_seconds": 10.0,
     "max_concurrency": 4,
+    "observe": lambda _operation, _result: None,
 }
 
 

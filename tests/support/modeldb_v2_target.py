@@ -1,132 +1,52 @@
-"""Jobs, an in-memory journal and scenes for tests of the ModelDB V2 target."""
+"""Scenes for tests of the ModelDB V2 target."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from daemon.checkpoint.ports import NameLocked
 from daemon.demo.modeldb_v2.store import new_id
-from daemon.errors import EdgeFault, JobFault, JobRefused
-from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v2.client import ModelDbV2Client
 from daemon.targets.modeldb_v2.target import ModelDbV2Target
-from daemon.training_job.identity import JobArn, JobMark
-from daemon.training_job.training_run import Hyperparameter, Metric, TrainingRun
 from tests.support.modeldb_v2_scripted import CLIENT_OPTIONS
+from tests.support.target_jobs import (
+    CREATED,
+    MemoryJournal,
+    Settling,
+    edge_fault,
+    job,
+    job_fault,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from daemon.targets.ports import TargetRun
+    from daemon.training_job.training_run import TrainingRun
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
+__all__ = [
+    "CREATED",
+    "MemoryJournal",
+    "Settling",
+    "edge_fault",
+    "job",
+    "job_fault",
+    "refusal",
+]
 CREATE = "createExperimentRun"
 CLOSING: tuple[int, Mapping[str, Any]] = (503, {"code": 14, "message": "transport is closing"})
 """Status and body when the proxy loses the back-end during a call."""
 BARE_500: tuple[int, Mapping[str, Any]] = (500, {"code": 2})
-CREATED = datetime(2025, 11, 20, 8, 40, 0, 50_000, UTC)
-
-
-def job(
-    name: str = "churn-1",
-    *,
-    created: datetime = CREATED,
-    account: str = "123456789012",
-    **members: Any,
-) -> TrainingRun:
-    """A finished job. Members of `TrainingRun` by name."""
-    arn = JobArn.parse(f"arn:aws:sagemaker:eu-west-1:{account}:training-job/{name}")
-    run = TrainingRun(
-        mark=JobMark.of(arn, created),
-        arn=arn,
-        name=name,
-        creation_time=created,
-        project_name="customer-churn",
-        project_user="amara",
-        project_description="Who leaves next month",
-        model_name="churn-xgb",
-        model_type="XGBoost",
-        status="Completed",
-        hyperparameters=(Hyperparameter("eta", "0.2", 0.2),),
-        metrics=(Metric("train:auc", 0.99),),
-    )
-    return replace(run, **members)
-
-
-class MemoryJournal:
-    """A `WriteJournal` without a checkpoint. Journals that share `locks` exclude each other as
-    claims of one checkpoint do.
-    """
-
-    def __init__(
-        self,
-        *,
-        unanswered_writes: int = 0,
-        look_up_first: bool = False,
-        locks: set[str] | None = None,
-    ) -> None:
-        self.unanswered_writes = unanswered_writes
-        self.look_up_first = look_up_first
-        self.locks = set() if locks is None else locks
-        self.begun: list[str] = []
-        self.locked: list[str] = []
-        self.steps: Mapping[str, str] = {}
-        self.refusal: Exception | None = None
-        self._open = False
-
-    async def begin_write(self, lock_name: str) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.begun.append(lock_name)
-        self.unanswered_writes += 1
-        self._open = True
-
-    async def note_steps(self, steps: Mapping[str, str]) -> None:
-        self.steps = {**self.steps, **steps}
-
-    def answered(self) -> None:
-        assert self._open, "no create is under way"
-        self._open = False
-        self.unanswered_writes -= 1
-
-    def settled(self) -> None:
-        self.unanswered_writes = 0
-
-    @contextlib.asynccontextmanager
-    async def name_lock(self, lock_name: str) -> AsyncIterator[None]:
-        if lock_name in self.locks:
-            raise NameLocked(lock_name, 60.0)
-        self.locks.add(lock_name)
-        self.locked.append(lock_name)
-        try:
-            yield
-        finally:
-            self.locks.remove(lock_name)
-
-
-class Settling:
-    """Stands in for the settle time; `during` runs in it."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-        self.during: Callable[[], Awaitable[object]] | None = None
-
-    async def __call__(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        if self.during is not None:
-            await self.during()
 
 
 @contextlib.asynccontextmanager
 async def target_of(
     url: str,
-    settling: Settling | None = None,
+    settling: Callable[[float], Awaitable[None]] | None = None,
     *,
     client: type[ModelDbV2Client] = ModelDbV2Client,
     **options: Any,
@@ -175,26 +95,6 @@ async def scene_of(
     settling = Settling()
     async with target_of(server.url, settling, client=client) as target:
         yield TargetScene(server, target, settling)
-
-
-async def edge_fault(work: Awaitable[object]) -> EdgeFault:
-    with pytest.raises(EdgeFault) as caught:
-        await work
-    assert caught.value.edge is Edge.TARGET
-    return caught.value
-
-
-async def job_fault(work: Awaitable[object]) -> JobFault:
-    with pytest.raises(JobFault) as caught:
-        await work
-    return caught.value
-
-
-async def refusal(work: Awaitable[object]) -> JobRefused:
-    with pytest.raises(JobRefused) as caught:
-        await work
-    assert caught.value.reason is Reason.TARGET_REFUSED
-    return caught.value
 
 
 def attributes(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A small SageMaker, with its metrics, and STS on a real socket, for tests and benchmarks.
 
-Answers DescribeTrainingJob, ListTags, DescribeHyperParameterTuningJob, BatchGetMetrics and
-GetCallerIdentity as on the wire, byte for byte from files where they are given as bytes: it can
-give answers that moto cannot (throttling, odd codes, several pages, NaN, a web page).
+Answers DescribeTrainingJob, ListTags, ListTrainingJobs, DescribeHyperParameterTuningJob,
+BatchGetMetrics and GetCallerIdentity as on the wire, byte for byte from files where they are given
+as bytes: it can give answers that moto cannot (throttling, odd codes, several pages, NaN, a web
+page).
 
     async with SageMakerStub() as stub:
         stub.put_job(describe_bytes("spot.json"), tags={"MODEL_DB_SYNC": "true"})
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from tests.support.aws_vectors import HOME, errors
+from tests.support.job_lister import JobLister, ListRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,12 +68,14 @@ class SageMakerStub:
         latency_seconds: before each answer; may be changed at any time.
         requests: all that came, in order.
         page_points: most points that BatchGetMetrics gives of a series at once.
+        lists: answers ListTrainingJobs; has its rate limit.
         url: to be given as ``endpoint_url`` of the services.
     """
 
     account: str = HOME.account or ""
     latency_seconds: float = 0.0
     page_points: int = 1000
+    lists: JobLister = field(default_factory=lambda: JobLister(time.monotonic))
     requests: list[StubRequest] = field(default_factory=list)
     url: str = ""
     _jobs: dict[str, Answer] = field(default_factory=dict)
@@ -110,6 +115,7 @@ class SageMakerStub:
         body = description if isinstance(description, bytes) else json.dumps(description).encode()
         members = json.loads(body)
         self._jobs[members["TrainingJobName"]] = Answer(200, body)
+        self.lists.put(members)
         listed = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
         self.put_tag_pages(members["TrainingJobArn"], {None: json.dumps({"Tags": listed}).encode()})
 
@@ -133,6 +139,7 @@ class SageMakerStub:
     def remove_job(self, name: str) -> None:
         """DeleteTrainingJob: removes the job and its tags."""
         del self._tags[json.loads(self._jobs.pop(name).body)["TrainingJobArn"]]
+        self.lists.remove(name)
 
     def fail_job(self, name: str, answer: Answer | str) -> None:
         """Answers DescribeTrainingJob of one job like this until `put_job` makes it known."""
@@ -184,7 +191,11 @@ class SageMakerStub:
             parameters = {key: str(value) for key, value in (await request.post()).items()}
             operation = parameters.get("Action", "")
         self.requests.append(StubRequest(operation, parameters))
-        answer = self._failure(operation) or self._answer(operation, parameters)
+        answer = self._failure(operation) or (
+            self._list(parameters)
+            if operation == "ListTrainingJobs"
+            else self._answer(operation, parameters)
+        )
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
         return web.Response(
@@ -222,6 +233,13 @@ class SageMakerStub:
                 return Answer(200, _caller_identity(self.account), "text/xml")
             case _:
                 return Answer(400, b'{"__type": "UnknownOperationException"}')
+
+    def _list(self, parameters: Mapping[str, Any]) -> Answer:
+        try:
+            return Answer(200, json.dumps(self.lists.page(parameters)).encode())
+        except ListRefused as refusal:
+            body = {"__type": refusal.code, "message": refusal.message}
+            return Answer(400, json.dumps(body).encode())
 
     def _series_result(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         key = (query["ResourceArn"], query["MetricName"])

@@ -172,16 +172,19 @@ class Database:
 
     def _answer(self, connection: sqlite3.Connection, operation: Operation[Any]) -> Answer:
         released = self.owners.released
-        connection.execute("SAVEPOINT operation")
+        if operation.writes:
+            connection.execute("SAVEPOINT operation")
         try:
             answer = Answer(value=operation.run(connection))
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001 - its caller's, not the whole transaction's
-            connection.execute("ROLLBACK TO operation")
+            if operation.writes:
+                connection.execute("ROLLBACK TO operation")
             self.owners.rolled_back(to=released)
             answer = Answer(error=error)
-        connection.execute("RELEASE operation")
+        if operation.writes:
+            connection.execute("RELEASE operation")
         return answer
 
     def _make_file(self) -> None:

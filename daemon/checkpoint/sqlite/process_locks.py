@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.checkpoint import rules
-from daemon.checkpoint.sqlite import writer_lease_rows
+from daemon.checkpoint.owners import new_owner
+from daemon.checkpoint.sqlite import request_rows, writer_lease_rows
 from daemon.clock import wall
 
 if TYPE_CHECKING:
@@ -80,11 +80,12 @@ class _Lock:
 
 
 def release_all_of(connection: sqlite3.Connection, owner: str) -> None:
-    """Releases the claims and name locks of an owner that ends or is gone, and ends its writer
-    leases.
+    """Releases the claims, name locks and requests of an owner that ends or is gone, and ends its
+    writer leases.
     """
     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
     now = wall()
+    request_rows.end_leases_of(connection, owner, now=now)
     for held in writer_lease_rows.of_owner(connection, owner):
         writer_lease_rows.put(connection, rules.end_writer_lease(held, now=now))
 
@@ -103,7 +104,7 @@ class ProcessLocks:
         Raises:
             OSError: its lock file cannot be created.
         """
-        self.me = uuid.uuid4().hex
+        self.me = new_owner()
         self._database = database
         self._mine = _Lock.create(database, self.me)
         self._gone: list[_Lock] = []

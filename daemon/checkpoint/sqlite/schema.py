@@ -167,7 +167,69 @@ _VERSION_3 = (
     "CREATE INDEX name_locks_by_fence ON name_locks (fence)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3)
+# What the operator's verbs and the status page need. The indexes are for each filter of `history`
+# and for looking up a name among a million jobs.
+_VERSION_4 = (
+    "ALTER TABLE jobs ADD COLUMN project TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX jobs_by_reason ON jobs (reason, updated_at)",
+    "CREATE INDEX jobs_by_project ON jobs (project COLLATE NOCASE, updated_at)",
+    "CREATE INDEX jobs_by_name ON jobs (job_name COLLATE NOCASE)",
+    "CREATE INDEX rejected_messages_by_job ON rejected_messages (job_arn, rejected_at)",
+    # entries: a JSON array of [at, what, message id, detail, owner], oldest first
+    """
+    CREATE TABLE stories (
+        job_arn TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        entries TEXT NOT NULL,
+        updated_at REAL NOT NULL,
+        PRIMARY KEY (job_arn, target, place)
+    )
+    """,
+    "CREATE INDEX stories_by_update ON stories (updated_at)",
+    """
+    CREATE TABLE notes (
+        name TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        value TEXT NOT NULL,
+        updated_at REAL NOT NULL,
+        PRIMARY KEY (name, target, place)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE watched_jobs (
+        job_arn TEXT NOT NULL,
+        creation_time TEXT NOT NULL,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        job_name TEXT NOT NULL,
+        first_seen_at REAL NOT NULL,
+        look_again_at REAL NOT NULL,
+        PRIMARY KEY (job_arn, creation_time, target, place)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX watched_jobs_by_time ON watched_jobs (target, place, look_again_at)",
+    # lease_until 0: never taken
+    """
+    CREATE TABLE sync_requests (
+        request_id TEXT PRIMARY KEY,
+        target TEXT NOT NULL,
+        place TEXT NOT NULL,
+        job TEXT NOT NULL,
+        force INTEGER NOT NULL,
+        asked_at REAL NOT NULL,
+        taken_by TEXT NOT NULL,
+        lease_until REAL NOT NULL,
+        begun INTEGER NOT NULL,
+        progress TEXT NOT NULL,
+        answer TEXT
+    )
+    """,
+    "CREATE INDEX sync_requests_by_time ON sync_requests (target, place, asked_at)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Step n leads from version n to n + 1. A statement may use ``:now`` (epoch seconds)."""
 
 
@@ -220,3 +282,18 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
             "checkpoint.path to a new file"
         )
     return int(version)
+
+
+def require_version(connection: sqlite3.Connection, path: Path, *, newest: int) -> None:
+    """For those who only read.
+
+    Raises:
+        SetupFault: a file of another program, or of another version of this one.
+    """
+    version = _version(connection, path, newest=newest)
+    if version < newest:
+        raise SetupFault(
+            f"checkpoint {path}: written by an older version of this program (its schema is "
+            f"version {version}, this program reads {newest}); the daemon brings it up to date "
+            "when it starts"
+        )

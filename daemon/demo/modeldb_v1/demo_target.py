@@ -14,12 +14,13 @@ from daemon.training_job.identity import JobMark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     import aiohttp
 
 
 @asynccontextmanager
-async def running(_http: aiohttp.ClientSession) -> AsyncIterator[DemoModelDbV1]:
+async def running(_http: aiohttp.ClientSession, _folder: Path) -> AsyncIterator[DemoModelDbV1]:
     """The stand-in, until the block ends."""
     async with ModelDbV1StandIn(storage_busy_seconds=DATABASE_ANSWER_SECONDS) as server:
         yield DemoModelDbV1(server)
@@ -28,6 +29,7 @@ async def running(_http: aiohttp.ClientSession) -> AsyncIterator[DemoModelDbV1]:
 class DemoModelDbV1:
     """A `DemoTarget`, read from its tables: no call shows all data frames of a run."""
 
+    system = "ModelDB"
     outage = "Another program locks ModelDB's database"
     recovery = "the database is free again"
 

@@ -14,12 +14,13 @@ from daemon.training_job.objective import OBJECTIVE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     import aiohttp
 
 
 @asynccontextmanager
-async def running(http: aiohttp.ClientSession) -> AsyncIterator[DemoModelDbV2]:
+async def running(http: aiohttp.ClientSession, _folder: Path) -> AsyncIterator[DemoModelDbV2]:
     """The stand-in, until the block ends."""
     async with ModelDbV2StandIn() as server:
         server.faults.database_answer_seconds = DATABASE_ANSWER_SECONDS
@@ -29,6 +30,7 @@ async def running(http: aiohttp.ClientSession) -> AsyncIterator[DemoModelDbV2]:
 class DemoModelDbV2:
     """A `DemoTarget`, read over REST."""
 
+    system = "ModelDB"
     outage = "ModelDB's database goes down"
     recovery = "the database is back"
 

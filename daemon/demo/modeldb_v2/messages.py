@@ -429,3 +429,29 @@ CREATE_RUN = Message(
     _messages("features", Message(_NAME)),
 )
 FIND_RUNS = Message(_PROJECT_ID, _EXPERIMENT_ID, *_FINDING)
+RUN_TAGS = Message(_ID, _TAGS)
+BY_ID_AND_KEY = Message(_ID, Field("key", string))
+LOGGED = {
+    "metrics": KEY_VALUE,
+    "hyperparameters": KEY_VALUE,
+    "attributes": KEY_VALUE,
+    "artifacts": ARTIFACT,
+    "datasets": ARTIFACT,
+    "observations": OBSERVATION,
+}
+"""What the lists of a run hold that can be added to."""
+
+
+def log_several(member: str) -> Message:
+    """The request that adds to one of `LOGGED`."""
+    return Message(_ID, _messages(member, LOGGED[member]), Field("overwrite", boolean))
+
+
+def log_one(member: str) -> Message:
+    """The request that adds one entry to one of `LOGGED`."""
+    return Message(_ID, Field(member.removesuffix("s"), LOGGED[member].read))
+
+
+def delete_keys(member: str) -> Message:
+    """The request that deletes from one of `LOGGED`."""
+    return Message(_ID, _strings(f"{member.removesuffix('s')}_keys"), Field("delete_all", boolean))

@@ -49,6 +49,7 @@ from daemon.demo.modeldb_v2.messages import (
     ApiError,
     parse_body,
 )
+from daemon.demo.modeldb_v2.run_updates import RUN_UPDATE_CALLS
 from daemon.demo.modeldb_v2.store import Store
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 _CALLS: Mapping[str, Mapping[str, Call]] = {
     "project": PROJECT_CALLS,
     "experiment": EXPERIMENT_CALLS,
-    "experiment-run": RUN_CALLS,
+    "experiment-run": {**RUN_CALLS, **RUN_UPDATE_CALLS},
 }
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _LARGEST_HEADERS = 8192

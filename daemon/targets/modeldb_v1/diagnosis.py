@@ -9,6 +9,7 @@ from daemon.targets.server_detection import (
     Address,
     Server,
     ServerKind,
+    is_mlflow,
     server_at,
     speaks_neither,
 )
@@ -44,23 +45,17 @@ async def diagnosis(target: ModelDbV1Settings) -> tuple[str, ...]:
 def _on(target: ModelDbV1Settings, address: Address, there: Server) -> str:
     match there.kind:
         case ServerKind.MODELDB_V1 if target.tls != address.encrypted:
-            return f"a ModelDB V1 server answers at {address} without TLS: set target.tls: false"
+            how, tls = ("behind", "true") if address.encrypted else ("without", "false")
+            return f"a ModelDB V1 server answers at {address} {how} TLS: set target.tls: {tls}"
         case ServerKind.MODELDB_V2:
             return (
                 f"the REST API of ModelDB V2 answers at {address}: set target.kind: modeldb-v2, "
                 f"target.url: {there.url}"
             )
-        case ServerKind.HTTP if there.status in FROM_IN_FRONT:
-            return (
-                f"an HTTP server answers at {address} with status {there.status}, perhaps in front "
-                "of a ModelDB V2: for that, set target.kind: modeldb-v2, target.url and, where it "
-                "wants a login, target.auth"
-            )
+        case ServerKind.MLFLOW:
+            return f"{is_mlflow(address, there)}, without target.host"
         case ServerKind.HTTP:
-            return (
-                f"an HTTP server that is not ModelDB answers at {address}: target.port must be "
-                "that of ModelDB V1's Thrift interface, usually 6543, not that of its web pages"
-            )
+            return _on_http(address, there.status)
         case ServerKind.SILENT:
             return (
                 f"{address} takes connections and stays silent, as a ModelDB V1 does that has 100 "
@@ -68,3 +63,16 @@ def _on(target: ModelDbV1Settings, address: Address, there: Server) -> str:
             )
         case _:
             return ""
+
+
+def _on_http(address: Address, status: int) -> str:
+    if status in FROM_IN_FRONT:
+        return (
+            f"an HTTP server answers at {address} with status {status}, perhaps in front of a "
+            "ModelDB V2: for that, set target.kind: modeldb-v2, target.url and, where it wants a "
+            "login, target.auth"
+        )
+    return (
+        f"an HTTP server that is not ModelDB answers at {address}: target.port must be that of "
+        "ModelDB V1's Thrift interface, usually 6543, not that of its web pages"
+    )

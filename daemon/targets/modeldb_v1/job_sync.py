@@ -110,7 +110,10 @@ class JobSync:
         """
         refuse_what_cannot_be_sent(self._job)
         found = await self._look_up()
-        await self._journal.begin_write(f"modeldb-v1/{self._server_id}/run/{self._job.marker}")
+        mark = self._job.mark
+        await self._journal.begin_write(
+            f"modeldb-v1/run/{self._server_id}/{mark.short_hash}/{mark.job_name}"
+        )
         if found is None:
             await self._forget_lost_run()
             placed = _Placed(await self._make_run(), created=True)

@@ -8,14 +8,14 @@ from daemon.targets.kind import TargetKind
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 
 if TYPE_CHECKING:
-    from daemon.targets.kind import Observe
-    from daemon.targets.ports import Target, WritePermit
+    from daemon.targets.kind import TargetContext
+    from daemon.targets.ports import Target
 
 
-def _open(settings: ModelDbV1Settings, observe: Observe, permit: WritePermit) -> Target:
+def _open(settings: ModelDbV1Settings, context: TargetContext) -> Target:
     from daemon.targets.modeldb_v1.target import open_modeldb_v1  # noqa: PLC0415 - see TargetKind
 
-    return open_modeldb_v1(settings, observe, permit)
+    return open_modeldb_v1(settings, context.observe, context.permit)
 
 
 def _advice(settings: ModelDbV1Settings) -> tuple[str, ...]:
@@ -30,4 +30,10 @@ async def _diagnosis(settings: ModelDbV1Settings) -> tuple[str, ...]:
     return await diagnosis(settings)
 
 
-MODELDB_V1 = TargetKind(ModelDbV1Settings, _open, _advice, _diagnosis)
+MODELDB_V1 = TargetKind(
+    ModelDbV1Settings,
+    _open,
+    _advice,
+    _diagnosis,
+    version="it tells neither its version nor the time; tested with 1.0.0",
+)

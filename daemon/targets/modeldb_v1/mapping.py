@@ -87,6 +87,7 @@ class MappedMetric:
 class MappedJob:
     """Everything to write for a job."""
 
+    mark: JobMark
     marker: str
     """Description of the run."""
     project_name: str
@@ -126,6 +127,7 @@ def map_job(run: TrainingRun, *, metadata_store: bool) -> MappedJob:
         words = tuple(_words_without_store(run, channels, not_stored, notes))
         frames[0] = MappedDataFrame(frames[0].tag, frames[0].filepath, frames[0].metadata + words)
     return MappedJob(
+        mark=run.mark,
         marker=marker_of(run.mark),
         project_name=run.project_name,
         project_user=run.project_user,

@@ -11,9 +11,11 @@ from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1.connection import Connection
 from daemon.targets.modeldb_v1.errors import CallErrorKind, CallFailed
+from daemon.targets.modeldb_v1.job_repair import JobRepair, compared
 from daemon.targets.modeldb_v1.job_sync import JobSync
 from daemon.targets.modeldb_v1.mapping import map_job, marker_of
 from daemon.targets.modeldb_v1.pairing import ForeignDocument, Pairing
+from daemon.targets.modeldb_v1.preview import preview
 from daemon.targets.modeldb_v1.probe import PENDING_SECONDS, Probe, read_stores
 from daemon.targets.modeldb_v1.run_index import RunIndex
 from daemon.targets.modeldb_v1.write_session import STAND_BY_SECONDS, WriteSession
@@ -23,10 +25,11 @@ from daemon.targets.tls import tls_context
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from daemon.targets.modeldb_v1.mapping import MappedJob
     from daemon.targets.modeldb_v1.run_index import FoundRun
     from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
     from daemon.targets.modeldb_v1.write_session import Term
-    from daemon.targets.ports import WriteJournal, WritePermit
+    from daemon.targets.ports import Preview, Repair, WriteJournal, WritePermit
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
 
@@ -143,14 +146,55 @@ class ModelDBV1Target:
         job = map_job(run, metadata_store=self._metadata_store)
         term = await self._settled_term()
         try:
-            return await JobSync(
-                self._server_id,
-                term,
-                self._connect_to_read,
+            return await self._job_sync(term, job, journal).sync()
+        except CallFailed as failed:
+            raise self._session_fault(failed) from failed
+
+    def _job_sync(self, term: Term, job: MappedJob, journal: WriteJournal) -> JobSync:
+        return JobSync(
+            self._server_id,
+            term,
+            self._connect_to_read,
+            job,
+            journal,
+            metadata_store=self._metadata_store,
+        )
+
+    def preview(self, run: TrainingRun) -> Preview:
+        """See `daemon.targets.ports.Target`."""
+        return preview(map_job(run, metadata_store=self._metadata_store))
+
+    async def compare(self, run: TrainingRun) -> Repair | None:
+        """See `daemon.targets.ports.Target`. Needs no writer lease."""
+        job = map_job(run, metadata_store=self._metadata_store)
+        try:
+            connection = await self._connect_to_read()
+            try:
+                return await compared(
+                    connection, RunIndex(connection), job, metadata_store=self._metadata_store
+                )
+            finally:
+                await connection.aclose()
+        except CallFailed as failed:
+            raise fault_of(failed) from failed
+
+    async def repair(self, run: TrainingRun, journal: WriteJournal) -> Repair:
+        """See `daemon.targets.ports.Target`.
+
+        Raises:
+            JobFault: ``standing_by``: another process is the writer.
+        """
+        job = map_job(run, metadata_store=self._metadata_store)
+        term = await self._settled_term()
+        try:
+            return await JobRepair(
+                term.connection,
+                term.run_index,
                 job,
                 journal,
+                self._job_sync(term, job, journal).sync,
                 metadata_store=self._metadata_store,
-            ).sync()
+            ).repair()
         except CallFailed as failed:
             raise self._session_fault(failed) from failed
 

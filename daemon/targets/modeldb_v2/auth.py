@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, assert_never
 
-from daemon.targets.modeldb_v2.settings import BasicAuth, BearerAuth, NoAuth, VertaAuth
+from daemon.targets.http.auth import BasicAuth, BearerAuth, NoAuth, constant_headers
+from daemon.targets.modeldb_v2.settings import VertaAuth
 
 if TYPE_CHECKING:
     from daemon.targets.modeldb_v2.settings import Auth
@@ -14,13 +14,8 @@ if TYPE_CHECKING:
 def auth_headers(auth: Auth) -> dict[str, str]:
     """The request headers of a way to log in."""
     match auth:
-        case NoAuth():
-            return {}
-        case BasicAuth():
-            pair = f"{auth.username}:{auth.password.get_secret_value()}"
-            return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-        case BearerAuth():
-            return {"Authorization": f"Bearer {auth.token.get_secret_value()}"}
+        case NoAuth() | BasicAuth() | BearerAuth():
+            return constant_headers(auth)
         case VertaAuth():
             # Twice, as the official client does, because NGINX drops headers with underscores.
             key = auth.developer_key.get_secret_value()

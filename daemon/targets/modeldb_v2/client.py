@@ -7,19 +7,13 @@ limits its concurrency, and calls that waited through an outage fail unsent.
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import contextlib
-import io
 import json
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiohttp
 from yarl import URL
 
-from daemon.reasons import Edge
-from daemon.redaction.forms import secret_forms
+from daemon.targets.http.errors import ExchangeFailure
+from daemon.targets.http.session import AddressHints, Call, HttpSession
 from daemon.targets.modeldb_v2.entities import (
     EXPERIMENT,
     EXPERIMENTS,
@@ -28,37 +22,29 @@ from daemon.targets.modeldb_v2.entities import (
     RUN,
     RUNS,
     deleted,
+    nothing,
 )
-from daemon.targets.modeldb_v2.errors import (
-    Answer,
-    ApiError,
-    ApiErrorKind,
-    Request,
-    judged,
-    not_the_api,
-    shortened_line,
-)
-from daemon.unforeseen import log_once
+from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind, judged, not_the_api
+from daemon.targets.modeldb_v2.run_content import run_content
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
+    import aiohttp
+
+    from daemon.targets.http.answers import Answer, Request
+    from daemon.targets.http.errors import ExchangeFailed
     from daemon.targets.modeldb_v2.entities import Experiment, Project, Run
+    from daemon.targets.modeldb_v2.run_content import RunContent
 
-ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
-"""Four times the proxy's own limit."""
-
-IDLE_SECONDS = 4.0
-"""Keep-alive time. ModelDB's web front end (Node) closes idle connections after 5 s; a create sent
-on one of those would have an unknown outcome."""
-
-CONNECT_SECONDS = 10.0
+_HINTS = AddressHints(
+    "target.url",
+    "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on 3000",
+)
 
 RUNS_A_PAGE = 100
 """Runs that `find_experiment_runs` returns at most."""
-
-_SHORTEST_SECRET = 6
 
 Value = TypeVar("Value")
 
@@ -77,6 +63,7 @@ class ModelDbV2Client:
             it.
         observe: called with (operation, result) of each request; results are ``ok``, the words of
             `ApiErrorKind`, and ``interrupted``.
+        client_session: instead of the usual one, for tests.
 
     Every call raises `ApiError`.
     """
@@ -91,39 +78,28 @@ class ModelDbV2Client:
         max_concurrency: int,
         workspace: str | None = None,
         observe: Callable[[str, str], None] = lambda _operation, _result: None,
+        client_session: aiohttp.ClientSession | None = None,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._timeout_seconds = timeout_seconds
         self.max_concurrency = max_concurrency
-        self._slots = asyncio.Semaphore(max_concurrency)
         self._in_workspace = {} if workspace is None else {"workspace_name": workspace}
         self._observe = observe
-        self._secrets = _secrets(headers)
-        self._outages = 0
-        self._last_outage: tuple[ApiErrorKind, str] | None = None
-        self._session = self._open_session({"Accept": "application/json", **headers}, tls)
-
-    def _open_session(
-        self, headers: Mapping[str, str], tls: ssl.SSLContext | None
-    ) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ssl=tls if tls is not None else True, keepalive_timeout=IDLE_SECONDS
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
+        self._session = HttpSession(
+            _HINTS,
             headers=headers,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=min(CONNECT_SECONDS, self._timeout_seconds / 2)
-            ),
+            tls=tls,
+            timeout_seconds=timeout_seconds,
+            max_concurrency=max_concurrency,
+            client_session=client_session,
         )
 
     async def aclose(self) -> None:
-        await self._session.close()
+        await self._session.aclose()
 
     @property
     def outages(self) -> int:
         """Number of calls that failed by a fault of the server as a whole."""
-        return self._outages
+        return self._session.outages
 
     def refuse_if_out_since(self, outages: int, operation: str) -> None:
         """For callers that queue: calls that waited through an outage must not hit a server that is
@@ -136,9 +112,7 @@ class ModelDbV2Client:
         Raises:
             ApiError: the server failed meanwhile; nothing was sent.
         """
-        if self._outages != outages and self._last_outage is not None:
-            kind, detail = self._last_outage
-            raise ApiError(kind, operation, f"not sent, because meanwhile {detail}")
+        self._session.refuse_if_out_since(outages, operation)
 
     async def get_projects_page(self) -> Sequence[Project]:
         """The first project of the server; proves that the database answers."""
@@ -188,13 +162,17 @@ class ModelDbV2Client:
         query = {"id": experiment_id}
         return await self._ask("GET", "experiment/getExperimentById", EXPERIMENT, query=query)
 
-    async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
+    async def create_experiment_run(
+        self, fields: Mapping[str, Any], ready: Callable[[], None] = lambda: None
+    ) -> Run:
         """Creates a run with everything in it; the server does it in one transaction.
 
         Args:
             fields: of the request.
+            ready: as `HttpSession.send`.
         """
-        return await self._ask("POST", "experiment-run/createExperimentRun", RUN, body=fields)
+        path = "experiment-run/createExperimentRun"
+        return await self._ask("POST", path, RUN, body=fields, ready=ready)
 
     async def get_experiment_run_by_name(self, experiment_id: str, name: str) -> Run:
         query = {"experiment_id": experiment_id, "name": name}
@@ -225,6 +203,66 @@ class ModelDbV2Client:
             "DELETE", "experiment-run/deleteExperimentRuns", deleted, body={"ids": list(run_ids)}
         )
 
+    async def get_run_content(self, run_id: str) -> RunContent:
+        """All of a run."""
+        query = {"id": run_id}
+        return await self._ask(
+            "GET", "experiment-run/getExperimentRunById", run_content, query=query
+        )
+
+    async def update_run_description(self, run_id: str, description: str) -> Run:
+        body = {"id": run_id, "description": description}
+        path = "experiment-run/updateExperimentRunDescription"
+        return await self._ask("POST", path, RUN, body=body)
+
+    async def add_run_tags(self, run_id: str, tags: Sequence[str]) -> Run:
+        """Adds the tags that the run does not have."""
+        body = {"id": run_id, "tags": list(tags)}
+        return await self._ask("POST", "experiment-run/addExperimentRunTags", RUN, body=body)
+
+    async def delete_run_tags(self, run_id: str, tags: Sequence[str]) -> Run:
+        body = {"id": run_id, "tags": list(tags)}
+        return await self._ask("DELETE", "experiment-run/deleteExperimentRunTags", RUN, body=body)
+
+    async def log_run_entries(
+        self, run_id: str, member: str, entries: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Adds entries to a run. `ApiErrorKind.EXISTS`, and nothing added, if it has one of the
+        keys; observations are added in any case.
+
+        Args:
+            run_id: of the run.
+            member: hyperparameters, metrics, attributes, artifacts or observations.
+            entries: at least one.
+        """
+        body = {"id": run_id, member: list(entries)}
+        path = f"experiment-run/log{member.capitalize()}"
+        await self._ask("POST", path, nothing, body=body)
+
+    async def delete_run_entries(self, run_id: str, member: str, keys: Sequence[str]) -> None:
+        """Deletes the entries of these keys; unknown keys are ignored.
+
+        Args:
+            run_id: of the run.
+            member: hyperparameters, metrics, attributes or observations.
+            keys: at least one.
+        """
+        name = "ExperimentRunAttributes" if member == "attributes" else member.capitalize()
+        body = {"id": run_id, f"{member.removesuffix('s')}_keys": list(keys)}
+        await self._ask("DELETE", f"experiment-run/delete{name}", nothing, body=body)
+
+    async def overwrite_run_datasets(
+        self, run_id: str, datasets: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Adds data sets, and replaces those of the same keys."""
+        body = {"id": run_id, "datasets": list(datasets), "overwrite": True}
+        await self._ask("POST", "experiment-run/logDatasets", nothing, body=body)
+
+    async def delete_run_artifact(self, run_id: str, key: str) -> None:
+        """Deletes an artifact; an unknown key is ignored."""
+        body = {"id": run_id, "key": key}
+        await self._ask("DELETE", "experiment-run/deleteArtifact", nothing, body=body)
+
     async def _ask(
         self,
         method: str,
@@ -233,6 +271,7 @@ class ModelDbV2Client:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        ready: Callable[[], None] = lambda: None,
     ) -> Value:
         """One call, from waiting for a slot to its result."""
         url = f"{self._base}/{path}"
@@ -241,159 +280,40 @@ class ModelDbV2Client:
             if body is None
             else json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
         )
-        request = Request(
-            path.rpartition("/")[2], url, 0 if data is None else len(data), self._scrub
-        )
-        outages = self._outages
-        async with self._slots:
-            self.refuse_if_out_since(outages, request.operation)
-            result = "interrupted"
+        call = Call(method, path.rpartition("/")[2], url, URL(url), query, data)
+
+        def result(answer: Answer, request: Request) -> Value:
+            content = judged(answer, request)
             try:
-                try:
-                    answer = await self._exchange(method, request, query, data)
-                    content = judged(answer, request)
-                    try:
-                        value = read(content)
-                    except (ValueError, TypeError) as error:
-                        raise not_the_api(answer, request, str(error)) from error
-                except ApiError:
-                    raise
-                except Exception as error:
-                    raise _unforeseen(request, error) from error
-                result = "ok"
-            except ApiError as error:
-                result = error.kind
-                if error.kind.is_of_the_server:
-                    self._outages += 1
-                    self._last_outage = (error.kind, error.detail)
-                raise
-            finally:
-                self._observe(request.operation, result)
-        return value
+                return read(content)
+            except (ValueError, TypeError) as error:
+                raise not_the_api(answer, request, str(error)) from error
 
-    async def _exchange(
-        self, method: str, request: Request, query: Mapping[str, str] | None, data: bytes | None
-    ) -> Answer:
-        """The HTTP part of a call.
-
-        Raises:
-            ApiError: `ApiErrorKind.TIMEOUT`, `ApiErrorKind.CONNECTION` or, if the answer is not
-                HTTP, `ApiErrorKind.NOT_THE_API`.
-        """
-
-        def lost(kind: ApiErrorKind, detail: str, *, unknown: bool) -> ApiError:
-            return ApiError(kind, request.operation, detail, outcome_unknown=unknown)
-
-        headers = {} if data is None else {"Content-Type": "application/json"}
-        stream = None if data is None else io.BytesIO(data)
-        url = URL(request.url)
-        try:
-            async with (
-                asyncio.timeout(self._timeout_seconds),
-                self._session.request(
-                    method, url, params=query, data=stream, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                return Answer(
-                    response.status,
-                    response.headers.get("Content-Type", ""),
-                    await _body(response),
-                    response.headers.get("Location", ""),
-                )
-        except aiohttp.ClientConnectorCertificateError as error:
-            hint = (
-                "set target.ca_file to the PEM file of its certificate authority, or fix its "
-                "certificate"
-            )
-            raise lost(
-                ApiErrorKind.CONNECTION,
-                f"{url.authority} is not trusted: {_said(error)}; {hint}",
-                unknown=False,
-            ) from error
-        except aiohttp.ClientConnectorSSLError as error:
-            hint = "does target.url say https where it should be http, or name another port?"
-            raise lost(
-                ApiErrorKind.CONNECTION,
-                f"no TLS with {url.authority}: {_said(error)}; {hint}",
-                unknown=False,
-            ) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise lost(
-                ApiErrorKind.CONNECTION,
-                f"cannot connect to {url.authority}: {_said(error)}",
-                unknown=False,
-            ) from error
-        except TimeoutError as error:
-            raise lost(
-                ApiErrorKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s", unknown=True
-            ) from error
-        except aiohttp.ClientResponseError as error:
-            said = shortened_line(self._scrub(error.message), 80)
-            what = f"{request.url} does not speak HTTP 1 ({said})"
-            hint = (
-                "ModelDB's port 8085 is gRPC; its REST proxy listens on 8080, its web front end on "
-                "3000"
-            )
-            raise lost(ApiErrorKind.NOT_THE_API, f"{what}; {hint}", unknown=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise lost(
-                ApiErrorKind.CONNECTION,
-                f"the connection to {url.authority} was lost: {_said(error)}",
-                unknown=True,
-            ) from error
-
-    def _scrub(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[redacted]")
-        return text
+        return await self._session.send(
+            call, read=result, failed=_failed, observe=self._observe, ready=ready
+        )
 
 
-def _unforeseen(request: Request, error: Exception) -> ApiError:
-    log_once(Edge.TARGET, request.operation, error)
+def _failed(failed: ExchangeFailed, request: Request) -> ApiError:
     return ApiError(
-        ApiErrorKind.NOT_THE_API,
+        _KIND_OF_FAILURE[failed.failure],
         request.operation,
-        f"an unforeseen error ({type(error).__name__}); the log has its traceback",
-        outcome_unknown=True,
-        unforeseen=True,
+        failed.detail,
+        outcome_unknown=failed.outcome_unknown,
+        unforeseen=failed.failure is ExchangeFailure.UNFORESEEN,
     )
 
+
+_KIND_OF_FAILURE = {
+    ExchangeFailure.CONNECTION: ApiErrorKind.CONNECTION,
+    ExchangeFailure.TIMEOUT: ApiErrorKind.TIMEOUT,
+    ExchangeFailure.CREDENTIALS: ApiErrorKind.UNAUTHENTICATED,
+    ExchangeFailure.NOT_HTTP: ApiErrorKind.NOT_THE_API,
+    ExchangeFailure.UNFORESEEN: ApiErrorKind.NOT_THE_API,
+}
 
 _OLDEST_FIRST = {"sort_key": "date_created", "ascending": True}
 
 
 def _equal(conditions: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value, "operator": "EQ"} for key, value in conditions.items()]
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > ANSWER_LIMIT_BYTES:
-            response.close()
-            return b""  # no answer of the API is that long; an empty one is refused, too
-    return bytes(body)
-
-
-def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The secrets to redact from echoes, in every form, the longest first so that none leaves a
-    part behind. Of a basic login also the password, which the server knows decoded.
-    """
-    values = [*headers.values(), *(word for value in headers.values() for word in value.split())]
-    # cookies
-    values += [
-        part for value in headers.values() if "=" in value for part in re.split(r"[;=]\s*", value)
-    ]
-    for value in headers.values():
-        scheme, _, login = value.partition(" ")
-        if scheme == "Basic":
-            with contextlib.suppress(ValueError):  # one of target.headers, and no valid login
-                values.append(base64.b64decode(login).decode().partition(":")[2])
-    words = {word for word in values if len(word) >= _SHORTEST_SECRET}
-    forms = {form for word in words for form in secret_forms(word)}
-    return tuple(sorted(forms, key=len, reverse=True))
-
-
-def _said(error: Exception) -> str:
-    return shortened_line(str(error), 200) or type(error).__name__

@@ -1,4 +1,6 @@
-"""What `check` says of a ModelDB V2 that does not work: another server at its address."""
+"""What `check` says of a ModelDB V2: its clock and, if it does not work, which server is there
+instead.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from daemon.targets.server_detection import (
     Address,
     Server,
     ServerKind,
+    is_mlflow,
     server_at,
     speaks_neither,
 )
@@ -20,13 +23,23 @@ if TYPE_CHECKING:
 
 async def diagnosis(target: ModelDbV2Settings) -> tuple[str, ...]:
     """What to change when another server than the configured one is at the address."""
-    url = urlsplit(target.url)
-    encrypted = url.scheme == "https"
-    port = url.port or (443 if encrypted else 80)
-    configured = Address(url.hostname or "", port, encrypted, url.path)
+    configured = _address(target)
     address, there = await server_at(configured, target.ca_file)
     text = _on(configured, address, there)
     return (text,) if text else ()
+
+
+async def clock_ahead(target: ModelDbV2Settings) -> float | None:
+    """How many seconds the server's clock is ahead of this machine's; None if it is not known."""
+    _, there = await server_at(_address(target), target.ca_file)
+    return there.clock_ahead_seconds
+
+
+def _address(target: ModelDbV2Settings) -> Address:
+    url = urlsplit(target.url)
+    encrypted = url.scheme == "https"
+    port = url.port or (443 if encrypted else 80)
+    return Address(url.hostname or "", port, encrypted, url.path)
 
 
 def _on(configured: Address, address: Address, there: Server) -> str:
@@ -41,6 +54,8 @@ def _on(configured: Address, address: Address, there: Server) -> str:
             )
         case ServerKind.MODELDB_V2 if (there.path, address) != (configured.path, configured):
             return f"the REST API of ModelDB V2 answers at {address}: set target.url: {there.url}"
+        case ServerKind.MLFLOW:
+            return f"{is_mlflow(address, there)}, without target.url"
         case ServerKind.HTTP if there.status not in FROM_IN_FRONT:
             return (
                 f"an HTTP server that is not ModelDB answers at {address}: target.url must be that "

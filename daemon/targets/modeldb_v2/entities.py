@@ -123,6 +123,10 @@ def deleted(answer: Mapping[str, Any]) -> None:
         raise ValueError("no status")
 
 
+def nothing(_answer: Mapping[str, Any]) -> None:
+    """Reads the answer to a call that answers an empty object."""
+
+
 def _object(found: object) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no object")  # noqa: TRY004 - every wrong shape is a ValueError here

@@ -7,15 +7,22 @@ a proxy in between or from another server. Observed on ModelDB 2.0.8.1.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from daemon.text import one_line, shortened
+from daemon.targets.http.answers import (
+    OK,
+    SERVER_ERROR,
+    content_type,
+    first_words,
+    json_object,
+    shortened_line,
+    what_came,
+)
+from daemon.targets.http.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from daemon.targets.http.answers import Answer, Request
 
 
 class ApiErrorKind(StrEnum):
@@ -61,19 +68,14 @@ _OF_THE_SERVER = frozenset(
 )
 
 
-class ApiError(Exception):
+class ApiError(CallError):
     """A call of ModelDB V2 that did not succeed.
 
     Attributes:
-        kind: what is wrong.
-        operation: the call's name, for example ``createExperimentRun``.
-        status: HTTP status; None without an answer.
         code: gRPC code; None when the answer is not the API's own word.
-        outcome_unknown: the create may have been processed, or may still be.
-        unforeseen: an answer of a kind that may be the only one, unlike another server's; waiting
-            may help.
-        detail: one line for people, without secrets.
     """
+
+    kind: ApiErrorKind
 
     def __init__(
         self,
@@ -86,40 +88,15 @@ class ApiError(Exception):
         outcome_unknown: bool = False,
         unforeseen: bool = False,
     ) -> None:
-        detail = one_line(
-            detail
-        )  # quoted headers hold lone surrogates for bytes that are not UTF-8
-        super().__init__(f"{operation}: {detail}")
-        self.kind = kind
-        self.operation = operation
-        self.status = status
+        super().__init__(
+            kind,
+            operation,
+            detail,
+            status=status,
+            outcome_unknown=outcome_unknown,
+            unforeseen=unforeseen,
+        )
         self.code = code
-        self.outcome_unknown = outcome_unknown
-        self.unforeseen = unforeseen
-        self.detail = f"{operation}: {detail}"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The parts of a request that errors mention."""
-
-    operation: str
-    url: str
-    """Without query and credentials."""
-    body_bytes: int
-    scrub: Callable[[str], str] = field(default=str)
-    """Redacts secrets in text that the server may have echoed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, read to its end."""
-
-    status: int
-    content_type: str
-    body: bytes
-    location: str = ""
-    """Where a redirect points to."""
 
 
 _HOW_TO_ADDRESS = (
@@ -127,9 +104,6 @@ _HOW_TO_ADDRESS = (
     "http://host:3000/api/v1/modeldb (its web front end)"
 )
 
-_OK = range(200, 300)
-_REDIRECT = range(300, 400)
-_SERVER_ERROR = 500
 _RESOURCE_EXHAUSTED = 8
 """The gRPC code."""
 
@@ -181,8 +155,8 @@ def judged(answer: Answer, request: Request) -> dict[str, Any]:
     Raises:
         ApiError: for any other answer.
     """
-    content = _json_object(answer)
-    if answer.status in _OK:
+    content = json_object(answer)
+    if answer.status in OK:
         if content is None:
             raise not_the_api(answer, request)
         return content
@@ -197,53 +171,15 @@ def not_the_api(answer: Answer, request: Request, why: str = "") -> ApiError:
     Args:
         why: what a JSON answer lacks.
     """
-    came = f"{answer.status} {_content_type(answer, request) or 'without a content type'}"
-    if answer.status in _REDIRECT:
-        place = shortened_line(request.scrub(answer.location), 200)
-        came += f", a redirect to {place or 'nowhere'}"
-    elif first_words := _first_words(answer, request):
-        came += f" {first_words!r}"
     because = f" ({why})" if why else ""
     return ApiError(
         ApiErrorKind.NOT_THE_API,
         request.operation,
-        f"{request.url} answered {came}{because} instead of ModelDB's API; {_HOW_TO_ADDRESS}",
+        f"{request.url} answered {what_came(answer, request)}{because} instead of ModelDB's API; "
+        f"{_HOW_TO_ADDRESS}",
         status=answer.status,
-        outcome_unknown=answer.status in _OK,
+        outcome_unknown=answer.status in OK,
     )
-
-
-def shortened_line(text: str, limit: int) -> str:
-    """One line of at most `limit` characters."""
-    return shortened(" ".join(text.split()), limit)
-
-
-_READ_BYTES = 4096
-_LONGEST_SECRET_BYTES = 8192
-"""All headers together are shorter."""
-
-
-def _first_words(answer: Answer, request: Request) -> str:
-    # Redacted before it is shortened: redaction does not find half a secret.
-    text = request.scrub(
-        answer.body[: _READ_BYTES + _LONGEST_SECRET_BYTES].decode(errors="replace")
-    )
-    whole = len(answer.body) <= _READ_BYTES + _LONGEST_SECRET_BYTES
-    return shortened_line(text if whole else text[:-_LONGEST_SECRET_BYTES], 80)
-
-
-def _content_type(answer: Answer, request: Request) -> str:
-    return shortened_line(request.scrub(answer.content_type), 80)
-
-
-def _json_object(answer: Answer) -> dict[str, Any] | None:
-    if "json" not in answer.content_type.lower():
-        return None
-    try:
-        content = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _is_the_apis_word(status: int, content: dict[str, Any]) -> bool:
@@ -267,7 +203,7 @@ def _from_the_api(status: int, content: dict[str, Any], request: Request) -> Api
         hint = f"; {_HOW_TO_ADDRESS}, of a ModelDB 2.0"
     # An answer over the proxy's limit (code 8) comes after the create was processed (seen).
     unknown = (
-        (status >= _SERVER_ERROR and kind not in _SURELY_NOT_DONE)
+        (status >= SERVER_ERROR and kind not in _SURELY_NOT_DONE)
         or code == _RESOURCE_EXHAUSTED
         or (code == 1 and kind is not ApiErrorKind.TOO_LARGE)
     )
@@ -317,9 +253,9 @@ def _kind_of_internal(text: str) -> ApiErrorKind:
 def _from_in_between(answer: Answer, request: Request) -> ApiError:
     """The error for an answer of a proxy or web server, which is never a verdict on the job."""
     status = answer.status
-    words = _first_words(answer, request)
+    words = first_words(answer, request)
     said = (
-        f"{request.url} answered {status} {_content_type(answer, request)} {words!r}, which is "
+        f"{request.url} answered {status} {content_type(answer, request)} {words!r}, which is "
         "not ModelDB's own word"
     )
 
@@ -347,7 +283,7 @@ def _from_in_between(answer: Answer, request: Request) -> ApiError:
             return error(
                 ApiErrorKind.THROTTLED, "something before ModelDB limits the rate", unknown=False
             )
-        case _ if status >= _SERVER_ERROR:
+        case _ if status >= SERVER_ERROR:
             return error(
                 ApiErrorKind.UNAVAILABLE, "ModelDB behind it does not answer", unknown=True
             )

@@ -29,7 +29,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.targets.common_attributes import common_attributes
+from daemon.targets.channel_details import channel_details
+from daemon.targets.common_attributes import common_attributes, instead_of_a_model
 from daemon.targets.modeldb_v2.description import description
 from daemon.targets.modeldb_v2.hyperparameters import (
     EMPTY,
@@ -40,18 +41,16 @@ from daemon.targets.modeldb_v2.limits import (
     BODY_BYTES,
     NAME_UNITS,
     attribute_key,
-    distinct_keys,
     run_key,
-    shortened_name,
     shortened_tag,
 )
 from daemon.targets.modeldb_v2.metrics import metric_attributes, metrics
 from daemon.targets.modeldb_v2.observations import extreme_steps, observations
-from daemon.targets.modeldb_v2.renaming import note_hashed, note_renamed, quoted
+from daemon.targets.names import distinct_keys, shortened_name
+from daemon.targets.renaming import note_hashed, note_renamed, quoted
+from daemon.targets.times import milliseconds
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from daemon.training_job.channels import Channel
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
@@ -86,7 +85,7 @@ def map_run(run: TrainingRun) -> MappedRun:
         "name": run_name,
         "description": description(run),
         **_times(run),
-        "tags": _tags(run, notes),
+        "tags": run_tags(run, notes),
         "hyperparameters": hyperparameters(run, notes),
         "metrics": metrics(run, notes),
         "datasets": _datasets(run, notes),
@@ -120,7 +119,7 @@ def distinct_run_name(name: str, mark: JobMark) -> str:
 
 
 def _name(what: str, name: str, notes: list[str]) -> str:
-    short = shortened_name(name)
+    short = shortened_name(name, NAME_UNITS)
     if short != name:
         notes.append(f"{what} name of {len(name)} characters shortened to {short}")
     return short
@@ -130,17 +129,14 @@ def _times(run: TrainingRun) -> dict[str, int]:
     """Times in epoch milliseconds, settable at creation only (date_created by a server flag)."""
     start = run.start_time or run.creation_time
     end = run.end_time or run.last_modified_time
-    times = {"start_time": _milliseconds(start)}
+    times = {"start_time": milliseconds(start)}
     if end is not None:
-        times |= {"end_time": _milliseconds(end), "date_created": _milliseconds(end)}
+        times |= {"end_time": milliseconds(end), "date_created": milliseconds(end)}
     return times
 
 
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
-def _tags(run: TrainingRun, notes: list[str]) -> list[str]:
+def run_tags(run: TrainingRun, notes: list[str]) -> list[str]:
+    """The tags of a job's run; `notes` gets a line for each that was cut."""
     wanted = [
         "sagemaker",
         run.model_type,
@@ -202,7 +198,7 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
         ARN_ATTRIBUTE: run.mark.arn,
         CREATION_TIME_ATTRIBUTE: run.mark.creation_time,
         **common_attributes(run),
-        **_instead_of_a_model(run),
+        **instead_of_a_model(run),
         **metric_attributes(run),
         **_channel_attributes(run.channels, notes),
         **extreme_steps(run),
@@ -216,18 +212,6 @@ def _attributes(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _instead_of_a_model(run: TrainingRun) -> dict[str, str | None]:
-    """An evaluation makes none, although SageMaker says where its model is."""
-    if not run.is_evaluation:
-        return {}
-    return {
-        "model_artifact_uri": None,
-        "model_console_url": None,
-        "evaluation_output_uri": run.model_location,
-        "evaluation_output_console_url": run.model_console_url,
-    }
-
-
 def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict[str, str]:
     """URIs again (hosted Verta replaces paths) and how a channel was read."""
     keys = distinct_keys((channel.name for channel in channels), attribute_key)
@@ -238,29 +222,8 @@ def _channel_attributes(channels: tuple[Channel, ...], notes: list[str]) -> dict
     for channel in channels:
         prefix = f"{'code' if channel.is_code else 'dataset'}_{keys[channel.name]}"
         attributes[f"{prefix}_uri"] = channel.uri or ""
-        attributes[f"{prefix}_details"] = _details(channel)
+        attributes[f"{prefix}_details"] = channel_details(channel)
     return attributes
-
-
-def _details(channel: Channel) -> str:
-    reported = {
-        "source": channel.kind,
-        "type": channel.s3_data_type,
-        "distribution": channel.distribution,
-        "content type": channel.content_type,
-        "input mode": channel.input_mode,
-        "compression": channel.compression,
-        "record wrapper": channel.record_wrapper,
-        "access": channel.access_mode,
-        "attributes": ", ".join(channel.attribute_names) or None,
-        "instance groups": ", ".join(channel.instance_groups) or None,
-        "hub content": channel.hub_content_arn,
-        "licence": {True: "accepted", False: "not accepted", None: None}[channel.eula_accepted],
-        "shuffle seed": channel.shuffle_seed,
-    }
-    return "; ".join(
-        f"{label} {value}" for label, value in reported.items() if value not in {None, "None"}
-    )
 
 
 def _aws_tags(run: TrainingRun, notes: list[str]) -> dict[str, str]:

@@ -59,8 +59,12 @@ class MarkedRuns:
         """Deletes all runs but the first and describes that one. Raises `ApiError`."""
         kept, *duplicates = marked
         healed = await self._delete([run.id for run in duplicates]) if duplicates else 0
-        project, experiment = await self._names(kept)
-        return self.described(kept, project, experiment, created=created, healed=healed)
+        return await self.named(kept, created=created, healed=healed)
+
+    async def named(self, run: Run, *, created: bool = False, healed: int = 0) -> TargetRun:
+        """`described`, with the names of project and experiment as ModelDB has them."""
+        project, experiment = await self._names(run)
+        return self.described(run, project, experiment, created=created, healed=healed)
 
     def described(
         self, run: Run, project: str, experiment: str, *, created: bool, healed: int = 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from daemon.targets.modeldb_v2.observations import metric_keys, with_extremes
-from daemon.targets.modeldb_v2.renaming import note_renamed, quoted
+from daemon.targets.curves import repeated_metrics, with_extremes
+from daemon.targets.modeldb_v2.observations import metric_keys
+from daemon.targets.renaming import note_renamed, quoted
 from daemon.training_job.float32 import without_float32_noise
-from daemon.training_job.objective import OBJECTIVE, objective_of
+from daemon.training_job.objective import objective_of
 
 if TYPE_CHECKING:
     from daemon.training_job.training_run import TrainingRun
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
     """Entries for the metrics; `ObjectiveMetric` only if it says something of its own."""
-    left_out = _left_out(run)
+    left_out = repeated_metrics(run)
     keys = {name: key for name, key in metric_keys(run).items() if name not in left_out}
     renamed = {name: key for name, key in keys.items() if key != name.replace(":", "/")}
     note_renamed("metric", renamed, notes)
@@ -33,7 +34,7 @@ def metrics(run: TrainingRun, notes: list[str]) -> list[dict[str, Any]]:
 
 def metric_attributes(run: TrainingRun) -> dict[str, str]:
     """Attributes: the tuning objective, and the values that are no numbers."""
-    left_out, objective = _left_out(run), objective_of(run)
+    left_out, objective = repeated_metrics(run), objective_of(run)
     return {
         "objective_metric": "" if objective is None else objective.name,
         "metrics_not_finite": ", ".join(
@@ -42,8 +43,3 @@ def metric_attributes(run: TrainingRun) -> dict[str, str]:
             if name not in left_out
         ),
     }
-
-
-def _left_out(run: TrainingRun) -> set[str]:
-    objective = objective_of(run)
-    return {OBJECTIVE} if objective is not None and objective.is_repeated else set()

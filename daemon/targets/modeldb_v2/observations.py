@@ -11,33 +11,21 @@ import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from daemon.targets.modeldb_v2.limits import BODY_BYTES, attribute_key, distinct_keys, metric_key
+from daemon.targets.curves import extremes, iteration_time, with_extremes
+from daemon.targets.modeldb_v2.limits import BODY_BYTES, attribute_key, metric_key
+from daemon.targets.names import distinct_keys
 from daemon.training_job.float32 import without_float32_noise
 from daemon.training_job.metric_series import thinning_note
-from daemon.training_job.metrics import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
-    from daemon.training_job.metric_series import Direction, Extreme, MetricSeries
+    from daemon.training_job.metric_series import Extreme, MetricSeries
     from daemon.training_job.training_run import TrainingRun
 
 OBSERVATIONS_PER_RUN = 500
 """The server answers a list of runs with 429 above 4 MiB, observations take 48 bytes each, and the
 official client lists 100 runs at once."""
-
-
-def with_extremes(run: TrainingRun) -> tuple[Metric, ...]:
-    """The run's metrics with ``<name>/best`` (or ``/min`` and ``/max``) of each series."""
-    taken = {metric.name for metric in run.metrics}
-    extremes = (
-        Metric(name, extreme.value)
-        for series in run.metric_series
-        for extreme in series.extremes(_direction(run, series))
-        if (name := f"{series.name}/{extreme.label}") not in taken
-    )
-    return (*run.metrics, *extremes)
 
 
 def metric_keys(run: TrainingRun) -> dict[str, str]:
@@ -51,9 +39,7 @@ def metric_keys(run: TrainingRun) -> dict[str, str]:
 def extreme_steps(run: TrainingRun) -> dict[str, int]:
     """Attributes: the iteration of each extreme."""
     found: dict[str, Extreme] = {
-        f"{series.name}_{extreme.label}": extreme
-        for series in run.metric_series
-        for extreme in series.extremes(_direction(run, series))
+        f"{series.name}_{extreme.label}": extreme for series, extreme in extremes(run)
     }
     keys = distinct_keys(found, attribute_key)
     return {f"metric_{keys[name]}_step": extreme.step for name, extreme in found.items()}
@@ -82,31 +68,19 @@ def observations(
     return entries
 
 
-def _direction(run: TrainingRun, series: MetricSeries) -> Direction | None:
-    tuning = run.tuning
-    return tuning.direction if tuning is not None and tuning.metric == series.name else None
-
-
 def _entries(
     run: TrainingRun, series: tuple[MetricSeries, ...], keys: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    begin = _milliseconds(run.start_time or run.creation_time)
-    end = max(begin, _milliseconds(run.end_time or run.last_modified_time or run.creation_time))
-    first = min(one.steps[0] for one in series)
-    span = max(one.steps[-1] for one in series) - first
+    time_of = iteration_time(run)
     return [
         {
             "attribute": {"key": keys[one.name], "value": without_float32_noise(value)},
             "epoch_number": step,
-            "timestamp": end if span == 0 else begin + (end - begin) * (step - first) // span,
+            "timestamp": time_of(step),
         }
         for one in series
         for step, value in zip(one.steps, one.values, strict=True)
     ]
-
-
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 def _size(value: object) -> int:

@@ -8,7 +8,6 @@ oldest is used.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from daemon.clock import monotonic
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.retries import retrying
+from daemon.targets.name_locks import NameLocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -39,6 +39,14 @@ SEEN_TAGS = 1000
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
+
+
+def project_attributes(mapped: MappedRun) -> dict[str, str]:
+    """The attributes of a job's project."""
+    return {
+        USER_ATTRIBUTE: mapped.project_user,
+        DESCRIPTION_ATTRIBUTE: mapped.project_description,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Placement:
         self._client = client
         self._projects: dict[str, _KnownProject] = {}
         self._experiments: dict[tuple[str, str], tuple[str, float]] = {}
-        self._locks_of_names = _NameLocks()
+        self._locks_of_names = NameLocks()
 
     async def place(self, mapped: MappedRun, journal: WriteJournal) -> Place:
         """Finds or creates project and experiment, and updates an existing project's user and
@@ -107,7 +115,7 @@ class Placement:
             found_at = monotonic()
             project = await self._project_called(mapped, journal)
             seen = known.seen if known is not None and known.id == project.id else ()
-            notes = () if tags in seen else await self._bring_up_to_date(project, mapped)
+            notes = () if tags in seen else await brought_up_to_date(self._client, project, mapped)
             seen = (*(each for each in seen if each != tags), tags)[-SEEN_TAGS:]
             _remember(self._projects, name, _KnownProject(project.id, found_at, seen))
             return project.id, notes
@@ -139,8 +147,7 @@ class Placement:
             "name": name,
             "description": mapped.project_description,
             "attributes": [
-                {"key": USER_ATTRIBUTE, "value": mapped.project_user},
-                {"key": DESCRIPTION_ATTRIBUTE, "value": mapped.project_description},
+                {"key": key, "value": value} for key, value in project_attributes(mapped).items()
             ],
         }
         return await self._found_or_created(
@@ -182,34 +189,59 @@ class Placement:
         async with journal.name_lock(lock_name):
             return await retrying(find_or_create)
 
-    async def _bring_up_to_date(self, project: Project, mapped: MappedRun) -> tuple[str, ...]:
-        """Writes user and description from the job's tags, except over a person's edits.
 
-        Returns:
-            Notes on what could not be written.
-        """
-        notes: tuple[str, ...] = ()
-        written = project.attributes.get(DESCRIPTION_ATTRIBUTE)
-        wanted = mapped.project_description
-        if project.description != wanted and (
-            not project.description or project.description == written
-        ):
-            notes += await _noting(self._describe(project.id, wanted))
-        # Ours, but its writer ended before it could note that.
-        elif project.description == wanted and written != wanted:
-            notes += await _noting(self._set_attribute(project.id, DESCRIPTION_ATTRIBUTE, wanted))
-        if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
-            notes += await _noting(
-                self._set_attribute(project.id, USER_ATTRIBUTE, mapped.project_user)
-            )
-        return notes
+def project_differences(
+    project: Project, mapped: MappedRun
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `brought_up_to_date` would change about a job's project, and what stays, for people."""
+    written = project.attributes.get(DESCRIPTION_ATTRIBUTE)
+    wanted = mapped.project_description
+    changed, kept = [], []
+    if project.description != wanted:
+        if _is_ours(project):
+            changed.append("project description (differs)")
+        else:
+            kept.append("project description: edited by people")
+    elif written != wanted:
+        changed.append(f"project attribute '{DESCRIPTION_ATTRIBUTE}' (differs)")
+    if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
+        changed.append(f"project attribute '{USER_ATTRIBUTE}' (differs)")
+    return tuple(changed), tuple(kept)
 
-    async def _describe(self, project_id: str, description: str) -> None:
-        await retrying(lambda: self._client.update_project_description(project_id, description))
-        await self._set_attribute(project_id, DESCRIPTION_ATTRIBUTE, description)
 
-    async def _set_attribute(self, project_id: str, key: str, value: str) -> None:
-        await retrying(lambda: self._client.update_project_attribute(project_id, key, value))
+async def brought_up_to_date(
+    client: ModelDbV2Client, project: Project, mapped: MappedRun
+) -> tuple[str, ...]:
+    """Writes user and description from the job's tags, except over a person's edits.
+
+    Returns:
+        Notes on what could not be written.
+    """
+
+    async def set_attribute(key: str, value: str) -> None:
+        await retrying(lambda: client.update_project_attribute(project.id, key, value))
+
+    async def describe() -> None:
+        await retrying(lambda: client.update_project_description(project.id, wanted))
+        await set_attribute(DESCRIPTION_ATTRIBUTE, wanted)
+
+    notes: tuple[str, ...] = ()
+    wanted = mapped.project_description
+    if project.description != wanted and _is_ours(project):
+        notes += await _noting(describe())
+    # Ours, but its writer ended before it could note that.
+    elif project.description == wanted and project.attributes.get(DESCRIPTION_ATTRIBUTE) != wanted:
+        notes += await _noting(set_attribute(DESCRIPTION_ATTRIBUTE, wanted))
+    if project.attributes.get(USER_ATTRIBUTE) != mapped.project_user:
+        notes += await _noting(set_attribute(USER_ATTRIBUTE, mapped.project_user))
+    return notes
+
+
+def _is_ours(project: Project) -> bool:
+    """Whether no person has edited the description."""
+    return not project.description or project.description == project.attributes.get(
+        DESCRIPTION_ATTRIBUTE
+    )
 
 
 async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
@@ -221,25 +253,6 @@ async def _noting(update: Awaitable[None]) -> tuple[str, ...]:
             raise
         return (f"the project is not up to date with the job's tags: {error.detail}",)
     return ()
-
-
-class _NameLocks:
-    """A lock for each name in use."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-
-    @contextlib.asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        lock, waiting = self._locks.get(name, (asyncio.Lock(), 0))
-        self._locks[name] = (lock, waiting + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._locks.pop(name)
-            if waiting > 1:
-                self._locks[name] = (lock, waiting - 1)
 
 
 def _is_fresh(found_at: float) -> bool:

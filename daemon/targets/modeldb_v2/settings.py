@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from daemon.config.types import (
     BaseUrl,
     ExistingFile,
     Headers,
     Number,
-    SecretText,
     SecretWord,
     Section,
     Whole,
     Word,
-    matching,
-    refused,
-    secrets_in,
 )
-from daemon.targets.settings import TargetSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-HEADER_BYTES = 7168
-"""What configured headers may take together. ModelDB refuses a request with more than 8 kB of
-headers (error 500, code 13), and the client adds its own."""
-
-
-class NoAuth(Section):
-    """No authentication."""
-
-    kind: Literal["none"] = Field(
-        "none", description="none: no authentication; open-source ModelDB has none."
-    )
-
-
-class BasicAuth(Section):
-    """HTTP basic authentication."""
-
-    kind: Literal["basic"] = Field(description="basic: HTTP basic authentication.")
-    username: Annotated[
-        str,
-        matching(
-            r"[^:\x00-\x1f\x7f]+", "must not be empty and not contain a colon or control characters"
-        ),
-    ] = Field(description="User name, without a colon.")
-    password: SecretText = Field(description="Password. Secret.")
-
-
-class BearerAuth(Section):
-    """A bearer token."""
-
-    kind: Literal["bearer"] = Field(description="bearer: a token in the Authorization header.")
-    token: SecretWord = Field(description="Token, without the word Bearer. Secret.")
+from daemon.targets.http.auth import BasicAuth, BearerAuth, NoAuth
+from daemon.targets.http.settings import HttpTargetSettings
 
 
 class VertaAuth(Section):
@@ -75,16 +35,12 @@ class VertaAuth(Section):
 
 Auth = NoAuth | BasicAuth | BearerAuth | VertaAuth
 
-_OWN_HEADERS = frozenset(
-    {"connection", "content-length", "content-type", "host", "transfer-encoding"}
-)
 
-
-class ModelDbV2Settings(TargetSettings):
+class ModelDbV2Settings(HttpTargetSettings):
     """ModelDB V2 over REST."""
 
     kind: Literal["modeldb-v2"] = Field(
-        "modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1."
+        "modeldb-v2", description="Kind of target: modeldb-v2, modeldb-v1, mlflow."
     )
     url: BaseUrl = Field(
         description="Base URL of ModelDB's REST API. Required. Through the proxy: "
@@ -146,46 +102,3 @@ class ModelDbV2Settings(TargetSettings):
     @property
     def address(self) -> str:
         return self.url
-
-    def derived_secrets(self) -> tuple[str, ...]:
-        if not isinstance(self.auth, BasicAuth):
-            return ()
-        login = f"{self.auth.username}:{self.auth.password.get_secret_value()}"
-        return (base64.b64encode(login.encode()).decode(),)
-
-    @field_validator("headers")
-    @classmethod
-    def _sendable(cls, value: Headers, info: ValidationInfo) -> Headers:
-        auth = info.data.get("auth")
-        for name in value:
-            low = name.lower()
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise refused("must be the name of a header: letters, digits and -", key=name)
-            if low in _OWN_HEADERS:
-                raise refused("must not be set: the client sets it itself", key=name)
-            if low == "authorization" and not isinstance(auth, NoAuth):
-                raise refused("must not be set beside target.auth", key=name)
-        secrets = [*value.values(), *secrets_in(auth)]
-        size = sum(len(f"{name}: ") for name in value) + sum(
-            len(secret.get_secret_value().encode()) for secret in secrets
-        )
-        if size > HEADER_BYTES:
-            raise refused(
-                f"must take at most {HEADER_BYTES} bytes together with target.auth; they take "
-                f"{size}"
-            )
-        return value
-
-    @field_validator("ca_file", "client_cert_file")
-    @classmethod
-    def _only_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None and info.data.get("url", "").startswith("http:"):
-            raise refused("must not be set unless target.url begins with https://")
-        return value
-
-    @field_validator("client_key_file")
-    @classmethod
-    def _only_with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None and info.data.get("client_cert_file", value) is None:
-            raise refused("must not be set without target.client_cert_file")
-        return value

@@ -1,10 +1,11 @@
 """The target ModelDB V2: exactly one run per job. Read `_JobSync` first.
 
 The server processes a create in one transaction, so a run that carries the job's mark is complete
-and is never written to again. The difficulty is to know whether it exists: ModelDB enforces no key
-of ours, and a create whose answer was lost may be processed later. Therefore every create is in the
-journal before it is sent; while one is unanswered, the mark is looked up before the next create;
-and after a success that follows an unanswered create it is looked up again `settle_seconds` later.
+and is never written to again, except by `repair`, when an operator asks for it. The difficulty is
+to know whether it exists: ModelDB enforces no key of ours, and a create whose answer was lost may
+be processed later. Therefore every create is in the journal before it is sent; while one is
+unanswered, the mark is looked up before the next create; and after a success that follows an
+unanswered create it is looked up again `settle_seconds` later.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from daemon.clock import monotonic
 from daemon.errors import DaemonError, EdgeFault, JobFault, JobRefused
 from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v2.auth import auth_headers
@@ -22,8 +24,11 @@ from daemon.targets.modeldb_v2.entities import Run
 from daemon.targets.modeldb_v2.errors import ApiError, ApiErrorKind
 from daemon.targets.modeldb_v2.mapping import distinct_run_name, map_run
 from daemon.targets.modeldb_v2.marked_runs import MarkedRuns, carries
-from daemon.targets.modeldb_v2.placement import Placement
+from daemon.targets.modeldb_v2.placement import Placement, project_attributes
+from daemon.targets.modeldb_v2.preview import preview
+from daemon.targets.modeldb_v2.repair import RunRepair
 from daemon.targets.modeldb_v2.retries import retrying
+from daemon.targets.ports import Repair
 from daemon.targets.tls import tls_context
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v2.mapping import MappedRun
     from daemon.targets.modeldb_v2.placement import Place
     from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
-    from daemon.targets.ports import TargetRun, WriteJournal
+    from daemon.targets.ports import Preview, TargetRun, WriteJournal
     from daemon.training_job.identity import JobMark
     from daemon.training_job.training_run import TrainingRun
 
@@ -115,6 +120,8 @@ class ModelDbV2Target:
         self._creates = asyncio.Semaphore(CREATES_BEGUN_PER_SLOT * client.max_concurrency)
         self._settle_seconds = settle_seconds
         self._sleep = sleep
+        self._doubtful_repairs: dict[JobMark, float] = {}
+        """When a repair of a job had an unanswered call, in monotonic seconds."""
 
     @property
     def kind(self) -> str:
@@ -122,24 +129,63 @@ class ModelDbV2Target:
 
     async def sync(self, run: TrainingRun, journal: WriteJournal) -> TargetRun:
         """See `Target.sync`. A `JobRefused` is always ModelDB's own verdict on a create."""
+        try:
+            return await self._job_sync(run, map_run(run), journal).sync()
+        except ApiError as error:
+            raise fault_of(error) from error
 
+    def _job_sync(self, run: TrainingRun, mapped: MappedRun, journal: WriteJournal) -> _JobSync:
         async def settle() -> None:
             await self._sleep(self._settle_seconds)
 
-        job = _JobSync(
+        return _JobSync(
             self._client,
             self._placement,
             self._runs,
             self._creates,
             settle,
             run.mark,
-            map_run(run),
+            mapped,
             journal,
         )
+
+    async def compare(self, run: TrainingRun) -> Repair | None:
+        """See `Target.compare`."""
         try:
-            return await job.sync()
+            found = await retrying(lambda: self._runs.marked(run.mark))
+            if not found:
+                return None
+            kept, *duplicates = found
+            repair = RunRepair(self._client, kept.id, run, map_run(run))
+            changed, unchangeable = await repair.compare()
+            described = await self._runs.named(kept)
         except ApiError as error:
             raise fault_of(error) from error
+        doubled = tuple(f"run {each.id} (a duplicate)" for each in duplicates)
+        return Repair(described, (*doubled, *changed), unchangeable)
+
+    async def repair(self, run: TrainingRun, journal: WriteJournal) -> Repair:
+        """See `Target.repair`. Duplicates are healed first."""
+        await self._settle_repair(run.mark)
+        mapped = map_run(run)
+        try:
+            done = await self._job_sync(run, mapped, journal).sync(look_up_first=True)
+            if done.created:
+                return Repair(done)
+            healed = (f"duplicates of the run ({done.healed})",) if done.healed else ()
+            repair = RunRepair(self._client, done.ids["run_id"], run, mapped)
+            changed, unchangeable = await repair.repair()
+        except ApiError as error:
+            if error.outcome_unknown:
+                self._doubtful_repairs[run.mark] = monotonic()
+            raise fault_of(error) from error
+        return Repair(done, (*healed, *changed), unchangeable)
+
+    async def _settle_repair(self, mark: JobMark) -> None:
+        """A call without an answer may still be carried out, and would undo what comes now."""
+        since = self._doubtful_repairs.pop(mark, None)
+        if since is not None:
+            await self._sleep(max(0.0, since + self._settle_seconds - monotonic()))
 
     async def find(self, mark: JobMark, *, unanswered_writes: int = 0) -> TargetRun | None:
         """See `Target.find`. Duplicates are healed."""
@@ -150,6 +196,11 @@ class ModelDbV2Target:
             return await self._runs.keep_oldest(found) if found else None
         except ApiError as error:
             raise fault_of(error) from error
+
+    def preview(self, run: TrainingRun) -> Preview:
+        """See `Target.preview`."""
+        mapped = map_run(run)
+        return preview(mapped, project_attributes=project_attributes(mapped))
 
     async def probe(self) -> None:
         """See `Target.probe`. Asks all three services: the proxy has a connection for each, with
@@ -220,8 +271,15 @@ class _JobSync:
         self._unanswered_when_asked = 0
         """Number of unanswered creates at the last lookup by the mark."""
 
-    async def sync(self) -> TargetRun:
-        done = await self._found_or_created()
+    async def sync(self, *, look_up_first: bool = False) -> TargetRun:
+        """Returns the job's run.
+
+        Args:
+            look_up_first: also where the checkpoint vouches that the job is new.
+        """
+        done = await self._found_or_created(
+            look_up_first=look_up_first or self._journal.look_up_first
+        )
         distinct_name = distinct_run_name(self._mapped.run_name, self._mark)
         renamed = done.ids.get("run") == distinct_name
         detail = (
@@ -231,10 +289,8 @@ class _JobSync:
         )
         return replace(done, detail=detail, notes=(*self._mapped.notes, *self._place_notes))
 
-    async def _found_or_created(self) -> TargetRun:
-        if (self._journal.look_up_first or self._must_look_up) and (
-            found := await retrying(self._look_up)
-        ):
+    async def _found_or_created(self, *, look_up_first: bool) -> TargetRun:
+        if (look_up_first or self._must_look_up) and (found := await retrying(self._look_up)):
             return await self._finished(found)
         gone = ""
         for _ in range(PLACES_TRIED):
@@ -296,7 +352,8 @@ class _JobSync:
                     "project_id": place.project_id,
                     "experiment_id": place.experiment_id,
                     "name": name,
-                }
+                },
+                self._journal.require_lease,
             )
         except ApiError as error:
             if not error.outcome_unknown:

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from structlog.testing import capture_logs
 
-from daemon.aws.ports import Message
+from daemon.aws.ports import Failed, Message, OutgoingMessage, Sent
 from daemon.aws.queue import SqsQueue
 from daemon.errors import EdgeFault, JobRefused
 from daemon.reasons import Reason
@@ -84,7 +84,7 @@ async def test_a_receive_asks_for_what_the_daemon_uses() -> None:
                     "SentTimestamp",
                     "DeadLetterQueueSourceArn",
                 ],
-                "MessageAttributeNames": ["reason", "detail"],
+                "MessageAttributeNames": ["reason", "detail", "origin"],
             },
         )
     ]
@@ -579,3 +579,114 @@ async def test_an_answer_without_a_message_id_has_sent_no_dead_letter(
     with pytest.raises(EdgeFault) as caught:
         await sqs.send_dead_letter(DEAD_LETTERS, "body", {})
     assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, True)
+
+
+def outgoing(*bodies: str) -> list[OutgoingMessage]:
+    return [OutgoingMessage(body, {"origin": "backfill"}) for body in bodies]
+
+
+async def test_messages_are_sent_with_their_attributes_and_every_entry_is_answered() -> None:
+    answer = {
+        "Successful": [{"Id": "2", "MessageId": "m-2"}, {"Id": "0", "MessageId": "m-0"}],
+        "Failed": [{"Id": "1", "Code": "InternalError", "SenderFault": False, "Message": "again"}],
+    }
+    sqs, client = queue({"send_message_batch": answer})
+
+    sent = await sqs.send(outgoing("a", "b", "c"))
+
+    assert sent == [
+        Sent("m-0"),
+        Failed("InternalError", "again", stale=False, reason=Reason.UNAVAILABLE),
+        Sent("m-2"),
+    ]
+    [(_, parameters)] = client.calls
+    assert parameters["QueueUrl"] == URL
+    assert parameters["Entries"][1] == {
+        "Id": "1",
+        "MessageBody": "b",
+        "MessageAttributes": {"origin": {"DataType": "String", "StringValue": "backfill"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "sender_fault", "refused", "reason"),
+    [
+        ("InvalidMessageContents", True, True, None),
+        ("InternalError", False, False, Reason.UNAVAILABLE),
+        ("RequestThrottled", True, False, Reason.THROTTLED),
+        ("AWS.SimpleQueueService.KmsThrottled", True, False, Reason.THROTTLED),
+        ("KmsAccessDenied", True, False, Reason.ACCESS_DENIED),
+    ],
+)
+async def test_what_is_wrong_with_a_failed_entry_is_told_apart(
+    code: str,
+    sender_fault: bool,  # noqa: FBT001 - the case
+    refused: bool,  # noqa: FBT001 - the case
+    reason: Reason | None,
+) -> None:
+    failed = {"Id": "0", "Code": code, "SenderFault": sender_fault, "Message": "no"}
+    sqs, _ = queue({"send_message_batch": {"Failed": [failed]}})
+
+    [entry] = await sqs.send(outgoing("a"))
+
+    assert isinstance(entry, Failed)
+    assert (entry.refused, entry.reason) == (refused, reason)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Successful": [{"Id": "0", "MessageId": "m"}]},
+        {"Successful": [{"Id": "0", "MessageId": "m"}, {"Id": "1"}]},
+        {"Successful": [{"Id": "0", "MessageId": ""}, {"Id": "1", "MessageId": "m"}]},
+    ],
+    ids=str,
+)
+async def test_a_message_is_not_taken_for_sent_without_an_answer(answer: dict[str, Any]) -> None:
+    sqs, _ = queue({"send_message_batch": answer})
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.send(outgoing("a", "b"))
+    assert (caught.value.reason, caught.value.curable) == (Reason.NOT_THE_API, True)
+
+
+async def test_an_answer_that_names_no_message_is_none() -> None:
+    sqs, _ = queue({"send_message_batch": {}})
+    assert [isinstance(each, Failed) for each in await sqs.send(outgoing("a", "b"))] == [True, True]
+
+
+async def test_a_throttled_batch_is_a_fault_of_the_queue() -> None:
+    sqs, _ = queue({"send_message_batch": refusal("RequestThrottled", "SendMessageBatch")})
+    with pytest.raises(EdgeFault) as caught:
+        await sqs.send(outgoing("a"))
+    assert caught.value.reason is Reason.THROTTLED
+
+
+class LimitsBatches(Sqs):
+    """Takes no batch of more than a few bytes."""
+
+    async def send_message_batch(
+        self,
+        QueueUrl: str,  # noqa: N803 - botocore's name
+        Entries: list[dict[str, str]],  # noqa: N803 - botocore's name
+    ) -> Any:
+        self.calls.append((QueueUrl, {}))
+        if sum(len(entry["MessageBody"]) for entry in Entries) > len("four"):
+            raise refusal("AWS.SimpleQueueService.BatchRequestTooLong", "SendMessageBatch")
+        return {"Successful": [{"Id": entry["Id"], "MessageId": "m"} for entry in Entries]}
+
+
+async def test_a_batch_that_is_too_large_is_sent_one_by_one() -> None:
+    client: Any = LimitsBatches({})
+
+    answers = await SqsQueue(client, client, URL).send(outgoing("four", "large", "c"))
+
+    assert [isinstance(answer, Sent) for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], Failed)
+    assert answers[1].refused
+
+
+async def test_no_more_than_ten_messages_are_sent_at_once() -> None:
+    sqs, _ = queue({})
+    for count in (0, 11):
+        with pytest.raises(ValueError, match="1 to 10"):
+            await sqs.send(outgoing(*"abcdefghijk"[:count]))

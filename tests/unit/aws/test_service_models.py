@@ -73,9 +73,29 @@ def test_only_what_is_used_is_left(sagemaker: tuple[ServiceModel, ServiceModel])
         "DescribeHyperParameterTuningJob",
         "DescribeTrainingJob",
         "ListTags",
+        "ListTrainingJobs",
     ]
     assert [shape.name for shape in lean.error_shapes] == ["ResourceNotFound"]
     assert len(lean.shape_names) < len(whole.shape_names) / 8
+
+
+def test_calls_of_dynamodb_are_built_and_parsed_alike() -> None:
+    lean, whole = (
+        ServiceModel(loader.load_service_model("dynamodb", "service-2"), "dynamodb")
+        for loader in (LEAN, WHOLE)
+    )
+    key = b'{"pk": {"S": "a"}}'
+    body = b'{"Items": [{"pk": {"S": "a"}, "n": {"N": "1.5"}}], "LastEvaluatedKey": %b}' % key
+    query = {"TableName": "t", "ExpressionAttributeValues": {":pk": {"S": "a"}}, "Limit": 1}
+
+    assert parsed(lean, "Query", body) == parsed(whole, "Query", body)
+    built = [
+        create_serializer("json").serialize_to_request(query, model.operation_model("Query"))
+        for model in (lean, whole)
+    ]
+    assert built[0] == built[1]
+    assert len(lean.operation_names) == 10
+    assert len(lean.shape_names) < len(whole.shape_names) / 2
 
 
 @pytest.mark.parametrize("service", ["sagemaker-metrics", "sqs", "sts"])
@@ -103,11 +123,10 @@ def test_endpoints_keep_every_partition_and_our_services() -> None:
     ]
     for ours, all_services in zip(lean, whole, strict=True):
         assert ours["regions"].keys() == all_services["regions"].keys()
-        for name in {"api.sagemaker", "metrics.sagemaker", "sqs", "sts"} & all_services[
-            "services"
-        ].keys():
+        used = {"api.sagemaker", "dynamodb", "metrics.sagemaker", "sqs", "sts"}
+        for name in used & all_services["services"].keys():
             assert ours["services"][name] == all_services["services"][name]
-        assert len(ours["services"]) <= 4
+        assert ours["services"].keys() <= used
 
 
 def test_a_file_that_is_not_there_is_none() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.checkpoint.journal import Journal
+from daemon.checkpoint.journal import DOUBTFUL_WRITES, Journal
+from daemon.checkpoint.lease_clock import LeaseClock, Moment
 from daemon.checkpoint.ports import JobState, LeaseLost, NameLocked
 from tests.support.checkpoint_calls import (
     ARN,
@@ -32,6 +35,8 @@ def journal_of(
     record: JobRecord | None = None,
     *,
     lock_patience_seconds: float | None = None,
+    lease: LeaseClock | None = None,
+    in_doubt: bool = False,
 ) -> Journal:
     return Journal(
         checkpoint,
@@ -42,6 +47,8 @@ def journal_of(
         look_up_first=False,
         lease_seconds=LEASE,
         lock_patience_seconds=lock_patience_seconds,
+        lease=lease,
+        in_doubt=in_doubt,
     )
 
 
@@ -219,3 +226,98 @@ async def test_no_step_is_noted_without_the_claim(
     with pytest.raises(LeaseLost):
         await journal.note_steps({"run_id": "7"})
     assert (journal.steps, (await row(checkpoint)).steps) == ({}, {})
+
+
+# A process that is paused
+# ---
+
+
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Both clocks of this process."""
+    now = SimpleNamespace(monotonic=1000.0, wall=1_800_000_000.0)
+    monkeypatch.setattr("daemon.checkpoint.lease_clock.monotonic", lambda: now.monotonic)
+    monkeypatch.setattr("daemon.checkpoint.lease_clock.wall", lambda: now.wall)
+    return now
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "wall"])
+@pytest.mark.parametrize(
+    ("seconds", "answered"), [(0.0, True), (59.9, True), (60.0, False), (3600.0, False)]
+)
+async def test_an_answer_counts_while_the_lease_lasts_by_both_clocks(
+    checkpoint: SqliteCheckpoint,
+    moments: SimpleNamespace,
+    clock: str,
+    seconds: float,
+    answered: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    lease = LeaseClock(Moment.now(), 60.0)
+    journal = journal_of(checkpoint, await claimed(checkpoint), lease=lease)
+    await journal.begin_write("run/churn-1")
+    setattr(moments, clock, getattr(moments, clock) + seconds)
+    with contextlib.nullcontext() if answered else pytest.raises(LeaseLost):
+        journal.answered()
+    assert (journal.unanswered_writes, journal.in_doubt) == ((0, False) if answered else (1, True))
+    assert not journal.write_under_way
+
+
+async def test_a_renewal_proves_that_nobody_else_had_the_claim(
+    checkpoint: SqliteCheckpoint, moments: SimpleNamespace
+) -> None:
+    lease = LeaseClock(Moment.now(), 60.0)
+    journal = journal_of(checkpoint, await claimed(checkpoint), lease=lease)
+    await journal.begin_write("run/churn-1")
+    moments.monotonic += 600.0
+    lease.extend(Moment.now(), 60.0)
+    journal.answered()
+    assert (journal.unanswered_writes, journal.in_doubt) == (0, False)
+
+
+async def test_nothing_is_sent_after_a_pause_and_nothing_is_in_doubt(
+    checkpoint: SqliteCheckpoint, moments: SimpleNamespace
+) -> None:
+    journal = journal_of(
+        checkpoint, await claimed(checkpoint), lease=LeaseClock(Moment.now(), 60.0)
+    )
+    await journal.begin_write("run/churn-1")
+    journal.require_lease()
+    moments.wall += 60.0
+    with pytest.raises(LeaseLost):
+        journal.require_lease()
+    assert (journal.unanswered_writes, journal.in_doubt) == (0, False)
+
+
+async def test_a_doubt_stays_until_it_is_settled(checkpoint: SqliteCheckpoint) -> None:
+    journal = journal_of(checkpoint, await claimed(checkpoint), in_doubt=True)
+    assert (journal.unanswered_writes, journal.look_up_first) == (DOUBTFUL_WRITES, True)
+    await journal.begin_write("run/churn-1")
+    journal.answered()
+    assert journal.in_doubt
+    journal.settled()
+    assert (journal.unanswered_writes, journal.in_doubt) == (0, False)
+
+
+async def test_a_step_that_the_store_refuses_ends_the_lease(
+    checkpoint: SqliteCheckpoint, moments: SimpleNamespace
+) -> None:
+    journal = journal_of(
+        checkpoint, await claimed(checkpoint), lease=LeaseClock(Moment.now(), 60.0)
+    )
+    await journal.begin_write("run/churn-1")
+    await checkpoint.release(journal.claim)
+    with pytest.raises(LeaseLost):
+        await journal.note_steps({"run_id": "17"})
+    assert journal.in_doubt
+    del moments
+
+
+async def test_a_claim_that_is_taken_again_is_another_lease_although_its_fence_is_the_same(
+    checkpoint: SqliteCheckpoint,
+) -> None:
+    claim = await claimed(checkpoint)
+    ended, newer = LeaseClock(Moment.now(), 60.0), LeaseClock(Moment.now(), 60.0)
+    journal = journal_of(checkpoint, claim, lease=ended)
+    assert journal.is_under(claim, ended)
+    assert not journal.is_under(claim, newer)
+    assert not journal.is_under(None, ended)

@@ -15,6 +15,7 @@ from daemon.checkpoint import rules
 from daemon.checkpoint.ports import (
     Claim,
     ClaimedElsewhere,
+    EnqueuedJob,
     JobRecord,
     JobState,
     LeaseLost,
@@ -256,6 +257,8 @@ record_deferred = partial(
     unanswered_writes=None,
     now=NOW,
 )
+ENQUEUED = EnqueuedJob(ARN, CREATED, "churn", "backfill", None, "m-9")
+record_enqueued = partial(rules.record_enqueued, job=ENQUEUED, now=NOW)
 UNCHANGED = "unchanged"
 
 
@@ -264,18 +267,34 @@ class TestJobRow:
     @pytest.mark.parametrize(
         ("event", "states"),
         [
-            (begin_write, ["writing"] * 6),
-            (record_synced, ["synced"] * 6),
-            (record_skipped, ["skipped", UNCHANGED, UNCHANGED, UNCHANGED, "skipped", "skipped"]),
-            (record_rejected, ["rejected", "rejected", UNCHANGED, *["rejected"] * 3]),
-            (record_deferred, ["released", "writing", UNCHANGED, *["released"] * 3]),
+            (begin_write, ["writing"] * 7),
+            (record_synced, ["synced"] * 7),
+            (record_skipped, [*["skipped"] * 2, *[UNCHANGED] * 3, *["skipped"] * 2]),
+            (record_rejected, [*["rejected"] * 3, UNCHANGED, *["rejected"] * 3]),
+            (record_deferred, [*["released"] * 2, "writing", UNCHANGED, *["released"] * 3]),
+            (record_enqueued, [*["enqueued"] * 2, UNCHANGED, UNCHANGED, *["enqueued"] * 3]),
         ],
-        ids=["begin_write", "record_synced", "record_skipped", "record_rejected", "deferred"],
+        ids=[
+            "begin_write",
+            "record_synced",
+            "record_skipped",
+            "record_rejected",
+            "deferred",
+            "enqueued",
+        ],
     )
     def test_every_event_in_every_state(
         self, event: Callable[[JobRecord], JobRecord], states: list[str]
     ) -> None:
-        assert STATES == ("no row", "writing", "synced", "rejected", "skipped", "released")
+        assert STATES == (
+            "no row",
+            "enqueued",
+            "writing",
+            "synced",
+            "rejected",
+            "skipped",
+            "released",
+        )
         for before, after in zip(STATES, states, strict=True):
             row = row_in(before, unanswered_writes=1 if before == "writing" else 0)
             changed = event(row)

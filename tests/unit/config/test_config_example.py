@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
-from daemon.config.settings import Settings
+from daemon.config.settings import DynamoDbSettings, Settings
 from daemon.config.sources import load_settings, setting_keys
+from daemon.targets.mlflow.settings import MlflowSettings
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v2.settings import (
     ModelDbV2Settings,
@@ -35,13 +36,23 @@ class TestExample:
         for block in re.findall(r"^# target:\n(?:# .*\n)+", text, re.MULTILINE)
     ]
 
+    other_checkpoints: ClassVar = [
+        yaml.safe_load(re.sub(r"^# ", "", block, flags=re.MULTILINE))
+        for block in re.findall(r"^# checkpoint:\n(?:# .*\n)+", text, re.MULTILINE)
+    ]
+    of_mlflow: ClassVar = [
+        yaml.safe_load(line)
+        for line in re.findall(r"^#   # ((?:auth|tracking_uri): .*)$", text, re.MULTILINE)
+    ]
+
     def shown(self, key: str) -> list[Any]:
         """The values that the example shows for a key, also those commented out."""
         found = []
         for document in (
             self.document,
-            *({"target": login} for login in self.logins),
+            *({"target": more} for more in (*self.logins, *self.of_mlflow)),
             *self.other_targets,
+            *self.other_checkpoints,
         ):
             at: Any = document
             for name in key.split("."):
@@ -78,6 +89,7 @@ class TestExample:
         for kind, target in (
             (ModelDbV2Settings, self.document["target"]),
             (ModelDbV1Settings, self.other_targets[0]["target"]),
+            (MlflowSettings, self.other_targets[1]["target"]),
         ):
             assert list(target) == list(kind.model_fields)
             for name, field in kind.model_fields.items():
@@ -92,6 +104,14 @@ class TestExample:
             assert field.description
             assert " ".join(field.description.split()) in text
 
+    def test_the_other_kind_of_checkpoint_in_it_loads(self, loader: Loader) -> None:
+        (other,) = self.other_checkpoints
+        assert list(other["checkpoint"]) == list(DynamoDbSettings.model_fields)
+        loaded = load_settings(
+            loader.file(yaml.safe_dump(self.document | other)), {}, loader.secrets
+        )
+        assert loaded.checkpoint == DynamoDbSettings(table="modeldb-sync", region="eu-west-1")
+
     def test_every_kind_of_login_in_it_loads(self, loader: Loader) -> None:
         kinds = [loader.v2({"target": login}).auth.kind for login in self.logins]
         assert kinds == ["basic", "bearer", "verta"]
@@ -103,4 +123,18 @@ class TestExample:
             ).target
             for other in self.other_targets
         ]
-        assert targets == [ModelDbV1Settings(kind="modeldb-v1", host="modeldb")]
+        assert targets == [
+            ModelDbV1Settings(kind="modeldb-v1", host="modeldb"),
+            MlflowSettings(kind="mlflow", tracking_uri="http://mlflow:5000"),
+        ]
+
+    def test_every_other_address_and_login_of_another_target_loads(self, loader: Loader) -> None:
+        (target,) = (each["target"] for each in self.other_targets if "auth" in each["target"])
+        arn, kinds = self.of_mlflow[0], []
+        for other in self.of_mlflow:
+            more = arn if other.get("auth", {}).get("kind") == "sigv4" else {}
+            config = yaml.safe_dump(self.document | {"target": target | more | other})
+            loaded = load_settings(loader.file(config), {}, loader.secrets).target
+            assert isinstance(loaded, MlflowSettings)
+            kinds.append(loaded.auth.kind)
+        assert kinds == ["sigv4", "basic", "bearer", "token_file", "sigv4"]

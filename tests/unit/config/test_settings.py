@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from daemon.config.settings import Settings, secret_values, settings_for_log
-from daemon.targets.modeldb_v2.settings import (
-    BasicAuth,
-    BearerAuth,
-    ModelDbV2Settings,
-    NoAuth,
-    VertaAuth,
-)
+from daemon.config.settings import DynamoDbSettings, Settings, secret_values, settings_for_log
+from daemon.targets.http.auth import BasicAuth, BearerAuth, NoAuth
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings, VertaAuth
 from daemon.training_job.tag_defaults import TagDefaults, Template
 from daemon.training_job.tags import TagKeys
 from tests.support.config_loader import QUEUE_URL, SECRET, TARGET_URL, Loader, nested
@@ -131,12 +126,13 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("jobs.tag_defaults.sync", "true", "jobs.tag_defaults.sync: is an unknown key"),
     ("jobs.redact", ["a", ""], "jobs.redact[1] = '': must not be empty"),
     ("reconcile.look_back_seconds", 59, "must be a whole number from 60 to 31536000"),
-    ("reconcile.every_seconds", 3600, "reconcile.every_seconds: is an unknown key"),
-    ("target.kind", "mlflow", "= 'mlflow': is not built yet; allowed: modeldb-v2, modeldb-v1"),
-    ("target.kind", "modeldb", "= 'modeldb': must be one of modeldb-v2, modeldb-v1"),
-    ("target.kind", "", "= '': must be one of modeldb-v2, modeldb-v1"),
-    ("target.kind", 1, "= 1: must be one of modeldb-v2, modeldb-v1"),
-    ("target.kind", ["modeldb-v1"], "target.kind: must be one of modeldb-v2, modeldb-v1"),
+    ("reconcile.every_seconds", 59, "= 59: must be 0 (never) or from 60 to 604800"),
+    ("reconcile.every_seconds", -1, "must be a whole number from 0 to 604800"),
+    ("reconcile.longest_job_seconds", 3599, "must be a whole number from 3600 to 31536000"),
+    ("target.kind", "modeldb", "= 'modeldb': must be one of modeldb-v2, modeldb-v1, mlflow"),
+    ("target.kind", "", "= '': must be one of modeldb-v2, modeldb-v1, mlflow"),
+    ("target.kind", 1, "= 1: must be one of modeldb-v2, modeldb-v1, mlflow"),
+    ("target.kind", ["modeldb-v1"], "target.kind: must be one of modeldb-v2, modeldb-v1, mlflow"),
     ("target.host", "modeldb", "target.host: does not go with this target.kind"),
     ("target.host", f"me:{SECRET}@modeldb", "target.host: does not go with this target.kind"),
     ("target.port", 6543, "target.port: does not go with this target.kind"),
@@ -243,8 +239,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("target.client_key_file", __file__, "must not be set without target.client_cert_file"),
     ("target.ca_file", __file__, "must not be set unless target.url begins with https://"),
     ("target.client_cert_file", __file__, "must not be set unless target.url begins with https://"),
-    ("checkpoint.kind", "dynamodb", "= 'dynamodb': is not built yet; allowed: sqlite"),
-    ("checkpoint.kind", "redis", "= 'redis': must be 'sqlite'"),
+    ("checkpoint.kind", "dynamodb", "checkpoint.table: is required; set it in the file or as"),
+    ("checkpoint.kind", "redis", "= 'redis': must be one of sqlite, dynamodb"),
+    ("checkpoint.table", "modeldb-sync", "does not go with this checkpoint.kind"),
     ("checkpoint.path", ":memory:", "must be the path of a file"),
     ("checkpoint.path", "file:x?mode=memory", "must be the path of a file"),
     ("checkpoint.path", "", "must be the path of a file"),
@@ -252,7 +249,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("http.host", "", "must be 1 to 255 visible ASCII characters"),
     ("http.port", 65536, "must be a whole number from 0 to 65535"),
     ("http.port", -1, "must be a whole number from 0 to 65535"),
-    ("http.status_page", True, "http.status_page: is an unknown key"),
+    ("http.status_page", "perhaps", "must be true or false"),
     ("log.level", "trace", "= 'trace': must be 'debug', 'info', 'warning' or 'error'"),
     ("log.format", "xml", "= 'xml': must be 'json' or 'console'"),
     ("shutdown.grace_seconds", 24, "= 24: must be at least queue.wait_seconds + 5 = 25"),
@@ -337,7 +334,14 @@ class TestChecks:
             "checkpoint.keep_days = 2: must not be below reconcile.look_back_seconds, which is "
             "3.0 days"
         )
-        loader.load({"reconcile": {"look_back_seconds": 2 * 86400}, "checkpoint": {"keep_days": 2}})
+        assert loader.problem({"checkpoint": {"keep_days": 4}}).startswith(
+            "checkpoint.keep_days = 4: must not be below reconcile.longest_job_seconds, which is "
+            "5.0 days"
+        )
+        enough = {"look_back_seconds": 2 * 86400, "longest_job_seconds": 2 * 86400}
+        loader.load({"reconcile": enough, "checkpoint": {"keep_days": 2}})
+        never = {"look_back_seconds": 86400, "every_seconds": 0}
+        loader.load({"reconcile": never, "checkpoint": {"keep_days": 1}})
 
     def test_tls_files(self, loader: Loader) -> None:
         pem = str(loader.file("x", "some.pem"))
@@ -492,3 +496,63 @@ class TestSecrets:
                 {"queue": {"url": QUEUE_URL}, "target": {"url": f"http://me:{SECRET}@h"}}
             )
         assert SECRET not in str(refused.value)
+
+
+class TestDynamoDbCheckpoint:
+    def test_the_file_is_the_default(self, loader: Loader) -> None:
+        assert loader.load({"checkpoint": {"keep_days": 500}}).checkpoint.kind == "sqlite"
+
+    def test_variables_choose_the_table(self, loader: Loader) -> None:
+        chosen = loader.load(CHECKPOINT__KIND="dynamodb", CHECKPOINT__TABLE="sync")
+
+        assert chosen.checkpoint == DynamoDbSettings(table="sync", region="eu-west-1")
+
+    def test_a_secret_file_may_name_the_table(self, loader: Loader) -> None:
+        loader.secret("checkpoint__table", "sync\n")
+
+        chosen = loader.load({"checkpoint": {"kind": "dynamodb"}}).checkpoint
+
+        assert isinstance(chosen, DynamoDbSettings)
+        assert chosen.table == "sync"
+
+    @pytest.mark.parametrize(
+        ("own", "aws", "queue", "region"),
+        [
+            ("eu-central-1", "eu-west-1", QUEUE_URL, "eu-central-1"),
+            (None, "us-east-2", "http://localhost:9324/000000000000/events", "us-east-2"),
+            (None, None, QUEUE_URL, "eu-west-1"),
+            (None, None, "http://localhost:9324/000000000000/events", None),
+        ],
+    )
+    def test_its_region_is_that_of_the_daemon(
+        self, loader: Loader, own: str | None, aws: str | None, queue: str, region: str | None
+    ) -> None:
+        chosen = loader.load(
+            {
+                "aws": {"region": aws},
+                "queue": {"url": queue},
+                "checkpoint": {"kind": "dynamodb", "table": "sync", "region": own},
+            }
+        ).checkpoint
+
+        assert isinstance(chosen, DynamoDbSettings)
+        assert chosen.region == region
+
+    @pytest.mark.parametrize(
+        ("key", "value", "said"),
+        [
+            ("table", "ab", "must be 3 to 255 letters, digits"),
+            ("table", "arn:aws:dynamodb:eu-west-1:1:table/x", "must be 3 to 255 letters, digits"),
+            ("region", "Ireland", "must be the name of a region"),
+            ("endpoint_url", "dynamodb:4567", "must be an http:// or https:// URL"),
+            ("keep_days", 0, "must be a whole number from 1 to 36500"),
+            ("keep_days", 1, "must not be below reconcile.longest_job_seconds, which is 5.0 days"),
+            ("path", "/x.db", "does not go with this checkpoint.kind"),
+        ],
+    )
+    def test_what_is_no_table_is_refused(
+        self, loader: Loader, key: str, value: object, said: str
+    ) -> None:
+        problem = loader.problem({"checkpoint": {"kind": "dynamodb", "table": "sync", key: value}})
+        assert problem.startswith(f"checkpoint.{key}")
+        assert said in problem

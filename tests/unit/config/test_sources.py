@@ -8,11 +8,9 @@ import pytest
 
 from daemon.config.sources import ConfigError, load_settings
 from daemon.errors import SetupFault
-from daemon.targets.modeldb_v2.settings import (
-    BasicAuth,
-    BearerAuth,
-    ModelDbV2Settings,
-)
+from daemon.targets.http.auth import BasicAuth, BearerAuth
+from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
+from daemon.targets.plugins import PlugIn
 from tests.support.config_loader import EXAMPLE, QUEUE_URL, SECRET, TARGET_URL, Loader
 
 
@@ -345,7 +343,7 @@ class TestFile:
             ),
             f"chekpoint: is an unknown key; did you mean checkpoint? {source} 7)",
             (
-                "1: is an unknown key; sections are aws, queue, jobs, reconcile, target, "
+                "1: is an unknown key; sections are aws, queue, jobs, accounts, reconcile, target, "
                 f"checkpoint, http, log, shutdown {source} 8)"
             ),
         ]
@@ -387,3 +385,32 @@ class TestFile:
             problem == f"queue.pollers = 11: must be a whole number from 1 to 10 (file "
             f"{loader.root}/config.yaml, line 3)"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "kind"),
+    [
+        ("toy", "", "toy"),
+        ("toy", "duck", "duck"),
+        ("toy", "duck", "toy"),
+        ("modeldb-v1", "", "modeldb-v1"),
+        ("modeldb-v2", "", None),
+    ],
+)
+def test_the_kind_of_a_plug_in_that_cannot_be_used_is_all_that_is_said(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, name: str, word: str, kind: str | None
+) -> None:
+    broken = PlugIn(name, "pack", "1.2", "pack:KIND", fault="is broken", word=word)
+    monkeypatch.setattr("daemon.targets.registry.PLUG_INS", [broken])
+    target = {"file": "/tmp/runs"} | ({} if kind is None else {"kind": kind})
+    problem = loader.problem({"target": target, "log": {"colour": "red"}})
+    assert f"target.kind = '{kind or name}': the plug-in pack 1.2 (entry point" in problem
+    assert "is broken" in problem
+
+
+def test_a_plug_in_that_cannot_be_used_is_none_of_the_other_kinds_business(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = PlugIn("toy", "pack", "1.2", "pack:KIND", fault="is broken", word="duck")
+    monkeypatch.setattr("daemon.targets.registry.PLUG_INS", [broken])
+    assert loader.load().target.kind == "modeldb-v2"

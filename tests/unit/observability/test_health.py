@@ -140,3 +140,11 @@ def test_ready_when_queue_and_checkpoint_have_worked_once(edge: Edge, state: str
         state,
         "not asked yet",
     )
+
+
+def test_what_keeps_reconcile_from_working_is_said_and_says_nothing_of_readiness() -> None:
+    said = "access_denied: permission sagemaker:ListTrainingJobs is missing"
+    report = readiness_report(breakers(), stopping=False, reconcile=said)
+    assert (report.ok, report.state) == (True, "ready")
+    assert report.checks["reconcile"] == said
+    assert "reconcile" not in readiness_report(breakers(), stopping=False).checks

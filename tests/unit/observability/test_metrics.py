@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon.aws.ports import Message, QueueState
 from daemon.intake.in_flight import InFlight
 from daemon.observability.metrics import HEARTBEAT_RESULTS, Metrics
+from daemon.operations.reconcile import Verdict
 from daemon.outcome import REASONS
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
@@ -30,6 +31,7 @@ CONTRACT = {
     "modeldb_sync_step_duration_seconds": ("step",),
     "modeldb_sync_event_to_sync_seconds": (),
     "modeldb_sync_messages_in_flight": (),
+    "modeldb_sync_account_breaker_open": ("account", "region"),
     "modeldb_sync_breaker_open": ("edge",),
     "modeldb_sync_standing_by": (),
     "modeldb_sync_queue_messages": ("state",),
@@ -40,6 +42,10 @@ CONTRACT = {
     "modeldb_sync_aws_requests": ("operation", "result", "service"),
     "modeldb_sync_heartbeats": ("result",),
     "modeldb_sync_duplicate_runs_healed": (),
+    "modeldb_sync_reconcile_jobs": ("result",),
+    "modeldb_sync_reconcile_last_success_timestamp_seconds": (),
+    "modeldb_sync_reconcile_fault": (),
+    "modeldb_sync_reconcile_period_seconds": (),
     "modeldb_sync_checkpoint_rows": ("state",),
     "modeldb_sync_build_info": ("target", "version"),
 }
@@ -47,6 +53,7 @@ CONTRACT = {
 
 @pytest.fixture
 def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
+    monkeypatch.setattr("daemon.intake.in_flight.wall", lambda: NOW)
     monkeypatch.setattr("daemon.observability.metrics.wall", lambda: NOW)
     return Metrics(version="1.2.3", target="modeldb-v2")
 
@@ -75,7 +82,9 @@ def use_everything(metrics: Metrics) -> None:
     metrics.jobs.labels("synced", Reason.CREATED).inc()
     metrics.event_to_sync_seconds.observe(2)
     metrics.duplicate_runs_healed.inc(2)
+    metrics.reconciled(Verdict.ENQUEUED)
     metrics.breaker_open.labels(Edge.TARGET).set(True)
+    metrics.account_breaker_open.labels("210987654321", "eu-west-1").set(True)
 
 
 def test_names_and_labels_are_the_contract(metrics: Metrics) -> None:
@@ -114,6 +123,8 @@ def test_recorded_values_are_shown(metrics: Metrics) -> None:
     assert value(metrics, "event_to_sync_seconds_bucket", le="2.5") == 1
     assert value(metrics, "event_to_sync_seconds_bucket", le="1.0") == 0
     assert value(metrics, "duplicate_runs_healed_total") == 2
+    assert value(metrics, "reconcile_jobs_total", result="enqueued") == 1
+    assert value(metrics, "reconcile_jobs_total", result="too_young") == 0
     assert value(metrics, "breaker_open", edge="target") == 1
     assert value(metrics, "build_info", version="1.2.3", target="modeldb-v2") == 1
 

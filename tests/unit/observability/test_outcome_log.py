@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -124,6 +125,21 @@ async def test_the_age_counts_for_fresh_events_that_were_synced_only(
     scene: ReportScene, body: str, outcome: Outcome
 ) -> None:
     line = scene.report(await delivery_of(body), outcome)
+    assert "event_to_sync_seconds" not in line
+    assert scene.sample("event_to_sync_seconds_count") == 0
+
+
+async def test_the_age_of_a_message_that_no_event_brought_does_not_count(
+    scene: ReportScene,
+) -> None:
+    delivery = Delivery(replace(message(event_body()), attributes={"origin": "redrive"}), 30)
+    event = parse_event(delivery.message.body)
+    assert isinstance(event, TrainingJobEvent)
+    delivery.job.event = event
+
+    line = scene.report(delivery, Synced(Reason.CREATED))
+
+    assert line["origin"] == "redrive"
     assert "event_to_sync_seconds" not in line
     assert scene.sample("event_to_sync_seconds_count") == 0
 

@@ -201,13 +201,21 @@ async def test_list_tags_is_asked_with_the_arn_as_describe_writes_it(scene: Flow
     assert ("tags", arn_of("Churn-1")) in scene.jobs.asked
 
 
+@pytest.mark.parametrize(
+    "redriven",
+    [
+        message(attributes={"reason": "target_refused", "detail": "no such project"}),
+        message(attributes={"origin": "redrive"}),
+        # received too often, and moved back by SQS: nobody has given it attributes
+        replace(message(), was_dead_letter=True),
+    ],
+    ids=["rejected by us", "copied", "moved"],
+)
 async def test_a_redriven_message_takes_its_tags_from_list_tags_only(
-    scene: FlowScene,
+    scene: FlowScene, redriven: Message
 ) -> None:
     scene.jobs.put("churn-1", tags=TAGS | {"MODEL_DB_PROJECT_NAME": "fixed"})
-    await scene.process(
-        message(attributes={"reason": "target_refused", "detail": "no such project"})
-    )
+    await scene.process(redriven)
     assert scene.target.runs[0].project_name == "fixed"
 
 

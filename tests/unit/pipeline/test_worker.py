@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
+from daemon.checkpoint.journal import DOUBTFUL_WRITES
 from daemon.checkpoint.ports import Claim, JobState
 from daemon.checkpoint.sqlite.store import open_sqlite_checkpoint
 from daemon.errors import JobFault, JobRefused
@@ -19,6 +20,7 @@ from daemon.outcome import Deferred, Duplicate
 from daemon.pipeline.delivery import LONGEST_IN_FLIGHT_SECONDS, RELEASE_AFTER_SECONDS
 from daemon.pipeline.step import Step
 from daemon.reasons import Edge, Reason
+from daemon.targets.ports import TargetRun
 from tests.support.checkpoint_calls import TARGET
 from tests.support.flow_scene import (
     DEAD_LETTER_URL,
@@ -37,15 +39,43 @@ from tests.support.flow_scene import (
 from tests.support.log_lines import log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from daemon.checkpoint.sqlite.store import SqliteCheckpoint
     from daemon.errors import EdgeFault
     from daemon.pipeline.delivery import Delivery
+    from daemon.targets.ports import WriteJournal
+    from daemon.training_job.training_run import TrainingRun
     from tests.support.flow_scene import FlowScene
 
 MARK = mark_of("churn-1")
 STORAGE = edge_fault(Edge.CHECKPOINT, Reason.STORAGE)
+
+
+def found_run(
+    run_id: str,
+) -> Callable[[TrainingRun, WriteJournal], Awaitable[TargetRun]]:
+    """An attempt that finds the job's run."""
+
+    async def attempt(_run: TrainingRun, journal: WriteJournal) -> TargetRun:
+        journal.settled()
+        return TargetRun(created=False, ids={"run_id": run_id})
+
+    return attempt
+
+
+async def recorded(other: SqliteCheckpoint, claim: Claim, ids: dict[str, str]) -> None:
+    """Another process has written the job."""
+    await other.record_synced(
+        claim,
+        MARK,
+        "churn-1",
+        reason=Reason.CREATED,
+        detail="",
+        target_ids=ids,
+        message_id="m-1",
+    )
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -574,10 +604,77 @@ async def test_a_lost_lease_ends_the_attempt_and_nothing_more_is_written(
     before = await scene.row()
     delivery.lose_claim()
     assert delivery.job.claim is None  # nothing to renew or to give back any more
+    await until(lambda: waiting.cancelled)
+    for _ in range(3):
+        await a_while()
+    assert await scene.row() == before
+    assert (scene.outcomes, scene.queue.deleted, scene.target.created) == ([], [], [])
+    await other.aclose()
+    await ended(task)  # the create that was cut off may have been carried out, so it was settled
+    assert scene.outcomes[-1][1].reason is Reason.CREATED
+    assert scene.target.attempts == [(0, False), (DOUBTFUL_WRITES, True)]
+    assert not await scene.is_claimed(path)
+
+
+@pytest.mark.parametrize("answer", ["cut off", "late"])
+async def test_a_pause_in_a_create_is_settled_when_the_other_process_has_recorded_the_job(
+    scene: FlowScene, path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    ahead = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("daemon.checkpoint.lease_clock.wall", lambda: ahead.seconds)
+    waiting = scene.target.then_wait(begun=True)
+    delivery, task = scene.start()
+    await waiting.reached.wait()
+    ahead.seconds += 61
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, TARGET)
+    claim = await other.claim(arn_of("churn-1"), 60.0)
+    assert isinstance(claim, Claim)
+    await recorded(other, claim, {"run_id": "theirs"})
+    if answer == "cut off":
+        delivery.lose_claim()
+    waiting.go_on.set()
+    scene.target.script.append(found_run("theirs"))
+    await ended(task)
+    assert scene.target.attempts == [(0, False), (DOUBTFUL_WRITES, True)]
+    assert scene.outcomes[-1][1] == Duplicate(Reason.ALREADY_SYNCED, {"run_id": "theirs"})
+    row = await scene.row()
+    assert (row.state, row.target_ids) == (JobState.SYNCED, {"run_id": "theirs"})
+    assert scene.queue.deleted
+    await other.aclose()
+
+
+async def test_a_stop_before_a_doubt_is_settled_says_so(scene: FlowScene, path: Path) -> None:
+    waiting = scene.target.then_wait(begun=True)
+    delivery, task = scene.start()
+    await waiting.reached.wait()
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, TARGET)
+    assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
+    delivery.lose_claim()
+    await until(lambda: waiting.cancelled)
+    with capture_logs() as logs:
+        delivery.give_back()
+        await ended(task)
+    assert "given back before a write in doubt was settled" in str(logs)
+    [(_, seconds)] = scene.queue.hidden
+    assert seconds == SETTLE_SECONDS
+    await other.aclose()
+
+
+async def test_a_lost_lease_before_a_write_ends_the_attempt_and_the_message_comes_again(
+    scene: FlowScene, path: Path
+) -> None:
+    waiting = scene.target.then_wait(begun=False)
+    delivery, task = scene.start()
+    await waiting.reached.wait()
+    scene.clock.now += 61
+    other = await open_sqlite_checkpoint(path, TARGET)
+    assert isinstance(await other.claim(arn_of("churn-1"), 60.0), Claim)
+    delivery.lose_claim()
     await ended(task)
     assert waiting.cancelled
     assert scene.outcomes[-1][1].reason is Reason.LEASE_LOST
-    assert await scene.row() == before
     assert not scene.queue.deleted
     [(_, seconds)] = scene.queue.hidden
     assert 5 <= seconds <= 10

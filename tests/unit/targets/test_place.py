@@ -9,7 +9,7 @@ import pytest
 from daemon.targets.modeldb_v1.settings import ModelDbV1Settings
 from daemon.targets.modeldb_v2.settings import ModelDbV2Settings
 from daemon.targets.place import TargetPlace, normal_address
-from tests.support.toy_target import ToySettings
+from docs.examples.jsonl_target import JsonlSettings
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_where_each_kind_is() -> None:
         "modeldb-v1", "modeldb:6543"
     )
     assert ModelDbV1Settings.model_validate({**v1, "server_id": "prod"}).place == "prod"
-    toy = ToySettings(kind="toy", file=Path("/tmp/Runs"))
-    assert toy.target_place == TargetPlace("toy", "/tmp/Runs")
+    jsonl = JsonlSettings(kind="jsonl", file=Path("/tmp/Runs"))
+    assert jsonl.target_place == TargetPlace("jsonl", "/tmp/Runs")

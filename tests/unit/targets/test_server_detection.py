@@ -180,7 +180,12 @@ class TestOtherWebServers:
             assert await which_server(HOST, port_of(url), seconds=LONG) == Server(
                 ServerKind.HTTP, status=302
             )
-        assert asked == ["/v1/project/verifyConnection", "/api/v1/modeldb/project/verifyConnection"]
+        assert asked == [
+            "/v1/project/verifyConnection",
+            "/api/v1/modeldb/project/verifyConnection",
+            "/api/2.0/mlflow/experiments/get-by-name",
+            "/mlflow/api/2.0/mlflow/experiments/get-by-name",
+        ]
 
     async def test_an_answer_without_end_is_read_to_a_limit(self) -> None:
         async def other(request: web.Request) -> web.StreamResponse:

@@ -54,6 +54,22 @@ async def test_500_jobs_at_once_need_few_transactions(checkpoint: SqliteCheckpoi
     assert statements.count("COMMIT") <= 10  # for 1500 operations
 
 
+async def test_busy_callers_that_come_apart_share_transactions(
+    checkpoint: SqliteCheckpoint,
+) -> None:
+    statements: list[str] = []
+    await checkpoint._write(lambda connection: connection.set_trace_callback(statements.append))
+
+    async def work(number: int) -> None:
+        for turn in range(20):
+            await claimed(checkpoint, arn_of(100 * number + turn))
+            await asyncio.sleep(0.0005 * number)  # a call of its own, of another length
+
+    await asyncio.gather(*(work(number) for number in range(4)))
+
+    assert statements.count("COMMIT") <= 35  # for 80 operations; 48 without a wait, 21 with it
+
+
 async def test_the_failure_of_one_does_not_undo_the_others(checkpoint: SqliteCheckpoint) -> None:
     lost = await claimed(checkpoint, arn_of(0))
     await checkpoint.release(lost)

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from daemon.demo.modeldb_v2.calls import EXPERIMENT_CALLS, PROJECT_CALLS, RUN_CALLS
+from daemon.demo.modeldb_v2.run_updates import RUN_UPDATE_CALLS
 from tests.support.modeldb_v2_exchanges import Replay, Replayer, load
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
@@ -148,7 +149,12 @@ class TestRecordedExchanges:
         assert not replay.left_out
 
     def test_every_call_was_recorded(self) -> None:
-        served = {**PROJECT_CALLS, **EXPERIMENT_CALLS, **RUN_CALLS}.keys()
+        served = {
+            **PROJECT_CALLS,
+            **EXPERIMENT_CALLS,
+            **RUN_CALLS,
+            **RUN_UPDATE_CALLS,
+        }.keys()
         assert {exchange.operation for exchange in load()} == served | {"noSuchCall"}
 
     async def test_a_server_with_other_projects_is_not_asked_for_all_of_them(

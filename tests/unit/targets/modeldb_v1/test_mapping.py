@@ -219,6 +219,7 @@ def test_a_usual_job_whole() -> None:
     as_read = {"ContentType": "text/csv", "S3DataType": "S3Prefix"}
     as_told = {key: value for key, value in words(job).items() if key not in as_read}
     assert job == MappedJob(
+        mark=JobMark(arn, "2025-11-20T08:40:00.050Z"),
         marker=f"sagemaker-training-job {arn} 2025-11-20T08:40:00.050Z",
         project_name="churn",
         project_user="amara.okafor",

@@ -79,7 +79,7 @@ async def test_a_job_is_a_run_with_its_mark_model_data_and_metrics(
     assert len(server.metrics) == 4
     assert len(server.documents) == metadata_store
     assert journal.unanswered_writes == 0
-    assert journal.begun == [f"modeldb-v1/test/run/{marker(full_job())}"]
+    assert journal.begun == [f"modeldb-v1/run/test/{full_job().mark.short_hash}/churn-1"]
     frames = {"data_frame_0": "1", "data_frame_1": "2", "data_frame_2": "3"}
     metrics = {} if metadata_store else {"metrics": "0 1 2 3"}  # which cannot be read there
     assert journal.steps == {**synced.ids, "fits": "1", **frames, **metrics}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from daemon.targets.modeldb_v2 import client as client_module
+from daemon.targets.http import session as session_module
 from daemon.targets.modeldb_v2.errors import ApiErrorKind
 from tests.support.modeldb_v2_exchanges import load
 from tests.support.modeldb_v2_scripted import answering, asking, error_of, json_answer, serving
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v2.client import ModelDbV2Client
     from tests.support.modeldb_v2_exchanges import Exchange
     from tests.support.modeldb_v2_scripted import Deadlines
+
+    SameCall = Callable[[ModelDbV2Client, Any, dict[str, str], Any], Awaitable[Any]]
 
 
 @dataclass
@@ -37,8 +39,23 @@ class Observed:
 # Recorded exchanges
 # ---
 
-RECORDED = 258
-SAME_CALL: dict[str, Callable[[ModelDbV2Client, Any, dict[str, str], Any], Awaitable[Any]]] = {
+RECORDED = 294
+
+
+def _logging(member: str) -> SameCall:
+    return lambda client, _query, _equal, body: client.log_run_entries(
+        body.get("id", ""), member, body[member]
+    )
+
+
+def _deleting(member: str) -> SameCall:
+    keys = f"{member.removesuffix('s')}_keys"
+    return lambda client, _query, _equal, body: client.delete_run_entries(
+        body["id"], member, body[keys]
+    )
+
+
+SAME_CALL: dict[str, SameCall] = {
     "getProjects": lambda client, _query, _equal, _body: client.get_projects_page(),
     "getProjectById": lambda client, query, _equal, _body: client.get_project_by_id(
         query.get("id", "")
@@ -69,6 +86,29 @@ SAME_CALL: dict[str, Callable[[ModelDbV2Client, Any, dict[str, str], Any], Await
     "deleteExperimentRuns": lambda client, _query, _equal, body: client.delete_experiment_runs(
         body["ids"]
     ),
+    "updateExperimentRunDescription": lambda client, _query, _equal, body: (
+        client.update_run_description(body["id"], body["description"])
+    ),
+    "addExperimentRunTags": lambda client, _query, _equal, body: client.add_run_tags(
+        body["id"], body["tags"]
+    ),
+    "deleteExperimentRunTags": lambda client, _query, _equal, body: client.delete_run_tags(
+        body["id"], body["tags"]
+    ),
+    **{
+        f"log{member.capitalize()}": _logging(member)
+        for member in ("metrics", "hyperparameters", "attributes", "artifacts", "observations")
+    },
+    "deleteMetrics": _deleting("metrics"),
+    "deleteHyperparameters": _deleting("hyperparameters"),
+    "deleteExperimentRunAttributes": _deleting("attributes"),
+    "deleteObservations": _deleting("observations"),
+    "logDatasets": lambda client, _query, _equal, body: client.overwrite_run_datasets(
+        body["id"], body["datasets"]
+    ),
+    "deleteArtifact": lambda client, _query, _equal, body: client.delete_run_artifact(
+        body["id"], body["key"]
+    ),
 }
 """Every call of the client, made from the query, the conditions and the body of a recorded
 request."""
@@ -97,6 +137,8 @@ NEVER_ASKED = {
     "projects/list-page-2": "asks for the first project only",
     "projects/list-page-past-end": "asks for the first project only",
     "projects/list-sorted": "asks for the first project only",
+    "updates/log-datasets-known-key": "always overwrites",
+    "updates/log-metrics-no-id": "always has an id",
     "values/nan-token": "sends JSON",
     "values/overflow-number": "sends JSON",
 }
@@ -124,7 +166,7 @@ KINDS_BY_LABEL = {
 
 def test_recorded_exchanges_of_calls_that_the_client_makes_are_all_used() -> None:
     assert len(load()) == RECORDED
-    assert (len(CALLED), len(NEVER_ASKED)) == (234, 22)
+    assert (len(CALLED), len(NEVER_ASKED)) == (264, 24)
     assert NEVER_ASKED.keys() < {exchange.label for exchange in CALLED}
 
 
@@ -548,7 +590,7 @@ async def test_an_answer_that_trickles_is_cut_off_too(deadlines: Deadlines) -> N
 
 
 async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(session_module, "ANSWER_LIMIT_BYTES", 1000)
 
     async def handle(_request: web.Request) -> web.Response:
         return json_answer(200, {"projects": [{"id": "p", "name": "x" * 2000}]})

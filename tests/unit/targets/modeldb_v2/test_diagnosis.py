@@ -112,9 +112,7 @@ async def test_a_silent_server(short: None) -> None:
 async def test_the_default_port_of_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, bool]] = []
 
-    async def asked_of(
-        host: str, port: int, *, tls: object = None, v2_paths: object = ()
-    ) -> Server:
+    async def asked_of(host: str, port: int, *, tls: object = None, **_paths: object) -> Server:
         asked.append((host, port, tls is not None))
         return await which_server("a..b", port)  # no connection
 

@@ -35,7 +35,7 @@ from tests.support.modeldb_v2_target import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from daemon.targets.modeldb_v2.entities import Run
@@ -315,13 +315,15 @@ async def test_a_create_that_is_carried_out_late_is_healed(
     class Late(ModelDbV2Client):
         late: ClassVar[list[Mapping[str, Any]]] = []
 
-        async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
+        async def create_experiment_run(
+            self, fields: Mapping[str, Any], ready: Callable[[], None] = lambda: None
+        ) -> Run:
             if not self.late:
                 self.late.append(fields)
                 raise ApiError(
                     ApiErrorKind.TIMEOUT, CREATE, "no answer within 30 s", outcome_unknown=True
                 )
-            return await super().create_experiment_run(fields)
+            return await super().create_experiment_run(fields, ready)
 
     async with scene_of(server, client=Late) as scene:
         assert (await edge_fault(scene.sync(journal=journal))).reason is Reason.UNREACHABLE
@@ -343,11 +345,13 @@ async def test_a_bare_500_is_looked_up_and_retried(
     class DeadConnection(ModelDbV2Client):
         failures = 1
 
-        async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
+        async def create_experiment_run(
+            self, fields: Mapping[str, Any], ready: Callable[[], None] = lambda: None
+        ) -> Run:
             if self.failures:
                 self.failures -= 1
                 if carried_out:
-                    await super().create_experiment_run(fields)
+                    await super().create_experiment_run(fields, ready)
                 raise ApiError(
                     ApiErrorKind.BARE_500,
                     CREATE,
@@ -356,7 +360,7 @@ async def test_a_bare_500_is_looked_up_and_retried(
                     code=2,
                     outcome_unknown=True,
                 )
-            return await super().create_experiment_run(fields)
+            return await super().create_experiment_run(fields, ready)
 
     async with scene_of(server, client=DeadConnection) as scene:
         done = await scene.sync(journal=journal)
@@ -487,8 +491,10 @@ async def test_a_run_that_comes_back_without_its_mark_is_not_the_api_we_know(
     server: ModelDbV2StandIn, journal: MemoryJournal
 ) -> None:
     class Forgetful(ModelDbV2Client):
-        async def create_experiment_run(self, fields: Mapping[str, Any]) -> Run:
-            return await super().create_experiment_run({**fields, "attributes": []})
+        async def create_experiment_run(
+            self, fields: Mapping[str, Any], ready: Callable[[], None] = lambda: None
+        ) -> Run:
+            return await super().create_experiment_run({**fields, "attributes": []}, ready)
 
     async with scene_of(server, client=Forgetful) as scene:
         fault = await edge_fault(scene.sync(journal=journal))

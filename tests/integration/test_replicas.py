@@ -1,0 +1,121 @@
+"""Replicas as real processes on one DynamoDB table, as on several hosts: they know nothing of each
+other but what the table says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daemon.operations import fleet
+from tests.support.daemon_process import Job, mark_of
+from tests.support.dynamodb_tables import SERVERS, aws_credentials, make_table, place_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daemon.aws.dynamodb import DynamoDbPlace
+    from tests.support.daemon_process import DaemonProcess, DaemonScene
+    from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
+
+__all__ = ["aws_credentials"]
+
+pytestmark = [
+    pytest.mark.usefixtures("aws_credentials"),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
+
+SHORT_LEASES = "tests.support.daemon_with_short_leases"
+START_SECONDS = 120.0
+"""Until a replica is ready, on a machine that is busy."""
+
+
+@pytest.fixture(params=SERVERS)
+async def table(request: pytest.FixtureRequest, moto_endpoint: str) -> DynamoDbPlace:
+    place = place_on(request.param, moto_endpoint)
+    await make_table(place)
+    return place
+
+
+def section(table: DynamoDbPlace) -> Mapping[str, Any]:
+    return {
+        "kind": "dynamodb",
+        "table": table.table,
+        "region": table.region,
+        "endpoint_url": table.endpoint_url,
+    }
+
+
+async def test_a_replica_that_is_paused_in_a_create_makes_no_second_run(
+    scene: DaemonScene,
+    modeldb: ModelDbV2StandIn,
+    table: DynamoDbPlace,
+    free_port: Callable[[], int],
+) -> None:
+    scene.program = SHORT_LEASES
+    target = {"settle_seconds": 1}
+    held = modeldb.faults.hold_next(operation="createExperimentRun")
+    job = Job("paused")
+    scene.finish_jobs([job])
+    first = scene.daemon(free_port(), checkpoint=section(table), target=target)
+    await first.start()
+    await first.ready(START_SECONDS)
+    await scene.send([job.event])
+    await asyncio.wait_for(held.reached.wait(), START_SECONDS)
+    first.signal(signal.SIGSTOP)
+    second = scene.daemon(free_port(), checkpoint=section(table), target=target)
+    await second.start()
+    await second.ready(START_SECONDS)
+    await scene.send([job.event])
+    await second.outcomes(1, outcome="synced", seconds=START_SECONDS)
+    held.release()  # what the first one sent is carried out only now
+    first.signal(signal.SIGCONT)
+    await first.logged(
+        lambda line: (
+            line["event"]
+            == "paused in a write until its lease had ended: the target is asked again"
+        )
+    )
+    await first.outcomes(1)
+    assert [mark_of(run)[0] for run in modeldb.runs()] == [job.arn]
+    assert [await daemon.stop() for daemon in (first, second)] == [0, 0]
+
+
+async def test_the_replicas_are_shown_until_they_stop(
+    scene: DaemonScene, table: DynamoDbPlace, free_port: Callable[[], int]
+) -> None:
+    first, second = [scene.daemon(free_port(), checkpoint=section(table)) for _ in range(2)]
+    await first.start()
+    await first.ready(START_SECONDS)
+    await second.start()
+    await second.ready(START_SECONDS)
+
+    shown = await replicas_seen_by(second, 2)
+    assert [each["this"] for each in shown] == [True, False]
+    assert [each["state"] for each in shown] == ["ready", "ready"]
+    assert len({each["name"] for each in shown}) == 2
+    assert len({each["host"] for each in shown}) == 1
+    assert "Replicas" in (await second.get("/"))[1]
+    assert await first.stop() == 0
+    third = scene.daemon(free_port(), checkpoint=section(table))
+    await third.start()
+    await third.ready(START_SECONDS)
+    names = {each["name"] for each in await replicas_seen_by(third, 2)}
+    assert shown[0]["name"] in names
+    assert shown[1]["name"] not in names
+    assert [await daemon.stop() for daemon in (second, third)] == [0, 0]
+
+
+async def replicas_seen_by(daemon: DaemonProcess, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(3 * fleet.CHANGE_SECONDS):
+        while True:
+            answer = json.loads((await daemon.get("/api/status"))[1])
+            found: list[dict[str, Any]] = answer["replicas"]
+            if len(found) == count and "starting" not in {each["state"] for each in found}:
+                return found
+            await asyncio.sleep(0.2)
