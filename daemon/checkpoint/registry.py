@@ -1,7 +1,8 @@
 """The kinds of checkpoint. The daemon, ``check`` and ``history`` all open theirs here.
 
 Adding a kind: its package beside `sqlite`, its configuration in `daemon.config.settings`, a branch
-in `open_checkpoint`.
+in `open_checkpoint`. The modules of a table are imported when a table is configured: others save
+the memory and the time.
 """
 
 from __future__ import annotations
@@ -9,12 +10,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from daemon.aws.dynamodb import DynamoDbPlace
 from daemon.aws.errors import unobserved
-from daemon.checkpoint.dynamodb.aws_table import open_aws_table
-from daemon.checkpoint.dynamodb.reader import DynamoDbReader
-from daemon.checkpoint.dynamodb.store import open_dynamodb_checkpoint
-from daemon.checkpoint.dynamodb.story_reader import dynamodb_story_reader
 from daemon.checkpoint.sqlite.file_system import file_system_advice, is_on_network
 from daemon.checkpoint.sqlite.reader import SqliteReader
 from daemon.checkpoint.sqlite.schema import MIGRATIONS
@@ -58,17 +54,9 @@ async def open_checkpoint(
         EdgeFault: the table is missing or cannot be asked now.
     """
     if isinstance(settings, DynamoDbSettings):
-        table = await open_aws_table(table_place(settings), observe)
-        try:
-            return await open_dynamodb_checkpoint(
-                table,
-                target,
-                keep_days=settings.keep_days,
-                expires=await table.expires(),
-            )
-        except BaseException:
-            await table.aclose()
-            raise
+        from daemon.checkpoint.dynamodb import opening  # noqa: PLC0415 - see the module's docstring
+
+        return await opening.open_checkpoint(settings, target, observe)
     if not create:
         _require_one(settings)
     return await open_sqlite_checkpoint(settings.path, target)
@@ -86,17 +74,14 @@ def rows_are_cheap(settings: CheckpointSettings) -> bool:
     return not isinstance(settings, DynamoDbSettings)
 
 
-def table_place(settings: DynamoDbSettings) -> DynamoDbPlace:
-    """Where the table is."""
-    return DynamoDbPlace(settings.table, settings.region, settings.endpoint_url)
-
-
 def checkpoint_reader(
     settings: CheckpointSettings, observe: Observe = unobserved
 ) -> CheckpointReader:
     """A reader for the status page, beside the daemon's own calls; the caller closes it."""
     if isinstance(settings, DynamoDbSettings):
-        return DynamoDbReader(lambda: open_aws_table(table_place(settings), observe))
+        from daemon.checkpoint.dynamodb import opening  # noqa: PLC0415 - see the module's docstring
+
+        return opening.reader(settings, observe)
     return SqliteReader(settings.path)
 
 
@@ -120,11 +105,10 @@ async def open_story_reader(
         EdgeFault: an AWS file cannot be used now.
     """
     if isinstance(settings, DynamoDbSettings):
-        table = await open_aws_table(table_place(settings))
-        try:
-            yield dynamodb_story_reader(table, target)
-        finally:
-            await table.aclose()
+        from daemon.checkpoint.dynamodb import opening  # noqa: PLC0415 - see the module's docstring
+
+        async with opening.open_story_reader(settings, target) as reader:
+            yield reader
     else:
         _require_one(settings)
         yield SqliteStoryReader(settings.path, target)

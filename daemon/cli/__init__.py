@@ -10,21 +10,10 @@ import argparse
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from daemon import __version__
-from daemon.cli import (
-    backfill,
-    check,
-    checkpoint,
-    completion,
-    dead_letters,
-    demo,
-    explain,
-    history,
-    run,
-    sync,
-)
 from daemon.cli.common import PROGRAM
 from daemon.errors import DaemonError, SetupFault
 from daemon.observability.logs import printable
@@ -33,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERBS = (
-    *(run, check, sync, backfill, dead_letters, history, explain),
-    *(checkpoint, completion, demo),
+    *("run", "check", "sync", "backfill", "dead-letters", "history", "explain"),
+    *("checkpoint", "completion", "demo"),
 )
+"""Each is a module of this package, imported when it is asked for: a running daemon has no use for
+the code of the others, which takes memory and time to start.
+"""
 
 INTERRUPTED = 128 + signal.SIGINT
 NOBODY_READS = 128 + signal.SIGPIPE
@@ -50,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = program_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    verb = next((word for word in given if not word.startswith("-")), "")
+    parser = program_parser([verb] if verb in VERBS else VERBS)
+    arguments = parser.parse_args(given)
     try:
         status: int = arguments.act(arguments)
         sys.stdout.flush()
@@ -75,10 +70,13 @@ def _say(error: DaemonError) -> None:
     print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
 
 
-def program_parser() -> argparse.ArgumentParser:
-    """The parser of the program with all its verbs.
+def program_parser(names: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """The parser of the program.
 
     A verb's ``interrupted`` is the sentence for Ctrl-C; "": that is how it is meant to end.
+
+    Args:
+        names: of the verbs that it knows.
     """
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -90,6 +88,6 @@ def program_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.set_defaults(interrupted="interrupted: run the same command again to go on")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
-        verb.add_to(verbs)
+    for name in names:
+        import_module(f"daemon.cli.{name.replace('-', '_')}").add_to(verbs)
     return parser

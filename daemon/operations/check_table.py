@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from daemon.aws.dynamodb import open_dynamodb
 from daemon.checkpoint.dynamodb.claims import CLOCK_SKEW_SECONDS
+from daemon.checkpoint.dynamodb.opening import table_place
 from daemon.checkpoint.dynamodb.table import EXPIRES_AT
 from daemon.checkpoint.dynamodb.table_setup import TableAdministration
-from daemon.checkpoint.registry import table_place
 from daemon.errors import DaemonError, EdgeFault
 from daemon.operations.finding import Finding, Verdict
 from daemon.operations.when import age_text

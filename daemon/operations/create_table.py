@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.aws.dynamodb import open_dynamodb
+from daemon.checkpoint.dynamodb.opening import table_place
 from daemon.checkpoint.dynamodb.table import EXPIRES_AT
 from daemon.checkpoint.dynamodb.table_setup import TableAdministration
-from daemon.checkpoint.registry import table_place
 from daemon.config.settings import DynamoDbSettings
 from daemon.errors import SetupFault
 from daemon.operations.check_table import CHECKPOINT, setup_findings

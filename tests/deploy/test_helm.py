@@ -144,8 +144,7 @@ class TestPackage:
             assert "[WARNING]" not in done.stdout
 
     def test_it_is_complete_and_the_same_as_the_folder(self, tmp_path: Path) -> None:
-        shutil.copytree(KUBERNETES.parent, tmp_path / "deploy", symlinks=True)
-        done = helm("package", str(tmp_path / "deploy" / "helm"), "--destination", str(tmp_path))
+        done = helm("package", str(CHART), "--destination", str(tmp_path))
         assert done.returncode == 0, done.stderr
         package = tmp_path / f"sagemaker-modeldb-sync-{__version__}.tgz"
         with tarfile.open(package) as archive:

@@ -18,10 +18,27 @@ from daemon.config.sources import ENV_PREFIX
 from tests.deploy.helm_chart import CHART, NAMESPACE, RELEASE, helm, refusal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.deploy.kubernetes_manifests import Manifest
 
 OWN_VALUES: Manifest = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: Manifest = json.loads((CHART / "values.schema.json").read_text())
+MONITORING = CHART.parent / "monitoring"
+
+
+@pytest.mark.parametrize(
+    ("copy", "original"),
+    [
+        ("alerts.yml", MONITORING / "alerts.yml"),
+        ("dashboard.json", MONITORING / "grafana" / "dashboards" / "modeldb-sync.json"),
+    ],
+)
+def test_what_a_chart_must_contain_itself_is_a_copy(copy: str, original: Path) -> None:
+    """Not a link, which not every checkout and archive keeps."""
+    file = CHART / "files" / copy
+    assert not file.is_symlink()
+    assert file.read_bytes() == original.read_bytes(), f"cp {original} {file}"
 
 
 class TestValues:

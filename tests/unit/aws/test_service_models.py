@@ -10,7 +10,7 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
-from daemon.aws.service_models import LeanFileLoader, lean_loader
+from daemon.aws.service_models import MODEL_PARTS, LeanFileLoader, lean_loader
 from tests.support.aws_vectors import describe_bytes, describes, tags_bytes
 
 LEAN = lean_loader()
@@ -131,3 +131,10 @@ def test_endpoints_keep_every_partition_and_our_services() -> None:
 
 def test_a_file_that_is_not_there_is_none() -> None:
     assert LeanFileLoader().load_file("/nowhere/sagemaker/2017-07-24/service-2") is None
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "sagemaker"])
+def test_large_models_have_no_parts_that_would_be_missed(service: str) -> None:
+    whole = WHOLE.load_service_model(service, "service-2")
+
+    assert whole.keys() - {"documentation"} == MODEL_PARTS
