@@ -5,35 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daemon.targets.modeldb_v1.mapping import mark_in
-from tests.support.daemon_process import Job, daemon_scene, jobs_named
+from tests.support.daemon_process import Job, jobs_named
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.daemon_process import DaemonProcess, DaemonScene
     from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
-
-
-@pytest.fixture
-async def scene_v1(
-    moto_endpoint: str, modeldb_v1: ModelDbV1StandIn, tmp_path: Path
-) -> AsyncIterator[DaemonScene]:
-    target = {
-        "kind": "modeldb-v1",
-        "host": "127.0.0.1",
-        "port": modeldb_v1.port,
-        "settle_seconds": 1,
-    }
-    async with daemon_scene(moto_endpoint, target, tmp_path) as made:
-        await made.make_queues(f"q-{uuid.uuid4().hex[:8]}")
-        yield made
 
 
 def marks(modeldb: ModelDbV1StandIn) -> list[str]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daemon.operations import fleet
-from tests.support.daemon_process import Job, mark_of
+from daemon.targets.modeldb_v1.mapping import mark_in
+from tests.support.daemon_process import Job, jobs_named, mark_of
 from tests.support.dynamodb_tables import SERVERS, aws_credentials, make_table, place_on
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from daemon.aws.dynamodb import DynamoDbPlace
     from tests.support.daemon_process import DaemonProcess, DaemonScene
+    from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 __all__ = ["aws_credentials"]
@@ -84,6 +87,33 @@ async def test_a_replica_that_is_paused_in_a_create_makes_no_second_run(
     await first.outcomes(1)
     assert [mark_of(run)[0] for run in modeldb.runs()] == [job.arn]
     assert [await daemon.stop() for daemon in (first, second)] == [0, 0]
+
+
+async def test_another_replica_writes_to_modeldb_v1_when_the_writer_is_killed(
+    scene_v1: DaemonScene,
+    modeldb_v1: ModelDbV1StandIn,
+    table: DynamoDbPlace,
+    free_port: Callable[[], int],
+) -> None:
+    scene_v1.program = SHORT_LEASES
+    first, second = [scene_v1.daemon(free_port(), checkpoint=section(table)) for _ in range(2)]
+    await first.start()
+    await first.logged(lambda line: line["event"] == "this process is the writer")
+    await second.start()
+    await second.ready(START_SECONDS)
+    jobs = jobs_named("taken-over", 30)
+    scene_v1.finish_jobs(jobs)
+    await scene_v1.send([job.event for job in jobs])
+    await first.outcomes(5, outcome="synced", seconds=START_SECONDS)
+    assert (await second.metrics())["modeldb_sync_standing_by"] == 1
+    await first.kill()
+    await second.logged(lambda line: line["event"] == "this process is the writer")
+    await scene_v1.drained()
+    made = Counter(mark_in(run["description"]) for run in modeldb_v1.runs)
+    assert len(made) == 30
+    assert set(made.values()) == {1}
+    assert await second.outcomes(1, outcome="synced")
+    assert await second.stop() == 0
 
 
 async def test_the_replicas_are_shown_until_they_stop(

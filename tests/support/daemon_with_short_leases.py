@@ -12,7 +12,8 @@ from typing import Any
 
 from daemon import app
 from daemon.__main__ import main
-from daemon.checkpoint import registry, writer_lease
+from daemon.checkpoint import writer_lease
+from daemon.checkpoint.dynamodb import opening
 from daemon.checkpoint.dynamodb.store import open_dynamodb_checkpoint
 
 LEASE_SECONDS = 4.0
@@ -32,7 +33,7 @@ if __name__ == "__main__":
     writer_lease.RENEW_SECONDS = writer_lease.STAND_BY_SECONDS = 0.5
     setattr(app, "WriterLeaseKeeper", _short_writer_lease)  # noqa: B010 - a function for a class
     setattr(  # noqa: B010 - the same
-        registry,
+        opening,
         "open_dynamodb_checkpoint",
         partial(open_dynamodb_checkpoint, clock_skew_seconds=CLOCK_SKEW_SECONDS),
     )
