@@ -53,7 +53,7 @@ test-all: test test-slow ## every test but those of containers
 test-real: $(VENV)/.dev ## tests against real servers and containers, one after the other; ARGS names some of them
 	$(PYTEST) $(or $(ARGS),tests/real tests/containers)
 
-coverage: $(VENV)/.dev ## make test, with a report of the lines and branches of daemon/ that it does not reach; the slow tests would take too long
+coverage: $(VENV)/.dev ## make test, with a report of the lines of daemon/ that it does not reach (Python 3.12 and newer); the slow tests would take too long
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --durations=10 $(PARALLEL) -m "not slow" $(ARGS)
 	$(BIN)/coverage combine --quiet

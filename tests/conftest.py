@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from pathlib import Path
 
     from tests.support.daemon_process import DaemonScene
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
@@ -27,9 +26,6 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
-SIMULATION = Path(__file__).parent / "simulation"
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escapes lone surrogates in captured output, which pytest-xdist cannot send."""
@@ -38,20 +34,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
     return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Takes coverage's tracer away from tests marked `untraced`, and from those that run the same
-    code thousands of times, which other tests reach.
-    """
-    tracer = sys.gettrace()
-    if item.get_closest_marker("untraced") is not None or item.path.is_relative_to(SIMULATION):
-        sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")

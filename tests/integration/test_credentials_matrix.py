@@ -67,7 +67,7 @@ async def scene(
 
 
 CASES = [(kind, broken) for kind, breaks in BREAKS.items() for broken in breaks]
-_ALWAYS = {"absent", "file absent", "cache expired", "fails for a while"}
+_ALWAYS = {"absent", "file absent"}
 MARKED = [
     pytest.param(kind, broken, marks=() if broken in _ALWAYS else pytest.mark.slow)
     for kind, broken in CASES

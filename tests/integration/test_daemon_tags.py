@@ -42,7 +42,16 @@ def by_hand(job: Job, form: str) -> str:
     return job.event if form == "the event again" else json.dumps(forms[form])
 
 
-@pytest.mark.parametrize("form", ["arn", "name", "status", "the event again", "the change of tags"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "the event again",
+        *(
+            pytest.param(form, marks=pytest.mark.slow)  # read alike, as tests of the parser show
+            for form in ("arn", "name", "status", "the change of tags")
+        ),
+    ],
+)
 async def test_a_job_that_is_tagged_late_is_synced_by_a_message_of_ones_own(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int], form: str
 ) -> None:

@@ -44,7 +44,7 @@ def names(jobs: list[Job]) -> list[str]:
     return sorted(job.name for job in jobs)
 
 
-@pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
+@pytest.mark.parametrize("kind", [pytest.param("modeldb-v1", marks=pytest.mark.slow), "modeldb-v2"])
 async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_second_run(
     scene: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,
@@ -89,6 +89,7 @@ async def test_two_kinds_on_one_checkpoint_get_every_job_each(
     assert len(set(marks_v1(modeldb_v1))) == len(modeldb_v1.runs) == len(jobs)
 
 
+@pytest.mark.slow  # three daemons, one after the other
 async def test_another_modeldb_gets_its_runs_with_the_old_checkpoint(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:

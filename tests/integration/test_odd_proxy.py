@@ -25,6 +25,7 @@ BEFORE, AFTER = jobs_named("before", 1), jobs_named("after", JOBS)
 NAMES = sorted(job.name for job in (*BEFORE, *AFTER))
 
 
+@pytest.mark.slow  # waits for probes of each edge
 @pytest.mark.parametrize("edge", ["queue", "sagemaker", "target"])
 async def test_a_daemon_behind_an_odd_proxy_loses_nothing_and_goes_on(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int], edge: str

@@ -124,10 +124,10 @@ def port_of(url: str) -> int:
 @pytest.mark.parametrize(
     ("silent", "status"),
     [
-        (("sagemaker",), 0),
-        (("target",), 0),
-        (("sqs",), 1),
-        (("disk",), 1),
+        pytest.param(("sagemaker",), 0, marks=pytest.mark.slow),
+        pytest.param(("target",), 0, marks=pytest.mark.slow),
+        pytest.param(("sqs",), 1, marks=pytest.mark.slow),
+        pytest.param(("disk",), 1, marks=pytest.mark.slow),
         (EVERYTHING, 1),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",

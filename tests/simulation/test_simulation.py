@@ -16,8 +16,8 @@ SEEDS = 48
 SEEDS_AT_ONCE = 12
 SEEDS_OF_A_KIND = 2
 POINTS = 30
-QUICK_SEEDS = 24
-QUICK_POINTS = 20
+QUICK_SEEDS = 12
+QUICK_POINTS = 12
 """The rest of the seeds and points is slow: there are three targets."""
 SCRIPTED_KINDS = [
     (target, name)
@@ -112,18 +112,26 @@ def test_a_broken_rule_of_the_backfill_is_found(mutation: Mutation) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [
+    [  # the slow ones take many histories, or are one of several like them
         "a message is deleted only after its outcome is recorded",
-        "after a create without an answer the target is asked by the mark",
-        "an outage of the target holds messages instead of giving them back",
+        pytest.param(
+            "after a create without an answer the target is asked by the mark",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "an outage of the target holds messages instead of giving them back",
+            marks=pytest.mark.slow,
+        ),
         "one process at a time writes to a ModelDB V1",
-        "a grace follows the end of a writer lease",
+        pytest.param("a grace follows the end of a writer lease", marks=pytest.mark.slow),
         "only a fresh event of a job that ended under this checkpoint needs no look-up",
-        "a repair looks for the job's run before anything else",
+        pytest.param(
+            "a repair looks for the job's run before anything else", marks=pytest.mark.slow
+        ),
         pytest.param("a repair changes only keys that this program writes", marks=pytest.mark.slow),
         pytest.param("a repair leaves a description that people wrote", marks=pytest.mark.slow),
-        "a malformed message is rejected, not skipped",
-        "a message whose dead letter was not sent is kept",
+        pytest.param("a malformed message is rejected, not skipped", marks=pytest.mark.slow),
+        pytest.param("a message whose dead letter was not sent is kept", marks=pytest.mark.slow),
         "a job is done for one target only",
         "a dead letter is deleted only when the queue has accepted its copy",
         pytest.param("a copy that the queue has not accepted is none", marks=pytest.mark.slow),
@@ -141,10 +149,16 @@ def test_a_broken_rule_of_the_backfill_is_found(mutation: Mutation) -> None:
         pytest.param("MLflow: the terminal status is sent last", marks=pytest.mark.slow),
         "MLflow: after a create without an answer the job's run is looked for",
         "MLflow: a model version is looked for before it is created",
-        "MLflow: what a person deleted is not made again",
-        "MLflow: a repair leaves descriptions that people wrote",
-        "MLflow: a repair deletes only tags that this program writes",
-        "MLflow: the model versions of a duplicate are deleted with it",
+        pytest.param("MLflow: what a person deleted is not made again", marks=pytest.mark.slow),
+        pytest.param(
+            "MLflow: a repair leaves descriptions that people wrote", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "MLflow: a repair deletes only tags that this program writes", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "MLflow: the model versions of a duplicate are deleted with it", marks=pytest.mark.slow
+        ),
         "MLflow: the mark is in the create of the run",
         *(
             pytest.param(each.rule, marks=pytest.mark.slow)  # histories of hours

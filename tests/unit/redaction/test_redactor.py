@@ -193,7 +193,6 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.untraced  # the bound is the program's, not that of a tracer beside it
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_the_time_grows_no_faster_than_the_text(unit: str) -> None:
     """A text of 128 KiB takes a fraction of a second; in quadratic time it would take minutes."""
