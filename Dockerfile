@@ -41,6 +41,7 @@ COPY --from=build /opt/modeldb-sync /opt/modeldb-sync
 # What needs a temporary file (SQLite does for large sorts) has one place to write to.
 ENV PATH=/opt/modeldb-sync/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_ARENA_MAX=1 \
     TMPDIR=/var/lib/modeldb-sync
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001

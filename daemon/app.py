@@ -108,6 +108,7 @@ class Daemon:
         settings: from `daemon.config.sources.load_settings`.
         parts: the adapters; None: those of the settings.
         jitter: for backoff; None: seeded by the system.
+        on_started: called when everything is built.
         on_stopping: called when the stop begins.
 
     Attributes:
@@ -123,9 +124,11 @@ class Daemon:
         parts: Parts | None = None,
         *,
         jitter: random.Random | None = None,
+        on_started: Callable[[], None] = lambda: None,
         on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._on_started = on_started
         self._on_stopping = on_stopping
         self.unclean: list[str] = []
         self._parts = parts if parts is not None else ConfiguredParts(settings)
@@ -223,6 +226,7 @@ class Daemon:
         pollers = self._start(queue, monitor, jobs, checkpoint, target)
         log.info("started", http_port=http.port, account=jobs.home.account, region=jobs.home.region)
         self.started.set()
+        self._on_started()
         try:
             await self._stop.wait()
         finally:  # a cancellation stops on the same path

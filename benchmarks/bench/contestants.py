@@ -144,7 +144,10 @@ class Daemon:
         if not config.is_file():
             checkpoint = await self._checkpoint(assignment)
             config.write_text(yaml.safe_dump(settings(assignment, checkpoint)))
-        return [str(self.environment.python), "-m", "daemon", "run", "--config", str(config)]
+        return [
+            *("env", "MALLOC_ARENA_MAX=1"),  # as the image sets it
+            *(str(self.environment.python), "-m", "daemon", "run", "--config", str(config)),
+        ]
 
     async def _checkpoint(self, assignment: Assignment) -> dict[str, object]:
         path = assignment.home / "checkpoint.db"

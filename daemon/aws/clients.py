@@ -40,6 +40,8 @@ from daemon.aws.errors import (
 from daemon.aws.member_clients import LateClient, MemberClients
 from daemon.aws.roles import RoleCredentials
 from daemon.aws.service_models import lean_loader
+from daemon.aws.shared_tls import SharedTlsSession
+from daemon.aws.timestamps import utc_timestamp
 from daemon.errors import DaemonError, SetupFault
 from daemon.reasons import Edge
 
@@ -231,6 +233,9 @@ async def open_clients(
 
 def _session(credentials: LateCredentials) -> LateSession:
     session = LateSession(credentials)
+    session.get_component("response_parser_factory").set_parser_defaults(
+        timestamp_parser=utc_timestamp
+    )
     for service in ("sagemaker", "sagemaker-metrics", "sqs"):
         session.register(f"before-parse.{service}", refuse_non_json)
     session.register("after-call", partial(look_again, credentials))
@@ -340,6 +345,7 @@ def _config(
         user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
         # reads the models from disk in a thread, before the first call instead of during it
         warm_up_loader_caches=True,
+        http_session_cls=SharedTlsSession,
     )
 
 

@@ -114,7 +114,10 @@ def _model_of(used: Collection[str], opened: _Opened) -> dict[str, Any]:
             operations[name] = _without_documentation(operation)
         if len(operations) == len(used):
             break
-    every = {name: marshal.dumps(shape) for name, shape in _members(opened, "shapes")}
+    every = {
+        name: marshal.dumps(_without_documentation(shape))
+        for name, shape in _members(opened, "shapes")
+    }
     head = {name: next(_values(opened, name)) for name in MODEL_PARTS - {"operations", "shapes"}}
     return {**head, "operations": operations, "shapes": _reachable(operations, every)}
 
@@ -146,7 +149,7 @@ def _reachable(operations: Mapping[str, Any], shapes: Mapping[str, bytes]) -> di
     while wanted:
         name = wanted.pop()
         if name not in found:
-            found[name] = _without_documentation(marshal.loads(shapes[name]))  # noqa: S302 - ours, of a moment ago
+            found[name] = marshal.loads(shapes[name])  # noqa: S302 - ours, of a moment ago
             wanted.extend(_references(found[name]))
     return found
 

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 10
 """SQS: entries per DeleteMessageBatch and ChangeMessageVisibilityBatch."""
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 """How long an incomplete batch waits for more."""
 ATTEMPTS = 12
 """With the pauses between them, about as long as a message stays invisible by default (30 s): a

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -27,6 +28,8 @@ _MAX_DIGITS = 4_300
 """Python refuses to parse an integer with more digits."""
 _DEEPEST_ENCODING = 4
 """Base64 within escapes within base64 is followed so far."""
+_SHORT, _MOST_HARMLESS = 200, 2000
+"""Characters of a text that is remembered, and how many are."""
 _ESCAPES = re.compile(
     r"%(?:22|27|3[aAdD]|7[bB])|&(?:quot|#34|#39|#x27|apos|lt|gt|#61|#x3[dD]);|\\u00[0-7][0-9a-fA-F]"
 )
@@ -43,8 +46,13 @@ def without_shapes(text: str) -> str:
     """A text without what has the shape of a secret. For texts of this program's own (logs,
     errors), which explain keys: `target.auth.password: must not be empty` stays.
     """
+    if text in _SHAPELESS:
+        return text
     found = list(spans(text))
-    return _replaced(text, found)[0] if found else text
+    if found:
+        return _replaced(text, found)[0]
+    _SHAPELESS.add(text)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,33 @@ class Result:
         if by_key:
             words.append("1 secret" if by_key == 1 else f"{by_key} secrets")
         return ", ".join(words)
+
+
+class _Harmless:
+    """Short texts in which nothing was found: most texts of a job are those of the jobs before it.
+    A text with a secret is never kept.
+    """
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._texts
+
+    def add(self, text: str) -> None:
+        if len(text) > _SHORT:
+            return
+        if len(self._texts) >= _MOST_HARMLESS:
+            self._texts.clear()
+        self._texts.add(text)
+
+
+_SHAPELESS = _Harmless()
+
+
+@lru_cache(maxsize=4)
+def _harmless(_patterns: tuple[str, ...]) -> _Harmless:
+    return _Harmless()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +138,16 @@ class Redactor:
             known: secrets that it may quote, in any form.
             cut: whether the text may have been cut off within a known secret.
         """
-        return self._text(text, _Known(tuple(known), cut=cut), 0)
+        quotable = tuple(known)
+        if quotable:
+            return self._text(text, _Known(quotable, cut=cut), 0)
+        harmless = _harmless(self.patterns)
+        if text in harmless:
+            return Result(text)
+        result = self._text(text, _NONE_KNOWN, 0)
+        if not result.kinds:
+            harmless.add(text)
+        return result
 
     def _text(self, text: str, known: _Known, depth: int) -> Result:
         if not self.patterns or not text:

@@ -213,6 +213,7 @@ class Database:
         )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")  # a name lock ends with its claim
+        connection.execute("PRAGMA cache_size = -500")  # kB; a claim needs a few pages
         connection.execute("PRAGMA synchronous = FULL")  # in WAL mode: one fsync per commit
         if check:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -25,7 +25,7 @@ T = TypeVar("T")
 CALL_SECONDS = 15.0
 """Deadline of a call. Exceeds two transactions that each wait for another process, and is half of
 what a claim's lease has left when it is renewed."""
-GATHER_SECONDS = 0.004
+GATHER_SECONDS = 0.02
 """Between two transactions while several callers are busy. A transaction costs as much processor
 time as several operations, and a target's call takes longer."""
 OPEN_SECONDS = 120.0

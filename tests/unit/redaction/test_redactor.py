@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from daemon.redaction import redactor
 from daemon.redaction.keys import hides
 from daemon.redaction.redactor import Redactor, without_shapes
 
@@ -201,3 +202,27 @@ def test_the_time_grows_no_faster_than_the_text(unit: str) -> None:
     for tail in ("", "x1Y2\n"):
         Redactor().text(text + tail, ["hunter22", unit * 50], cut=True)
     assert time.process_time() - begin < 10
+
+
+def test_a_text_is_treated_alike_when_it_comes_again() -> None:
+    token = "ghp_0123456789abcdefghijABCDEFGHIJ"
+    for text in ("ml.m5.large", f"token {token}", "password=hunter2hunter2"):
+        results = [Redactor().text(text) for _ in range(3)]
+        assert results[0] == results[1] == results[2]
+        assert len({without_shapes(text) for _ in range(3)}) == 1
+    # patterns of people's own are not those of others
+    assert Redactor(("hunt",)).text("hunt=down-the-fox").kinds
+    assert not Redactor(("other",)).text("hunt=down-the-fox").kinds
+    assert Redactor(("hunt",)).text("hunt=down-the-fox").kinds
+
+
+def test_what_is_remembered_has_a_bound_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = redactor._Harmless()
+    monkeypatch.setattr(redactor, "_SHAPELESS", remembered)
+    without_shapes("sk-ant-abcdefghij0123456789")
+    without_shapes("x" * 201)
+    assert remembered._texts == set()
+    for number in range(5000):
+        without_shapes(f"job-{number}")
+        assert len(remembered._texts) <= 2000
+    assert "job-4999" in remembered
