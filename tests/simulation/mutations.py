@@ -706,4 +706,22 @@ MUTATIONS = (
         dynamodb_mutations.doubt_is_ignored,
         "hosts paused",
     ),
+    Mutation(
+        "DynamoDB: the intent of a create is in the table before it is sent",
+        V2,
+        _no_intent,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: after a create without an answer the target is asked by the mark",
+        V2,
+        _no_look_up,
+        "hosts paused",
+    ),
+    Mutation(
+        "DynamoDB: doubles of two hosts are healed",
+        V2,
+        _no_settling,
+        "hosts paused",
+    ),
 )
