@@ -28,7 +28,8 @@ class Drained:
     Attributes:
         jobs_per_second: from the first run to the last, as the target notes it, or as the harness
             sees it where the target does not.
-        cpu_ms: processor time for each job, from the first run until the queue was empty.
+        cpu_ms: processor time for each job, until the queue was empty: from when it was filled, or
+            from the first run if it was full at the start.
         rss_mb: resident memory at its most.
         account: jobs against runs.
     """
@@ -64,12 +65,13 @@ async def drain(
             running = await scene.start()
             await scene.until_runs(warm_up, QUIET_SECONDS)
             await asyncio.sleep(SETTLED_SECONDS)
+            first, before = warm_up, running.usage()
             await scene.send(scene.events(jobs, warm_up))
         else:
             await scene.send(scene.events(jobs))
             running = await scene.start()
-        first = await scene.until_runs(warm_up + 1, QUIET_SECONDS)
-        before = running.usage()
+            first = await scene.until_runs(1, QUIET_SECONDS)
+            before = running.usage()
         last = await scene.until_runs(warm_up + jobs, QUIET_SECONDS)
         looked = time.time() - before.at
         await scene.until_empty(QUIET_SECONDS)
@@ -82,7 +84,7 @@ async def drain(
         jobs_per_second=(
             (len(times) - 1) / (times[-1] - times[0]) if times else (last - first) / looked
         ),
-        cpu_ms=used / (last - first) * 1000,
+        cpu_ms=used / max(last - first, 1) * 1000,  # 0: all were there at the first look
         rss_mb=most,
         account=Account.of(scene.jobs, (job for job, _ in runs)),
     )

@@ -82,8 +82,8 @@ async def steady(world: World, contestant: Contestant, rate: float, seconds: flo
         await scene.until_empty(QUIET_SECONDS)
         await scene.stop()
         runs = await scene.runs()
+        outcomes = outcome_times(running.lines())
     created = dict(reversed(runs))  # the first run of each job
-    outcomes = outcome_times(running.lines())
     return Steady(
         sent_per_second=count / took,
         to_run=Percentiles.of([created[name] - at for name, at in sent.items() if name in created]),

@@ -14,7 +14,7 @@ from benchmarks.bench.contestants import RUNTIME, BareLoop, Daemon
 from benchmarks.bench.drain import WARM_UP, drain
 from benchmarks.bench.environments import PythonEnvironment
 from benchmarks.bench.machine import Cores, cpu_seconds, family, rss_mb
-from benchmarks.bench.steady import outcome_times
+from benchmarks.bench.steady import outcome_times, steady
 from benchmarks.bench.trouble import stopped_under_load, twice, with_poison
 from benchmarks.bench.turns import in_turn, side_by_side
 from benchmarks.bench.world import StuckError, open_round, open_world
@@ -48,6 +48,16 @@ class NobodyHere(BareLoop):
 
     async def command(self, _assignment: object) -> list[str]:
         return [sys.executable, "-c", "print('nothing to do')"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_steady_events_have_a_time_to_the_run_and_to_the_outcome() -> None:
+    async with open_world(Cores(None, None)) as world:
+        figures = await steady(world, DaemonHere(), rate=10, seconds=1)
+    assert figures.account.exact
+    assert figures.to_outcome is not None
+    assert 0 < figures.to_run.p50 <= figures.to_outcome.p50 < figures.to_outcome.p99
 
 
 # several processes, some of which wait for messages to become visible again
