@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = sys.argv[1:] if argv is None else argv
-    verb = next((word for word in given if not word.startswith("-")), "")
-    parser = program_parser([verb] if verb in VERBS else VERBS)
+    parser = program_parser(given[:1] if given and given[0] in VERBS else VERBS)
     arguments = parser.parse_args(given)
     try:
         status: int = arguments.act(arguments)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.cli import VERBS, program_parser
+from daemon.cli import VERBS, main, program_parser
 from daemon.cli.common import PROGRAM
 
 if TYPE_CHECKING:
@@ -60,3 +62,30 @@ def test_a_paragraph_is_wrapped_and_an_example_is_not() -> None:
     description = [line for line in lines if line.startswith("Validates the configuration")]
     assert description
     assert len(description[0]) < 100
+
+
+@pytest.mark.parametrize("given", [["--help"], ["--help", "run"]])
+def test_the_help_of_the_program_lists_every_verb(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(given)
+    shown = capsys.readouterr().out
+    assert re.findall(r"^    ([a-z-]+) ", shown, re.MULTILINE) == list(VERBS)
+
+
+def test_a_verb_is_started_without_the_code_of_the_others() -> None:
+    code = (
+        "import sys\n"
+        "from daemon.cli import main\n"
+        "try:\n    main(['run', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    modules = done.stdout.splitlines()[-1].split()
+    assert "daemon.cli.run" in modules
+    unwanted = ("daemon.cli.backfill", "daemon.checkpoint.dynamodb", "daemon.demo", "shtab")
+    assert [name for name in unwanted if name in modules] == []
