@@ -20,7 +20,7 @@ from daemon.reasons import Reason
 from tests.simulation.aws_calls import PlainNetwork
 from tests.simulation.sagemaker import SimulatedSageMaker, SimulatedSageMakerClient
 from tests.simulation.sqs_places import VirtualTimeLoop
-from tests.support.aws_vectors import HOME, describe, describe_bytes, describes, tags
+from tests.support.aws_vectors import HOME, describe, describe_bytes, describes, in_utc, tags
 from tests.support.sagemaker_stub import SageMakerStub
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ async def test_descriptions_and_tags_are_as_recorded(
         service.create(description, TAGS)
 
         # NaN is not equal to itself
-        assert repr(await simulated.describe(name)) == repr(await recorded.describe(name))
+        given = in_utc(await simulated.describe(name))
+        assert repr(given) == repr(await recorded.describe(name))
         assert await simulated.tags(arn) == await recorded.tags(arn) == TAGS
         service.delete(name)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,17 @@ def describe(file: str) -> dict[str, Any]:
 def parsed_description(body: bytes) -> dict[str, Any]:
     """Any DescribeTrainingJob answer as botocore's own parser makes it."""
     return _parsed("DescribeTrainingJob", body)
+
+
+def in_utc(node: Any) -> Any:
+    """An answer that botocore's own parser has made, with its moments in UTC, as the clients of
+    `daemon.aws.clients` give them, instead of the local time zone.
+    """
+    if isinstance(node, datetime):
+        return node.astimezone(UTC)
+    if isinstance(node, dict):
+        return {key: in_utc(value) for key, value in node.items()}
+    return [in_utc(item) for item in node] if isinstance(node, list) else node
 
 
 def tags_bytes(file: str) -> bytes:
