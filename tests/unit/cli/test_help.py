@@ -71,7 +71,7 @@ def test_the_help_of_the_program_lists_every_verb(
     with pytest.raises(SystemExit):
         main(given)
     shown = capsys.readouterr().out
-    assert re.findall(r"^    ([a-z-]+) ", shown, re.MULTILINE) == list(VERBS)
+    assert re.findall(r"^    ([a-z-]+)(?: |$)", shown, re.MULTILINE) == list(VERBS)
 
 
 def test_a_verb_is_started_without_the_code_of_the_others() -> None:
