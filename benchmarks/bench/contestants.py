@@ -25,6 +25,8 @@ AGE_SECONDS = 30 * 86400.0
 _OTHER_PLACE = TargetPlace("modeldb-v2", "http://another.example:8080/v1")
 LOCKS = ROOT / "benchmarks" / "requirements"
 RUNTIME = ROOT / "requirements" / "runtime.txt"
+IMAGE_VARIABLES = ("MALLOC_ARENA_MAX=1",)
+"""Those of the Dockerfile that matter here."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Daemon:
             checkpoint = await self._checkpoint(assignment)
             config.write_text(yaml.safe_dump(settings(assignment, checkpoint)))
         return [
-            *("env", "MALLOC_ARENA_MAX=1"),  # as the image sets it
+            *("env", *IMAGE_VARIABLES),
             *(str(self.environment.python), "-m", "daemon", "run", "--config", str(config)),
         ]
 

@@ -3,8 +3,8 @@
 SageMaker's parsed model takes 12 MB, of which four operations are used; DynamoDB's is the next
 largest; the table of endpoints has 400 services. botocore reads both through
 `botocore.loaders.Loader.file_loader`, which is replaced here by a loader that drops the rest while
-it reads: memory that was needed for a moment only stays with the process all the same. What remains
-is unchanged, so it follows botocore's releases.
+it reads, because the process keeps memory even if it needed it only for a moment. What remains is
+unchanged, so it follows botocore's releases.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 _LAST_WORDS_SECONDS = 1.0
 _COLLECTIONS = 1000, 2, 1
 """Of `gc.set_threshold`. A call with retries leaves a cycle that holds what it sent and got. With
-Python's own thresholds, those of 90 jobs waited for the collection of the oldest: 3 MB.
+Python's own thresholds, those of about 90 jobs waited for the collection of the oldest generation,
+which is 3 MB.
 """
 
 

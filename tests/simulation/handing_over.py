@@ -37,7 +37,7 @@ _DONE = {"synced", "duplicate"}
 
 
 def handed_over_plan(draft: Plan, chance: random.Random) -> Plan:
-    """Jobs that are told of by an event, by a request, or by both at nearly the same time."""
+    """Jobs that an event announces, or a request, or both at nearly the same time."""
     horizon = chance.uniform(60, 150)
     jobs, requests = [], []
     for planned in plain_jobs(chance, chance.randint(2, 6), (3, horizon - 20)):

@@ -183,7 +183,7 @@ def busy(now: float) -> Scene:
 
 
 TOLD = record(0, at=0).job_arn
-"""The ARN of the job in `busy` whose story is told."""
+"""The ARN of the job in `busy` that has a story."""
 
 
 def story(at: float) -> Sequence[StoryEntry]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.bench.contestants import RUNTIME, BareLoop, Daemon
+from benchmarks.bench.contestants import IMAGE_VARIABLES, RUNTIME, BareLoop, Daemon
 from benchmarks.bench.drain import WARM_UP, drain
-from benchmarks.bench.environments import PythonEnvironment
+from benchmarks.bench.environments import ROOT, PythonEnvironment
 from benchmarks.bench.machine import Cores, cpu_seconds, family, rss_mb
 from benchmarks.bench.steady import outcome_times, steady
 from benchmarks.bench.trouble import stopped_under_load, twice, with_poison
@@ -48,6 +48,12 @@ class NobodyHere(BareLoop):
 
     async def command(self, _assignment: object) -> list[str]:
         return [sys.executable, "-c", "print('nothing to do')"]
+
+
+def test_the_daemon_runs_with_the_variables_of_its_image() -> None:
+    final_stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    for variable in IMAGE_VARIABLES:
+        assert variable in final_stage.split()
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ async def test_a_project_in_any_script_is_found_as_it_is_written(tmp_path: Path)
 async def test_when_the_time_is_up_it_says_how_far_back_it_looked(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Older jobs whose name begins with the text are found by their ARN all the same."""
+    """Older jobs are still found if their name begins with the text: by their ARN."""
     monkeypatch.setattr(reader_module, "_FIRST_CHUNK", 20)
     monkeypatch.setattr(reader_module, "_NEXT_CHUNKS", 20)
     chunk = reader_module._Search._chunk
