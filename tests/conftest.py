@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_counts_down() -> Iterator[None]:
+    """Fails a test that leaves a timer running: that of `daemon.cli.run` would end the process of
+    the tests half a minute later, in the middle of another one.
+    """
+    yield
+    left = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    for timer in left:
+        timer.cancel()
+    assert not left
 
 
 @pytest.fixture(scope="session")
