@@ -563,7 +563,7 @@ class Daemon:
             state if started or state == "stopping" else "starting",
             ", ".join(f"{each.edge} {each.reason}" for each in edges if each.reason),
             len(self._in_flight),
-            sum(each.outcomes.get("synced", 0) for each in self._activity.last_hour()),
+            self._activity.count("synced"),
             wall(),
         )
 

@@ -71,6 +71,11 @@ class Activity:
         if event_to_sync_seconds is not None:
             bucket.latencies[_class_of(event_to_sync_seconds)] += 1
 
+    def count(self, outcome: str) -> int:
+        """How many messages ended like this in the last 60 minutes, in this process."""
+        first = int(wall() // 60) - MINUTES + 1
+        return sum(bucket.outcomes[outcome] for bucket in self._buckets if bucket.minute >= first)
+
     def last_hour(self, before: Mapping[int, Mapping[str, int]] | None = None) -> Sequence[Minute]:
         """The last 60 minutes, the current one last; those in which nothing happened are there.
 

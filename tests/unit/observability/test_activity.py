@@ -41,6 +41,21 @@ def test_outcomes_count_into_their_minute(clock: Clock) -> None:
     assert not any(minute.outcomes for minute in minutes[:-2])
 
 
+def test_an_outcome_is_counted_for_an_hour(clock: Clock) -> None:
+    activity = Activity()
+    assert activity.count("synced") == 0
+    activity.note("synced", 2.0)
+    activity.note("rejected")
+    clock.now += 60
+    activity.note("synced")
+    assert (activity.count("synced"), activity.count("rejected")) == (2, 1)
+    clock.now += 60 * (MINUTES - 2)
+    assert activity.count("synced") == 2
+    clock.now += 60
+    assert activity.count("synced") == 1
+    assert sum(minute.outcomes.get("synced", 0) for minute in activity.last_hour()) == 1
+
+
 def test_times_are_within_a_tenth(clock: Clock) -> None:
     activity = Activity()
     for seconds in range(1, 101):
