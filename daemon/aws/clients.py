@@ -23,7 +23,6 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, UnknownRegionError
 from botocore.parsers import ResponseParserError
 
-from daemon import __version__
 from daemon.aws.certificate_authorities import read_trusted_authorities
 from daemon.aws.credential_faults import configuration_fault
 from daemon.aws.credential_log import quiet_credential_loggers
@@ -42,6 +41,7 @@ from daemon.aws.roles import RoleCredentials
 from daemon.aws.service_models import lean_loader
 from daemon.aws.shared_tls import SharedTlsSession
 from daemon.aws.timestamps import utc_timestamp
+from daemon.aws.user_agent import USER_AGENT
 from daemon.errors import DaemonError, SetupFault
 from daemon.reasons import Edge
 
@@ -342,7 +342,7 @@ def _config(
         read_timeout=read_timeout,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
+        user_agent=USER_AGENT,
         # reads the models from disk in a thread, before the first call instead of during it
         warm_up_loader_caches=True,
         http_session_cls=SharedTlsSession,

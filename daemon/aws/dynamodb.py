@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiobotocore.config import AioConfig
 
-from daemon import __version__
 from daemon.aws.certificate_authorities import read_trusted_authorities
 from daemon.aws.clients import credential_session, look_again, refuse_non_json
 from daemon.aws.credential_faults import configuration_fault
@@ -30,6 +29,7 @@ from daemon.aws.errors import (
     said,
 )
 from daemon.aws.service_models import lean_loader
+from daemon.aws.user_agent import USER_AGENT
 from daemon.errors import DaemonError, EdgeFault, SetupFault
 from daemon.reasons import Edge, Reason
 
@@ -124,7 +124,7 @@ def _config() -> AioConfig:
         read_timeout=READ_SECONDS,
         max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        user_agent_extra=f"sagemaker-modeldb-sync/{__version__}",
+        user_agent=USER_AGENT,
         warm_up_loader_caches=True,
         # private endpoints are named after the region, not after an account
         account_id_endpoint_mode="disabled",

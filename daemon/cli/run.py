@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LAST_WORDS_SECONDS = 1.0
-_COLLECTIONS = 1000, 2, 1
-"""Of `gc.set_threshold`. A call with retries leaves a cycle that holds what it sent and got. With
-Python's own thresholds, those of about 90 jobs waited for the collection of the oldest generation,
-which is 3 MB.
-"""
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -88,7 +83,6 @@ def _keep_what_was_built() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
 
 
 class _LastResort:

@@ -255,7 +255,9 @@ class Flow:
 
         run = training_run(described, tags, all_tags, self._rules.redact)
         others = await self._other_answers(job, jobs, mark, description)
-        job.run = others.added_to(replace(run, status=status))
+        if run.status != status:
+            run = replace(run, status=status)
+        job.run = others.added_to(run)
         return await self._sync(
             delivery, job.run, self._journal(delivery, event, mark, known, description)
         )

@@ -30,7 +30,9 @@ class OtherAnswers:
     """What could not be read."""
 
     def added_to(self, run: TrainingRun) -> TrainingRun:
-        """The run with them."""
+        """The run with them; the same one if there are none."""
+        if not (self.metric_series or self.tuning or self.notes):
+            return run
         return replace(
             run,
             metric_series=self.metric_series,

@@ -289,7 +289,7 @@ async def test_the_program_names_itself_to_aws() -> None:
         await queue.delete(["h"])
 
     assert len(agents) == 2
-    assert all(f"sagemaker-modeldb-sync/{__version__}" in agent for agent in agents)
+    assert all(agent.startswith(f"sagemaker-modeldb-sync/{__version__} ") for agent in agents)
 
 
 async def test_as_many_polls_as_pollers_run_at_once() -> None:

@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 PLACES_TRIED = 3
 """Attempts at a job's project and experiment when people delete them meanwhile."""
 
-CREATES_BEGUN_PER_SLOT = 2
-"""Creates with a durable intent per slot of the client: enough to keep the slots busy, and few,
-because a create with an intent cannot be released when the daemon stops."""
+CREATES_BEGUN_PER_SLOT = 3
+"""Creates with a durable intent per slot of the client: enough to keep the slots busy although an
+intent takes as long as a quick create, and few, because a create with an intent cannot be released
+when the daemon stops."""
 
 _REASONS = {
     ApiErrorKind.DATABASE_DOWN: Reason.UNAVAILABLE,
@@ -280,11 +281,10 @@ class _JobSync:
         done = await self._found_or_created(
             look_up_first=look_up_first or self._journal.look_up_first
         )
-        distinct_name = distinct_run_name(self._mapped.run_name, self._mark)
-        renamed = done.ids.get("run") == distinct_name
+        own_name, name = self._mapped.run_name, done.ids.get("run")
         detail = (
-            f"named {distinct_name!r}, because another run has the name {self._mapped.run_name!r}"
-            if renamed
+            f"named {name!r}, because another run has the name {own_name!r}"
+            if name != own_name and name == distinct_run_name(own_name, self._mark)
             else ""
         )
         return replace(done, detail=detail, notes=(*self._mapped.notes, *self._place_notes))
@@ -319,18 +319,23 @@ class _JobSync:
 
     async def _under_a_free_name(self, place: Place) -> TargetRun:
         own_name = self._mapped.run_name
+        if done := await self._under_name(own_name, place):
+            return done
         distinct_name = distinct_run_name(own_name, self._mark)
-        for name in (own_name, distinct_name):
-            created = await retrying(partial(self._create, name, place))
-            if isinstance(created, Run):
-                return await self._finished([created], created=True)
-            if created:
-                return await self._finished(created)
+        if done := await self._under_name(distinct_name, place):
+            return done
         raise JobRefused(
             Reason.TARGET_REFUSED,
             f"the experiment has runs named {own_name!r} and {distinct_name!r} that are not this "
             "job's: rename or delete one of them",
         )
+
+    async def _under_name(self, name: str, place: Place) -> TargetRun | None:
+        """The job's run; None if the name belongs to another run."""
+        created = await retrying(partial(self._create, name, place))
+        if isinstance(created, Run):
+            return await self._finished([created], created=True)
+        return await self._finished(created) if created else None
 
     async def _create(self, name: str, place: Place) -> Run | Sequence[Run]:
         """The new run; else the job's existing runs; empty if the name belongs to another run."""
