@@ -42,7 +42,11 @@ class ClaimWatch:
         self._beliefs: dict[tuple[str, str], dict[Process, _Belief]] = {}
 
     def believes(self, target: str, process: Process, claim: Claim, until: float) -> None:
-        """A process has just learnt that it holds a claim."""
+        """A process has just learnt that it held a claim when it asked: it still believes that, unless
+        it was paused so long before it read the answer that the lease has ended.
+        """
+        if until <= self.clock_of(process):
+            return
         holders = self._beliefs.setdefault((target, claim.job_arn), {})
         for other, belief in holders.items():
             if other is not process and belief.until > self.clock_of(other):
@@ -50,8 +54,7 @@ class ClaimWatch:
                     f"two claims at once: {process.name} holds {claim}, and {other.name} believes "
                     f"that it does, for another {belief.until - self.clock_of(other):.1f} s"
                 )
-        if until > self.clock_of(process):
-            holders[process] = _Belief(claim, until)
+        holders[process] = _Belief(claim, until)
 
     def doubts(self, target: str, process: Process, job_arn: str) -> None:
         """It gives the claim up, or has learnt that it lost it."""
