@@ -47,6 +47,7 @@ async def became_writer(daemon: DaemonProcess) -> None:
     await daemon.logged(lambda line: line["event"] == "this process is the writer")
 
 
+@pytest.mark.slow  # waits for the grace of the writer lease
 async def test_one_writes_and_the_other_stands_by_until_it_has_ended(
     scene_v1: DaemonScene, modeldb_v1: ModelDbV1StandIn, free_port: Callable[[], int]
 ) -> None:
@@ -103,6 +104,7 @@ async def test_a_connection_lost_under_load_makes_no_run_twice_and_uses_up_no_re
     assert await daemon.stop() == 0
 
 
+@pytest.mark.slow  # two daemons, one after the other
 async def test_a_lost_checkpoint_makes_no_run_twice(
     scene_v1: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,

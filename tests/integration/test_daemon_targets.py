@@ -44,7 +44,8 @@ def names(jobs: list[Job]) -> list[str]:
     return sorted(job.name for job in jobs)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("modeldb-v1", marks=pytest.mark.slow), "modeldb-v2"])
+@pytest.mark.slow  # two daemons, one after the other
+@pytest.mark.parametrize("kind", ["modeldb-v1", "modeldb-v2"])
 async def test_after_a_lost_checkpoint_a_message_that_comes_again_makes_no_second_run(
     scene: DaemonScene,
     modeldb_v1: ModelDbV1StandIn,
@@ -136,10 +137,11 @@ def as_of_version_2(checkpoint: Path) -> None:
         connection.execute("DELETE FROM targets")
 
 
+@pytest.mark.slow  # two daemons, one after the other
 @pytest.mark.parametrize(
     # the same look-up in another target: not in every run
     "kind",
-    ["modeldb-v2", pytest.param("modeldb-v1", marks=pytest.mark.slow)],
+    ["modeldb-v2", "modeldb-v1"],
 )
 async def test_after_an_upgrade_synced_jobs_are_looked_up_once(
     scene: DaemonScene,

@@ -305,6 +305,7 @@ def test_ctrl_c_in_the_middle_ends_it_with_its_own_status(scene: DemoScene) -> N
     assert "OK" not in rest
 
 
+@pytest.mark.slow  # a demo
 def test_a_reader_that_leaves_ends_it_in_order(scene: DemoScene) -> None:
     demo = scene.start(*DEMO)
     assert demo.stdout is not None
@@ -317,6 +318,7 @@ def test_a_reader_that_leaves_ends_it_in_order(scene: DemoScene) -> None:
     assert json.loads(files_in(scene.scratch)["daemon.log"].splitlines()[-1])["event"] == "stopped"
 
 
+@pytest.mark.slow  # a whole demo
 def test_a_lost_job_is_told_and_ends_it_with_status_1(scene: DemoScene) -> None:
     demo = scene.start(
         "-c",

@@ -111,6 +111,7 @@ async def test_a_throttled_table_holds_every_job_and_loses_none(
     assert ended == {"synced"}, "held is no end, and nothing was deferred or rejected"
 
 
+@pytest.mark.slow  # waits for a time-out
 @pytest.mark.parametrize("place", ["moto"], indirect=True)
 async def test_a_table_that_cannot_be_asked_at_the_start_is_waited_for(
     scene: DaemonScene, place: DynamoDbPlace, free_port: Callable[[], int]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.daemon_process import Job
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
 
 
+@pytest.mark.slow  # waits to see how often it asks
 async def test_messages_of_others_stay_in_the_queue_and_are_not_asked_for_at_full_speed(
     scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
 ) -> None:

@@ -163,6 +163,7 @@ async def test_a_stop_ends_in_time_whatever_is_silent(
         assert [bool(line["unclean"]) for line in stopped] == [bool(status)]
 
 
+@pytest.mark.slow  # waits until the time is over
 async def test_a_stop_during_the_start_ends_in_time(
     moto_endpoint: str,
     modeldb: ModelDbV2StandIn,

@@ -80,6 +80,7 @@ async def test_its_keys_are_known_and_others_refused(
     assert "target.url" in out
 
 
+@pytest.mark.slow  # a whole demo
 @pytest.mark.usefixtures("_installed")
 async def test_the_demo_shows_it(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -34,9 +34,7 @@ _DAY = 86_400.0
 
 
 async def _restart(world: World, chance: random.Random, replica: Replica) -> None:
-    await asyncio.wait([replica.gone], timeout=60)
-    if not replica.gone.done():
-        world.wrong(f"{replica.name} has not ended within 60 s")
+    await replica.end_in_time()
     await asyncio.sleep(chance.uniform(*_RESTART_SECONDS))
     world.start_replica(world.new_name())
 
@@ -498,10 +496,7 @@ async def _stop_replicas(world: World, how: str = "stop") -> None:
         else:
             replica.crash()
     if living:
-        await asyncio.wait([replica.gone for replica in living], timeout=60)
-    for replica in living:
-        if not replica.gone.done():
-            world.wrong(f"{replica.name} has not ended within 60 s")
+        await asyncio.wait([world.loop.spawn(replica.end_in_time()) for replica in living])
 
 
 OUTAGES: dict[str, Action] = {

@@ -42,8 +42,8 @@ class ClaimWatch:
         self._beliefs: dict[tuple[str, str], dict[Process, _Belief]] = {}
 
     def believes(self, target: str, process: Process, claim: Claim, until: float) -> None:
-        """A process has just learnt that it held a claim when it asked: it still believes that, unless
-        it was paused so long before it read the answer that the lease has ended.
+        """A process has just learnt that it held a claim when it asked. It believes that still,
+        unless it was paused before it read the answer, until the lease had ended.
         """
         if until <= self.clock_of(process):
             return

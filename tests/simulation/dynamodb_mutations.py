@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -16,7 +17,6 @@ from daemon.checkpoint.dynamodb.messages import RejectedMessages
 from daemon.checkpoint.dynamodb.partitions import Partitions
 from daemon.checkpoint.dynamodb.table import VERSION, ConditionFailed
 from daemon.checkpoint.rules import ClaimRow
-from daemon.pipeline.job_context import JobContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,22 +89,18 @@ def stale_document_decides() -> AbstractContextManager[object]:
     return mock.patch.object(AwsTable, "put", put)
 
 
-def claims_of_others_not_seen() -> AbstractContextManager[object]:
-    def seen(self: HeldClaims, document: Document, job_arn: str) -> ClaimRow | None:
-        held = self._held.get(job_arn)
-        return None if held is None else self._unwritten(document, held)
+def claims_of_others_have_ended() -> AbstractContextManager[object]:
+    late = HeldClaims._late
 
-    return mock.patch.object(HeldClaims, "seen", seen)
+    def seen(self: HeldClaims, held: Any, owner: str) -> Any:
+        if isinstance(held, ClaimRow) and owner != self.owner:
+            return replace(held, lease_until=0.0)
+        return late(self, held, owner)
+
+    return mock.patch.object(HeldClaims, "_late", seen)
 
 
 def writers_of_others_not_seen() -> AbstractContextManager[object]:
     def seen_writer(_self: HeldClaims, _held: Any) -> None: ...
 
     return mock.patch.object(HeldClaims, "seen_writer", seen_writer)
-
-
-def doubt_is_ignored() -> AbstractContextManager[object]:
-    """A create whose lease ended under way counts as any other."""
-    return mock.patch.object(
-        JobContext, "write_in_doubt", new_callable=mock.PropertyMock, return_value=False
-    )

@@ -337,7 +337,4 @@ async def stop_all(world: World) -> None:
             )
         replica.stop()
     if living:
-        await asyncio.wait([replica.gone for replica in living], timeout=60)
-    for replica in living:
-        if not replica.task.done() and not replica.process.dead:
-            world.wrong(f"{replica.name} has not ended within 60 s")
+        await asyncio.wait([world.loop.spawn(replica.end_in_time()) for replica in living])

@@ -691,20 +691,14 @@ MUTATIONS = (
     Mutation(
         "DynamoDB: a claim of another host counts until its lease has ended",
         BOTH,
-        dynamodb_mutations.claims_of_others_not_seen,
+        dynamodb_mutations.claims_of_others_have_ended,
         "hosts paused",
     ),
     Mutation(
         "DynamoDB: one host at a time writes to a ModelDB V1",
         V1,
         dynamodb_mutations.writers_of_others_not_seen,
-        "hosts paused",
-    ),
-    Mutation(
-        "DynamoDB: a create whose lease ended under way is looked for again",
-        V2,
-        dynamodb_mutations.doubt_is_ignored,
-        "hosts paused",
+        "hosts writers",
     ),
     Mutation(
         "DynamoDB: the intent of a create is in the table before it is sent",

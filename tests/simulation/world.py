@@ -71,6 +71,8 @@ QUIET_SECONDS = 320.0
 CHECKPOINT_AGE_SECONDS = 40_000.0
 LOOK_BACK_SECONDS = 3600
 RECONCILE = ReconcileSettings(every_seconds=120, look_back_seconds=30_000)
+END_SECONDS = 60
+"""So long a process may take to end when it is told to."""
 MAX_RECEIVE_COUNT = 1000
 """Kills use up receives; what is to be seen here is whether anything else does."""
 
@@ -451,6 +453,17 @@ class Replica:
         self._world.record(f"{self.name}: SIGTERM")
         if self.daemon is not None and not self.process.is_paused:
             self._world.loop.outside(self.daemon.stop)
+
+    async def end_in_time(self) -> None:
+        """Waits for its end; it is wrong if that does not come within 60 s, those not counted in
+        which it is paused.
+        """
+        awake = 0
+        while not self.gone.done() and awake < END_SECONDS:
+            awake += not self.process.is_paused
+            await asyncio.wait([self.gone], timeout=1)
+        if not self.gone.done():
+            self._world.wrong(f"{self.name} has not ended within {END_SECONDS} s")
 
     def pause(self) -> None:
         """Same effect as SIGSTOP."""

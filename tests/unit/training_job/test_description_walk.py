@@ -50,6 +50,7 @@ def widened(**new: dict[str, Any]) -> Shape:
 TEXT = {"shape": "String1024"}
 
 
+@pytest.mark.slow  # loads and walks SageMaker's model for each
 @pytest.mark.parametrize(
     ("shape", "added", "paths"),
     [
@@ -99,6 +100,7 @@ def test_a_member_that_aws_takes_away_leaves_the_list() -> None:
     assert walk(shape).listed_in_vain == ("VpcConfig.SecurityGroupIds[]", "VpcConfig.Subnets[]")
 
 
+@pytest.mark.slow  # walks SageMaker's model for each
 @pytest.mark.parametrize(
     ("attribute", "path"),
     [
