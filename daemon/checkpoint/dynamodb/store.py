@@ -231,8 +231,7 @@ class DynamoDbCheckpoint:
                 return False
             self._claims.written(claim)
         for name in list(known.locks) if known is not None else ():
-            with contextlib.suppress(JobFault):  # lost: whoever has it must have waited for its end
-                await self._lock_elsewhere(claim, name, lease_until)
+            await self._renew_lock(claim, name, lease_until)
         return True
 
     async def release(self, claim: Claim, *, story: Sequence[StoryEntry] = ()) -> None:
@@ -710,8 +709,21 @@ class DynamoDbCheckpoint:
 
         return await self._partitions.decide(keys.arn_partition(claim.job_arn), rule)
 
+    async def _renew_lock(self, claim: Claim, name: str, lease_until: float) -> None:
+        """Renews a lock that another document than the job's keeps, unless the claim has it no
+        more: it may be given back meanwhile, and would then stay until its lease ends.
+        """
+
+        def rule(seen: Partition) -> Decision[None]:
+            held = seen.own.locks.get(name)
+            if held is None or held.claim != claim:
+                return Decision(None)
+            return Decision(None, seen.own.with_lock(NameLockRow(name, claim, lease_until)))
+
+        await self._partitions.decide(keys.lock_partition(name), rule)
+
     async def _lock_elsewhere(self, claim: Claim, name: str, lease_until: float) -> None:
-        """Takes or renews a lock that another document than the job's keeps.
+        """Takes a lock that another document than the job's keeps.
 
         Raises:
             NameLocked: another claim has it.

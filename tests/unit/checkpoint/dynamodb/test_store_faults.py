@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon.checkpoint.dynamodb.concurrent_calls import AT_ONCE
+from daemon.checkpoint.dynamodb.keys import lock_partition
 from daemon.checkpoint.dynamodb.messages import BODY_LIMIT
 from daemon.checkpoint.dynamodb.partitions import ATTEMPTS
 from daemon.checkpoint.dynamodb.table import ConditionFailed
@@ -25,6 +26,7 @@ from tests.support.checkpoint_calls import (
     MARK,
     NAME,
     TARGET,
+    FakeClock,
     arn_of,
     begin,
     claimed,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 JOB = f"job#{NAME}"
 OF_RUN = f"modeldb-v2/run/7/{NAME}"
+PROJECT_LOCK = "modeldb-v2/project/churn"
+"""Kept in a document of its own."""
 
 
 @pytest.fixture
@@ -363,3 +367,33 @@ async def test_many_rows_are_merged_by_time_over_pages_and_shards(ours: Process)
     found = await ours.checkpoint.history(wanted)
     assert [each.job_arn for each in found] == [arn_of(number) for number in (57, 54, 51, 48, 45)]
     assert await ours.checkpoint.history(replace(wanted, limit=0)) == []
+
+
+async def test_a_renewal_does_not_bring_back_a_lock_that_is_given_back_meanwhile(
+    processes: Processes, ours: Process
+) -> None:
+    theirs = await processes.start()
+    claim, other = await claimed(ours.checkpoint, ARN), await claimed(theirs.checkpoint, arn_of(2))
+    await ours.checkpoint.lock_name(claim, PROJECT_LOCK, LEASE)
+    partitions, partition = ours.checkpoint._partitions, lock_partition(PROJECT_LOCK)
+    async with partitions._turn(partition):
+        given_back = asyncio.create_task(ours.checkpoint.unlock_name(claim, PROJECT_LOCK))
+        renewed = asyncio.create_task(ours.checkpoint.renew([claim], LEASE))
+        async with asyncio.timeout(5):
+            while partitions._waiting[partition] < 3:  # this one, and both
+                await asyncio.sleep(0)
+    await asyncio.gather(given_back, renewed)
+    await theirs.checkpoint.lock_name(other, PROJECT_LOCK, LEASE)
+
+
+async def test_a_renewal_keeps_a_lock_that_another_document_has(processes: Processes) -> None:
+    clock = FakeClock()
+    ours, theirs = await processes.start(clock), await processes.start(clock)
+    claim, other = await claimed(ours.checkpoint, ARN), await claimed(theirs.checkpoint, arn_of(2))
+    await ours.checkpoint.lock_name(claim, PROJECT_LOCK, LEASE)
+    clock.now += LEASE - 1
+    assert await ours.checkpoint.renew([claim], LEASE) == []
+    assert await theirs.checkpoint.renew([other], LEASE) == []
+    clock.now += LEASE - 1
+    with pytest.raises(NameLocked):
+        await theirs.checkpoint.lock_name(other, PROJECT_LOCK, LEASE)
