@@ -72,7 +72,7 @@ CHECKPOINT_AGE_SECONDS = 40_000.0
 LOOK_BACK_SECONDS = 3600
 RECONCILE = ReconcileSettings(every_seconds=120, look_back_seconds=30_000)
 END_SECONDS = 60
-"""So long a process may take to end when it is told to."""
+"""How long a process may take to end after it was told to."""
 MAX_RECEIVE_COUNT = 1000
 """Kills use up receives; what is to be seen here is whether anything else does."""
 

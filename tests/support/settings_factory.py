@@ -24,3 +24,15 @@ def settings(
         **sections,
     }
     return Settings.model_validate(given)
+
+
+def settings_of_nowhere(checkpoint: Path, **sections: Any) -> Settings:
+    """Those of a daemon that can reach no edge."""
+    nowhere = "http://127.0.0.1:9"
+    aws = {
+        "region": "eu-west-1",
+        "account_id": "123456789012",
+        "sqs_endpoint_url": nowhere,
+        "sagemaker_endpoint_url": nowhere,
+    }
+    return settings(checkpoint, aws=aws, http={"host": "127.0.0.1", "port": 0}, **sections)

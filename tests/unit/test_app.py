@@ -16,7 +16,7 @@ from daemon.observability.watchdog import Pulse
 from daemon.reasons import Edge, Reason
 from tests.support.flow_scene import CountingBackoff, edge_fault, message
 from tests.support.log_lines import log_lines
-from tests.support.settings_factory import settings
+from tests.support.settings_factory import settings, settings_of_nowhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,20 +37,7 @@ async def lonely(
     """A running daemon that can reach no edge."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    nowhere = "http://127.0.0.1:9"
-    daemon = Daemon(
-        settings(
-            path,
-            aws={
-                "region": "eu-west-1",
-                "account_id": "123456789012",
-                "sqs_endpoint_url": nowhere,
-                "sagemaker_endpoint_url": nowhere,
-            },
-            http={"host": "127.0.0.1", "port": 0},
-            shutdown={"grace_seconds": 25},
-        )
-    )
+    daemon = Daemon(settings_of_nowhere(path, shutdown={"grace_seconds": 25}))
     running = asyncio.create_task(daemon.run())
     async with asyncio.timeout(20):
         await daemon.started.wait()

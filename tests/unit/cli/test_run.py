@@ -35,28 +35,14 @@ def test_what_was_built_is_kept_when_the_daemon_has_started(tmp_path: Path) -> N
 import asyncio, os, signal, sys
 from pathlib import Path
 from daemon.cli import run
-from tests.support.settings_factory import settings
+from tests.support.settings_factory import settings_of_nowhere
 
 def keep_and_stop() -> None:
     print("kept")
     os.kill(os.getpid(), signal.SIGTERM)
 
-nowhere = "http://127.0.0.1:9"
 run._keep_what_was_built = keep_and_stop
-asyncio.run(
-    run._run(
-        settings(
-            Path(sys.argv[1]),
-            aws={
-                "region": "eu-west-1",
-                "account_id": "123456789012",
-                "sqs_endpoint_url": nowhere,
-                "sagemaker_endpoint_url": nowhere,
-            },
-            http={"host": "127.0.0.1", "port": 0},
-        )
-    )
-)
+asyncio.run(run._run(settings_of_nowhere(Path(sys.argv[1]))))
 """
     assert in_a_process(code, str(tmp_path / "checkpoint.db")).count("kept") == 1
 
