@@ -10,6 +10,7 @@ locals {
   files = {
     task                   = "iam/task-policy.json"
     checkpoint             = "iam/dynamodb-policy.json"
+    accounts               = "iam/accounts-policy.json"
     queue                  = "eventbridge/queue-policy.json"
     mlflow_tracking_server = "iam/mlflow-tracking-server-policy.json"
     mlflow_app             = "iam/mlflow-app-policy.json"
@@ -60,7 +61,33 @@ locals {
     }) if arn != ""
   ]
 
-  task_policy = "{\"Version\":\"2012-10-17\",\"Statement\":[${join(",", concat(local.task_statements, local.checkpoint_statements, local.mlflow_statements, local.key_statements))}]}"
+  member_statements = [
+    for statement in local.documents.accounts.Statement : jsonencode(merge(statement, {
+      Resource  = "arn:${local.partition}:iam::*:role/modeldb-sync-member"
+      Condition = { StringEquals = { "aws:ResourceAccount" = var.member_accounts } }
+    })) if length(var.member_accounts) > 0
+  ]
+
+  task_policy = "{\"Version\":\"2012-10-17\",\"Statement\":[${join(",", concat(local.task_statements, local.checkpoint_statements, local.mlflow_statements, local.member_statements, local.key_statements))}]}"
+
+  # EventBridge sends from another account with a role of that account.
+  member_senders = [
+    for accounts in [var.member_accounts] : jsonencode({
+      Sid       = "LetTheMembersSend"
+      Effect    = "Allow"
+      Principal = { AWS = accounts }
+      Action    = "sqs:SendMessage"
+      Resource  = local.queue_arn
+      Condition = merge(
+        { ArnLike = { "aws:PrincipalArn" = "arn:${local.partition}:iam::*:role/modeldb-sync-events" } },
+        { for id in [var.organization_id] : "StringEquals" => { "aws:PrincipalOrgID" = id } if id != "" },
+      )
+    }) if length(accounts) > 0
+  ]
+
+  queue_statements = [for statement in local.documents.queue.Statement : jsonencode(statement)]
+
+  queue_policy = "{\"Version\":\"2012-10-17\",\"Statement\":[${join(",", concat(local.queue_statements, local.member_senders))}]}"
 
   makes_role = var.trusted_service != "none" || var.trusted_principal_arn != ""
 

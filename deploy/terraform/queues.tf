@@ -42,7 +42,7 @@ resource "aws_sqs_queue" "undelivered_events" {
 
 resource "aws_sqs_queue_policy" "queue" {
   queue_url = aws_sqs_queue.queue.url
-  policy    = jsonencode(local.documents.queue)
+  policy    = local.queue_policy
 }
 
 resource "aws_sqs_queue_policy" "undelivered_events" {

@@ -131,6 +131,28 @@ variable "trusted_principal_arn" {
   }
 }
 
+variable "member_accounts" {
+  description = "Their 12-digit ids. The role modeldb-sync-events of each, which ../cloudformation/member-account.yaml makes, may send to the queue, and the daemon may assume the role modeldb-sync-member of each."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for account in var.member_accounts : can(regex("^[0-9]{12}$", account))])
+    error_message = "member_accounts: ids of 12 digits."
+  }
+}
+
+variable "organization_id" {
+  description = "Only accounts of this organization. Empty: those of member_accounts, whatever their organization."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(o-[a-z0-9]{10,32})?$", var.organization_id))
+    error_message = "organization_id: o- and 10 to 32 lower-case letters and digits."
+  }
+}
+
 variable "alarm_topic_arn" {
   description = "SNS topic that alarms are sent to. Empty: alarms are visible only in CloudWatch."
   type        = string

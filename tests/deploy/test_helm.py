@@ -261,13 +261,24 @@ class TestChoices:
             "nodeSelector",
             "tolerations",
             "affinity",
-            "topologySpreadConstraints",
             "priorityClassName",
         ):
             assert spec[name] == FULL[name]
         metadata = manifests.one("StatefulSet", "full")["spec"]["template"]["metadata"]
         assert FULL["podAnnotations"].items() <= metadata["annotations"].items()
         assert FULL["podLabels"].items() <= metadata["labels"].items()
+
+    def test_pods_are_spread_by_the_labels_of_the_release_unless_others_are_given(self) -> None:
+        on_nodes = {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "DoNotSchedule",
+        }
+        given = on_nodes | {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}
+        manifests = render({"topologySpreadConstraints": [on_nodes, given]})
+        [workload] = manifests.of_kind("StatefulSet")
+        own = {"labelSelector": workload["spec"]["selector"]}
+        assert pod_spec(workload)["topologySpreadConstraints"] == [on_nodes | own, given]
 
     def test_what_can_be_left_out_is_left_out(self) -> None:
         manifests = render(LEAN)

@@ -48,8 +48,6 @@ OF_THE_TASK = {
     "TargetSecretKmsKeyArn",
 }
 """Parameters of the template for the task on Fargate, which the module does not make."""
-OF_MEMBERS = {"MemberAccounts", "OrganizationId"}
-"""What lets other accounts in, which the module does not have yet; its README says so."""
 OWN = {"tags"}
 """What CloudFormation gives to every resource of a stack by itself."""
 
@@ -105,13 +103,11 @@ def test_it_is_formatted(file: Path) -> None:
 
 
 def test_inputs_are_the_parameters_of_the_template() -> None:
-    parameters = set(template()["Parameters"]) - OF_THE_TASK - OF_MEMBERS
+    parameters = set(template()["Parameters"]) - OF_THE_TASK
     assert {*map(snake_case, parameters), *OWN} == set(variables())
 
 
-@pytest.mark.parametrize(
-    "parameter", sorted(set(template()["Parameters"]) - OF_THE_TASK - OF_MEMBERS)
-)
+@pytest.mark.parametrize("parameter", sorted(set(template()["Parameters"]) - OF_THE_TASK))
 def test_an_input_has_the_default_of_its_parameter(parameter: str) -> None:
     ours = variables()[snake_case(parameter)]
     theirs = template()["Parameters"][parameter]["Default"]
@@ -128,10 +124,10 @@ def test_each_pattern_of_a_parameter_is_that_of_its_input() -> None:
         pattern = parameter.get("AllowedPattern")
         # those of the tags and of lists are for the template's own text
         if (
-            name in OF_THE_TASK | OF_MEMBERS
+            name in OF_THE_TASK
             or pattern is None
             or name.startswith("Tag")
-            or name == "JobStatuses"
+            or name in {"JobStatuses", "MemberAccounts"}
         ):
             continue
         if name == "MlflowTrackingUri":  # a URL needs no permission
@@ -167,6 +163,7 @@ def test_policies_are_the_shipped_files() -> None:
     files = local_values()["files"]
     assert set(files.values()) == {
         "iam/task-policy.json",
+        "iam/accounts-policy.json",
         "iam/dynamodb-policy.json",
         "iam/mlflow-app-policy.json",
         "iam/mlflow-tracking-server-policy.json",
@@ -174,7 +171,8 @@ def test_policies_are_the_shipped_files() -> None:
     }
     assert all((MODULE.parent / file).is_file() for file in files.values())
     policies = resources("aws_sqs_queue_policy")
-    assert policies["queue"]["policy"] == "${jsonencode(local.documents.queue)}"
+    assert policies["queue"]["policy"] == "${local.queue_policy}"
+    assert "local.documents.queue.Statement" in local_values()["queue_statements"]
     assert "local.documents.queue" in policies["undelivered_events"]["policy"]
     assert 'statement.Sid == "OnlyWithTls"' in policies["dead_letters"]["policy"]
     assert resources("aws_iam_policy")["task"]["policy"] == "${local.task_policy}"
@@ -188,8 +186,8 @@ def test_what_stands_for_the_place_is_in_the_shipped_files() -> None:
         text = (MODULE.parent / file).read_text(encoding="utf-8")
         for word in ["REGION", "ACCOUNT"]:
             text = text.replace(word, "")
-        # NAME and ID of a managed MLflow: its whole ARN is an input
-        assert set(re.findall(r"\b[A-Z]{2,}\b", text)) <= {"NAME", "ID"}, file
+        # NAME and ID of a managed MLflow: its whole ARN is an input; MEMBER: the accounts are one
+        assert set(re.findall(r"\b[A-Z]{2,}\b", text)) <= {"NAME", "ID", "MEMBER"}, file
 
 
 def test_the_table_is_that_of_the_template() -> None:
@@ -215,16 +213,37 @@ def test_the_table_is_that_of_the_template() -> None:
     assert ours["point_in_time_recovery"] == [{"enabled": True}]
 
 
-def test_the_statement_of_the_key_is_that_of_the_template() -> None:
-    statements = properties("TaskPolicy")["PolicyDocument"]["Statement"]
-    [theirs] = [
+def conditional_statement(policy: str, condition: str) -> Mapping[str, Any]:
+    [found] = [
         each["Fn::If"][1]
-        for each in statements
-        if "Fn::If" in each and each["Fn::If"][0] == "HasQueueKey"
+        for each in properties(policy)["PolicyDocument"]["Statement"]
+        if "Fn::If" in each and each["Fn::If"][0] == condition
     ]
+    statement: Mapping[str, Any] = found
+    return statement
+
+
+def test_the_statement_of_the_key_is_that_of_the_template() -> None:
+    theirs = conditional_statement("TaskPolicy", "HasQueueKey")
     ours = local_values()["key_statements"]
     assert f'Sid = "{theirs["Sid"]}"' in ours
     assert f"Action = {json.dumps(theirs['Action'])}" in ours
+
+
+def test_the_statements_of_other_accounts_are_those_of_the_template() -> None:
+    """As text; `test_terraform_policies.py` has them evaluated."""
+    theirs = conditional_statement("QueuePolicy", "HasMembers")
+    ours = local_values()["member_senders"]
+    for member in ("Sid", "Effect", "Action"):
+        assert f'{member} = "{theirs[member]}"' in ours
+    role = theirs["Condition"]["ArnLike"]["aws:PrincipalArn"]["Fn::Sub"]
+    assert role.replace("${AWS::Partition}", "${local.partition}") in ours
+
+    theirs = conditional_statement("TaskPolicy", "HasMembers")
+    ours = local_values()["member_statements"]
+    assert theirs["Resource"]["Fn::Sub"].replace("${AWS::Partition}", "${local.partition}") in ours
+    assert list(theirs["Condition"]["StringEquals"]) == ["aws:ResourceAccount"]
+    assert '"aws:ResourceAccount" = var.member_accounts' in ours
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("jobs", "Rule"), ("tag_changes", "TagChangeRule")])

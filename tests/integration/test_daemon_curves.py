@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import uuid
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from daemon.aws.tuning_jobs import RUNNING_SECONDS
 from tests.support.daemon_process import DaemonScene, Job, daemon_scene
 from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 from tests.support.modeldb_v2_stand_in import ModelDbV2StandIn
@@ -26,6 +29,9 @@ PARENT = {
     },
     "BestTrainingJob": {"TrainingJobName": CHILD.name},
 }
+
+
+CHILDREN = int(os.environ.get("TUNING_JOB_CHILDREN", "200"))
 
 
 @pytest.fixture
@@ -123,3 +129,31 @@ async def test_a_target_without_a_place_for_curves_asks_for_none(
         await run_of(scene, free_port())
     assert scene.sagemaker.count("BatchGetMetrics") == 0
     assert scene.sagemaker.count("DescribeHyperParameterTuningJob") == 1
+
+
+@pytest.mark.slow  # many jobs
+@pytest.mark.timeout(60 + CHILDREN)
+async def test_the_children_of_a_tuning_job_ask_about_it_once_a_minute(
+    scene: DaemonScene, modeldb: ModelDbV2StandIn, free_port: Callable[[], int]
+) -> None:
+    """They end together, while their parent goes on."""
+    children = [
+        Job(f"churn-hpo-251120-0840-{number:04d}", description_file="hpo-child.json")
+        for number in range(CHILDREN)
+    ]
+    scene.finish_jobs(children)
+    daemon = scene.daemon(free_port())
+    await daemon.start()
+    begun = monotonic()
+    await scene.send(child.event for child in children)
+    await daemon.outcomes(len(children), outcome="synced", seconds=CHILDREN)
+    minutes = (monotonic() - begun) / RUNNING_SECONDS
+    assert await daemon.stop() == 0
+
+    runs = modeldb.runs()
+    assert sorted(run["name"] for run in runs) == [child.name for child in children]
+    assert all("tuning:churn-hpo-251120-0840" in run["tags"] for run in runs)
+    assert all(attributes(run)["tuning_strategy"] == "Bayesian" for run in runs)
+    assert scene.sagemaker.count("DescribeTrainingJob") == len(children)
+    assert scene.sagemaker.count("DescribeHyperParameterTuningJob") <= 1 + minutes
+    assert len({run["experiment_id"] for run in runs}) == 1

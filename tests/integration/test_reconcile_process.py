@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.operations.reconcile import YOUNG_SECONDS
-from tests.support.daemon_process import Job
+from tests.support.recent_jobs import ended
 from tests.support.sagemaker_stub import Answer
 
 if TYPE_CHECKING:
@@ -34,26 +32,6 @@ DENIED = Answer(
         }
     ).encode(),
 )
-
-
-@dataclass(frozen=True)
-class RecentJob(Job):
-    """A job whose times follow from its creation."""
-
-    seconds: float = 60.0
-
-    @property
-    def members(self) -> dict[str, Any]:
-        ended = self.created + self.seconds
-        return {
-            "TrainingStartTime": self.created,
-            "TrainingEndTime": ended,
-            "LastModifiedTime": ended,
-        }
-
-
-def ended(name: str, ago: float) -> RecentJob:
-    return RecentJob(name, created=time.time() - ago - 60.0)
 
 
 async def test_lost_events_are_found_by_the_running_daemon(

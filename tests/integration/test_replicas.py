@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.operations import fleet
+from daemon.operations.reconcile import YOUNG_SECONDS
 from daemon.targets.modeldb_v1.mapping import mark_in
 from tests.support.daemon_process import Job, jobs_named, mark_of
 from tests.support.dynamodb_tables import SERVERS, aws_credentials, make_table, place_on
+from tests.support.recent_jobs import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,7 +71,8 @@ async def test_a_replica_that_is_paused_in_a_create_makes_no_second_run(
     await first.start()
     await first.ready(START_SECONDS)
     await scene.send([job.event])
-    await asyncio.wait_for(held.reached.wait(), START_SECONDS)
+    async with asyncio.timeout(START_SECONDS):
+        await held.reached.wait()
     first.signal(signal.SIGSTOP)
     second = scene.daemon(free_port(), checkpoint=section(table), target=target)
     await second.start()
@@ -139,6 +142,43 @@ async def test_the_replicas_are_shown_until_they_stop(
     assert shown[0]["name"] in names
     assert shown[1]["name"] not in names
     assert [await daemon.stop() for daemon in (second, third)] == [0, 0]
+
+
+async def test_one_replica_makes_a_pass_of_reconcile_for_all(
+    scene: DaemonScene,
+    modeldb: ModelDbV2StandIn,
+    table: DynamoDbPlace,
+    free_port: Callable[[], int],
+) -> None:
+    scene.program = SHORT_LEASES
+    lost = [ended(f"lost-{number}", 2 * YOUNG_SECONDS) for number in range(6)]
+    scene.finish_jobs(lost)
+    replicas = [
+        scene.daemon(free_port(), checkpoint=section(table), reconcile={"every_seconds": 3600})
+        for _ in range(2)
+    ]
+    for replica in replicas:
+        await replica.start()
+    for replica in replicas:
+        await replica.ready(START_SECONDS)
+
+    async def look(replica: DaemonProcess) -> dict[str, float]:
+        """Its metrics after its first look at the passes that were made, by whichever replica."""
+        while True:
+            metrics = await replica.metrics()
+            if metrics.get("modeldb_sync_reconcile_last_success_timestamp_seconds"):
+                return metrics
+            await asyncio.sleep(0.2)
+
+    async with asyncio.timeout(START_SECONDS):
+        seen = [await look(replica) for replica in replicas]
+    async with asyncio.timeout(START_SECONDS):
+        while len(modeldb.runs()) < len(lost):
+            await asyncio.sleep(0.2)
+    passes = [metrics["modeldb_sync_reconcile_jobs_total{result=enqueued}"] for metrics in seen]
+    assert sorted(passes) == [0, len(lost)]
+    assert scene.sagemaker.lists.requests == 1
+    assert [await replica.stop() for replica in replicas] == [0, 0]
 
 
 async def replicas_seen_by(daemon: DaemonProcess, count: int) -> list[dict[str, Any]]:

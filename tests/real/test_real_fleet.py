@@ -8,6 +8,7 @@ take over what the replica had begun; then it goes on (SIGCONT).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -36,6 +37,7 @@ JOBS = int(os.environ.get("FLEET_JOBS", "60"))
 REPLICAS = 4
 EVENTS_OF_EACH = 3
 SETTLE_SECONDS = 3
+RUNS_A_PAGE = 100
 START_SECONDS = 120.0
 """Until a replica is ready, on a machine that is busy."""
 
@@ -122,16 +124,23 @@ class Replicas:
 
 
 async def runs_of(project: str) -> list[dict[str, Any]]:
-    """All runs of a project, as ModelDB tells."""
-    async with aiohttp.ClientSession() as session:
+    """All runs of a project, as ModelDB tells: in pages, as its proxy takes no answer above 4 MiB
+    from it.
+    """
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
         query = {"name": project}
         async with session.get(f"{TARGET}/project/getProjectByName", params=query) as answer:
             project_id = (await answer.json())["project_by_user"]["id"]
-        body = {"project_id": project_id}
         path = f"{TARGET}/experiment-run/findExperimentRuns"
-        async with session.post(path, json=body) as answer:
-            found: list[dict[str, Any]] = (await answer.json()).get("experiment_runs", [])
-    return found
+        runs: list[dict[str, Any]] = []
+        for number in itertools.count(1):
+            body = {"project_id": project_id, "page_number": number, "page_limit": RUNS_A_PAGE}
+            async with session.post(path, json=body) as answer:
+                found = (await answer.json()).get("experiment_runs", [])
+            runs += found
+            if len(found) < RUNS_A_PAGE:
+                break
+    return runs
 
 
 async def test_replicas_that_are_killed_and_paused_make_one_run_of_each_job(

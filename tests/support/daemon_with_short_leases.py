@@ -1,4 +1,4 @@
-"""The daemon with leases that end within seconds, for tests that pause or kill it.
+"""The daemon with leases and pauses that end within seconds, for tests with several of them.
 
 ``python -m`` this instead of ``daemon``. All replicas of a test are on one host, so their clocks
 need not be allowed to differ by much, and the servers answer at once, so the writer of a ModelDB V1
@@ -15,11 +15,13 @@ from daemon.__main__ import main
 from daemon.checkpoint import writer_lease
 from daemon.checkpoint.dynamodb import opening
 from daemon.checkpoint.dynamodb.store import open_dynamodb_checkpoint
+from daemon.operations import reconcile_loop
 
 LEASE_SECONDS = 4.0
 CLOCK_SKEW_SECONDS = 0.5
 CALL_SECONDS = 1.0
 WRITER_SPARE_SECONDS = 2.0
+RECONCILE_AGAIN_SECONDS = 3.0
 
 
 def _short_writer_lease(*arguments: Any, **options: Any) -> writer_lease.WriterLeaseKeeper:
@@ -29,6 +31,7 @@ def _short_writer_lease(*arguments: Any, **options: Any) -> writer_lease.WriterL
 if __name__ == "__main__":
     app.LEASE_SECONDS = LEASE_SECONDS
     app.PROBE_BACKOFF = (0.2, 2.0)
+    reconcile_loop.START_SECONDS = reconcile_loop.AGAIN_SECONDS = RECONCILE_AGAIN_SECONDS
     writer_lease.SPARE_SECONDS = WRITER_SPARE_SECONDS
     writer_lease.RENEW_SECONDS = writer_lease.STAND_BY_SECONDS = 0.5
     setattr(app, "WriterLeaseKeeper", _short_writer_lease)  # noqa: B010 - a function for a class

@@ -430,7 +430,8 @@ class TargetSuite:
         asleep = asyncio.create_task(target.sync(run, journal))
         scene.settling.drains = False
         try:
-            await asyncio.wait_for(held.reached.wait(), 5.0)
+            async with asyncio.timeout(5.0):
+                await held.reached.wait()
             other = journal.taken_over()
             await (await scene.open()).sync(run, other)
         finally:

@@ -40,7 +40,10 @@ spec:
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
-    {{- toYaml . | nindent 4 }}
+    {{- range . }}
+    {{- $ofThisRelease := dict "matchLabels" (include "modeldb-sync.selector" $ | fromYaml) }}
+    - {{ hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $ofThisRelease) | toYaml | nindent 6 | trim }}
+    {{- end }}
   {{- end }}
   securityContext:
     runAsNonRoot: true
