@@ -4,8 +4,9 @@
 
 Two tables in one dynalite: that of DYNALITE_URL, or one that is started in memory. As in
 `benchmarks.checkpoint_growth`, both hold the same kind of rows, and in turns both take new jobs as
-the flow does. Prints the requests of a job and the capacity units that they consume, as dynalite
-counts them, which decide on AWS, and the time, which says something of dynalite only.
+the flow does. Prints the requests of a job, the capacity units that they consume (dynalite counts
+those of the table, AWS those of its indexes, too), and the time, which says something of dynalite
+only.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Figures:
         wall: milliseconds of a job, one entry a round.
         jobs: how many it took.
         requests: by operation.
-        units: capacity units by operation, with those of the indexes.
+        units: capacity units by operation, as the server counts them.
     """
 
     wall: list[float] = field(default_factory=list)
