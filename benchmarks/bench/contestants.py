@@ -45,6 +45,7 @@ class Assignment:
         home: a folder of the round's own, kept over a new start within the round.
         kind: of the target.
         concurrency: requests to the target at once.
+        pollers: long polls at once, where a participant lets one choose.
         wait_seconds: of a long poll.
         port: free, on this machine.
         dynamodb: endpoint of DynamoDB; empty: there is none.
@@ -61,6 +62,7 @@ class Assignment:
     home: Path
     kind: str
     concurrency: int
+    pollers: int
     wait_seconds: int
     port: int
     dynamodb: str
@@ -84,6 +86,7 @@ class Assignment:
             "PROJECT_ID": self.project_id,
             "EXPERIMENT_ID": self.experiment_id,
             "CONCURRENCY": str(self.concurrency),
+            "POLLERS": str(self.pollers),
             "WAIT_SECONDS": str(self.wait_seconds),
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
@@ -181,7 +184,7 @@ def settings(assignment: Assignment, checkpoint: dict[str, object]) -> dict[str,
         "queue": {
             "url": assignment.queue_url,
             "wait_seconds": assignment.wait_seconds,
-            "pollers": 2,
+            "pollers": assignment.pollers,
         },
         "target": {"kind": assignment.kind, **target},
         "checkpoint": checkpoint,

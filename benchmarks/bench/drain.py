@@ -47,6 +47,7 @@ async def drain(
     target: Target | None = None,
     *,
     at_start: bool = False,
+    pollers: int = 2,
 ) -> Drained:
     """Fills a queue and waits until the participant has emptied it.
 
@@ -57,8 +58,9 @@ async def drain(
         target: where runs go; None: a stand-in.
         at_start: the queue is full before the participant starts; otherwise it runs already and has
             done a few jobs.
+        pollers: long polls at once.
     """
-    async with open_round(world, contestant, target=target) as scene:
+    async with open_round(world, contestant, target=target, pollers=pollers) as scene:
         warm_up = 0 if at_start else WARM_UP
         if warm_up:
             await scene.send(scene.events(warm_up))

@@ -104,6 +104,23 @@ class Drain:
         return await in_turn(self.key, contestants, sizes.rounds, one)
 
 
+class DrainOnePoller:
+    """The same with one long poll at a time, the default of the daemon and of sqs-consumer. The
+    bare loop keeps its six, and taskiq has never more than one.
+    """
+
+    key = "drain-one-poller"
+
+    async def run(self, world: World, contestants: Sequence[Contestant], sizes: Sizes) -> Figures:
+        """See `Scenario`."""
+        await world.ask("latency", seconds=sizes.latency_seconds)
+
+        async def one(contestant: Contestant) -> dict[str, Any]:
+            return asdict(await drain(world, contestant, sizes.jobs, pollers=1))
+
+        return await in_turn(self.key, without_sample(contestants), sizes.rounds, one)
+
+
 class DrainFastTarget:
     """A full and deep queue; the participant is the limit."""
 
@@ -283,6 +300,7 @@ def without_sample(contestants: Sequence[Contestant]) -> list[Contestant]:
 
 SCENARIOS: tuple[Scenario, ...] = (
     Drain(),
+    DrainOnePoller(),
     SteadyEvents(),
     DrainFastTarget(),
     DrainAtStart(),

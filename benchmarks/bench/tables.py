@@ -50,6 +50,7 @@ def tables(results: Results) -> str:
         _about(results),
         "### Runs against jobs, speed, cost\n\n" + _headline(results),
         "### Bounds\n\n" + _bounds(results),
+        "### One long poll at a time\n\n" + _drains(results, "drain-one-poller"),
         "### CPU is the limit: a target that answers at once\n\n"
         + _drains(results, "drain-fast-target"),
         "### A queue that is full before the start\n\n" + _drains(results, "drain-at-start"),

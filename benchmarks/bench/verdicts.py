@@ -66,9 +66,16 @@ def verdicts(results: Results) -> list[Verdict]:
         ),
         _ratio(
             results,
-            "more jobs/s than sqs-consumer with the same handler",
+            "more jobs/s than sqs-consumer with the same handler, two long polls each",
             ("jobs_per_second", "sqs-consumer"),
             lambda ratio: ratio > 1,
+        ),
+        _ratio(
+            results,
+            "more jobs/s than sqs-consumer with the same handler, one long poll each",
+            ("jobs_per_second", "sqs-consumer"),
+            lambda ratio: ratio > 1,
+            scenario="drain-one-poller",
         ),
         _below(results, "RSS below 80 MB", ("drain", "rss_mb"), RSS_MB, "MB"),
         _below(
@@ -83,10 +90,15 @@ def verdicts(results: Results) -> list[Verdict]:
 
 
 def _ratio(
-    results: Results, bound: str, figure: tuple[str, str], reached: Callable[[float], bool]
+    results: Results,
+    bound: str,
+    figure: tuple[str, str],
+    reached: Callable[[float], bool],
+    *,
+    scenario: str = "drain",
 ) -> Verdict:
     name, other = figure
-    ours, theirs = (median(results, "drain", key, name) for key in (DAEMON, other))
+    ours, theirs = (median(results, scenario, key, name) for key in (DAEMON, other))
     if ours is None or theirs is None:
         return Verdict(bound, "", None)
     ratio = ours / theirs

@@ -309,6 +309,7 @@ async def open_round(
     max_receive_count: int = 10,
     wait_seconds: int = 1,
     concurrency: int = 4,
+    pollers: int = 2,
 ) -> AsyncIterator[Round]:
     """A queue with its dead-letter queue, a project, a folder; the participant is not started.
 
@@ -320,6 +321,7 @@ async def open_round(
         max_receive_count: of the queue's redrive policy.
         wait_seconds: of a long poll.
         concurrency: requests to the target at once.
+        pollers: long polls at once.
     """
     project = f"bench-{uuid.uuid4().hex[:8]}"
     target = target or StandIn(world, contestant.kind)
@@ -346,6 +348,7 @@ async def open_round(
             home=Path(home),
             kind=target.kind,
             concurrency=concurrency,
+            pollers=pollers,
             wait_seconds=wait_seconds,
             port=free_port(),
             dynamodb=world.dynamodb,

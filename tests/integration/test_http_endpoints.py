@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 GOOD = HealthReport(ok=True, state="ready", checks={"queue": "ok"})
+IMPATIENCE_SECONDS = 0.3
 BAD = HealthReport(ok=False, state="hanging", checks={"poller 1": "no tick for 90 s"})
 
 
@@ -52,12 +53,22 @@ def probes() -> Probes:
 @pytest.fixture
 async def server(metrics: Metrics, probes: Probes) -> AsyncIterator[HttpServer]:
     running = await serve_http(
+        "127.0.0.1", 0, metrics=metrics, healthz=probes.healthz, readyz=probes.readyz
+    )
+    yield running
+    await running.aclose()
+
+
+@pytest.fixture
+async def impatient_server(metrics: Metrics, probes: Probes) -> AsyncIterator[HttpServer]:
+    """Waits for a request no longer than `IMPATIENCE_SECONDS`."""
+    running = await serve_http(
         "127.0.0.1",
         0,
         metrics=metrics,
         healthz=probes.healthz,
         readyz=probes.readyz,
-        idle_seconds=0.3,
+        idle_seconds=IMPATIENCE_SECONDS,
     )
     yield running
     await running.aclose()
@@ -245,14 +256,14 @@ class TestSlowClients:
         "sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "]
     )
     async def test_a_request_that_does_not_come_is_not_waited_for(
-        self, server: HttpServer, sent: bytes
+        self, impatient_server: HttpServer, sent: bytes
     ) -> None:
         begun = time.monotonic()
-        assert await raw(server.port, sent) == b""
+        assert await raw(impatient_server.port, sent) == b""
         assert 0.2 < time.monotonic() - begun < 3
 
-    async def test_drops_do_not_prolong_it(self, server: HttpServer) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async def test_drops_do_not_prolong_it(self, impatient_server: HttpServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", impatient_server.port)
         ended = asyncio.ensure_future(reader.read())
         begun = time.monotonic()
         writer.write(b"GET /metrics?")
@@ -266,10 +277,13 @@ class TestSlowClients:
             await ended
         writer.close()
 
-    async def test_a_body_that_does_not_come_is_not_waited_for(self, server: HttpServer) -> None:
+    async def test_a_body_that_does_not_come_is_not_waited_for(
+        self, impatient_server: HttpServer
+    ) -> None:
         begun = time.monotonic()
         received = await raw(
-            server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc"
+            impatient_server.port,
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc",
         )
         assert received.startswith(b"HTTP/1.1 200 OK")
         assert time.monotonic() - begun < 4

@@ -58,6 +58,10 @@ def results() -> dict[str, Any]:
                 "sqs-consumer": [drained(150, 3.0)],
                 "daemon-sqlite": [drained(185, 6.0), drained(195, 6.4)],
             },
+            "drain-one-poller": {
+                "sqs-consumer": [drained(120, 3.0)],
+                "daemon-sqlite": [drained(180, 6.0)],
+            },
             "steady": {
                 "daemon-sqlite": [
                     {
@@ -89,10 +93,10 @@ def reached(given: dict[str, Any]) -> dict[str, bool | None]:
 def test_bounds_are_measured_at_the_medians() -> None:
     found = verdicts(results())
 
-    assert [each.reached for each in found] == [True] * 7
+    assert [each.reached for each in found] == [True] * 8
     assert found[0].measured == "0.95 (190.0 against 200.0)"
     assert found[1].measured == "1.41 (6.2 against 4.4)"
-    assert found[5].measured == "0.5 s"
+    assert found[6].measured == "0.5 s"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +106,8 @@ def test_bounds_are_measured_at_the_medians() -> None:
         (1, {"cpu_ms": 7.1}),
         (2, {"jobs_per_second": 79.0}),
         (3, {"jobs_per_second": 149.0}),
-        (4, {"rss_mb": 80.0}),
-        (6, {"account": account(100, 100, lost=1, doubled=1)}),
+        (5, {"rss_mb": 80.0}),
+        (7, {"account": account(100, 100, lost=1, doubled=1)}),
     ],
 )
 def test_a_bound_that_is_missed_is_said_to_be(position: int, change: dict[str, Any]) -> None:
@@ -114,11 +118,21 @@ def test_a_bound_that_is_missed_is_said_to_be(position: int, change: dict[str, A
     assert "**no**" in tables(given)
 
 
+def test_sqs_consumer_is_compared_with_one_long_poll_each_too() -> None:
+    given = results()
+    given["scenarios"]["drain-one-poller"]["daemon-sqlite"] = [drained(120, 6.0)]
+
+    found = verdicts(given)
+
+    assert (found[3].reached, found[4].reached) == (True, False)
+    assert found[4].measured == "1.00 (120.0 against 120.0)"
+
+
 def test_a_round_of_the_daemon_without_an_end_misses_the_bound_of_one_run_for_each_job() -> None:
     given = results()
     given["scenarios"]["drain"]["daemon-sqlite"].append({"stuck": "no runs"})
 
-    assert [each.reached for each in verdicts(given)] == [True] * 6 + [False]
+    assert [each.reached for each in verdicts(given)] == [True] * 7 + [False]
 
 
 def test_the_p99_of_the_durable_outcome_counts_not_that_of_the_run() -> None:
@@ -126,7 +140,7 @@ def test_the_p99_of_the_durable_outcome_counts_not_that_of_the_run() -> None:
     (steady,) = given["scenarios"]["steady"]["daemon-sqlite"]
     steady["to_outcome"] = steady["to_outcome"] | {"p99": 1.0}
 
-    assert verdicts(given)[5].reached is False
+    assert verdicts(given)[6].reached is False
 
 
 def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:

@@ -75,8 +75,8 @@ async function handleMessage(message) {
   return message;
 }
 
-// Two, as the daemon has two pollers.
-const consumers = [1, 2].map(() => {
+// As many as the daemon has pollers.
+const consumers = Array.from({ length: Number(env.POLLERS) }, () => {
   const consumer = Consumer.create({
     queueUrl: env.QUEUE_URL,
     sqs,
