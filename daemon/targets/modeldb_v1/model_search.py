@@ -55,8 +55,8 @@ class ModelIndex:
         self.newest = newest
         self._by_run: dict[int, dict[int, Any]] = {}
         self._asked: range | None = None
-        """The ids that were asked. It ends with the newest model found: an id above may be given to
-        one later."""
+        """The ids that were asked, up to the newest model found: an id above may be given to one
+        later. Empty: no model has been found, and those below its start are asked next."""
         self._searching = asyncio.Lock()
 
     def fitted(self, model_id: int) -> None:
@@ -129,8 +129,12 @@ class ModelIndex:
 
     async def _ask_down(self, asked: range, lowest: int) -> None:
         below = range(max(lowest, asked.start - _BATCH), asked.start)
-        await self._ask(below)
-        self._asked = range(below.start, asked.stop)
+        found = await self._ask(below)
+        if asked:
+            stop = asked.stop
+        else:  # a search begins above the newest model
+            stop = below.start if found is None else found + 1
+        self._asked = range(below.start, stop)
 
     async def _ask(self, model_ids: range) -> int | None:
         """Adds the models of these ids; the highest that is one."""

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.errors import JobFault
-from daemon.reasons import Reason
+from daemon.errors import EdgeFault, JobFault
+from daemon.reasons import Edge, Reason
 from daemon.targets.modeldb_v1 import model_search
 from tests.support.log_lines import log_lines
 from tests.support.modeldb_v1_target import add_models, edge_fault, full_job, lose, runs_of
 from tests.support.modeldb_v2_target import MemoryJournal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daemon.targets.modeldb_v1.target import ModelDBV1Target
     from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
@@ -127,6 +129,30 @@ async def test_that_a_run_has_a_model_is_learnt_once(
     slow, _ = reads(server)
     assert slow == 2  # and the one of the new run, which has no model yet and is read at once
     assert len(server.fits) == 1
+
+
+class ForgetsFits(MemoryJournal):
+    """A checkpoint that is out of reach when a fit has been answered."""
+
+    async def note_steps(self, steps: Mapping[str, str]) -> None:
+        if "model_id" in steps:
+            raise EdgeFault(Edge.CHECKPOINT, Reason.UNAVAILABLE, "down")
+        await super().note_steps(steps)
+
+
+async def test_a_model_stored_after_a_search_is_found_on_the_same_connection(
+    server: ModelDbV1StandIn, target: ModelDBV1Target
+) -> None:
+    """A search also asks ids that no model has yet; one of them becomes the next model's."""
+    journal = MemoryJournal()
+    await lose(target, server, "storeFitEvent", journal)
+    await target.sync(full_job(), journal)
+    later = ForgetsFits()
+    assert (await edge_fault(target.sync(full_job("later"), later))).edge is Edge.CHECKPOINT
+    journal = MemoryJournal()
+    journal.steps = later.steps
+    assert (await target.sync(full_job("later"), journal)).ids["model_id"] == "2"
+    assert len(server.fits) == 2
 
 
 async def test_jobs_that_search_at_the_same_time_share_one_search(
