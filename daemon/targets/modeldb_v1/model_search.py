@@ -130,9 +130,8 @@ class ModelIndex:
     async def _ask_down(self, asked: range, lowest: int) -> None:
         below = range(max(lowest, asked.start - _BATCH), asked.start)
         found = await self._ask(below)
-        if asked:
-            stop = asked.stop
-        else:  # a search begins above the newest model
+        stop = asked.stop
+        if not asked:  # a search begins above the newest model
             stop = below.start if found is None else found + 1
         self._asked = range(below.start, stop)
 
