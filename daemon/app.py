@@ -94,7 +94,7 @@ ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
 """The same between two attempts at an acknowledgement."""
 STOP_RESERVE_SECONDS = 4.0
 """The end of the grace time, for cancelling what is left (`CANCEL_SECONDS`, twice) and closing the
-parts (`CLOSE_SECONDS`, four times). Polls and messages in flight have the time before."""
+parts (`CLOSE_SECONDS`, five times). Polls and messages in flight have the time before."""
 ABANDON_SECONDS = 1.0
 """For the messages whose work was cut off to be given back."""
 CANCEL_SECONDS = 0.4
@@ -190,7 +190,9 @@ class Daemon:
         if rows_are_cheap(self._settings.checkpoint):
             await _say_what_is_recorded(checkpoint)
         self._fleet = Fleet(checkpoint, partial(self._replica, checkpoint.owner), self._on_fault)
-        closing.push_async_callback(self._close, "note of this replica", self._leave_fleet)
+        closing.push_async_callback(
+            partial(self._close, "note of this replica", self._leave_fleet, missed=False)
+        )
         if on_network_disk(self._settings.checkpoint):
             log.warning(
                 "the checkpoint is on a network file system",
@@ -646,15 +648,24 @@ class Daemon:
         except TimeoutError:
             self._left("messages in flight")
 
-    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
-        """Closes a part, within a time limit; the end of the process closes what is left open."""
+    async def _close(
+        self, name: str, close: Callable[[], Awaitable[None]], *, missed: bool = True
+    ) -> None:
+        """Closes a part, within a time limit; the end of the process closes what is left open.
+
+        Args:
+            name: of the part.
+            close: closes it.
+            missed: False: the stop is clean without it, too.
+        """
         closing = asyncio.ensure_future(close())
         try:
             await asyncio.wait([closing], timeout=CLOSE_SECONDS)
         finally:
             closing.cancel()  # no effect if it is done
         if not closing.done():
-            self._left(name)
+            if missed:
+                self._left(name)
             log.warning("a part did not close in time", part=name)
         elif not closing.cancelled() and (error := closing.exception()) is not None:
             # the other parts must be closed as well

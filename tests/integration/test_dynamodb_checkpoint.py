@@ -143,3 +143,27 @@ async def test_a_daemon_without_a_table_ends_and_says_how_to_make_one(
     assert await daemon.ended(90) == 2
 
     assert "checkpoint create-table" in daemon.log[-1]["event"]
+
+
+@pytest.mark.parametrize("place", ["moto"], indirect=True)
+async def test_a_stop_that_cannot_delete_its_note_is_clean(
+    scene: DaemonScene, place: DynamoDbPlace, free_port: Callable[[], int]
+) -> None:
+    """Nothing decides anything by the note, and the others say that its replica has vanished."""
+    await make_table(place)
+    assert place.endpoint_url is not None
+    async with DynamoDbGate(place.endpoint_url) as gate:
+        daemon = scene.daemon(
+            free_port(), checkpoint=section(replace(place, endpoint_url=gate.url))
+        )
+        await daemon.start()
+        await daemon.ready(60)
+        await daemon.logged(lambda _: "PutItem" in gate.called)
+        gate.fault = Fault(operations=("DeleteItem",), silent_seconds=5)
+
+        assert await daemon.stop() == 0
+
+    [line] = await daemon.logged(lambda line: line.get("event") == "a part did not close in time")
+    assert line["part"] == "note of this replica"
+    [stopped] = await daemon.logged(lambda line: line.get("event") == "stopped")
+    assert stopped["unclean"] == []
