@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from daemon.targets.modeldb_v1.write_session import Term
     from tests.support.modeldb_v1_stand_in import ModelDbV1StandIn
 
+PROMPT_SECONDS = 0.5
+"""Long enough for the answers of a server on a busy machine."""
+
 
 @pytest.fixture
 def settling() -> Settling:
@@ -120,11 +123,11 @@ async def test_a_server_that_was_frozen_meanwhile_settles_again(
     # A daemon was killed with calls on their way to a server that had just frozen (a paused
     # machine, a long garbage collection). Its successor connected, slept its settle time and asked;
     # when the server went on, it carried out both at once: two fits in one run.
-    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", PROMPT_SECONDS)
     asked = server.faults.hold_before_answer(method="getModelIds", nth=1 + 4)
     getting = asyncio.create_task(session.term())
     await asked.reached.wait()
-    await asyncio.sleep(0.1)  # it is the time itself that counts
+    await asyncio.sleep(2 * PROMPT_SECONDS)  # it is the time itself that counts
     asked.release()
     await getting
     assert settling.slept == [1.0] * (4 + 5)
@@ -158,7 +161,7 @@ async def test_time_in_which_the_metadata_store_hangs_does_not_count(
     settling: Settling,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.targets.modeldb_v1.write_session.PROMPT_SECONDS", PROMPT_SECONDS)
 
     async def hang() -> None:
         server.faults.mongo_frozen = len(settling.slept) == 4
@@ -166,7 +169,7 @@ async def test_time_in_which_the_metadata_store_hangs_does_not_count(
     settling.during = hang
     getting = asyncio.create_task(session.term())
     await server.wait_for_calls("getModelIds", 1 + 4)
-    await asyncio.sleep(0.1)  # it is the time itself that counts
+    await asyncio.sleep(2 * PROMPT_SECONDS)  # it is the time itself that counts
     server.faults.mongo_frozen = False
     await getting
     assert settling.slept == [1.0] * (4 + 5)
