@@ -191,7 +191,7 @@ class Daemon:
             await _say_what_is_recorded(checkpoint)
         self._fleet = Fleet(checkpoint, partial(self._replica, checkpoint.owner), self._on_fault)
         closing.push_async_callback(
-            partial(self._close, "note of this replica", self._leave_fleet, missed=False)
+            self._close, "note of this replica", self._leave_fleet, needed=False
         )
         if on_network_disk(self._settings.checkpoint):
             log.warning(
@@ -649,14 +649,14 @@ class Daemon:
             self._left("messages in flight")
 
     async def _close(
-        self, name: str, close: Callable[[], Awaitable[None]], *, missed: bool = True
+        self, name: str, close: Callable[[], Awaitable[None]], *, needed: bool = True
     ) -> None:
         """Closes a part, within a time limit; the end of the process closes what is left open.
 
         Args:
             name: of the part.
             close: closes it.
-            missed: False: the stop is clean without it, too.
+            needed: False: the stop is clean without it, too.
         """
         closing = asyncio.ensure_future(close())
         try:
@@ -664,7 +664,7 @@ class Daemon:
         finally:
             closing.cancel()  # no effect if it is done
         if not closing.done():
-            if missed:
+            if needed:
                 self._left(name)
             log.warning("a part did not close in time", part=name)
         elif not closing.cancelled() and (error := closing.exception()) is not None:

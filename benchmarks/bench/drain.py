@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.bench.figures import Account
 from benchmarks.bench.stand_ins.clock import SETTLED_SECONDS
-from benchmarks.bench.world import open_round
+from benchmarks.bench.world import POLLERS, open_round
 
 if TYPE_CHECKING:
     from benchmarks.bench.contestants import Contestant
@@ -47,7 +47,7 @@ async def drain(
     target: Target | None = None,
     *,
     at_start: bool = False,
-    pollers: int = 2,
+    pollers: int = POLLERS,
 ) -> Drained:
     """Fills a queue and waits until the participant has emptied it.
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 40
 _BATCH = 10
+POLLERS = 2
+"""Long polls at once, unless a scenario says otherwise."""
 
 
 class StuckError(Exception):
@@ -309,7 +311,7 @@ async def open_round(
     max_receive_count: int = 10,
     wait_seconds: int = 1,
     concurrency: int = 4,
-    pollers: int = 2,
+    pollers: int = POLLERS,
 ) -> AsyncIterator[Round]:
     """A queue with its dead-letter queue, a project, a folder; the participant is not started.
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 GOOD = HealthReport(ok=True, state="ready", checks={"queue": "ok"})
-IMPATIENCE_SECONDS = 0.3
 BAD = HealthReport(ok=False, state="hanging", checks={"poller 1": "no tick for 90 s"})
+IMPATIENCE_SECONDS = 0.3
 
 
 class Probes:

@@ -56,7 +56,7 @@ class ModelIndex:
         self._by_run: dict[int, dict[int, Any]] = {}
         self._asked: range | None = None
         """The ids that were asked, up to the newest model found: an id above may be given to one
-        later. Empty: no model has been found, and those below its start are asked next."""
+        later. Empty until a model is found; its start then says how far down a search has come."""
         self._searching = asyncio.Lock()
 
     def fitted(self, model_id: int) -> None:
