@@ -64,6 +64,9 @@ SEED = 1
 _PAUSE_SECONDS = 110.0
 """More than a lease and what the clocks of two hosts may differ."""
 _SECOND_STARTS = 3.0
+_QUIET_SECONDS = 30.0
+_QUIET_SECONDS_AFTER_A_PAUSE = 60.0
+"""More than the woken one needs to settle what it left in doubt, even if answers are late."""
 
 
 def steps_of(target: str, trouble: str, checkpoint: str = SQLITE) -> int:
@@ -112,9 +115,7 @@ async def _play(world: World, plan: Plan, trouble: str, step: int | None, end: s
     if world.hosts is not None:
         await asyncio.sleep(_SECOND_STARTS)
         world.start_replica(world.new_name())
-        if end == PAUSE:
-            await asyncio.sleep(_PAUSE_SECONDS)
-    await drain(world, quiet_seconds=30.0)
+    await drain(world, _QUIET_SECONDS_AFTER_A_PAUSE if end == PAUSE else _QUIET_SECONDS)
     world.calm()
     await stop_all(world)
     verify(world, plan)

@@ -277,7 +277,8 @@ async def drain(
     *,
     is_done: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Waits until the queue has been empty for a while, with at least one replica running.
+    """Waits until the queue has been empty for a while, with at least one replica running and none
+    paused.
 
     Args:
         is_done: whether nothing else is left either.
@@ -290,7 +291,8 @@ async def drain(
             if all(each.queue is not place.queue for each in serving):
                 world.start_replica(world.new_name(), place)
         await asyncio.sleep(10)
-        if any(_left(place) for place in world.places) or not is_done():
+        is_asleep = any(replica.process.is_paused for replica in world.living)
+        if is_asleep or any(_left(place) for place in world.places) or not is_done():
             quiet_since = world.loop.time()
         if world.loop.time() > deadline:
             world.wrong(
@@ -320,6 +322,8 @@ def waits_for(world: World) -> str:
         if (left := _left(place)) > 5:
             said.append(f"{left - 5} more messages")
     for replica in world.living:
+        if replica.process.is_paused:
+            said.append(f"{replica.name}, which is paused")
         breakers = () if replica.daemon is None else replica.daemon._breakers
         said += [
             f"the {breaker.edge} of {replica.name} ({breaker.fault or 'not yet probed'})"
