@@ -94,7 +94,8 @@ ACKNOWLEDGE_BACKOFF = (0.2, 5.0)
 """The same between two attempts at an acknowledgement."""
 STOP_RESERVE_SECONDS = 4.0
 """The end of the grace time, for cancelling what is left (`CANCEL_SECONDS`, twice) and closing the
-parts (`CLOSE_SECONDS`, five times). Polls and messages in flight have the time before."""
+parts (`CLOSE_SECONDS`, five times). Polls and messages in flight have the time before; what they
+leave over is the checkpoint's, whose disk may be slow."""
 ABANDON_SECONDS = 1.0
 """For the messages whose work was cut off to be given back."""
 CANCEL_SECONDS = 0.4
@@ -136,6 +137,7 @@ class Daemon:
         self.started = asyncio.Event()
         self.http_port = 0
         self._stop = asyncio.Event()
+        self._stop_begun: float | None = None
         self._watchdog = Watchdog()
         self._supervisor = Supervisor(self._stop, self._watchdog)
         self._in_flight = InFlight()
@@ -186,7 +188,9 @@ class Daemon:
         checkpoint = await self._opened(lambda: self._parts.checkpoint(self.metrics.aws_request))
         if checkpoint is None:
             return
-        closing.push_async_callback(self._close, "checkpoint", checkpoint.aclose)
+        closing.push_async_callback(
+            self._close, "checkpoint", checkpoint.aclose, seconds=self._seconds_for_checkpoint
+        )
         if rows_are_cheap(self._settings.checkpoint):
             await _say_what_is_recorded(checkpoint)
         self._fleet = Fleet(checkpoint, partial(self._replica, checkpoint.owner), self._on_fault)
@@ -600,7 +604,7 @@ class Daemon:
         """
         self._stop.set()
         self._on_stopping()
-        begun = monotonic()
+        self._stop_begun = begun = monotonic()
         grace = self._settings.shutdown.grace_seconds
         log.info("stopping", in_flight=len(self._in_flight), grace_seconds=grace)
         seconds = grace - STOP_RESERVE_SECONDS
@@ -648,19 +652,32 @@ class Daemon:
         except TimeoutError:
             self._left("messages in flight")
 
+    def _seconds_for_checkpoint(self) -> float:
+        """For the checkpoint to write what is waiting and to close."""
+        if self._stop_begun is None:
+            return CLOSE_SECONDS
+        end = self._stop_begun + self._settings.shutdown.grace_seconds - STOP_RESERVE_SECONDS / 2
+        return max(CLOSE_SECONDS, end - monotonic())
+
     async def _close(
-        self, name: str, close: Callable[[], Awaitable[None]], *, needed: bool = True
+        self,
+        name: str,
+        close: Callable[[], Awaitable[None]],
+        *,
+        seconds: Callable[[], float] = lambda: CLOSE_SECONDS,
+        needed: bool = True,
     ) -> None:
         """Closes a part, within a time limit; the end of the process closes what is left open.
 
         Args:
             name: of the part.
             close: closes it.
+            seconds: the limit, asked for when it begins.
             needed: False: the stop is clean without it, too.
         """
         closing = asyncio.ensure_future(close())
         try:
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+            await asyncio.wait([closing], timeout=seconds())
         finally:
             closing.cancel()  # no effect if it is done
         if not closing.done():

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.app import Daemon
+from daemon.app import CLOSE_SECONDS, Daemon
+from daemon.checkpoint.sqlite.store import SqliteCheckpoint
 from daemon.errors import EdgeFault, SetupFault
 from daemon.intake.breaker import Breaker, Breakers
 from daemon.observability.watchdog import Pulse
@@ -170,6 +171,30 @@ async def test_a_part_that_does_not_close_keeps_no_other_from_closing(
         ("a part failed to close", "checkpoint"),
     ]
     assert daemon.unclean == ["target"]
+
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = SqliteCheckpoint.aclose
+
+    async def slowly(checkpoint: SqliteCheckpoint) -> None:
+        await asyncio.sleep(2 * CLOSE_SECONDS)
+        await close(checkpoint)
+
+    monkeypatch.setattr(SqliteCheckpoint, "aclose", slowly)
+
+
+@pytest.mark.usefixtures("slow_disk")
+async def test_a_slow_disk_has_the_grace_time_that_is_left_to_close_the_checkpoint(
+    lonely: tuple[Daemon, asyncio.Task[None]],
+) -> None:
+    daemon, running = lonely
+    daemon.stop()
+    with capture_logs() as logs:
+        async with asyncio.timeout(20):
+            await running
+    assert not log_lines(logs, "a part did not close in time")
+    assert daemon.unclean == []
 
 
 async def test_a_receive_that_works_resets_the_backoff_of_the_queue(path: Path) -> None:
