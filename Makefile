@@ -33,9 +33,9 @@ $(MLFLOW_VENV)/.demo: requirements/demo-mlflow.txt
 demo-mlflow: $(MLFLOW_VENV)/.demo ## the same with a real MLflow server
 	$(MLFLOW_VENV)/bin/python -m daemon demo --target mlflow $(ARGS)
 
-# One worker per core. Tests against real servers wait most of the time; those that share one are a group (xdist_group) and stay in one process.
+# One worker more than there are cores, because the tests also wait. Those against real servers wait most of the time; those that share one are a group (xdist_group) and stay in one process.
 PYTEST = $(BIN)/python -m pytest --durations=10
-WORKERS ?= auto
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal
 
 check: lint ## in under a minute: lint and the fast unit tests
