@@ -653,8 +653,10 @@ class Daemon:
             self._left("messages in flight")
 
     def _seconds_for_checkpoint(self) -> float:
-        """For the checkpoint to write what is waiting and to close."""
-        if self._stop_begun is None:
+        """For the checkpoint to write what is waiting and to close. Half of the reserve is left for
+        what follows: the end of the HTTP server and of the process.
+        """
+        if self._stop_begun is None:  # stopped during the start: nothing is waiting
             return CLOSE_SECONDS
         end = self._stop_begun + self._settings.shutdown.grace_seconds - STOP_RESERVE_SECONDS / 2
         return max(CLOSE_SECONDS, end - monotonic())

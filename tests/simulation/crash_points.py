@@ -14,6 +14,7 @@ import random
 from typing import TYPE_CHECKING
 
 from tests.simulation.history import (
+    QUIET_SECONDS,
     Result,
     drain,
     lives_of,
@@ -64,9 +65,10 @@ SEED = 1
 _PAUSE_SECONDS = 110.0
 """More than a lease and what the clocks of two hosts may differ."""
 _SECOND_STARTS = 3.0
-_QUIET_SECONDS = 30.0
-_QUIET_SECONDS_AFTER_A_PAUSE = 60.0
-"""More than the woken one needs to settle what it left in doubt, even if answers are late."""
+_SHORT_QUIET_SECONDS = 30.0
+"""As `history.QUIET_SECONDS`, which a daemon that was paused has: it may have to wait for another
+one and then to settle what it left in doubt.
+"""
 
 
 def steps_of(target: str, trouble: str, checkpoint: str = SQLITE) -> int:
@@ -115,7 +117,7 @@ async def _play(world: World, plan: Plan, trouble: str, step: int | None, end: s
     if world.hosts is not None:
         await asyncio.sleep(_SECOND_STARTS)
         world.start_replica(world.new_name())
-    await drain(world, _QUIET_SECONDS_AFTER_A_PAUSE if end == PAUSE else _QUIET_SECONDS)
+    await drain(world, QUIET_SECONDS if end == PAUSE else _SHORT_QUIET_SECONDS)
     world.calm()
     await stop_all(world)
     verify(world, plan)
