@@ -76,11 +76,14 @@ def test_a_history_is_not_over_while_a_daemon_is_paused(monkeypatch: pytest.Monk
 
 
 def test_a_woken_daemon_has_the_time_to_settle_what_it_left_in_doubt() -> None:
-    # of the pauses in this history, only those before the steps 209 and 210 need more than 30 s
-    result = crash_points.run_to("mlflow", "model-versions/create slow", 209, PAUSE, DYNAMODB)
-    in_doubt = [line for line in result.lines if "daemon-1: paused in a write until" in line]
-    assert len(in_doubt) == 2, "this step is no longer the one: look for another"
-    assert result.wrongs == []
+    in_doubt = 0
+    # before two of these steps (which, depends on Python's version), it needs more than 30 s
+    for step in range(206, 216):
+        result = crash_points.run_to("mlflow", "model-versions/create slow", step, PAUSE, DYNAMODB)
+        assert result.wrongs == []
+        settled = [line for line in result.lines if "daemon-1: paused in a write until" in line]
+        in_doubt += len(settled) == 2
+    assert in_doubt, "at other steps now: look for those"
 
 
 @pytest.mark.slow
